@@ -1,0 +1,1 @@
+"""Reference implementations of published methods, one file each."""

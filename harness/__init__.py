@@ -1,0 +1,1 @@
+"""The harness: data, runs, records, leaderboards, command line."""

@@ -1,0 +1,17 @@
+"""Fixtures that every test may use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The shared test data; a test that needs it is skipped, saying so, where it is absent."""
+    path = Path(os.environ.get("WSTAL_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+    if not (path / "data").is_dir():
+        pytest.skip(f"shared test data not found at {path}; set WSTAL_SHARED to its folder")
+    return path

@@ -1,0 +1,1 @@
+"""Weakly supervised temporal action localization: vocabulary, shared parts, evaluation."""

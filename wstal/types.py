@@ -1,0 +1,131 @@
+"""The field's vocabulary as types. Times are seconds, tables are columns of equal length.
+
+Training sees `Video` and `Batch` only: neither has a temporal field, so no method can read one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import torch
+
+FloatArray = npt.NDArray[np.floating[Any]]
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Video:
+    """One untrimmed video as training may see it.
+
+    Args:
+        name: the video's id in the annotation file.
+        features: `[T, D]` snippet features, float16 or float32, often memory-mapped.
+        labels: sorted indices of the classes that occur somewhere in the video.
+        seconds_per_snippet: stride / fps, the time that one row advances.
+        offset: seconds before row 0's span starts: (snippet_frames - stride) / (2 fps), so that a row stands
+            for the middle `stride` frames of its window; 0 where windows do not overlap.
+    """
+
+    name: str
+    features: FloatArray
+    labels: tuple[int, ...]
+    seconds_per_snippet: float
+    offset: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Snippets of B videos sampled to one length.
+
+    Args:
+        features: `[B, T, D]` float32.
+        labels: `[B, C]` multi-hot, float32.
+        videos: the B video names, for messages.
+    """
+
+    features: torch.Tensor
+    labels: torch.Tensor
+    videos: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Segments:
+    """Labelled time intervals: column i of each array belongs to interval i.
+
+    Args:
+        videos: names that `video` indexes, also those without any interval.
+        classes: names that `label` indexes.
+        video: `[N]` index into `videos`.
+        label: `[N]` index into `classes`.
+        start: `[N]` seconds.
+        end: `[N]` seconds, after `start`.
+    """
+
+    videos: tuple[str, ...]
+    classes: tuple[str, ...]
+    video: IntArray
+    label: IntArray
+    start: FloatArray
+    end: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.video)
+
+
+@dataclass(frozen=True, eq=False)
+class GroundTruth(Segments):
+    """Annotated instances, in the order of the annotation file (a protocol may break ties by it).
+
+    Args:
+        ambiguous: `[M, 3]` rows (index into `videos`, start, end) of intervals that some protocols excuse;
+            empty where a data set has none.
+    """
+
+    ambiguous: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Detections(Segments):
+    """Scored intervals, in the order in which they were written.
+
+    Args:
+        score: `[N]` confidence, higher is better, any scale.
+    """
+
+    score: FloatArray
+
+    def select(self, keep: npt.NDArray[np.bool_] | IntArray) -> Detections:
+        """The detections that a mask or an index array keeps, names unchanged."""
+        return replace(
+            self,
+            video=self.video[keep],
+            label=self.label[keep],
+            start=self.start[keep],
+            end=self.end[keep],
+            score=self.score[keep],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class SnippetScores:
+    """What a method says about one video, before any threshold: the localizer's input.
+
+    Args:
+        video: the video's name.
+        signals: by name, `[T, C]` per-class or `[T]` class-free values in time order (for example `cas`, `attention`).
+        video_scores: `[C]` class probabilities of the whole video.
+        seconds_per_snippet: time that one *row of the signals* advances; longer than the features' own where the
+            video was sampled down to fewer rows.
+        offset: as `Video.offset`.
+    """
+
+    video: str
+    signals: dict[str, FloatArray]
+    video_scores: FloatArray
+    seconds_per_snippet: float
+    offset: float = 0.0

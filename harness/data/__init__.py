@@ -1,0 +1,1 @@
+"""Data sets: folders of features, annotations, the embedded synthetic set."""

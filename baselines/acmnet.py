@@ -1,0 +1,212 @@
+"""ACM-Net: action context modelling network for weakly supervised temporal action localization.
+
+Idea: three attentions a snippet (action instance, action context, background) that sum to 1 re-weight one class
+activation sequence; three top-k multiple-instance losses train them with three different video labels; a guide loss,
+a feature-norm ordering loss and a sparsity loss regularise the attention.
+
+Paper: Qu et al., arXiv 2104.02967. Facts: its released code (ispc-lab/ACM-Net at 4d38dc6), checked against tensors
+recorded from it. Deviations:
+- log-probabilities come from log-softmax, so the loss is never NaN and no step has to be skipped;
+- the samplers draw afresh in every epoch (with the released code's torch version they repeat);
+- the released code keeps the checkpoint that is best on the test set; here the last one counts.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from wstal.localize.spec import LocalizerSpec, Nms, ProposalSource
+from wstal.losses.mil import cross_entropy
+from wstal.method import Method, Recipe, Spec, TrainSpec
+from wstal.parts.pooling import top_k_count, top_k_features, top_k_mean
+from wstal.types import Batch
+
+INSTANCE, CONTEXT, BACKGROUND = range(3)
+FEATURE_MARGIN = 50.0
+
+
+class AcmNetOptions(Spec):
+    """Options of ACM-Net; defaults are THUMOS14's."""
+
+    dropout: float = Field(0.7, ge=0, lt=1, description="of snippets and of classifier inputs alike")
+    input_dropout: bool = Field(False, description="dropout on the features and before the attention (ActivityNet)")
+    instance_ratio: int = Field(8, ge=1, description="k = T / ratio snippets are pooled in the instance branch")
+    context_ratio: int = Field(3, ge=1, description="the same in the context branch")
+    background_ratio: int = Field(3, ge=1, description="the same in the background branch")
+    instance_weight: float = Field(1.0, ge=0, description="weight of the instance branch's classification loss")
+    guide: float = Field(2e-3, ge=0, description="weight of the guide loss (lambda 1)")
+    feature: float = Field(5e-5, ge=0, description="weight of the feature-norm loss (lambda 2)")
+    sparse: float = Field(2e-4, ge=0, description="weight of the sparsity loss (lambda 3)")
+
+
+THUMOS_TRAIN = TrainSpec(
+    epochs=1000, batch_size=16, temporal_length=750, test_length=750, learning_rate=1e-4, weight_decay=5e-5
+)
+ACTIVITYNET_TRAIN = TrainSpec(
+    epochs=500, batch_size=64, temporal_length=75, test_length=75, learning_rate=1e-4, weight_decay=1e-3
+)
+ACTIVITYNET_OPTIONS = AcmNetOptions(
+    input_dropout=True,
+    instance_ratio=2,
+    context_ratio=10,
+    background_ratio=10,
+    instance_weight=5.0,
+    guide=5e-3,
+    sparse=0.0,
+)
+
+THUMOS_LOCALIZER = LocalizerSpec(
+    class_threshold=0.25,
+    upsampling=20,
+    margin=0.2,
+    minimum_run=2,
+    sources=(
+        ProposalSource(signal="cas", thresholds=(0.15, 0.2), score={"cas": 1.0}, masked=True),
+        ProposalSource(
+            signal="attention",
+            thresholds=tuple(round(0.15 + 0.05 * step, 2) for step in range(17)),
+            score={"cas": 1.0},
+        ),
+    ),
+    nms=Nms(kind="hard", threshold=0.55, plus_one="second"),
+)
+ACTIVITYNET_THRESHOLDS = (0.005, 0.010, 0.015, 0.020)
+ACTIVITYNET_LOCALIZER = LocalizerSpec(
+    class_threshold=0.10,
+    upsampling=20,
+    margin=0.15,
+    minimum_run=2,
+    sources=(
+        ProposalSource(
+            signal="cas", thresholds=ACTIVITYNET_THRESHOLDS, score={"cas": 0.7, "attention": 0.3}, masked=True
+        ),
+        ProposalSource(
+            signal="attention",
+            thresholds=ACTIVITYNET_THRESHOLDS,
+            score={"cas": 0.7, "attention": 0.3},
+            masked=True,
+            video_score_weight=0.25,
+        ),
+    ),
+    nms=Nms(kind="hard", threshold=0.90, plus_one="second"),
+)
+
+
+class AcmNet(Method):
+    """ACM-Net over features `[B, T, D]`; the embedding keeps the width D."""
+
+    name: ClassVar[str] = "acmnet"
+    title: ClassVar[str] = "ACM-Net"
+    Options: ClassVar[type[Spec]] = AcmNetOptions
+    spec: AcmNetOptions
+
+    def __init__(self, spec: AcmNetOptions, feature_dim: int, num_classes: int) -> None:
+        super().__init__(spec, feature_dim, num_classes)
+        self.embedding = nn.Conv1d(feature_dim, feature_dim, kernel_size=3, padding=1)
+        self.attention = nn.Conv1d(feature_dim, 3, kernel_size=1)
+        self.classifier = nn.Linear(feature_dim, num_classes + 1)
+
+    @classmethod
+    def recipe(cls, dataset: str) -> Recipe:
+        """ActivityNet's variant for `activitynet*` and, at its own T = 400, `fineaction`; else THUMOS14's."""
+        if dataset.startswith("activitynet"):
+            return Recipe(method=ACTIVITYNET_OPTIONS, train=ACTIVITYNET_TRAIN, localizer=ACTIVITYNET_LOCALIZER)
+        if dataset.startswith("fineaction"):
+            train = ACTIVITYNET_TRAIN.model_copy(update={"batch_size": 32, "temporal_length": 400, "test_length": 400})
+            return Recipe(method=ACTIVITYNET_OPTIONS, train=train, localizer=ACTIVITYNET_LOCALIZER)
+        return Recipe(method=AcmNetOptions(), train=THUMOS_TRAIN, localizer=THUMOS_LOCALIZER)
+
+    def embed(self, features: Float[Tensor, "batch time in_dim"]) -> Float[Tensor, "batch time dim"]:
+        """F: temporal convolution of width 3 and ReLU."""
+        if self.spec.input_dropout:
+            features = self._dropout(features)
+        return functional.relu(self.embedding(features.transpose(1, 2))).transpose(1, 2)
+
+    def attend(self, embedded: Float[Tensor, "batch time dim"]) -> Float[Tensor, "batch time 3"]:
+        """W: softmax over (instance, context, background)."""
+        if self.spec.input_dropout:
+            embedded = self._dropout(embedded)
+        return self.attention(embedded.transpose(1, 2)).softmax(dim=1).transpose(1, 2)
+
+    def classify(self, embedded: Float[Tensor, "batch time dim"]) -> Float[Tensor, "batch time classes"]:
+        """A: logits of the C classes and, last, background. In training whole snippets are dropped, then inputs."""
+        snippets = self._dropout(embedded.new_ones(embedded.shape[:2])).unsqueeze(-1)
+        return self.classifier(self._dropout(embedded * snippets))
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """The three classification losses, guide, feature and sparse terms, and their weighted `total`."""
+        spec, labels = self.spec, batch.labels
+        embedded = self.embed(batch.features)
+        attention = self.attend(embedded)
+        cas = self.classify(embedded)
+        zeros, ones = torch.zeros_like(labels[:, :1]), torch.ones_like(labels[:, :1])
+        terms = {
+            "instance": cross_entropy(self._video_log_scores(cas, attention, INSTANCE), torch.cat([labels, zeros], 1)),
+            "context": cross_entropy(self._video_log_scores(cas, attention, CONTEXT), torch.cat([labels, ones], 1)),
+            "background": cross_entropy(
+                self._video_log_scores(cas, attention, BACKGROUND), torch.cat([torch.zeros_like(labels), ones], 1)
+            ),
+            "guide": guide_loss(cas, attention),
+            "feature": feature_norm_loss(*(self._pooled_feature(embedded, attention, kind) for kind in range(3))),
+            "sparse": attention[..., [INSTANCE, CONTEXT]].sum(dim=1).mean(),
+        }
+        terms["total"] = (
+            spec.instance_weight * terms["instance"]
+            + terms["context"]
+            + terms["background"]
+            + spec.guide * terms["guide"]
+            + spec.feature * terms["feature"]
+            + spec.sparse * terms["sparse"]
+        )
+        return terms
+
+    def score(self, features: Float[Tensor, "time in_dim"]) -> tuple[dict[str, Tensor], Tensor]:
+        """Signals `cas` (softmaxed instance CAS of the C classes) and `attention` (instance), and class scores."""
+        embedded = self.embed(features.unsqueeze(0))
+        attention = self.attend(embedded)
+        cas = self.classify(embedded)
+        instance_cas = (cas * attention[..., INSTANCE : INSTANCE + 1]).softmax(dim=-1)
+        video_scores = self._video_log_scores(cas, attention, INSTANCE).exp()
+        signals = {"cas": instance_cas[0, :, : self.num_classes], "attention": attention[0, :, INSTANCE]}
+        return signals, video_scores[0, : self.num_classes]
+
+    def _dropout(self, values: Tensor) -> Tensor:
+        return functional.dropout(values, self.spec.dropout, self.training)
+
+    def _k(self, length: int, kind: int) -> int:
+        ratios = (self.spec.instance_ratio, self.spec.context_ratio, self.spec.background_ratio)
+        return top_k_count(length, ratios[kind])
+
+    def _video_log_scores(self, cas: Tensor, attention: Tensor, kind: int) -> Float[Tensor, "batch classes"]:
+        weighted = cas * attention[..., kind : kind + 1]
+        return top_k_mean(weighted, self._k(cas.shape[1], kind)).log_softmax(dim=1)
+
+    def _pooled_feature(self, embedded: Tensor, attention: Tensor, kind: int) -> Float[Tensor, "batch dim"]:
+        return top_k_features(embedded, attention[..., kind], self._k(embedded.shape[1], kind))
+
+
+def guide_loss(
+    cas: Float[Tensor, "batch time classes"], attention: Float[Tensor, "batch time 3"]
+) -> Float[Tensor, ""]:
+    """Mean over videos of sum_t |1 - s_t - W_ins,t|, s_t the background probability of the instance-weighted CAS.
+
+    The W_ins,t that is subtracted is a target without gradient; the one that weights the CAS has gradient.
+    """
+    weights = attention[..., INSTANCE]
+    background = (cas * weights.unsqueeze(-1)).softmax(dim=-1)[..., -1]
+    return (1 - background - weights.detach()).abs().sum(dim=1).mean()
+
+
+def feature_norm_loss(
+    instance: Float[Tensor, "batch dim"], context: Float[Tensor, "batch dim"], background: Float[Tensor, "batch dim"]
+) -> Float[Tensor, ""]:
+    """Squared hinge that orders feature norms: instance above context above background, each by a margin of 50."""
+    norms = [pooled.norm(dim=1) for pooled in (instance, context, background)]
+    ordered = [(FEATURE_MARGIN - high + low).relu() for high, low in zip(norms, norms[1:], strict=False)]
+    return (ordered[0] + ordered[1] + norms[2]).square().mean()

@@ -1,0 +1,5 @@
+"""`python -m harness` is `wstal-bench`."""
+
+from harness.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,230 @@
+"""The command line: parsing only. What a command does is in `harness.commands`, imported when it runs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from wstal.errors import UserError
+
+EXIT_CODES = """\
+exit codes:
+  0  done
+  1  an internal error: please report it with its traceback
+  2  wrong usage or bad input; the message says what, where and the remedy
+  3  data that a data set lists is missing
+  4  the store cannot be written, or a run failed
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        from harness import commands
+
+        handler = getattr(commands, parsed.handler)
+        return int(handler(parsed) or 0)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted; finished epochs are kept, the same command goes on from there", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # the reader (head, less) has what it wanted; keep the interpreter's flush at exit quiet too
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="wstal-bench",
+        description="Benchmark and reproducibility harness for weakly supervised temporal action localization.",
+        epilog="`wstal-bench COMMAND --help` explains a command with examples.\n\n" + EXIT_CODES,
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_reproduce(commands)
+    _add_run(commands)
+    _add_localize(commands)
+    _add_evaluate(commands)
+    _add_data(commands)
+    _add_ls(commands)
+    _add_leaderboard(commands)
+    return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """Whole option names only, and descriptions printed as they are written."""
+
+    def __init__(self, **keywords: object) -> None:
+        super().__init__(
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+            **keywords,  # type: ignore[arg-type]
+        )
+
+
+_Commands = argparse._SubParsersAction
+
+
+def _add_reproduce(commands: _Commands[_Parser]) -> None:
+    command = commands.add_parser(
+        "reproduce",
+        help="train and score every method on a data set, then render its leaderboard (the main job)",
+        description="Train every registered method on a data set with several seeds, score each run under every\n"
+        "evaluation protocol that applies, store the records and render the leaderboard.\n\n"
+        "Without --data the embedded synthetic data set is used: it shows that everything works, not how\n"
+        "good a method is. Runs that are in the store already are not trained again.",
+        epilog="examples:\n"
+        "  wstal-bench reproduce thumos14\n"
+        "  wstal-bench reproduce thumos14 --data ~/thumos14 --seeds 0-4\n"
+        "  wstal-bench reproduce thumos14 --data ~/thumos14 --methods acmnet --set train.epochs=200\n\n" + EXIT_CODES,
+    )
+    command.add_argument("dataset", metavar="DATASET", help="thumos14, activitynet13, activitynet12 or fineaction")
+    _add_data_options(command)
+    command.add_argument("--methods", nargs="+", metavar="M", help="only these methods (default: all registered)")
+    command.add_argument("--seeds", default=None, metavar="S", help="seeds, as 0-2 or 0,3,5 (default: the schedule's)")
+    command.add_argument("--jobs", type=int, metavar="N", help="runs at once (default: one a core, one on a GPU)")
+    command.add_argument("--results", type=Path, default=Path("results"), metavar="DIR",
+                         help="records/ and leaderboards/ are written here (default: results)")  # fmt: skip
+    _add_training_options(command)
+    command.set_defaults(handler="reproduce")
+
+
+def _add_run(commands: _Commands[_Parser]) -> None:
+    command = commands.add_parser(
+        "run",
+        help="train and score one method with one seed",
+        description="Train one method with one seed, localize the test videos and score them under every protocol\n"
+        "that applies. A finished run is not repeated; an interrupted one goes on from its last checkpoint.",
+        epilog="examples:\n"
+        "  wstal-bench run --method acmnet --seed 0\n"
+        "  wstal-bench run --method acmnet --data ~/thumos14 --seed 0 --set train.epochs=20 --json\n\n" + EXIT_CODES,
+    )
+    command.add_argument("--method", required=True, metavar="M", help="see `wstal-bench ls methods`")
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="decides every random draw (default: 0)")
+    _add_data_options(command)
+    _add_training_options(command)
+    command.add_argument("--json", action="store_true", help="print the record as JSON, and only that, on stdout")
+    command.set_defaults(handler="run")
+
+
+def _add_localize(commands: _Commands[_Parser]) -> None:
+    command = commands.add_parser(
+        "localize",
+        help="apply a trained run to other videos",
+        description="Score the videos of a folder with the weights of a finished run and write their detections.\n"
+        "The folder may hold one subset only and needs no temporal annotations.",
+        epilog="example:\n"
+        "  wstal-bench localize runs/runs/RUN --data ~/my-videos --subset test --out detections.json\n\n" + EXIT_CODES,
+    )
+    command.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run")
+    _add_data_options(command, required=True)
+    command.add_argument("--subset", required=True, metavar="S", help="train, test, or the annotation file's own name")
+    command.add_argument("--out", type=Path, required=True, metavar="DETECTIONS.json", help=".json or .json.gz")
+    command.add_argument("--device", default="auto", metavar="D", help="auto, cpu or cuda (default: auto)")
+    command.set_defaults(handler="localize")
+
+
+def _add_evaluate(commands: _Commands[_Parser]) -> None:
+    command = commands.add_parser(
+        "evaluate",
+        help="score a detection file under named evaluation protocols",
+        description="Score ActivityNet-style detections against ActivityNet-style annotations. mAPs are percent.",
+        epilog="examples:\n"
+        "  wstal-bench evaluate detections.json --annotations thumos14/annotations.json --protocol all\n"
+        "  wstal-bench evaluate detections.json --annotations anet13.json --subset validation \\\n"
+        "      --tious 0.5:0.05:0.95 --json\n\n" + EXIT_CODES,
+    )
+    command.add_argument("detections", type=Path, metavar="DETECTIONS.json", help="{'results': {video: [...]}}")
+    command.add_argument("--annotations", type=Path, required=True, metavar="GT.json",
+                         help="file, or folder with annotations.json (and Ambiguous_test.txt)")  # fmt: skip
+    command.add_argument("--subset", metavar="S", help="subset of the annotations (default: the test subset)")
+    command.add_argument("--protocol", default="anet", metavar="P",
+                         help="a name of `wstal-bench ls protocols`, or all that apply (default: anet)")  # fmt: skip
+    command.add_argument("--tious", metavar="A:STEP:B", help="tIoU thresholds (default: the protocol's)")
+    command.add_argument("--json", action="store_true", help="print JSON, and only that, on stdout")
+    command.set_defaults(handler="evaluate")
+
+
+def _add_data(commands: _Commands[_Parser]) -> None:
+    data = commands.add_parser("data", help="check or convert a data set", description="Check or convert a data set.")
+    actions = data.add_subparsers(title="actions", metavar="ACTION", required=True)
+    verify = actions.add_parser(
+        "verify",
+        help="check every file of a data set",
+        description="Check each feature file (shape, width, type, finite, length against duration), that every listed\n"
+        "video is there, that labels are known, and the SHA-256 manifest where there is one.",
+        epilog="example:\n  wstal-bench data verify ~/thumos14\n\n" + EXIT_CODES,
+    )
+    verify.add_argument("data", type=Path, metavar="DIR", help="folder with features/")
+    verify.add_argument("--annotations", type=Path, metavar="PATH", help="file or folder (default: found beside DIR)")
+    verify.add_argument("--descriptor", metavar="D", help="a shipped descriptor's name or a dataset.toml")
+    verify.add_argument("--write-manifest", action="store_true", help="write DIR/SHA256SUMS of all feature files")
+    verify.add_argument("--json", action="store_true", help="print JSON, and only that, on stdout")
+    verify.set_defaults(handler="data_verify")
+    convert = actions.add_parser(
+        "convert",
+        help="convert W-TALC's or HAAN's NumPy files into the folder layout",
+        description="Convert W-TALC's joint object array of features and its annotation arrays, or HAAN's FineAction\n"
+        "arrays, into the folder layout and ActivityNet-style JSON. Only here are pickled files read, by an\n"
+        "unpickler that knows NumPy arrays and nothing else.",
+        epilog="example:\n"
+        "  wstal-bench data convert --annotations Thumos14reduced-Annotations \\\n"
+        "      --features Thumos14reduced-I3D-JOINTFeatures.npy --out ~/thumos14\n\n" + EXIT_CODES,
+    )
+    convert.add_argument("--annotations", type=Path, required=True, metavar="DIR", help="folder of the .npy arrays")
+    convert.add_argument("--features", type=Path, metavar="FILE", help="joint feature array (default: none)")
+    convert.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder to make")
+    convert.set_defaults(handler="data_convert")
+
+
+def _add_ls(commands: _Commands[_Parser]) -> None:
+    command = commands.add_parser(
+        "ls",
+        help="list methods, datasets, protocols or runs",
+        description="List what is registered, shipped or stored.",
+        epilog="example:\n  wstal-bench ls protocols",
+    )
+    command.add_argument("what", choices=("methods", "datasets", "protocols", "runs"))
+    command.add_argument("--store", type=Path, default=Path("runs"), metavar="STORE", help="for runs (default: runs)")
+    command.add_argument("--json", action="store_true", help="print JSON, and only that, on stdout")
+    command.set_defaults(handler="ls")
+
+
+def _add_leaderboard(commands: _Commands[_Parser]) -> None:
+    command = commands.add_parser(
+        "leaderboard",
+        help="render leaderboards from the stored records",
+        description="Render results/leaderboards/*.md from results/records/. The same records give the same bytes.",
+        epilog="examples:\n  wstal-bench leaderboard\n  wstal-bench leaderboard --check\n\n" + EXIT_CODES,
+    )
+    command.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="(default: results)")
+    command.add_argument("--check", action="store_true", help="write nothing; exit 2 if a page is out of date")
+    command.set_defaults(handler="leaderboard")
+
+
+def _add_data_options(command: argparse.ArgumentParser, required: bool = False) -> None:
+    group = command.add_argument_group("data")
+    group.add_argument("--data", type=Path, required=required, metavar="DIR",
+                       help="folder with features/ (default: the embedded synthetic data set)")  # fmt: skip
+    group.add_argument("--annotations", type=Path, metavar="PATH", help="file or folder (default: found beside DIR)")
+    group.add_argument("--descriptor", metavar="D", help="a shipped descriptor's name or a dataset.toml "
+                       "(default: DIR/dataset.toml, else recognised)")  # fmt: skip
+    group.add_argument("--labels", choices=("official", "annotations"), default="official",
+                       help="where video-level training labels come from, if both exist (default: official)")  # fmt: skip
+    group.add_argument("--allow-missing", action="store_true", help="go on with the videos that have features")
+
+
+def _add_training_options(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("training")
+    group.add_argument("--set", nargs="+", action="extend", default=[], metavar="FIELD=VALUE", dest="assignments",
+                       help="change options of the recipe, for example train.epochs=20")  # fmt: skip
+    group.add_argument("--full-size", action="store_true", help="synthetic data at 2048 columns and T = 750")
+    group.add_argument("--store", type=Path, default=Path("runs"), metavar="STORE", help="folder of runs (default: runs)")
+    group.add_argument("--device", default="auto", metavar="D", help="auto, cpu or cuda (default: auto)")
+    group.add_argument("--threads", type=int, metavar="N", help="CPU threads a run (default: cores / jobs; 1 on synthetic data)")

@@ -1,0 +1,245 @@
+"""What each command does. Results go to stdout, talk to stderr; heavy modules are imported where used."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wstal.errors import MissingDataError, StoreError, UserError
+
+if TYPE_CHECKING:
+    from harness.data.source import DataSource
+
+
+def reproduce(arguments: argparse.Namespace) -> int:
+    """The main job."""
+    from harness.registry import load_method, method_entries
+    from harness.reproduce import Job, publish, run_jobs
+    from harness.runner import pick_device, plan_run
+    from harness.schedules import schedule_for
+
+    families = ("thumos14", "activitynet12", "activitynet13", "fineaction")
+    if arguments.dataset not in families:
+        raise UserError(f"Unknown data set {arguments.dataset!r}. Data sets: {', '.join(families)}.")
+    if arguments.data is None and arguments.dataset != "thumos14":
+        raise MissingDataError(
+            f"{arguments.dataset} needs features: give --data DIR with DIR/features/ and annotations.json. "
+            "Only thumos14 has a synthetic stand-in."
+        )
+    source = _source(arguments)
+    schedule = schedule_for(source.name)
+    seeds = _seeds(arguments.seeds) if arguments.seeds else schedule.seeds
+    methods = arguments.methods or list(method_entries())
+    for method in methods:
+        load_method(method)
+        plan_run(method, 0, source, _assignments(arguments))
+    on_gpu = pick_device(arguments.device).type == "cuda"
+    cores = os.cpu_count() or 1
+    total = len(methods) * len(seeds)
+    at_once = arguments.jobs or (1 if on_gpu else min(cores, total))
+    threads = arguments.threads or (1 if source.synthetic else max(1, cores // at_once))
+    passed = _passed_options(arguments)
+    jobs = [
+        Job(f"{method}-s{seed}", ("--method", method, "--seed", str(seed), *passed))
+        for method in methods
+        for seed in seeds
+    ]
+    _say(f"{len(jobs)} runs of {', '.join(methods)} on {source.name}, {at_once} at a time, {threads} thread(s) each")
+    folders = run_jobs(jobs, at_once, threads)
+    pages = publish(folders, arguments.results)
+    for page in pages:
+        print(page.read_text())
+    if source.synthetic:
+        _say(source.notes[0])
+    _say(f"Done: {len(folders)} runs under {arguments.store / 'runs'}; records under {arguments.results / 'records'}; "
+         f"leaderboard {', '.join(map(str, pages))}")  # fmt: skip
+    return 0
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train and score one method with one seed."""
+    import torch
+
+    from harness.progress import ProgressReport
+    from harness.runner import execute, pick_device, plan_run
+    from harness.store import Store
+
+    device = pick_device(arguments.device)
+    threads = arguments.threads or (1 if arguments.data is None else os.cpu_count() or 1)
+    if threads < 1:
+        raise UserError(f"--threads wants a whole number from 1, got {threads}.")
+    torch.set_num_threads(threads)
+    source = _source(arguments)
+    spec = plan_run(arguments.method, arguments.seed, source, _assignments(arguments))
+    with ProgressReport() as progress:
+        folder, record, reused = execute(
+            spec,
+            source,
+            Store(arguments.store),
+            device,
+            lambda stage, done, total, loss: progress.update(
+                f"{spec.id} {stage}", done, total, "" if loss is None else f"loss {loss:.4f}"
+            ),
+        )
+    if arguments.json:
+        print(json.dumps(record | {"run": str(folder), "reused": reused}))
+    else:
+        _print_metrics(record["metrics"])
+    _say(f"{'Was done already' if reused else 'Done'}: {folder}")
+    return 0
+
+
+def localize(arguments: argparse.Namespace) -> int:
+    """Apply a trained run to other videos."""
+    from harness.data.detections import write_detections
+    from harness.progress import ProgressReport
+    from harness.runner import pick_device, restore
+    from harness.scoring import score_videos
+    from wstal.localize import localize as localize_scores
+
+    source = _source(arguments)
+    videos = source.videos(arguments.subset)
+    if not videos:
+        raise MissingDataError(f"Subset {arguments.subset!r} of {arguments.data} has no videos with features.")
+    method, recipe, record = restore(arguments.run, videos[0].features.shape[1], pick_device(arguments.device))
+    with ProgressReport() as progress:
+        scores = score_videos(method, videos, recipe.train, lambda done, total: progress.update("score", done, total))
+    detections = localize_scores(scores, recipe.localizer, tuple(record["classes"]))
+    write_detections(arguments.out, detections)
+    _say(f"Done: {len(detections)} detections in {len(videos)} videos, written to {arguments.out}")
+    return 0
+
+
+def evaluate(arguments: argparse.Namespace) -> int:
+    """Score a detection file."""
+
+
+def data_verify(arguments: argparse.Namespace) -> int:
+    """Check a data set."""
+
+
+def data_convert(arguments: argparse.Namespace) -> int:
+    """Convert released arrays."""
+
+
+def ls(arguments: argparse.Namespace) -> int:
+    """List what there is."""
+    rows = {"methods": _methods, "datasets": _datasets, "protocols": _protocols, "runs": _runs}[arguments.what](arguments)
+    if arguments.json:
+        print(json.dumps(rows))
+    elif rows:
+        from tabulate import tabulate
+
+        print(tabulate([{k: v for k, v in row.items()} for row in rows], headers="keys", disable_numparse=True))
+    else:
+        _say(f"There are no {arguments.what}.")
+    return 0
+
+
+def leaderboard(arguments: argparse.Namespace) -> int:
+    """Render leaderboards, or check them."""
+    from harness.leaderboard import drifted, load_records, render, write
+
+    pages = render(load_records(arguments.results / "records"))
+    folder = arguments.results / "leaderboards"
+    if arguments.check:
+        if changed := drifted(pages, folder):
+            raise UserError(f"Out of date in {folder}: {', '.join(changed)}. Run `nox -s leaderboard` and commit.")
+        _say(f"{folder}: {len(pages)} pages are up to date")
+        return 0
+    write(pages, folder)
+    _say(f"Done: {len(pages)} pages in {folder}")
+    return 0
+
+
+def _source(arguments: argparse.Namespace) -> DataSource:
+    raise NotImplementedError
+
+
+def _assignments(arguments: argparse.Namespace) -> dict[str, Any]:
+    from harness.overrides import parse_assignments
+
+    return parse_assignments(arguments.assignments)
+
+
+def _passed_options(arguments: argparse.Namespace) -> list[str]:
+    """Options of `reproduce` that each of its `run`s gets."""
+    passed = ["--store", str(arguments.store), "--device", arguments.device, "--labels", arguments.labels]
+    for name in ("data", "annotations", "descriptor"):
+        if (value := getattr(arguments, name)) is not None:
+            passed += [f"--{name}", str(value)]
+    passed += [option for option in ("--allow-missing", "--full-size") if getattr(arguments, option[2:].replace("-", "_"))]
+    return passed + [part for assignment in arguments.assignments for part in ("--set", assignment)]
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    seeds: list[int] = []
+    try:
+        for part in text.split(","):
+            first, _, last = part.partition("-")
+            seeds += range(int(first), int(last or first) + 1)
+    except ValueError:
+        seeds = []
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise UserError(f"--seeds wants distinct seeds as 0-2 or 0,3,5, got {text!r}.")
+    return tuple(seeds)
+
+
+def _methods(arguments: argparse.Namespace) -> list[dict[str, str]]:
+    from harness.registry import method_entries
+
+    return [{"method": name, "implemented in": entry.value} for name, entry in method_entries().items()]
+
+
+def _datasets(arguments: argparse.Namespace) -> list[dict[str, str]]:
+    from harness.data.descriptor import shipped_descriptors
+
+    return [
+        {"data set": name, "title": descriptor.title, "features": descriptor.extractor}
+        for name, descriptor in shipped_descriptors().items()
+    ]
+
+
+def _protocols(arguments: argparse.Namespace) -> list[dict[str, str]]:
+    from wstal.evaluation import PROTOCOLS
+
+    return [{"protocol": name, "meaning": protocol.meaning} for name, protocol in PROTOCOLS.items()]
+
+
+def _runs(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    from harness.store import Store
+
+    rows = []
+    for folder, record in Store(arguments.store).records():
+        averages = record["metrics"][record["headline"]]["averages"]
+        widest = list(averages)[-1] if averages else ""
+        rows.append({
+            "run": str(folder), "status": record["status"], "protocol": record["headline"],
+            "mAP": f"{averages[widest]:.2f} ({widest})" if widest else "",
+        })  # fmt: skip
+    return rows
+
+
+def _print_metrics(metrics: dict[str, Any]) -> None:
+    from tabulate import tabulate
+
+    columns: list[str] = []
+    for entry in metrics.values():
+        columns += [name for name in (*entry["mAP"], *entry["averages"]) if name not in columns]
+    rows = []
+    for protocol, entry in metrics.items():
+        cells = entry["mAP"] | entry["averages"]
+        counts = [f"{entry[name]}" for name in ("videos", "instances", "detections")]
+        rows.append([protocol, *(f"{cells[name]:.2f}" if name in cells else "" for name in columns), *counts])
+    headers = ["mAP (%)", *columns, "videos", "instances", "detections"]
+    print(tabulate(rows, headers=headers, disable_numparse=True))
+
+
+def _say(*lines: str) -> None:
+    for line in lines:
+        print(line, file=sys.stderr, flush=True)

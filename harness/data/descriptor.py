@@ -1,0 +1,226 @@
+"""What no feature file shows: a data set's clock, streams, splits and named video lists, read from `dataset.toml`."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import tomllib
+from collections.abc import Iterable
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+
+from harness.data.source import Subset
+from wstal.errors import UserError
+
+
+def list_digest(names: Iterable[str]) -> str:
+    r"""SHA-256 over the sorted names joined by one newline (none at the end), as UTF-8: a list's or class set's identity.
+
+    >>> list_digest(["b", "a"]) == list_digest(["a", "b"])
+    True
+    """
+    return hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest()
+
+
+_CLOCK = {"fps", "fps_file", "resampled"}
+
+
+class _Facts(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Stream(_Facts):
+    """One modality's columns."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
+    """The stream's folder name, as `rgb`."""
+    width: PositiveInt | None = None
+    """Feature columns; unset: whatever the files have, as long as they agree."""
+
+
+class SubsetNames(_Facts):
+    """What a subset is called outside this package."""
+
+    annotation: tuple[str, ...]
+    """Names in the annotation file, compared without case; the first that has annotated videos counts."""
+    folders: tuple[str, ...]
+    """Names of its feature folder; the first that exists counts."""
+
+
+class ListRule(_Facts):
+    """A named list of videos, defined by a rule and checked by its digest, so that the list itself need not be kept."""
+
+    name: str
+    """The name that a number's identity carries, as `thumos14-test-212`."""
+    subset: Subset
+    """All annotated videos of this subset belong to the list ..."""
+    exclude: tuple[str, ...] = ()
+    """... without these; ids that are not annotated at all may stand here."""
+    count: PositiveInt
+    """How many videos the list has."""
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    """`list_digest` of its videos."""
+
+    def apply(self, annotated: Iterable[str]) -> tuple[str, ...] | None:
+        """The list's videos, sorted, or None where these annotated videos do not give the list."""
+        videos = tuple(sorted(set(annotated) - set(self.exclude)))
+        return videos if list_digest(videos) == self.sha256 else None
+
+
+class DatasetDescriptor(_Facts):
+    """The facts about a data set that its files do not show. Paths are relative to the folder of the annotations."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    """Short name; what stands before the first `-` is the family that shares annotations."""
+    title: str
+    """Name for people."""
+    extractor: str
+    """Network and training data that made the features, as `I3D (Kinetics-400)`."""
+    streams: tuple[Stream, ...] = ()
+    """Streams in the order in which they are concatenated (RGB first); empty: `rgb`, `flow` or whole files, as found."""
+    fps: PositiveFloat | None = None
+    """Frames a second of the videos as the extractor saw them."""
+    fps_file: str | None = None
+    """JSON object video -> frames a second, where each video kept its own rate."""
+    snippet_frames: PositiveInt = 16
+    """Frames in the window that one row describes."""
+    stride: PositiveInt = 16
+    """Frames from one row's window to the next."""
+    resampled: bool = False
+    """Each video was stretched to a fixed number of rows: a row lasts duration / rows, and there is no frame rate."""
+    train: SubsetNames = SubsetNames(annotation=("training", "train", "validation"), folders=("train", "training"))
+    """The training videos' subset."""
+    test: SubsetNames = SubsetNames(
+        annotation=("test", "testing", "validation", "val"), folders=("test", "testing", "val")
+    )
+    """The scored videos' subset."""
+    file_prefixes: tuple[str, ...] = ("",)
+    """What may stand before a video's id in its file name, as `v_` for ActivityNet."""
+    classes: tuple[str, ...] = ()
+    """Class names; empty: those in the annotations."""
+    class_file: str | None = None
+    """Text file with one class name a line, in place of `classes`."""
+    class_digests: tuple[str, ...] = ()
+    """`list_digest` of the class names, one a spelling in circulation, in place of the names."""
+    annotations: str = "annotations.json"
+    """ActivityNet-style annotation file."""
+    labels_file: str = "video_labels.json"
+    """Official video-level labels, true durations; used where the file exists."""
+    ambiguous: str = "Ambiguous_test.txt"
+    """Intervals that some protocols excuse; used where the file exists."""
+    lists: tuple[ListRule, ...] = ()
+    """Named lists of videos. Features may lack annotated videos only where the rest is one of these."""
+    sample_length: PositiveInt | None = None
+    """Snippets T that training samples from a video, from the paper."""
+    tious: tuple[float, ...] = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
+    """tIoU thresholds of the data set's headline mAP, increasing within (0, 1]."""
+    protocols: str = "activitynet"
+    """Family of evaluation protocols: `thumos14` or `activitynet`."""
+
+    @property
+    def family(self) -> str:
+        """The name before the first `-`: data sets of one family share annotations."""
+        return self.name.split("-")[0]
+
+    @property
+    def class_sets(self) -> frozenset[str]:
+        """Digests of the class sets that this data set is known by; empty where it states none."""
+        return frozenset((*self.class_digests, *([list_digest(self.classes)] if self.classes else [])))
+
+    def subset(self, name: Subset) -> SubsetNames:
+        """The names of the training or the test subset."""
+        return self.train if name == "train" else self.test
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.resampled == (self.fps is not None or self.fps_file is not None):
+            raise ValueError("state `fps` or `fps_file`, or else `resampled = true`")
+        if self.fps is not None and self.fps_file is not None:
+            raise ValueError("state one of `fps` and `fps_file`, not both")
+        if self.stride > self.snippet_frames:
+            raise ValueError(f"`stride` {self.stride} leaves gaps between windows of {self.snippet_frames} frames")
+        if not self.tious or list(self.tious) != sorted({t for t in self.tious if 0 < t <= 1}):
+            raise ValueError(f"`tious` must increase within (0, 1], got {list(self.tious)}")
+        for field, names in (("streams", [s.name for s in self.streams]), ("classes", list(self.classes))):
+            if len(set(names)) < len(names):
+                raise ValueError(f"`{field}` names one twice: {names}")
+        return self
+
+
+def read_descriptor(path: Path) -> DatasetDescriptor:
+    """The descriptor in a TOML file.
+
+    A file may start from a shipped one: `extends = "thumos14"` takes all that the file does not state itself (of the
+    clock nothing, once it states `fps`, `fps_file` or `resampled`); `name` it must state.
+
+    Raises:
+        UserError: the file cannot be read, is not TOML, has an unknown key or a value that does not fit.
+    """
+    try:
+        return _parse(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"Cannot read {path}: {error}. Give a TOML file such as `dataset.toml`.") from error
+
+
+def _parse(text: str, source: str) -> DatasetDescriptor:
+    try:
+        return DatasetDescriptor.model_validate(_extended(tomllib.loads(text), source))
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{source} is not valid TOML: {error}.") from error
+    except ValidationError as error:
+        problems = "; ".join(
+            f"`{'.'.join(map(str, item['loc'])) or 'file'}`: {_problem(item['type'], item['msg'], item['loc'])}"
+            for item in error.errors(include_url=False, include_input=False)
+        )
+        raise UserError(f"{source}: {problems}.") from error
+
+
+def _extended(stated: dict[str, Any], source: str) -> dict[str, Any]:
+    base = stated.pop("extends", None)
+    if base is None:
+        return stated
+    if base not in shipped_descriptors():
+        raise UserError(f"{source}: `extends`: unknown data set {base!r}. Known: {', '.join(shipped_descriptors())}.")
+    if "name" not in stated:
+        raise UserError(f"{source}: state a `name` of its own, such as {base + '-mine'!r}: numbers carry it.")
+    inherited = shipped_descriptors()[base].model_dump()
+    for key in _CLOCK if _CLOCK & stated.keys() else ():
+        del inherited[key]
+    return inherited | stated
+
+
+def _problem(kind: str, message: str, location: tuple[int | str, ...]) -> str:
+    if kind != "extra_forbidden":
+        return message.removeprefix("Value error, ")
+    near = difflib.get_close_matches(str(location[-1]), DatasetDescriptor.model_fields, n=1)
+    return "unknown key" + (f", did you mean `{near[0]}`?" if near else ", remove it")
+
+
+@cache
+def shipped_descriptors() -> dict[str, DatasetDescriptor]:
+    """The known data sets by name, sorted."""
+    folder = resources.files("harness.data") / "datasets"
+    files = sorted((file for file in folder.iterdir() if file.name.endswith(".toml")), key=lambda file: file.name)
+    descriptors = [_parse(file.read_text(encoding="utf-8"), file.name) for file in files]
+    return {descriptor.name: descriptor for descriptor in descriptors}
+
+
+def find_descriptor(name_or_path: str | Path) -> DatasetDescriptor:
+    """The shipped descriptor of that name, or else the one in that TOML file.
+
+    Raises:
+        UserError: neither exists; the message names the known ones.
+    """
+    known = shipped_descriptors()
+    if str(name_or_path) in known:
+        return known[str(name_or_path)]
+    path = Path(name_or_path)
+    if path.suffix == ".toml" or path.is_file():
+        return read_descriptor(path)
+    near = difflib.get_close_matches(str(name_or_path), known, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise UserError(f"Unknown data set {str(name_or_path)!r}.{hint} Known: {', '.join(known)}; or give a TOML file.")

@@ -1,0 +1,265 @@
+"""Feature files of a data set: where they are, what their headers say, and reading one video's rows.
+
+Layouts under the feature root, the first that exists counts (`DIR/features` if there, else `DIR`):
+
+- `<subset folder>/<stream>/<video>.npy`, one `[T, width]` file a stream
+- `<subset folder>/<video>.npy`, one `[T, sum of widths]` file a video, streams joined in order
+- `<stream>/<video>.npy` and `<video>.npy`, the same without subset folders
+
+Files are never unpickled here; object arrays are `wstal-bench data convert`'s business.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from wstal.errors import MissingDataError, UserError
+from wstal.types import FloatArray, Video
+
+JOINT = "joint"
+_CHECK_ROWS = 256  # rows whose values are checked at a time: 2 MiB of two-stream I3D in float32
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the first bytes of a feature file say: `[rows, width]` of `dtype`."""
+
+    rows: int
+    width: int
+    dtype: np.dtype[Any]
+
+
+def read_header(path: Path) -> Header:
+    """A feature file's shape and type, from its header and its size, without reading the features.
+
+    Raises:
+        MissingDataError: there is no such file.
+        UserError: not an `.npy` file, cut short, an object array, not float, not `[T, width]`, or empty.
+    """
+    try:
+        with path.open("rb") as file:
+            major, _ = np.lib.format.read_magic(file)
+            read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
+            shape, _, dtype = read(file)
+            expected = file.tell() + math.prod(shape) * dtype.itemsize
+            size = os.fstat(file.fileno()).st_size
+    except FileNotFoundError as error:
+        raise MissingDataError(f"{path} is not there. Restore the file.") from error
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{path} is not a readable .npy file ({error}). Copy or extract it again.") from error
+    if dtype.hasobject:
+        raise UserError(f"{path} is a pickled object array. Convert it once with `wstal-bench data convert`.")
+    if dtype.kind != "f" or dtype.itemsize not in (2, 4, 8):
+        raise UserError(f"{path} holds {dtype}. Save features as float16 or float32.")
+    if len(shape) != 2:
+        raise UserError(f"{path} has shape {list(shape)}, expected [T, width]. Save one row a snippet.")
+    if 0 in shape:
+        raise UserError(f"{path} is empty, shape {list(shape)}. Extract it again, or leave the video out of every list.")
+    if size < expected:
+        raise UserError(f"{path} is cut short: {size} bytes of {expected}. Copy or extract it again.")
+    return Header(rows=shape[0], width=shape[1], dtype=dtype)
+
+
+@dataclass(frozen=True)
+class FeatureFiles:
+    """The feature files of one video, one a stream; their columns are joined in this order.
+
+    Args:
+        paths: one `.npy` file a stream, or one joint file.
+        columns: of a joint file, the column range to use; None: all.
+    """
+
+    paths: tuple[Path, ...]
+    columns: tuple[int, int] | None = None
+
+    def header(self) -> Header:
+        """Rows, joined width and the widest type of the files.
+
+        Raises:
+            UserError: as `read_header`, or the streams have different numbers of rows.
+        """
+        headers = [read_header(path) for path in self.paths]
+        if len({header.rows for header in headers}) > 1:
+            rows = " and ".join(f"{header.rows} in {path}" for header, path in zip(headers, self.paths, strict=True))
+            raise UserError(f"The streams of one video differ in rows: {rows}. Extract both with one window and stride.")
+        first, last = self.columns or (0, sum(header.width for header in headers))
+        return Header(headers[0].rows, last - first, np.result_type(*(header.dtype for header in headers)))
+
+    def read(self) -> FloatArray:
+        """`[T, D]` features, float16 or float32: memory-mapped and read-only where one file holds them as they are.
+
+        float64 becomes float32: extractors that write it computed in float32 or less.
+
+        Raises:
+            UserError: as `header`.
+        """
+        kind = self.header().dtype.newbyteorder("=")
+        kind = np.dtype(np.float32) if kind.itemsize == 8 else kind
+        arrays: list[npt.NDArray[np.floating[Any]]] = [
+            np.load(path, mmap_mode="r", allow_pickle=False) for path in self.paths
+        ]
+        if self.columns:
+            arrays = [arrays[0][:, slice(*self.columns)]]
+        if len(arrays) == 1:
+            return arrays[0] if arrays[0].dtype == kind else arrays[0].astype(kind)
+        return np.concatenate(arrays, axis=1, dtype=kind)
+
+
+def check_finite(features: FloatArray, name: str) -> None:
+    """Refuse NaN and infinity, reading a few rows at a time.
+
+    Args:
+        features: `[T, D]`.
+        name: file or video, for the message.
+
+    Raises:
+        UserError: naming the first bad row.
+    """
+    for start in range(0, len(features), _CHECK_ROWS):
+        good = np.isfinite(features[start : start + _CHECK_ROWS]).all(axis=1)
+        if not good.all():
+            row = start + int(np.argmin(good))
+            raise UserError(f"{name}: row {row} of {len(features)} has NaN or infinity. Extract the features again.")
+
+
+class StoredVideo(Video):
+    """A `Video` whose features stay on disk: each access to `features` opens the files and closes them again.
+
+    An open memory map holds a file descriptor, and ActivityNet has more videos than a process may have files open.
+    While an array that it gave is still in use, it gives the same one. Values are checked on the first access.
+
+    Args:
+        name: as `Video`.
+        features: the files, or an array (so that `dataclasses.replace` works).
+        labels: as `Video`.
+        seconds_per_snippet: as `Video`.
+        offset: as `Video`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        features: FeatureFiles | FloatArray,
+        labels: tuple[int, ...],
+        seconds_per_snippet: float,
+        offset: float = 0.0,
+    ) -> None:
+        values = {"name": name, "labels": labels, "seconds_per_snippet": seconds_per_snippet, "offset": offset}
+        for key, value in {**values, "_source": features, "_checked": False, "_last": lambda: None}.items():
+            object.__setattr__(self, key, value)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        source = self.__dict__["_source"]
+        return StoredVideo, (self.name, source, self.labels, self.seconds_per_snippet, self.offset)
+
+    @property
+    def features(self) -> FloatArray:  # type: ignore[override]
+        """`[T, D]`, float16 or float32; raises UserError where a file is broken or a value is not finite."""
+        last: FloatArray | None = self.__dict__["_last"]()
+        if last is not None:
+            return last
+        source: FeatureFiles | FloatArray = self.__dict__["_source"]
+        features = source.read() if isinstance(source, FeatureFiles) else source
+        if not self.__dict__["_checked"]:
+            check_finite(features, f"Features of {self.name}")
+            object.__setattr__(self, "_checked", True)
+        object.__setattr__(self, "_last", weakref.ref(features))
+        return features
+
+
+@dataclass(frozen=True)
+class FeatureFolder:
+    """The feature files of one subset, by the file's stem.
+
+    Args:
+        folder: where they are, for messages.
+        streams: stream names in joining order, or `("joint",)`.
+        files: one path a stream.
+        incomplete: stems that miss some stream's file, with the missing streams.
+        nested: the folder belongs to this subset alone.
+    """
+
+    folder: Path
+    streams: tuple[str, ...]
+    files: dict[str, tuple[Path, ...]]
+    incomplete: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    nested: bool = True
+
+    def stem(self, video: str, prefixes: Iterable[str] = ("",)) -> str | None:
+        """The stem of a video's files, or None where it has none; an incomplete one counts as there."""
+        check_name(video)
+        stems = (prefix + video for prefix in prefixes)
+        return next((stem for stem in stems if stem in self.files or stem in self.incomplete), None)
+
+
+def check_name(video: str) -> None:
+    """Refuse a video id that is not a plain file name, as one with `../`.
+
+    Raises:
+        UserError: naming the id.
+    """
+    if video in ("", ".", "..") or any(character in video for character in "/\\\0"):
+        raise UserError(f"Video id {video!r} is not a plain file name. Correct it in the annotation file.")
+
+
+def feature_root(data_dir: Path) -> Path:
+    """`DIR/features` if it exists, else `DIR`."""
+    inner = data_dir / "features"
+    return inner if inner.is_dir() else data_dir
+
+
+def find_features(root: Path, folders: Sequence[str], streams: Sequence[str]) -> FeatureFolder | None:
+    """Locate one subset's feature files, whatever the layout; None where there are none at all.
+
+    Args:
+        root: the feature root.
+        folders: names that the subset's folder may have, the first that exists counts.
+        streams: stream folder names in joining order; those that exist are used.
+    """
+    subset = next((root / name for name in folders if (root / name).is_dir()), None)
+    for folder in [subset, root] if subset else [root]:
+        nested = folder is subset
+        there = tuple(stream for stream in streams if (folder / stream).is_dir())
+        if there:
+            return _per_stream(folder, there, nested)
+        files = {path.stem: (path,) for path in _npy_files(folder)}
+        if files:
+            return FeatureFolder(folder, (JOINT,), files, nested=nested)
+    return None
+
+
+def _per_stream(folder: Path, streams: tuple[str, ...], nested: bool) -> FeatureFolder:
+    found = [{path.stem: path for path in _npy_files(folder / stream)} for stream in streams]
+    files, incomplete = {}, {}
+    for stem in sorted(set().union(*found)):
+        lacking = tuple(stream for stream, paths in zip(streams, found, strict=True) if stem not in paths)
+        if lacking:
+            incomplete[stem] = lacking
+        else:
+            files[stem] = tuple(paths[stem] for paths in found)
+    return FeatureFolder(folder, streams, files, incomplete, nested)
+
+
+def _npy_files(folder: Path) -> Iterator[Path]:
+    with os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries if entry.name.endswith(".npy") and not entry.name.startswith("."))
+    return (folder / name for name in names)
+
+
+def some(names: Sequence[str], shown: int = 4) -> str:
+    """A few names and how many more there are, for messages.
+
+    >>> some(["a", "b", "c"], shown=2)
+    'a, b and 1 more'
+    """
+    more = len(names) - shown
+    return ", ".join(names[:shown]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,41 @@
+"""What a run needs of a data set, be it files or generated."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Protocol
+
+from wstal.types import GroundTruth, Video
+
+Subset = Literal["train", "test"]
+
+
+class DataSource(Protocol):
+    """A data set as the runner sees it.
+
+    Attributes:
+        name: the page its results stand on, for example `thumos14-r2plus1d`.
+        family: the data set whose protocols and recipes apply, for example `thumos14`.
+        synthetic: results say nothing about real video.
+        classes: class names in the order of label indices.
+        notes: what was assumed or left out, for people.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def family(self) -> str: ...  # noqa: D102
+    @property
+    def synthetic(self) -> bool: ...  # noqa: D102
+    @property
+    def classes(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def notes(self) -> tuple[str, ...]: ...  # noqa: D102
+
+    def videos(self, subset: Subset) -> list[Video]:
+        """Videos of a subset, weakly labelled, in a fixed order."""
+
+    def ground_truth(self, subset: Subset) -> GroundTruth:
+        """Annotated instances of the scored videos: for the evaluator alone."""
+
+    def describe(self) -> dict[str, Any]:
+        """What identifies the data in a record: names, counts, lists and digests; JSON, the same for the same data."""

@@ -1,0 +1,75 @@
+"""`--set train.epochs=20`: change fields of a recipe by name, checked by its types."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from harness.registry import did_you_mean
+from wstal.errors import UserError
+from wstal.method import Recipe
+
+
+def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
+    """`["train.epochs=20"]` -> `{"train.epochs": 20}`; values are TOML, a bare word is a string.
+
+    Raises:
+        UserError: an assignment without `=`.
+    """
+    values: dict[str, Any] = {}
+    for assignment in assignments:
+        name, separator, text = assignment.partition("=")
+        if not separator or not name.strip():
+            raise UserError(f"--set wants FIELD=VALUE (for example train.epochs=20), got {assignment!r}.")
+        try:
+            values[name.strip()] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            values[name.strip()] = text.strip()
+    return values
+
+
+def override(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
+    """The recipe with some fields changed.
+
+    Args:
+        recipe: a method's defaults.
+        values: by dotted name, `method.*`, `train.*` or `localizer.*`.
+
+    Raises:
+        UserError: an unknown field (with the nearest name and all names), or a value its type refuses.
+    """
+    parts: dict[str, BaseModel] = {"method": recipe.method, "train": recipe.train, "localizer": recipe.localizer}
+    changes: dict[str, dict[str, Any]] = {part: {} for part in parts}
+    for name, value in values.items():
+        part, _, field = name.partition(".")
+        if part not in parts or not field:
+            raise UserError(f"Unknown option {name!r}: options begin with method., train. or localizer.")
+        known = type(parts[part]).model_fields
+        if field not in known:
+            raise UserError(
+                f"Unknown option {name!r}{did_you_mean(field, known)}. Options of {part}: {', '.join(known)}."
+            )
+        changes[part][field] = value
+    resolved = {}
+    for part, model in parts.items():
+        try:
+            resolved[part] = type(model).model_validate(model.model_dump() | changes[part])
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join([part, *map(str, first["loc"])])
+            raise UserError(f"Option {field}: {first['msg']}, got {first['input']!r}.") from error
+    return Recipe.model_validate(resolved)
+
+
+def differences(recipe: Recipe, default: Recipe) -> dict[str, Any]:
+    """The fields in which a recipe differs from another of the same method, by dotted name."""
+    ours, theirs = recipe.model_dump(mode="json"), default.model_dump(mode="json")
+    return {
+        f"{part}.{field}": value
+        for part, fields in ours.items()
+        for field, value in fields.items()
+        if value != theirs[part].get(field)
+    }

@@ -1,0 +1,63 @@
+"""Methods by name, found through entry points, so that a third-party method is a peer of ours."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
+
+from wstal.errors import UserError
+
+if TYPE_CHECKING:
+    from wstal.method import Method
+
+GROUP = "wstal_bench.methods"
+
+
+def method_entries() -> dict[str, EntryPoint]:
+    """Entry points of all installed methods by name, sorted; nothing of them is imported.
+
+    Raises:
+        UserError: two packages register one name.
+    """
+    entries: dict[str, EntryPoint] = {}
+    for entry in sorted(entry_points(group=GROUP), key=lambda entry: (entry.name, entry.value)):
+        other = entries.get(entry.name)
+        if other is not None and other.value != entry.value:
+            raise UserError(
+                f"Method {entry.name!r} is registered twice: {_origin(other)} and {_origin(entry)}. Uninstall one."
+            )
+        entries[entry.name] = entry
+    return entries
+
+
+def load_method(name: str) -> type[Method]:
+    """The class of the method called `name`.
+
+    Raises:
+        UserError: no such method (with the nearest name), or it cannot be imported or is no `Method`.
+    """
+    entries = method_entries()
+    if name not in entries:
+        raise UserError(f"Unknown method {name!r}{did_you_mean(name, entries)}. Methods: {', '.join(entries)}.")
+    from wstal.method import Method
+
+    try:
+        method = entries[name].load()
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"Method {name!r} ({_origin(entries[name])}) cannot be imported: {error}") from error
+    if not (isinstance(method, type) and issubclass(method, Method)):
+        raise UserError(f"Method {name!r} ({_origin(entries[name])}) is not a subclass of wstal.method.Method.")
+    return method
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?` for the known word nearest to `word`, or nothing."""
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _origin(entry: EntryPoint) -> str:
+    package = entry.dist.name if entry.dist is not None else "unknown package"
+    return f"{entry.value} of {package}"

@@ -1,0 +1,105 @@
+"""The main job: every method with every seed, each run in a fresh process, then the leaderboard."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.files import atomic_write, pretty_json, read_json
+from harness.leaderboard import load_records, render, write
+from harness.progress import ProgressReport
+from harness.store import RECORD
+from wstal.errors import StoreError
+
+PROGRESS_LINE = re.compile(r"^\S+ (\w+) (\d+)/(\d+) ?(.*)$")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run to do in a process of its own: its display name and the arguments of `wstal-bench run`."""
+
+    name: str
+    arguments: tuple[str, ...]
+
+
+def run_jobs(jobs: Sequence[Job], at_once: int, threads: int) -> list[Path]:
+    """Do all jobs, some at once, each in a fresh interpreter.
+
+    Args:
+        jobs: what to run.
+        at_once: processes at a time.
+        threads: CPU threads of each, set before its interpreter starts.
+
+    Returns:
+        Folders of the finished runs, in the order of the jobs.
+
+    Raises:
+        StoreError: a run failed; the others are finished first, and the message holds what each failure said.
+    """
+    failures = []
+    folders: dict[str, Path] = {}
+    with ProgressReport() as progress, ThreadPoolExecutor(max_workers=at_once) as pool:
+        futures = {pool.submit(_run_job, job, threads, progress): job for job in jobs}
+        for future in as_completed(futures):
+            job = futures[future]
+            code, output, complaint = future.result()
+            if code == 0:
+                folders[job.name] = Path(json.loads(output)["run"])
+            else:
+                failures.append(f"{job.name} (exit {code}): {complaint}")
+    if failures:
+        raise StoreError(f"{len(failures)} of {len(jobs)} runs failed:\n" + "\n".join(sorted(failures)))
+    return [folders[job.name] for job in jobs]
+
+
+def publish(folders: Sequence[Path], results: Path) -> list[Path]:
+    """Copy the records of finished runs to `results/records/` and render `results/leaderboards/`.
+
+    A record whose numbers are already there is left as it is.
+
+    Returns:
+        The leaderboard pages of the runs' data sets.
+    """
+    pages = set()
+    for folder in folders:
+        record = read_json(folder / RECORD)
+        target = results / "records" / record["data"]["name"] / f"{record['id']}.json"
+        if not (target.exists() and _numbers(read_json(target)) == _numbers(record)):
+            atomic_write(target, pretty_json(record))
+        pages.add(results / "leaderboards" / f"{record['data']['name']}.md")
+    write(render(load_records(results / "records")), results / "leaderboards")
+    return sorted(pages)
+
+
+def _numbers(record: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in record.items() if name != "environment"}
+
+
+def _run_job(job: Job, threads: int, progress: ProgressReport) -> tuple[int, str, str]:
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+    command = [sys.executable, "-m", "harness", "run", *job.arguments, "--threads", str(threads), "--json"]
+    complaint = ""
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        said = []
+        for line in process.stderr:
+            if match := PROGRESS_LINE.match(line.strip()):
+                stage, done, total, text = match.groups()
+                if stage == "train":
+                    progress.update(job.name, int(done), int(total), text)
+            else:
+                said.append(line)
+        output = process.stdout.read()
+        complaint = "".join(said[-30:]).strip()
+    return process.returncode, output, complaint

@@ -1,0 +1,265 @@
+"""One run: a method, a data set and a seed, from features to a record."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+import torch
+
+from harness.checkpoint import load_weights, save_weights
+from harness.data.detections import write_detections
+from harness.data.source import DataSource
+from harness.environment import environment, git_state
+from harness.files import atomic_write, canonical_json, pretty_json, read_json, sha256, sha256_file
+from harness.overrides import differences, override
+from harness.registry import load_method
+from harness.schedules import schedule_for
+from harness.scoring import score_videos
+from harness.seeds import seed_torch
+from harness.store import RECORD, Store, read_record
+from harness.trainer import train
+from wstal.errors import StoreError, UserError
+from wstal.evaluation import evaluate, headline_protocol, protocols_for, to_json
+from wstal.localize import localize
+from wstal.method import Method, Recipe
+from wstal.types import Detections, SnippetScores
+
+SCHEMA = 1
+WEIGHTS, SCORES, DETECTIONS, HISTORY, MANIFEST = (
+    "weights.safetensors",
+    "scores.safetensors",
+    "detections.json.gz",
+    "history.json",
+    "manifest.json",
+)
+Report = Callable[[str, int, int, float | None], None]
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """All that decides a run's numbers.
+
+    Args:
+        method: the method's registered name.
+        seed: decides every random draw.
+        recipe: resolved options, schedule and localizer.
+        schedule: where the data set's schedule departs from the method's own recipe, for people.
+        overrides: where the user departs from both, for people.
+        data: the data set's description, digests included.
+    """
+
+    method: str
+    seed: int
+    recipe: Recipe
+    schedule: dict[str, Any]
+    overrides: dict[str, Any]
+    data: dict[str, Any]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what decides the numbers."""
+        identity = {
+            "schema": SCHEMA,
+            "method": self.method,
+            "seed": self.seed,
+            "recipe": self.recipe.model_dump(mode="json"),
+            "data": self.data,
+        }
+        return sha256(canonical_json(identity))
+
+    @property
+    def id(self) -> str:
+        """The run's name: readable parts and ten digits of the digest."""
+        return f"{self.data['name']}-{self.method}-s{self.seed}-{self.digest[:10]}"
+
+
+def plan_run(method: str, seed: int, source: DataSource, overrides: dict[str, Any]) -> RunSpec:
+    """Resolve a run: the method's recipe for the data set, the data set's schedule, then the user's overrides.
+
+    Raises:
+        UserError: unknown method or option, or a negative seed.
+    """
+    if seed < 0:
+        raise UserError(f"A seed is a whole number from 0, got {seed}.")
+    own = load_method(method).recipe(source.family)
+    scheduled = override(own, schedule_for(source.name).options(method))
+    recipe = override(scheduled, overrides)
+    return RunSpec(
+        method, seed, recipe, differences(scheduled, own), differences(recipe, scheduled), source.describe()
+    )
+
+
+def execute(
+    spec: RunSpec,
+    source: DataSource,
+    store: Store,
+    device: torch.device,
+    report: Report = lambda stage, done, total, loss: None,
+) -> tuple[Path, dict[str, Any], bool]:
+    """Do a run, or find it done.
+
+    Args:
+        spec: the run.
+        source: its data.
+        store: where it is kept.
+        device: where it trains.
+        report: called with (stage, steps done, steps, loss or None) as the run goes on.
+
+    Returns:
+        The run's folder, its record, and whether it was there already.
+
+    Raises:
+        UserError: bad data, or a loss that is not finite.
+        StoreError: the store cannot be written.
+    """
+    if (record := store.find(spec.id)) is not None:
+        return store.run_folder(spec.id), record, True
+    folder = store.begin(spec.id)
+    started = time.time()
+    torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
+
+    clock = _Clock()
+    training_videos, test_videos = source.videos("train"), source.videos("test")
+    method = build(spec, training_videos[0].features.shape[1], len(source.classes), device)
+    clock.lap("load")
+    history = train(
+        method, training_videos, spec.recipe.train, spec.seed, folder, spec.digest,
+        progress=lambda done, total, loss: report("train", done, total, loss),
+    )  # fmt: skip
+    clock.lap("train")
+    scores = score_videos(method, test_videos, spec.recipe.train, lambda n, total: report("score", n, total, None))
+    clock.lap("score")
+    detections = localize(scores, spec.recipe.localizer, source.classes)
+    clock.lap("localize")
+    metrics = {}
+    truth = source.ground_truth("test")
+    for protocol in protocols_for(source.family):
+        metrics[protocol.name] = to_json(evaluate(detections, truth, protocol))
+    clock.lap("evaluate")
+
+    artefacts = {
+        WEIGHTS: save_weights(folder / WEIGHTS, method),
+        SCORES: _save_scores(folder / SCORES, scores),
+        DETECTIONS: _save_detections(folder / DETECTIONS, detections),
+        HISTORY: _save_json(folder / HISTORY, history),
+    }
+    record = {
+        "schema": SCHEMA,
+        "id": spec.id,
+        "digest": spec.digest,
+        "status": "done",
+        "synthetic": source.synthetic,
+        "method": spec.method,
+        "title": type(method).title,
+        "seed": spec.seed,
+        "data": spec.data,
+        "classes": list(source.classes),
+        "recipe": spec.recipe.model_dump(mode="json"),
+        "schedule": spec.schedule,
+        "overrides": spec.overrides,
+        "headline": headline_protocol(source.family).name,
+        "metrics": metrics,
+        "training": {
+            "parameters": method.parameter_count(),
+            "final_loss": {name: values[-1] for name, values in history.items()},
+        },
+        "environment": environment(device),
+        "artefacts": artefacts,
+    }
+    manifest = {
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
+        "seconds": clock.laps,
+        "code": git_state(),
+        "notes": list(source.notes),
+    }
+    atomic_write(folder / MANIFEST, pretty_json(manifest))
+    atomic_write(folder / RECORD, pretty_json(record))
+    for leftover in folder.glob("checkpoint*"):
+        leftover.unlink(missing_ok=True)
+    return store.finish(spec.id), record, False
+
+
+def build(spec: RunSpec, feature_dim: int, num_classes: int, device: torch.device) -> Method:
+    """The method with the initial weights that the run's seed gives, on the device."""
+    seed_torch(spec.seed, "initialisation")
+    return load_method(spec.method)(spec.recipe.method, feature_dim, num_classes).to(device)
+
+
+def restore(folder: Path, feature_dim: int, device: torch.device) -> tuple[Method, Recipe, dict[str, Any]]:
+    """The trained method of a finished run, with its recipe and record.
+
+    Raises:
+        UserError: the folder holds no finished run.
+        StoreError: its weights are damaged or of another width.
+    """
+    if not (folder / RECORD).exists():
+        raise UserError(f"{folder} holds no finished run ({RECORD} is not there). `wstal-bench ls runs` lists them.")
+    record = read_record(folder / RECORD)
+    cls = load_method(record["method"])
+    recipe = Recipe.model_validate(record["recipe"] | {"method": cls.Options.model_validate(record["recipe"]["method"])})
+    trained = record["data"]["width"]
+    if trained != feature_dim:
+        raise UserError(
+            f"The run {folder.name} was trained on features of width {trained}, these have {feature_dim}. "
+            "Give features of the same extractor and streams."
+        )
+    method = cls(recipe.method, feature_dim, len(record["classes"])).to(device)
+    load_weights(folder / WEIGHTS, method, record["artefacts"][WEIGHTS])
+    return method, recipe, record
+
+
+def pick_device(name: str) -> torch.device:
+    """The device called `auto`, `cpu` or `cuda[:n]`.
+
+    Raises:
+        UserError: no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"Unknown device {name!r}. Use auto, cpu or cuda.") from error
+    if device.type not in ("cpu", "cuda") or (device.type == "cuda" and not torch.cuda.is_available()):
+        raise UserError(f"Device {name!r} is not to be had here. Use --device cpu.")
+    return device
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.monotonic()
+
+    def lap(self, name: str) -> None:
+        now = time.monotonic()
+        self.laps[name] = round(now - self._last, 3)
+        self._last = now
+
+
+def _save_scores(path: Path, scores: list[SnippetScores]) -> str:
+    arrays: dict[str, np.ndarray[Any, Any]] = {}
+    for one in scores:
+        for name, signal in one.signals.items():
+            arrays[f"{one.video}/{name}"] = np.ascontiguousarray(signal, dtype=np.float32)
+        arrays[f"{one.video}/video_scores"] = np.ascontiguousarray(one.video_scores, dtype=np.float32)
+        arrays[f"{one.video}/clock"] = np.array([one.seconds_per_snippet, one.offset])
+    data = safetensors.numpy.save(arrays)
+    atomic_write(path, data)
+    return sha256(data)
+
+
+def _save_detections(path: Path, detections: Detections) -> str:
+    write_detections(path, detections)
+    return sha256_file(path)
+
+
+def _save_json(path: Path, value: Any) -> str:
+    data = pretty_json(value)
+    atomic_write(path, data)
+    return sha256(data)

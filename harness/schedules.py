@@ -1,0 +1,32 @@
+"""Training schedules that a data set asks for: small TOML files, chosen without its test set."""
+
+from __future__ import annotations
+
+import tomllib
+from importlib.resources import files
+from typing import Any
+
+from pydantic import Field
+
+from wstal.method import Spec
+
+
+class Schedule(Spec):
+    """Departures from the methods' own recipes on one data set, and how they were chosen."""
+
+    why: str = Field("", description="how the values were chosen")
+    seeds: tuple[int, ...] = Field((0, 1, 2), description="seeds of the main job")
+    every_method: dict[str, Any] = Field({}, description="options of all methods, by dotted name")
+    methods: dict[str, dict[str, Any]] = Field({}, description="options of one method, over those of all")
+
+    def options(self, method: str) -> dict[str, Any]:
+        """The departures for one method."""
+        return {**self.every_method, **self.methods.get(method, {})}
+
+
+def schedule_for(dataset: str) -> Schedule:
+    """The shipped schedule of a data set, by its name; an empty one where none is shipped."""
+    file = files("harness.data") / "schedules" / f"{dataset}.toml"
+    if not file.is_file():
+        return Schedule()
+    return Schedule.model_validate(tomllib.loads(file.read_text()))

@@ -1,0 +1,126 @@
+"""Train a method on weakly labelled videos, resumably to the bit.
+
+Every random draw of an epoch comes from (seed, purpose, epoch) alone, so a checkpoint between two epochs needs no
+generator state: continuing from it repeats what the undisturbed run would have done.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.checkpoint import load_checkpoint, save_checkpoint
+from harness.seeds import numpy_stream, seed_torch
+from wstal.errors import UserError
+from wstal.method import Method, TrainSpec
+from wstal.types import Batch, Video
+
+CHECKPOINT_SECONDS = 30.0
+
+Progress = Callable[[int, int, float], None]
+
+
+def train(
+    method: Method,
+    videos: Sequence[Video],
+    spec: TrainSpec,
+    seed: int,
+    folder: Path,
+    identity: str,
+    progress: Progress = lambda epoch, epochs, loss: None,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+) -> dict[str, list[float]]:
+    """Train `method` in place, from the newest checkpoint in `folder` where there is one.
+
+    Args:
+        method: on its device, initialised.
+        videos: training videos; nothing in them says when an action happens.
+        spec: the schedule.
+        seed: the run's seed.
+        folder: where checkpoints are written, at most every `checkpoint_seconds`.
+        identity: the run's digest; a checkpoint of another run is refused.
+        progress: called after each epoch with (epochs done, epochs, mean total loss).
+        checkpoint_seconds: shortest time between two checkpoints.
+
+    Returns:
+        Mean of each loss term over each epoch, by name.
+
+    Raises:
+        UserError: no training videos, or a loss that is not finite (the epoch is named).
+    """
+    if not videos:
+        raise UserError("There are no training videos. Check the train subset of the data set.")
+    optimizer = torch.optim.Adam(method.parameters(), lr=spec.learning_rate, weight_decay=spec.weight_decay)
+    done, history = load_checkpoint(folder, identity, method, optimizer)
+    saved = time.monotonic()
+    for epoch in range(done, spec.epochs):
+        if spec.decay_every is not None:
+            for group in optimizer.param_groups:
+                group["lr"] = spec.learning_rate * spec.decay_factor ** (epoch // spec.decay_every)
+        means = _train_epoch(method, optimizer, _batches(method, videos, spec, seed, epoch), seed, epoch)
+        for name, value in means.items():
+            history.setdefault(name, []).append(value)
+        if not np.isfinite(means["total"]):
+            terms = ", ".join(f"{name} {value:g}" for name, value in means.items())
+            raise UserError(
+                f"The loss of {method.name} is not finite in epoch {epoch + 1} ({terms}). "
+                "Lower train.learning_rate, or check the features with `wstal-bench data verify`."
+            )
+        progress(epoch + 1, spec.epochs, means["total"])
+        if time.monotonic() - saved >= checkpoint_seconds and epoch + 1 < spec.epochs:
+            save_checkpoint(folder, identity, method, optimizer, epoch + 1, history)
+            saved = time.monotonic()
+    return history
+
+
+def _train_epoch(
+    method: Method, optimizer: torch.optim.Optimizer, batches: Iterator[Batch], seed: int, epoch: int
+) -> dict[str, float]:
+    method.train()
+    seed_torch(seed, "dropout", epoch)
+    sums: dict[str, Tensor] = {}
+    steps = 0
+    for batch in batches:
+        terms = method.losses(batch)
+        optimizer.zero_grad(set_to_none=True)
+        terms["total"].backward()
+        optimizer.step()
+        # summed on the device: reading a value in every step would make a GPU wait
+        for name, value in terms.items():
+            sums[name] = sums.get(name, torch.zeros((), device=value.device)) + value.detach()
+        steps += 1
+    return {name: value.item() / steps for name, value in sums.items()}
+
+
+def _batches(method: Method, videos: Sequence[Video], spec: TrainSpec, seed: int, epoch: int) -> Iterator[Batch]:
+    """Shuffled, sampled batches of one epoch, the next one prepared while a step runs."""
+    rng = numpy_stream(seed, "sampling", epoch)
+    order = rng.permutation(len(videos))
+    device = method.device
+
+    def prepare(start: int) -> Batch:
+        chosen = [videos[index] for index in order[start : start + spec.batch_size]]
+        features = np.empty((len(chosen), spec.temporal_length, method.feature_dim), dtype=np.float32)
+        labels = np.zeros((len(chosen), method.num_classes), dtype=np.float32)
+        for row, video in enumerate(chosen):
+            features[row] = video.features[method.train_indices(len(video.features), spec.temporal_length, rng)]
+            labels[row, list(video.labels)] = 1
+        return Batch(
+            torch.from_numpy(features).to(device, non_blocking=True),
+            torch.from_numpy(labels).to(device, non_blocking=True),
+            tuple(video.name for video in chosen),
+        )
+
+    starts = range(0, len(videos), spec.batch_size)
+    with ThreadPoolExecutor(max_workers=1) as worker:
+        ahead = worker.submit(prepare, starts[0])
+        for start in starts[1:]:
+            batch, ahead = ahead.result(), worker.submit(prepare, start)
+            yield batch
+        yield ahead.result()

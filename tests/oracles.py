@@ -1,0 +1,192 @@
+"""Slow reference implementations that the fast ones are checked against: literal loops, no numpy, no shared code.
+
+Rows are plain tuples: a detection is (video, label, start, end, score), an instance (video, label, start, end), an
+ambiguous interval (video, start, end); times in seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+DetectionRow = tuple[str, str, float, float, float]
+InstanceRow = tuple[str, str, float, float]
+AmbiguousRow = tuple[str, float, float]
+
+WRONG_VIDEOS = ("video_test_0000270", "video_test_0001496")
+
+
+def reference_tiou(first: tuple[float, float], second: tuple[float, float]) -> float:
+    """Intersection over union of two intervals of real numbers; 0 where the union is empty."""
+    shared = max(0.0, min(first[1], second[1]) - max(first[0], second[0]))
+    union = (first[1] - first[0]) + (second[1] - second[0]) - shared
+    return shared / union if union > 0 else 0.0
+
+
+def reference_segment_tiou(first: tuple[int, int], second: tuple[int, int]) -> float:
+    """Intersection over union of two sets of whole segments."""
+    union = set(range(*first)) | set(range(*second))
+    return len(set(range(*first)) & set(range(*second))) / len(union) if union else 0.0
+
+
+def reference_kit_overlap(first: tuple[float, float], second: tuple[float, float]) -> float:
+    """Overlap as the THUMOS14 kit has it: the shared length over the length of the hull."""
+    shared = min(first[1], second[1]) - max(first[0], second[0])
+    return shared / (max(first[1], second[1]) - min(first[0], second[0])) if shared > 0 else 0.0
+
+
+def reference_voc_ap(hits: Sequence[bool], positives: int) -> float:
+    """Area under the precision-recall curve after making precision monotone, as VOC since 2010."""
+    recall, precision, found = [0.0], [0.0], 0
+    for rank, hit in enumerate(hits, 1):
+        found += hit
+        recall.append(found / positives)
+        precision.append(found / rank)
+    recall.append(1.0)
+    precision.append(0.0)
+    for i in range(len(precision) - 2, -1, -1):
+        precision[i] = max(precision[i], precision[i + 1])
+    area = 0.0
+    for i in range(1, len(recall)):
+        if recall[i] != recall[i - 1]:
+            area += (recall[i] - recall[i - 1]) * precision[i]
+    return area
+
+
+def reference_raw_ap(hits: Sequence[bool], positives: int) -> float:
+    """Mean over the instances of the precision where each is found, without interpolation."""
+    total, found = 0.0, 0
+    for rank, hit in enumerate(hits, 1):
+        found += hit
+        if hit:
+            total += found / rank
+    return total / positives
+
+
+def reference_eleven_point_ap(hits: Sequence[bool], positives: int) -> float:
+    """Mean of the best precision at recall of at least 0, 0.1, ... 1, as VOC until 2009."""
+    curve, found = [], 0
+    for rank, hit in enumerate(hits, 1):
+        found += hit
+        curve.append((found, found / rank))
+    return sum(max((p for found, p in curve if 10 * found >= tenth * positives), default=0.0) for tenth in range(11)) / 11
+
+
+def _greedy(
+    detections: list[DetectionRow], instances: list[InstanceRow], tiou: float, segments: bool, first: bool
+) -> list[bool]:
+    """Hits of one class's detections, best score first, each taking the best (or first) free instance."""
+
+    def overlap(detection: DetectionRow, instance: InstanceRow) -> float:
+        if not segments:
+            return reference_tiou((detection[2], detection[3]), (instance[2], instance[3]))
+        return reference_segment_tiou(_whole(detection[2], detection[3]), _whole(instance[2], instance[3]))
+
+    free = [True] * len(instances)
+    hits = []
+    for detection in detections:
+        taken = None
+        best = 0.0
+        for j, instance in enumerate(instances):
+            if instance[0] != detection[0] or not free[j]:
+                continue
+            value = overlap(detection, instance)
+            if value < tiou:
+                continue
+            if first:
+                taken = j
+                break
+            if value >= best:  # on equal overlap the later instance wins
+                taken, best = j, value
+        if taken is not None:
+            free[taken] = False
+        hits.append(taken is not None)
+    return hits
+
+
+def _whole(start: float, end: float) -> tuple[int, int]:
+    return round(start * 25 / 16), round(end * 25 / 16)
+
+
+def _touches(detection: DetectionRow, ambiguous: list[AmbiguousRow], segments: bool) -> bool:
+    for video, start, end in ambiguous:
+        if video != detection[0]:
+            continue
+        if segments:
+            if reference_segment_tiou(_whole(detection[2], detection[3]), _whole(start, end)) > 0:
+                return True
+        elif min(end, detection[3]) - max(start, detection[2]) > 0:
+            return True
+    return False
+
+
+def _kit_hits(
+    detections: list[DetectionRow], instances: list[InstanceRow], ambiguous: list[AmbiguousRow], tiou: float
+) -> list[bool]:
+    """Hits of one class's detections under the official kit, excused ones left out, best score first."""
+    hits, misses = [], []
+    for video in sorted({d[0] for d in detections}):
+        here = [d for d in detections if d[0] == video]
+        free = [True] * len(here)
+        for instance in instances:
+            if instance[0] != video:
+                continue
+            best, taken = tiou, None
+            for i, detection in enumerate(here):
+                value = reference_kit_overlap((detection[2], detection[3]), (instance[2], instance[3]))
+                if free[i] and value > best:
+                    best, taken = value, i
+            if taken is not None:
+                free[taken] = False
+        for i, detection in enumerate(here):
+            if not free[i]:
+                hits.append(detection[4])
+            elif not _touches(detection, ambiguous, segments=False):
+                misses.append(detection[4])
+    # on equal scores hits come first, as the kit's stable sort of [hits misses] has them
+    ranked = sorted([(-score, 0) for score in hits] + [(-score, 1) for score in misses])
+    return [kind == 0 for _, kind in ranked]
+
+
+def reference_average_precision(
+    protocol: str,
+    detections: Sequence[DetectionRow],
+    instances: Sequence[InstanceRow],
+    ambiguous: Sequence[AmbiguousRow],
+    tious: Sequence[float],
+    videos: Sequence[str],
+) -> dict[str, list[float]]:
+    """AP (fraction) of each class that has an instance, at each tIoU, under a protocol by its name.
+
+    Args:
+        protocol: as `wstal.evaluation.PROTOCOLS` names it.
+        detections: in any order; equal scores go by video name, start, end.
+        instances: in file order.
+        ambiguous: intervals of no class that some protocols excuse.
+        tious: thresholds.
+        videos: the evaluated subset's videos, also those without instance.
+    """
+    listed = set(videos)
+    if protocol not in ("anet", "anet-212"):
+        listed -= set(WRONG_VIDEOS)
+    rows = sorted(detections, key=lambda d: (-d[4], d[0], d[2], d[3]))
+    truth = [i for i in instances if i[0] in listed]
+    if protocol != "anet":
+        rows = [d for d in rows if d[0] in listed]
+    if protocol in ("anet-210-ambiguous", "segments-best", "segments-first"):
+        rows = [d for d in rows if not _touches(d, list(ambiguous), segments=protocol.startswith("segments"))]
+    result: dict[str, list[float]] = {}
+    for label in sorted({i[1] for i in truth}):
+        mine = [d for d in rows if d[1] == label]
+        wanted = [i for i in truth if i[1] == label]
+        result[label] = []
+        for tiou in tious:
+            if protocol == "thumos14-kit-2014":
+                hits = _kit_hits(mine, wanted, list(ambiguous), tiou)
+                result[label].append(reference_eleven_point_ap(hits, len(wanted)))
+            elif protocol == "segments-first":
+                hits = _greedy(mine, wanted, tiou, segments=True, first=True)
+                result[label].append(reference_raw_ap(hits, len(wanted)))
+            else:
+                hits = _greedy(mine, wanted, tiou, segments=protocol == "segments-best", first=False)
+                result[label].append(reference_voc_ap(hits, len(wanted)))
+    return result

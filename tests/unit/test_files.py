@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from harness.files import atomic_write, canonical_json, pretty_json, read_json, sha256, sha256_file
+from wstal.errors import StoreError, UserError
+
+
+def test_write_makes_folders_and_leaves_no_temporary_file(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "c.json"
+    atomic_write(path, b"one")
+    atomic_write(path, b"two")
+    assert path.read_bytes() == b"two"
+    assert [p.name for p in path.parent.iterdir()] == ["c.json"]
+
+
+def test_write_into_a_file_as_folder_is_a_store_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="Cannot write"):
+        atomic_write(tmp_path / "file" / "x", b"")
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x"
+    atomic_write(path, b"old")
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StoreError, match="No space left"):
+        atomic_write(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["x"]
+
+
+def test_new_files_follow_the_umask(tmp_path: Path) -> None:
+    atomic_write(tmp_path / "ours", b"")
+    (tmp_path / "plain").write_bytes(b"")
+    assert (tmp_path / "ours").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_canonical_json_has_one_form_and_no_nan() -> None:
+    assert canonical_json({"b": 1, "a": [1.5, "é"]}) == '{"a":[1.5,"é"],"b":1}'.encode()
+    assert canonical_json({"a": 1, "b": 2}) == canonical_json({"b": 2, "a": 1})
+    with pytest.raises(ValueError, match="JSON compliant"):
+        canonical_json(float("nan"))
+
+
+def test_json_round_trip_and_its_errors(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    atomic_write(path, pretty_json({"a": [1, 2]}))
+    assert read_json(path) == {"a": [1, 2]}
+    path.write_text('{"a": ')
+    with pytest.raises(UserError, match="not valid JSON"):
+        read_json(path)
+    with pytest.raises(UserError, match="Cannot read"):
+        read_json(tmp_path / "absent.json")
+
+
+def test_digests_of_the_empty_string_are_the_known_ones(tmp_path: Path) -> None:
+    (tmp_path / "empty").write_bytes(b"")
+    known = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    assert sha256(b"") == sha256_file(tmp_path / "empty") == known

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import pytest
+
+from baselines.acmnet import AcmNet
+from harness.overrides import differences, override, parse_assignments
+from wstal.errors import UserError
+
+RECIPE = AcmNet.recipe("thumos14")
+
+
+def test_assignments_are_toml_values_or_words() -> None:
+    assert parse_assignments(["a.b=20", "a.c=1e-3", "a.d=true", "a.e=word", "a.f=[1, 2]", "a.g='x=y'"]) == {
+        "a.b": 20, "a.c": 1e-3, "a.d": True, "a.e": "word", "a.f": [1, 2], "a.g": "x=y",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["train.epochs", "=3", ""])
+def test_an_assignment_needs_a_field_and_a_value(text: str) -> None:
+    with pytest.raises(UserError, match="FIELD=VALUE"):
+        parse_assignments([text])
+
+
+def test_override_changes_only_what_it_names() -> None:
+    changed = override(RECIPE, {"train.epochs": 20, "method.guide": 0.5, "localizer.margin": 0.1})
+    assert differences(changed, RECIPE) == {"train.epochs": 20, "method.guide": 0.5, "localizer.margin": 0.1}
+    assert type(changed.method) is AcmNet.Options
+    assert override(RECIPE, {}) == RECIPE
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"train.epoch": 3}, "did you mean 'epochs'"),
+        ({"epochs": 3}, "begin with method., train. or localizer."),
+        ({"train.epochs": 0}, "train.epochs: Input should be greater than 0, got 0"),
+        ({"train.epochs": "many"}, "train.epochs"),
+        ({"train.learning_rate": float("nan")}, "train.learning_rate"),
+        ({"method.dropout": 1.0}, "method.dropout"),
+    ],
+)
+def test_a_wrong_option_is_one_message_that_names_it(values: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        override(RECIPE, values)

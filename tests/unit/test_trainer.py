@@ -1,0 +1,131 @@
+"""Training: it learns, it resumes to the same bits, it refuses what cannot be trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from baselines.acmnet import AcmNet, AcmNetOptions
+from harness.checkpoint import POINTER, load_weights, save_weights
+from harness.seeds import seed_torch
+from harness.trainer import train
+from wstal.errors import StoreError, UserError
+from wstal.method import TrainSpec
+from wstal.types import Video
+
+SPEC = TrainSpec(epochs=6, batch_size=4, temporal_length=12, test_length=12, learning_rate=1e-2, decay_every=4)
+
+
+def videos(count: int = 10, width: int = 16, classes: int = 3) -> list[Video]:
+    rng = np.random.default_rng(0)
+    made = []
+    for number in range(count):
+        features = rng.random((rng.integers(5, 30), width), dtype=np.float32)
+        features[:4, number % classes] += 3
+        made.append(Video(f"v{number}", features, (number % classes,), 0.64))
+    return made
+
+
+def fresh(seed: int = 0) -> AcmNet:
+    seed_torch(seed, "initialisation")
+    return AcmNet(AcmNetOptions(dropout=0.5), 16, 3)
+
+
+def same(first: AcmNet, second: AcmNet) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True))
+
+
+def test_loss_falls_and_every_term_has_one_value_an_epoch(tmp_path: Path) -> None:
+    spec = SPEC.model_copy(update={"epochs": 30, "learning_rate": 3e-3, "decay_every": None})
+    model = AcmNet(AcmNetOptions(dropout=0.0), 16, 3)
+    history = train(model, videos(), spec, 0, tmp_path, "x")
+    assert {len(values) for values in history.values()} == {spec.epochs}
+    assert history["total"][-1] < history["total"][0]
+    assert history["instance"][-1] < history["instance"][0]
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("stop", [1, 3, 5])
+def test_resuming_after_a_kill_gives_the_same_bits(tmp_path: Path, stop: int) -> None:
+    undisturbed = fresh()
+    expected = train(undisturbed, videos(), SPEC, 0, tmp_path / "a", "x")
+
+    def kill(done: int, total: int, loss: float) -> None:
+        if done == stop + 1:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(fresh(), videos(), SPEC, 0, tmp_path / "b", "x", progress=kill, checkpoint_seconds=0)
+    resumed, seen = fresh(seed=99), []
+    history = train(
+        resumed, videos(), SPEC, 0, tmp_path / "b", "x",
+        progress=lambda done, total, loss: seen.append(done), checkpoint_seconds=0,
+    )  # fmt: skip
+    assert seen[0] == stop + 1
+    assert same(resumed, undisturbed)
+    assert history == expected
+
+
+def test_seed_decides_the_result(tmp_path: Path) -> None:
+    models = [fresh() for _ in range(3)]
+    for number, (model, seed) in enumerate(zip(models, (0, 0, 1), strict=True)):
+        train(model, videos(), SPEC, seed, tmp_path / str(number), "x")
+    assert same(models[0], models[1])
+    assert not same(models[0], models[2])
+
+
+def test_learning_rate_decays_when_the_schedule_says(tmp_path: Path) -> None:
+    decayed, constant = fresh(), fresh()
+    train(decayed, videos(), SPEC.model_copy(update={"decay_every": 1, "decay_factor": 1e-9}), 0, tmp_path / "a", "x")
+    train(constant, videos(), SPEC.model_copy(update={"epochs": 1, "decay_every": None}), 0, tmp_path / "b", "x")
+    for a, b in zip(decayed.parameters(), constant.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
+
+
+def test_checkpoint_of_another_run_or_a_damaged_one_is_refused(tmp_path: Path) -> None:
+    def stop(done: int, total: int, loss: float) -> None:
+        if done == 3:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(fresh(), videos(), SPEC, 0, tmp_path, "x", progress=stop, checkpoint_seconds=0)
+    with pytest.raises(StoreError, match="another run"):
+        train(fresh(), videos(), SPEC, 0, tmp_path, "y")
+    assert (tmp_path / POINTER).exists()
+    (file,) = tmp_path.glob("checkpoint-*.safetensors")
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(StoreError, match="damaged"):
+        train(fresh(), videos(), SPEC, 0, tmp_path, "x")
+
+
+def test_no_videos_is_a_message(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no training videos"):
+        train(fresh(), [], SPEC, 0, tmp_path, "x")
+
+
+def test_a_loss_that_is_not_finite_stops_with_its_epoch(tmp_path: Path) -> None:
+    bad = videos()
+    bad[3].features[:] = np.inf
+    with pytest.raises(UserError, match=r"not finite in epoch 1 .*total"):
+        train(fresh(), bad, SPEC, 0, tmp_path, "x")
+
+
+def test_weights_round_trip_and_refuse_damage_and_other_networks(tmp_path: Path) -> None:
+    model, other = fresh(), fresh(5)
+    digest = save_weights(tmp_path / "w", model)
+    load_weights(tmp_path / "w", other, digest)
+    assert same(model, other)
+    with pytest.raises(StoreError, match="SHA-256 differs"):
+        load_weights(tmp_path / "w", other, "0" * 64)
+    with pytest.raises(StoreError, match="does not fit"):
+        load_weights(tmp_path / "w", AcmNet(AcmNetOptions(), 8, 3), digest)
+    with pytest.raises(StoreError, match="Cannot read"):
+        load_weights(tmp_path / "none", other, digest)

@@ -1,0 +1,167 @@
+"""Thresholds -> runs of active samples -> outer-inner-contrast scores, for many videos at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from wstal.localize.spec import LocalizerSpec
+from wstal.localize.tracks import BoolArray, Float64, Tracks, lay_out
+from wstal.types import IntArray, SnippetScores
+
+CHUNK = 1 << 19  # samples laid out at once (4 MiB a signal): bounds memory; 2^15 to 2^22 take the same time within a third
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """The P (video, class) pairs that get proposals, by video and then by class.
+
+    Args:
+        video: `[P]` index into the videos.
+        label: `[P]` index into the classes.
+        score: `[P]` the video's probability of the class.
+    """
+
+    video: IntArray
+    label: IntArray
+    score: Float64
+
+
+@dataclass(frozen=True, eq=False)
+class Proposals:
+    """Scored runs of samples.
+
+    Args:
+        pair: `[N]` index into the kept pairs.
+        first: `[N]` first sample of the run, counted from the video's own.
+        stop: `[N]` one past the last.
+        score: `[N]` contrast plus the weighted class probability.
+    """
+
+    pair: IntArray
+    first: IntArray
+    stop: IntArray
+    score: Float64
+
+
+def keep_classes(video_scores: Float64, spec: LocalizerSpec) -> Kept:
+    """Classes of each video that pass the class threshold, from `[V, C]` probabilities."""
+    threshold = spec.class_threshold
+    keep = video_scores >= threshold if spec.class_threshold_inclusive else video_scores > threshold
+    if spec.fallback_to_argmax:
+        none = np.flatnonzero(~keep.any(axis=1))
+        keep[none, video_scores[none].argmax(axis=1)] = True
+    video, label = np.nonzero(keep)
+    return Kept(video, label, video_scores[keep])
+
+
+def propose(scores: Sequence[SnippetScores], kept: Kept, spec: LocalizerSpec) -> Proposals:
+    """All proposals of the kept pairs, from every source and threshold, before suppression.
+
+    Args:
+        scores: the videos that `kept.video` indexes, checked.
+        kept: see `Kept`.
+        spec: the method's settings.
+    """
+    rows = np.array([len(one.signals[spec.signals[0]]) for one in scores], dtype=np.int64)
+    size = rows * spec.upsampling * (1 + np.bincount(kept.video, minlength=len(scores)))
+    chunk = (np.cumsum(size) // CHUNK)[kept.video]
+    found = [Proposals(kept.video[:0], kept.video[:0], kept.video[:0], kept.score[:0])]
+    for part in np.split(np.arange(len(chunk)), np.flatnonzero(np.diff(chunk)) + 1):
+        if len(part):
+            found += _propose_chunk(scores, Kept(kept.video[part], kept.label[part], kept.score[part]), spec, part[0])
+    return Proposals(
+        pair=np.concatenate([one.pair for one in found]),
+        first=np.concatenate([one.first for one in found]),
+        stop=np.concatenate([one.stop for one in found]),
+        score=np.concatenate([one.score for one in found]),
+    )
+
+
+def _propose_chunk(
+    scores: Sequence[SnippetScores], kept: Kept, spec: LocalizerSpec, offset: int
+) -> list[Proposals]:
+    """Proposals of pairs that are laid out together, one entry a threshold. `offset`: index of the first pair."""
+    shared = {name for name in spec.signals if scores[0].signals[name].ndim == 1}
+    videos, owner = np.unique(kept.video, return_inverse=True)
+    tracks = {
+        name: lay_out(
+            [scores[v].signals[name] for v in videos]
+            if name in shared
+            else [scores[v].signals[name][:, c] for v, c in zip(kept.video, kept.label, strict=True)],
+            spec.upsampling,
+        )
+        for name in spec.signals
+    }
+    origin = {name: track.first[owner] if name in shared else track.first for name, track in tracks.items()}
+    samples = np.array([len(scores[v].signals[spec.signals[0]]) for v in kept.video]) * spec.upsampling
+    sums = {name: tracks[name].prefix_sums() for source in spec.sources for name in source.score}
+    found = []
+    for source in spec.sources:
+        track = tracks[source.signal]
+        for threshold in source.thresholds:
+            active = track.active(threshold, source.strict)
+            pair, first, stop = _runs(active, track, spec)
+            if source.signal in shared:
+                pair, first, stop = _for_every_class(pair, first, stop, owner)
+            windows = _windows(first, stop, samples[pair], spec.margin)
+            score = source.video_score_weight * kept.score[pair]
+            for name, weight in source.score.items():
+                masked = source.masked and name == source.signal
+                prefix = track.prefix_sums(active) if masked else sums[name]
+                score += weight * _contrast(prefix, origin[name][pair], *windows)
+            found.append(Proposals(pair + offset, first, stop, score))
+    return found
+
+
+def _runs(active: BoolArray, track: Tracks, spec: LocalizerSpec) -> tuple[IntArray, IntArray, IntArray]:
+    """Track, first sample and one past the last sample of each run, both counted from the track's own first sample."""
+    flips = np.empty(len(active), dtype=np.bool_)
+    flips[0] = active[0]
+    np.not_equal(active[1:], active[:-1], out=flips[1:])
+    edges = np.flatnonzero(flips)
+    first, stop = edges[0::2], edges[1::2]  # a gap ends every track, so runs come whole
+    index = np.searchsorted(track.first, first, side="right") - 1
+    keep = stop - first >= spec.minimum_run
+    if spec.skip_lone_first_sample:
+        alone = np.bincount(index, minlength=1)[index] == 1
+        keep &= ~(alone & (first == track.first[index]) & (stop - first == 1))
+    index, first, stop = index[keep], first[keep], stop[keep]
+    return index, first - track.first[index], stop - track.first[index]
+
+
+def _for_every_class(
+    video: IntArray, first: IntArray, stop: IntArray, owner: IntArray
+) -> tuple[IntArray, IntArray, IntArray]:
+    """Runs of a class-free signal, repeated for each kept pair of their video. `owner`: `[P]`, sorted."""
+    classes = np.bincount(owner)
+    copies = classes[video]
+    nth = np.arange(copies.sum()) - np.repeat(np.cumsum(copies) - copies, copies)
+    pair = np.repeat((np.cumsum(classes) - classes)[video], copies) + nth
+    return pair, np.repeat(first, copies), np.repeat(stop, copies)
+
+
+def _windows(
+    first: IntArray, stop: IntArray, samples: IntArray, margin: float
+) -> tuple[IntArray, IntArray, IntArray, IntArray]:
+    """Edges (left, first, stop, right) of the outside [left, first) and [stop, right) of each run.
+
+    With n samples in the run: left = max(0, trunc(first - margin n)) and right = min(samples - 1, trunc(stop - 1 +
+    margin n)) + 1, the index rule of BaS-Net's and ACM-Net's released code.
+    """
+    reach = margin * (stop - first)
+    left = np.maximum(first - reach, 0.0).astype(np.int64)
+    right = np.minimum((stop - 1 + reach).astype(np.int64), samples - 1) + 1
+    return left, first, stop, right
+
+
+def _contrast(
+    prefix: Float64, origin: IntArray, left: IntArray, first: IntArray, stop: IntArray, right: IntArray
+) -> Float64:
+    """Mean of each run minus the mean of its outside, which counts 0 where it is empty."""
+    at_first, at_stop = prefix[origin + first], prefix[origin + stop]
+    outside: Float64 = (at_first - prefix[origin + left]) + (prefix[origin + right] - at_stop)
+    inner: Float64 = (at_stop - at_first) / (stop - first)
+    return inner - outside / np.maximum((first - left) + (right - stop), 1)

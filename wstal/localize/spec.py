@@ -1,0 +1,105 @@
+"""What distinguishes one method's localizer from another's, as data: thresholds, what is scored, suppression."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ProposalSource(_Settings):
+    """One way to make proposals: threshold one signal, score each run of active samples on a mix of signals.
+
+    Args:
+        signal: name of the signal that is thresholded. The runs of a class-free signal serve every kept class.
+        thresholds: each gives proposals of its own; suppression sees all of them together.
+        strict: a sample is active where its value is `>` the threshold, instead of `>=`.
+        score: weight of each signal in the scored mix, by name.
+        masked: inside the mix, zero the thresholded signal where it is not active, which deflates the outside.
+        video_score_weight: times the video's class probability, added to the score.
+    """
+
+    signal: str
+    thresholds: tuple[Finite, ...] = Field(min_length=1)
+    strict: bool = False
+    score: dict[str, Finite] = Field(min_length=1)
+    masked: bool = False
+    video_score_weight: Finite = 0.0
+
+    @model_validator(mode="after")
+    def _masks_what_it_scores(self) -> Self:
+        if self.masked and self.signal not in self.score:
+            raise ValueError(
+                f"Expected `score` to weigh the thresholded signal {self.signal!r} because `masked` is set, "
+                f"got weights for {sorted(self.score)}"
+            )
+        return self
+
+
+class Nms(_Settings):
+    """Suppression of overlapping detections of one class in one video.
+
+    Args:
+        kind: `none`; `hard` (a detection stays while its overlap with every better one is `<` `threshold`);
+            `soft-gaussian` (all stay, scores decay by exp(-overlap^2 / sigma) for every better one).
+        threshold: for `hard`.
+        sigma: for `soft-gaussian`.
+        overlap: `iou`, or `own`: intersection over the length of the lower-scored detection.
+        plus_one: what released code adds to every length and intersection, the pixel convention carried over to
+            time: one second, one row of the signals, or nothing. It decides which short detections merge.
+    """
+
+    kind: Literal["none", "hard", "soft-gaussian"] = "none"
+    threshold: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    sigma: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    overlap: Literal["iou", "own"] = "iou"
+    plus_one: Literal["no", "second", "snippet"] = "no"
+
+    @model_validator(mode="after")
+    def _has_its_number(self) -> Self:
+        given = {name for name in ("threshold", "sigma") if getattr(self, name) is not None}
+        expected = {"none": set[str](), "hard": {"threshold"}, "soft-gaussian": {"sigma"}}[self.kind]
+        if given != expected:
+            raise ValueError(
+                f"Expected {self.kind!r} suppression to set {sorted(expected) or 'neither `threshold` nor `sigma`'}, "
+                f"got {sorted(given)}"
+            )
+        return self
+
+
+class LocalizerSpec(_Settings):
+    """Everything between a method's snippet scores and its detections.
+
+    Args:
+        class_threshold: a class is kept where the video's probability of it is `>` this.
+        class_threshold_inclusive: `>=` instead.
+        fallback_to_argmax: keep the most probable class of a video where none passes; otherwise it has no detections.
+        upsampling: samples per row, by linear interpolation. Runs, margins and scores count these samples.
+        sources: proposals of all sources are suppressed together.
+        margin: the outside of a run of n samples reaches `margin` * n samples to either side. 0: no outside.
+        minimum_run: shorter runs of active samples are dropped.
+        skip_lone_first_sample: drop a run if it is the only one at its threshold and is sample 0 alone, as released
+            code does that asks a list of indices for a nonzero one. Says nothing where `minimum_run` is above 1.
+        nms: suppression, per video and class.
+    """
+
+    class_threshold: Finite
+    class_threshold_inclusive: bool = False
+    fallback_to_argmax: bool = True
+    upsampling: int = Field(default=1, ge=1)
+    sources: tuple[ProposalSource, ...] = Field(min_length=1)
+    margin: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    minimum_run: int = Field(default=1, ge=1)
+    skip_lone_first_sample: bool = False
+    nms: Nms = Nms()
+
+    @property
+    def signals(self) -> tuple[str, ...]:
+        """Names of all signals that the sources threshold or score, sorted."""
+        return tuple(sorted({name for source in self.sources for name in (source.signal, *source.score)}))

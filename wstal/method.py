@@ -1,0 +1,118 @@
+"""The contract that every method fulfils, ours and third-party ones alike.
+
+A method is a torch module with three steps that other parts build on, `embed`, `attend` and `classify`, its own
+`losses`, its `score` for the localizer, and a `recipe` of defaults for a data set.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, SerializeAsAny
+from torch import Tensor, nn
+
+from wstal import sampling
+from wstal.localize.spec import LocalizerSpec
+from wstal.types import Batch, IntArray
+
+
+class Spec(BaseModel):
+    """Base of every typed specification: immutable, and an unknown field is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class TrainSpec(Spec):
+    """How a method is trained. One epoch shows every training video once."""
+
+    epochs: PositiveInt = Field(description="passes over the training videos; the last one's weights are scored")
+    batch_size: PositiveInt = Field(16, description="videos a step; the last, smaller batch of an epoch is kept")
+    temporal_length: PositiveInt = Field(750, description="rows that a training video is sampled to (T)")
+    test_length: PositiveInt = Field(750, description="rows above which a test video is sampled down")
+    learning_rate: PositiveFloat = Field(1e-4, description="of Adam, betas (0.9, 0.999)")
+    weight_decay: float = Field(0.0, ge=0, description="coupled L2, as torch.optim.Adam's")
+    decay_every: PositiveInt | None = Field(None, description="epochs after which the learning rate is multiplied")
+    decay_factor: PositiveFloat = Field(0.1, description="what the learning rate is multiplied by at each decay")
+
+
+class Recipe(Spec):
+    """All that defines a run besides data and seed: resolved, typed, and part of the run's identity."""
+
+    method: SerializeAsAny[Spec] = Field(description="the method's own options")
+    train: TrainSpec
+    localizer: LocalizerSpec
+
+
+class Method(nn.Module, ABC):
+    """Base class of methods.
+
+    Args:
+        spec: the method's options, an instance of `cls.Options`.
+        feature_dim: D, columns of the features.
+        num_classes: C, action classes without background.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    Options: ClassVar[type[Spec]]
+
+    def __init__(self, spec: Spec, feature_dim: int, num_classes: int) -> None:
+        super().__init__()
+        self.spec = spec
+        self.feature_dim = feature_dim
+        self.num_classes = num_classes
+
+    @classmethod
+    @abstractmethod
+    def recipe(cls, dataset: str) -> Recipe:
+        """The method's defaults on a data set, by the data set's family name (`thumos14`, `activitynet13`, ...).
+
+        A data set that the method's paper does not cover gets the recipe of the nearest one that it does.
+        """
+
+    @abstractmethod
+    def embed(self, features: Float[Tensor, "batch time in_dim"]) -> Float[Tensor, "batch time dim"]:
+        """Snippet embeddings F."""
+
+    @abstractmethod
+    def attend(self, embedded: Float[Tensor, "batch time dim"]) -> Float[Tensor, "batch time kinds"]:
+        """Attention weights W in [0, 1] of each snippet."""
+
+    @abstractmethod
+    def classify(self, embedded: Float[Tensor, "batch time dim"]) -> Float[Tensor, "batch time classes"]:
+        """Class activation sequence A: logits, background (where the method has it) last."""
+
+    @abstractmethod
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Scalar losses by name; `total` is what is minimised, the others are its terms before weighting."""
+
+    @abstractmethod
+    def score(
+        self, features: Float[Tensor, "time in_dim"]
+    ) -> tuple[dict[str, Float[Tensor, "time ..."]], Float[Tensor, " classes"]]:
+        """What the localizer needs of one video, in evaluation mode.
+
+        Returns:
+            Signals by name, `[T, C]` or `[T]`, and the video's class probabilities `[C]`.
+        """
+
+    def train_indices(self, length: int, count: int, rng: np.random.Generator) -> IntArray:
+        """Rows of a training video of `length` rows that a step sees."""
+        return sampling.stratified_random(length, count, rng)
+
+    def test_indices(self, length: int, at_most: int) -> IntArray:
+        """Rows of a test video of `length` rows that are scored."""
+        return sampling.uniform(length, at_most)
+
+    def parameter_count(self) -> int:
+        """Trainable parameters."""
+        return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters()).device

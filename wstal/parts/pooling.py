@@ -1,0 +1,24 @@
+"""Pooling over time."""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor
+
+
+def top_k_count(length: int, ratio: int) -> int:
+    """k = max(floor(T / ratio), 1)."""
+    return max(length // ratio, 1)
+
+
+def top_k_mean(values: Float[Tensor, "batch time classes"], k: int) -> Float[Tensor, "batch classes"]:
+    """Mean of the k largest values over time, for each class on its own."""
+    return values.topk(k, dim=1).values.mean(dim=1)
+
+
+def top_k_features(
+    features: Float[Tensor, "batch time dim"], weights: Float[Tensor, "batch time"], k: int
+) -> Float[Tensor, "batch dim"]:
+    """Mean of the features of the k snippets with the largest weights."""
+    chosen = weights.topk(k, dim=1).indices
+    return features.gather(1, chosen.unsqueeze(-1).expand(-1, -1, features.shape[-1])).mean(dim=1)

@@ -224,6 +224,8 @@ def _add_training_options(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group("training")
     group.add_argument("--set", nargs="+", action="extend", default=[], metavar="FIELD=VALUE", dest="assignments",
                        help="change options of the recipe, for example train.epochs=20")  # fmt: skip
+    group.add_argument("--held-out", type=float, metavar="SHARE",
+                       help="score this share of the training videos in place of the test set, to choose options")  # fmt: skip
     group.add_argument("--full-size", action="store_true", help="synthetic data at 2048 columns and T = 750")
     group.add_argument("--store", type=Path, default=Path("runs"), metavar="STORE", help="folder of runs (default: runs)")
     group.add_argument("--device", default="auto", metavar="D", help="auto, cpu or cuda (default: auto)")

@@ -117,6 +117,35 @@ def localize(arguments: argparse.Namespace) -> int:
 
 def evaluate(arguments: argparse.Namespace) -> int:
     """Score a detection file."""
+    from harness.data.annotations import read_annotations
+    from harness.data.detections import read_detections
+    from wstal.evaluation import default_tious, get_protocol, parse_tious, protocols_for, to_json
+    from wstal.evaluation import evaluate as evaluate_detections
+
+    annotations = read_annotations(arguments.annotations)
+    subset = arguments.subset or annotations.default_test_subset()
+    truth = annotations.ground_truth(subset)
+    if arguments.protocol == "all":
+        protocols = protocols_for(truth)
+    else:
+        protocols = (get_protocol(arguments.protocol),)
+    tious = parse_tious(arguments.tious) if arguments.tious else default_tious(_family(annotations.classes))
+    detections = read_detections(arguments.detections, annotations.classes)
+    if not len(detections):
+        raise UserError(f"{arguments.detections} has no detections: every list in `results` is empty.")
+    results = {}
+    for protocol in protocols:
+        result = evaluate_detections(detections, truth, protocol, tious)
+        results[protocol.name] = to_json(result)
+        if result.unlisted:
+            fate = "were left out" if protocol.drops_unlisted else "count as false positives"
+            _say(f"{protocol.name}: {result.unlisted} detections in videos that are not evaluated {fate}")
+    if arguments.json:
+        print(json.dumps(results))
+    else:
+        _print_metrics(results)
+    _say(f"Done: {len(detections)} detections against subset {subset!r} of {arguments.annotations}")
+    return 0
 
 
 def data_verify(arguments: argparse.Namespace) -> int:
@@ -158,7 +187,37 @@ def leaderboard(arguments: argparse.Namespace) -> int:
 
 
 def _source(arguments: argparse.Namespace) -> DataSource:
-    raise NotImplementedError
+    """The data set that the options name; what it assumed is said on stderr."""
+    from harness.data.dataset import open_dataset
+    from harness.data.embedded import embedded_source
+    from harness.data.held_out import HeldOutSource
+
+    source: DataSource
+    if arguments.data is None:
+        source = embedded_source(arguments.full_size)
+    else:
+        if arguments.full_size:
+            raise UserError("--full-size is for the synthetic data set; leave it out with --data.")
+        source = open_dataset(
+            arguments.data,
+            arguments.annotations,
+            arguments.descriptor,
+            label_source=arguments.labels,
+            allow_missing=arguments.allow_missing,
+            digest_cache=arguments.store / "cache" / "digests.json",
+        )
+    if arguments.held_out is not None:
+        source = HeldOutSource(source, arguments.held_out)
+    _say(*source.notes)
+    return source
+
+
+def _family(classes: tuple[str, ...]) -> str:
+    """The shipped data set with exactly these classes, by family; empty where there is none."""
+    from harness.data.descriptor import list_digest, shipped_descriptors
+
+    digest = list_digest(classes)
+    return next((d.family for d in shipped_descriptors().values() if digest in d.class_sets), "")
 
 
 def _assignments(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -170,8 +229,8 @@ def _assignments(arguments: argparse.Namespace) -> dict[str, Any]:
 def _passed_options(arguments: argparse.Namespace) -> list[str]:
     """Options of `reproduce` that each of its `run`s gets."""
     passed = ["--store", str(arguments.store), "--device", arguments.device, "--labels", arguments.labels]
-    for name in ("data", "annotations", "descriptor"):
-        if (value := getattr(arguments, name)) is not None:
+    for name in ("data", "annotations", "descriptor", "held-out"):
+        if (value := getattr(arguments, name.replace("-", "_"))) is not None:
             passed += [f"--{name}", str(value)]
     passed += [option for option in ("--allow-missing", "--full-size") if getattr(arguments, option[2:].replace("-", "_"))]
     return passed + [part for assignment in arguments.assignments for part in ("--set", assignment)]

@@ -49,7 +49,7 @@ class ProgressReport(AbstractContextManager["ProgressReport"]):
             self._bars.update(self._tasks[task], completed=done, total=total, description=f"{task} {text}".strip())
             return
         now = time.monotonic()
-        if done == total or now - self._last.get(task, 0.0) >= LINE_SECONDS:
+        if done == total or now - self._last.setdefault(task, now) >= LINE_SECONDS:
             self._last[task] = now
             print(f"{task} {done}/{total} {text}".rstrip(), file=sys.stderr, flush=True)
 

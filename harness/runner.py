@@ -25,7 +25,7 @@ from harness.seeds import seed_torch
 from harness.store import RECORD, Store, read_record
 from harness.trainer import train
 from wstal.errors import StoreError, UserError
-from wstal.evaluation import evaluate, headline_protocol, protocols_for, to_json
+from wstal.evaluation import default_tious, evaluate, get_protocol, protocols_for, to_json
 from wstal.localize import localize
 from wstal.method import Method, Recipe
 from wstal.types import Detections, SnippetScores
@@ -137,10 +137,9 @@ def execute(
     clock.lap("score")
     detections = localize(scores, spec.recipe.localizer, source.classes)
     clock.lap("localize")
-    metrics = {}
-    truth = source.ground_truth("test")
-    for protocol in protocols_for(source.family):
-        metrics[protocol.name] = to_json(evaluate(detections, truth, protocol))
+    truth, tious = source.ground_truth("test"), default_tious(source.family)
+    protocols = (get_protocol("anet"),) if source.headline == "anet" else protocols_for(truth)
+    metrics = {protocol.name: to_json(evaluate(detections, truth, protocol, tious)) for protocol in protocols}
     clock.lap("evaluate")
 
     artefacts = {
@@ -163,7 +162,7 @@ def execute(
         "recipe": spec.recipe.model_dump(mode="json"),
         "schedule": spec.schedule,
         "overrides": spec.overrides,
-        "headline": headline_protocol(source.family).name,
+        "headline": source.headline,
         "metrics": metrics,
         "training": {
             "parameters": method.parameter_count(),

@@ -1,6 +1,8 @@
 """The localizer written as plainly as possible: one video, class, threshold and run at a time.
 
-Nothing here is shared with `wstal.localize`; the two agree or one of them is wrong.
+Nothing is shared with `wstal.localize` but the settings; the two agree or one of them is wrong. With float32 signals
+this reproduces the released ACM-Net code to 1e-15. Beside it, the settings of methods whose released post-processing
+was recorded.
 """
 
 from __future__ import annotations
@@ -9,21 +11,79 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from wstal.localize import LocalizerSpec, Nms
+from wstal.localize import LocalizerSpec, Nms, ProposalSource
 from wstal.types import SnippetScores
 
 Row = tuple[int, int, float, float, float]  # video, class, score, start, end
 
+ACM_THUMOS = LocalizerSpec(
+    class_threshold=0.25,
+    upsampling=20,
+    sources=(
+        ProposalSource(signal="cas", thresholds=(0.15, 0.20), score={"cas": 1.0}, masked=True),
+        ProposalSource(
+            signal="attention", thresholds=tuple(percent / 100 for percent in range(15, 100, 5)), score={"cas": 1.0}
+        ),
+    ),
+    margin=0.2,
+    minimum_run=2,
+    nms=Nms(kind="hard", threshold=0.55, plus_one="second"),
+)
+
+_ACTIVITYNET_MIX = {"cas": 0.7, "attention": 0.3}
+ACM_ACTIVITYNET = LocalizerSpec(
+    class_threshold=0.10,
+    upsampling=20,
+    sources=(
+        ProposalSource(signal="cas", thresholds=(0.005, 0.010, 0.015, 0.020), score=_ACTIVITYNET_MIX, masked=True),
+        ProposalSource(
+            signal="attention",
+            thresholds=(0.005, 0.010, 0.015, 0.020),
+            score=_ACTIVITYNET_MIX,
+            masked=True,
+            video_score_weight=0.25,
+        ),
+    ),
+    margin=0.15,
+    minimum_run=2,
+    nms=Nms(kind="hard", threshold=0.90, plus_one="second"),
+)
+
+# The class score is 0 or 1 by the time that BaS-Net localizes, so its 0.2 adds the same to every detection.
+BASNET = LocalizerSpec(
+    class_threshold=0.25,
+    class_threshold_inclusive=True,
+    fallback_to_argmax=False,
+    upsampling=24,
+    sources=(
+        ProposalSource(
+            signal="cas", thresholds=(0.0,), strict=True, score={"cas": 1.0}, masked=True, video_score_weight=0.2
+        ),
+        ProposalSource(
+            signal="cas",
+            thresholds=tuple(mille / 1000 for mille in range(25, 250, 25)),
+            score={"cas": 1.0},
+            masked=True,
+            video_score_weight=0.2,
+        ),
+    ),
+    margin=0.25,
+    skip_lone_first_sample=True,
+    nms=Nms(kind="hard", threshold=0.70, plus_one="second"),
+)
+
 
 def upsample(signal: np.ndarray, factor: int) -> np.ndarray:
-    """Linear interpolation at 0, 1/factor, ...; past the last row the last slope goes on."""
+    """Linear interpolation at 0, 1/factor, ...; past the last row the last slope goes on.
+
+    As in released code, neighbouring rows are subtracted in the signal's own precision, all else is float64, and a
+    sample that falls on a row is reached from the row before.
+    """
     rows = len(signal)
     at = np.arange(rows * factor) / factor
-    samples = np.interp(at, np.arange(rows), signal)
-    if rows > 1:
-        past = at > rows - 1
-        samples[past] = signal[-1] + (signal[-1] - signal[-2]) * (at[past] - (rows - 1))
-    return samples
+    row = np.clip(np.ceil(at).astype(int) - 1, 0, max(rows - 2, 0))
+    step = signal[row + 1] - signal[row] if rows > 1 else np.zeros(len(at))
+    return step.astype(np.float64) * (at - row) + signal[row]
 
 
 def runs(active: np.ndarray) -> list[tuple[int, int]]:
@@ -86,8 +146,7 @@ def suppress(rows: list[Row], nms: Nms, seconds_per_snippet: float) -> list[Row]
 def proposals(scores: SnippetScores, video: int, label: int, spec: LocalizerSpec) -> list[Row]:
     signals = {
         name: upsample(values if values.ndim == 1 else values[:, label], spec.upsampling)
-        for name in spec.signals
-        for values in [np.asarray(scores.signals[name], dtype=np.float64)]
+        for name, values in scores.signals.items()
     }
     per_sample = scores.seconds_per_snippet / spec.upsampling
     rows: list[Row] = []
@@ -116,8 +175,11 @@ def localize(scores: Sequence[SnippetScores], spec: LocalizerSpec) -> list[Row]:
     found: list[Row] = []
     for video, one in enumerate(scores):
         p = one.video_scores
-        kept = [c for c in range(len(p)) if (p[c] >= spec.class_threshold if spec.class_threshold_inclusive
-                                             else p[c] > spec.class_threshold)]
+        kept = [
+            c
+            for c in range(len(p))
+            if (p[c] >= spec.class_threshold if spec.class_threshold_inclusive else p[c] > spec.class_threshold)
+        ]
         if not kept and spec.fallback_to_argmax:
             kept = [int(np.argmax(p))]
         for label in kept:

@@ -104,7 +104,7 @@ def _greedy(
 
 
 def _whole(start: float, end: float) -> tuple[int, int]:
-    return round(start * 25 / 16), round(end * 25 / 16)
+    return round(start * 1.5625), round(end * 1.5625)
 
 
 def _touches(detection: DetectionRow, ambiguous: list[AmbiguousRow], segments: bool) -> bool:

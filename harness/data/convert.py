@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.data.descriptor import list_digest, shipped_descriptors
-from harness.data.features import check_finite, check_name
+from harness.data.features import JOINT, check_finite, check_name
 from harness.files import atomic_write, pretty_json
 from wstal.errors import MissingDataError, StoreError, UserError
 
@@ -102,7 +102,7 @@ def convert(
     if features is not None and form == "haan":
         raise UserError(f"Cannot convert {features}: HAAN's features are one .npy file a video already, keep them.")
     _check_entries(entries, annotations)
-    entries = _drop_empty(entries, notes)
+    entries = _drop_reversed(entries, notes)
     blocks = _feature_blocks(features, entries, max_bytes) if features is not None else []
     try:
         out_dir.parent.mkdir(parents=True, exist_ok=True)
@@ -282,14 +282,12 @@ def _check_entries(entries: Sequence[_Entry], folder: Path) -> None:
             raise UserError(f"{folder}: {entry.name} has a time that is not finite, or no duration.")
 
 
-def _drop_empty(entries: Sequence[_Entry], notes: list[str]) -> list[_Entry]:
-    """Without the instances that end no later than they start: no detection can match them."""
-    kept = [
-        _Entry(e.name, e.subset, e.duration, [i for i in e.instances if i[2] > i[1]], e.official) for e in entries
-    ]
+def _drop_reversed(entries: Sequence[_Entry], notes: list[str]) -> list[_Entry]:
+    """Without the instances that end before they start, which no reader takes; those of length 0 are kept."""
+    kept = [_Entry(e.name, e.subset, e.duration, [i for i in e.instances if i[2] >= i[1]], e.official) for e in entries]
     dropped = sum(len(e.instances) for e in entries) - sum(len(e.instances) for e in kept)
     if dropped:
-        notes.append(f"Left out {dropped} instances that end no later than they start.")
+        notes.append(f"Left out {dropped} instances that end before they start.")
     return kept
 
 
@@ -297,7 +295,7 @@ def _feature_blocks(path: Path, entries: Sequence[_Entry], max_bytes: int) -> li
     array = load_array(path, max_bytes)
     if array.ndim < 1 or len(array) != len(entries):
         raise UserError(f"{path} has shape {list(array.shape)}, expected one entry for each of {len(entries)} videos.")
-    blocks = []
+    blocks: list[npt.NDArray[Any]] = []
     for entry, block in zip(entries, array, strict=True):
         block = np.asarray(block)
         if block.dtype.kind != "f" or block.ndim != 2 or 0 in block.shape:
@@ -339,22 +337,22 @@ def _has_test(entries: Sequence[_Entry]) -> bool:
     return any(entry.subset == "test" for entry in entries)
 
 
-def _describe(
-    entries: Sequence[_Entry], blocks: Sequence[npt.NDArray[Any]], fps: float, notes: list[str]
-) -> str:
+def _describe(entries: Sequence[_Entry], blocks: Sequence[npt.NDArray[Any]], fps: float, notes: list[str]) -> str:
     """The text of `dataset.toml`: the known data set with these classes, else what was given."""
     classes = {label for entry in entries for label, _, _ in entry.instances}
     digest = list_digest(classes)
     known = next((d for d in shipped_descriptors().values() if d.name == d.family and digest in d.class_sets), None)
+    width = blocks[0].shape[1] if blocks else None
     lines = ["# Written by `wstal-bench data convert`. State here what no file shows."]
     if known is not None:
-        lines += [f'extends = "{known.name}"', f'name = "{known.name}-converted"']
-        if known.resampled:
+        lines.append(f'extends = "{known.name}"')
+        if width in (None, sum(stream.width or 0 for stream in known.streams)) and fps == (known.fps or fps):
             return "\n".join(lines) + "\n"
+        lines.append(f'name = "{known.name}-converted"')
     else:
-        lines += ['name = "converted"', 'title = "converted"', 'extractor = "unknown"']
+        lines += ['name = "converted"', 'title = "converted"']
         notes.append("The classes are no known data set's: name it in dataset.toml.")
-    lines += [f"fps = {float(fps)}", "snippet_frames = 16", "stride = 16"]
-    if blocks and (known is None or blocks[0].shape[1] != sum(stream.width or 0 for stream in known.streams)):
-        lines.append(f'streams = [{{ name = "joint", width = {blocks[0].shape[1]} }}]')
+    lines += ['extractor = "unknown"', f"fps = {float(fps)}", "snippet_frames = 16", "stride = 16"]
+    if width is not None:
+        lines.append(f'streams = [{{ name = "{JOINT}", width = {width} }}]')
     return "\n".join(lines) + "\n"

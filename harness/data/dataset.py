@@ -7,31 +7,30 @@ separately, ground truth for the evaluator.
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.data.annotations import Annotations, read_ambiguous, read_annotations
-from harness.data.descriptor import (
-    DatasetDescriptor,
-    find_descriptor,
-    list_digest,
-    read_descriptor,
-    shipped_descriptors,
-)
-from harness.data.features import (
-    JOINT,
-    FeatureFiles,
-    FeatureFolder,
-    StoredVideo,
-    check_name,
-    feature_root,
-    find_features,
-    read_header,
-    some,
+import numpy as np
+
+from harness.data.annotations import Annotations, Interval, read_ambiguous
+from harness.data.descriptor import DatasetDescriptor, VideoList, find_descriptor, list_digest, read_descriptor
+from harness.data.features import FeatureFiles, FeatureFolder, StoredVideo, check_name, feature_root, some
+from harness.data.resolve import (
+    SUBSETS,
+    Annotated,
+    OfficialLabels,
+    choose_columns,
+    find_annotations,
+    locate,
+    per_video,
+    read_frame_rates,
+    read_official,
+    recognise,
+    subset_names,
 )
 from harness.data.source import Subset
 from harness.files import atomic_write, canonical_json, sha256, sha256_file
@@ -39,21 +38,7 @@ from wstal.errors import MissingDataError, UserError
 from wstal.types import GroundTruth, Video
 
 LabelSource = Literal["official", "annotations"]
-SUBSETS: tuple[Subset, ...] = ("train", "test")
 _CLOCK_SAMPLE = 256  # videos a subset whose rows are compared with their durations when a data set is opened
-
-
-@dataclass(frozen=True)
-class VideoList:
-    """A named list of videos, sorted: the part of a number's identity that says which videos it is over."""
-
-    name: str
-    videos: tuple[str, ...]
-
-    @property
-    def sha256(self) -> str:
-        """`list_digest` of the videos."""
-        return list_digest(self.videos)
 
 
 @dataclass(frozen=True)
@@ -65,12 +50,16 @@ class SubsetFiles:
         annotated: annotated videos, sorted; of the training subset only those that have a label.
         features: where its files are, or None.
         stems: of the annotated videos that have files, the files' stem.
+        unlabelled: training videos without any label, left out.
+        extra: stems of files in the subset's folder that belong to no annotated video of it.
     """
 
     name: str | None
     annotated: tuple[str, ...]
     features: FeatureFolder | None
     stems: dict[str, str] = field(default_factory=dict)
+    unlabelled: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
 
     @property
     def available(self) -> tuple[str, ...]:
@@ -86,8 +75,8 @@ class Dataset:
     Args:
         data_dir: the folder given.
         descriptor: the facts that the files do not show.
-        annotations_path: the annotation file.
-        annotations: its content.
+        annotations: the annotation file's content.
+        entries: the same by video, without the instances' times.
         classes: class names, sorted: the order of label indices.
         label_source: where the video-level labels come from.
         streams: feature streams in joining order, or `("joint",)`.
@@ -96,6 +85,7 @@ class Dataset:
         allow_missing: videos without features may be left out of a list that has no name.
         official: official labels and duration in seconds (or None) by video, where the file exists.
         fps: frames a second by video, where the videos differ.
+        ambiguous: intervals that some protocols excuse, or None to take those that the annotations came with.
         subsets: annotated videos and files.
         digest_cache: JSON file that remembers feature files' digests.
         columns: of joint files, the column range used.
@@ -103,21 +93,25 @@ class Dataset:
 
     data_dir: Path
     descriptor: DatasetDescriptor
-    annotations_path: Path
     annotations: Annotations
+    entries: dict[str, Annotated]
     classes: tuple[str, ...]
     label_source: LabelSource
     streams: tuple[str, ...]
     width: int
     notes: tuple[str, ...]
     allow_missing: bool
-    official: dict[str, tuple[tuple[str, ...], float | None]] | None
+    official: dict[str, OfficialLabels] | None
     fps: dict[str, float] | None
+    ambiguous: tuple[Interval, ...] | None
     subsets: dict[Subset, SubsetFiles]
     digest_cache: Path | None = None
     columns: tuple[int, int] | None = None
 
-    synthetic = False
+    @property
+    def synthetic(self) -> bool:
+        """These are features of real video, as far as the harness knows."""
+        return False
 
     @property
     def name(self) -> str:
@@ -162,7 +156,29 @@ class Dataset:
         Raises:
             MissingDataError: as `videos`, if `scored_only`.
         """
-        raise NotImplementedError
+        name = self.subsets[subset].name
+        if name is None:
+            raise MissingDataError(self._missing(subset))
+        truth = self.annotations.ground_truth(name, ambiguous=self.ambiguous)
+        videos = self.video_list(subset).videos if scored_only else tuple(sorted(truth.videos))
+        place = {video: index for index, video in enumerate(videos)}
+        new_video = np.array([place.get(video, -1) for video in truth.videos], dtype=np.int64)
+        new_label = np.array(
+            [self._class_index(label, str(self.annotations.path)) for label in truth.classes], np.int64
+        )
+        keep = np.flatnonzero(new_video[truth.video] >= 0)
+        keep = keep[np.argsort(new_video[truth.video[keep]], kind="stable")]
+        excused = truth.ambiguous.copy()
+        excused[:, 0] = new_video[truth.ambiguous[:, 0].astype(np.int64)]
+        return GroundTruth(
+            videos=videos,
+            classes=self.classes,
+            video=new_video[truth.video[keep]],
+            label=new_label[truth.label[keep]],
+            start=truth.start[keep],
+            end=truth.end[keep],
+            ambiguous=excused[excused[:, 0] >= 0],
+        )
 
     def video_list(self, subset: Subset) -> VideoList:
         """The videos that this data set trains on or scores, under the list's name.
@@ -198,7 +214,7 @@ class Dataset:
     def _missing(self, subset: Subset) -> str:
         files = self.subsets[subset]
         if files.name is None or not files.annotated:
-            return f"{self.annotations_path} annotates no {subset} videos. State its subset names in dataset.toml."
+            return f"{self.annotations.path} annotates no {subset} videos. State its subset names in dataset.toml."
         root = feature_root(self.data_dir)
         if files.features is None:
             folders = " or ".join(str(root / folder) for folder in self.descriptor.subset(subset).folders[:2])
@@ -228,16 +244,20 @@ class Dataset:
             UserError: the official labels lack the video.
         """
         if self.label_source == "annotations" or self.official is None:
-            return self.annotations.labels(video)
+            return self.entries[video].labels
         if video not in self.official:
             raise UserError(
                 f"{self.descriptor.labels_file} has no labels of {video}. Add it, or take the annotations' labels."
             )
-        return self.official[video][0]
+        return self.official[video].labels
+
+    def has_labels(self, video: str) -> bool:
+        """Whether a video has any label; one that the official labels lack is an error later, where it is used."""
+        return bool(self.labels(video)) if self.official is None or video in self.official else True
 
     def _class_index(self, label: str, video: str) -> int:
         if label not in self.classes:
-            raise UserError(f"{video} is labelled {label!r}, which is none of the {len(self.classes)} classes. Correct it.")
+            raise UserError(f"{video} is labelled {label!r}, none of the {len(self.classes)} classes. Correct it.")
         return self.classes.index(label)
 
     def duration(self, video: str) -> float | None:
@@ -245,7 +265,7 @@ class Dataset:
         videos that have 25), else the annotations'; None where neither does.
         """
         official = self.official.get(video) if self.official else None
-        return official[1] if official and official[1] else self.annotations.duration(video)
+        return (official and official.duration) or self.entries[video].duration or None
 
     def frame_rate(self, video: str) -> float:
         """Frames a second of a video as the extractor saw it.
@@ -268,7 +288,9 @@ class Dataset:
         """
         if self.descriptor.resampled:
             if not (duration := self.duration(video)):
-                raise UserError(f"{video} has no duration, from which a row's length follows. Add it to the annotations.")
+                raise UserError(
+                    f"{video} has no duration, and a row's length follows from it. Add it to the annotations."
+                )
             return duration / rows, 0.0
         fps = self.frame_rate(video)
         return self.descriptor.stride / fps, (self.descriptor.snippet_frames - self.descriptor.stride) / (2 * fps)
@@ -298,12 +320,13 @@ class Dataset:
         """
         listed = sorted({video for files in self.subsets.values() for video in files.annotated})
         result = {
-            "annotations": self.annotations.digest,
+            "annotations": sha256(canonical_json(self._annotation_facts())),
             "labels": sha256(canonical_json({video: self.labels(video) for video in listed})),
             "clock": sha256(canonical_json(self._clock_facts(listed))),
         }
         cache = cache or self.digest_cache
         remembered = _read_cache(cache)
+        before = dict(remembered)
         for subset in SUBSETS:
             parts = {
                 f"{video}/{stream}": path
@@ -314,7 +337,7 @@ class Dataset:
                 digests = _file_digests(list(parts.values()), remembered)
                 lines = sorted(f"{digests[path]}  {part}" for part, path in parts.items())
                 result[subset] = sha256("\n".join([*lines, f"columns {self.columns}"]).encode())
-        if cache is not None and remembered.pop("changed", None):
+        if cache is not None and remembered != before:
             atomic_write(cache, canonical_json(remembered))
         return result
 
@@ -322,6 +345,18 @@ class Dataset:
         """What one subset's files are: stream names in joining order, or `("joint",)`."""
         features = self.subsets[subset].features
         return features.streams if features else ()
+
+    def _annotation_facts(self) -> dict[str, Any]:
+        """The annotations whatever their order in the file; a video's instances keep theirs, which may break ties."""
+        columns = self.annotations
+        instances: dict[str, list[Any]] = {video: [] for video in columns.videos}
+        for video, label, start, end in zip(columns.video, columns.label, columns.start, columns.end, strict=True):
+            instances[columns.videos[video]].append([columns.classes[label], float(start), float(end)])
+        excused = columns.ambiguous if self.ambiguous is None else self.ambiguous
+        return {
+            "videos": {v: [entry.subset, entry.duration, instances[v]] for v, entry in self.entries.items()},
+            "ambiguous": sorted(excused),
+        }
 
     def _clock_facts(self, videos: Sequence[str]) -> dict[str, Any]:
         facts = self.descriptor.model_dump(include={"fps", "snippet_frames", "stride", "resampled"})
@@ -347,7 +382,6 @@ class Dataset:
             "labels": self.label_source,
             "digests": self.digests(),
         }
-
 
 
 def open_dataset(
@@ -389,37 +423,142 @@ def open_dataset(
     stated = find_descriptor(dataset) if dataset is not None else None
     if stated is None and (data_dir / "dataset.toml").is_file():
         stated = read_descriptor(data_dir / "dataset.toml")
-    path = _annotations_path(data_dir, annotations, stated, notes)
-    content = read_annotations(path)
-    descriptor = stated or _recognise(data_dir, content, notes)
+    content = find_annotations(data_dir, annotations, stated, notes)
+    descriptor = stated or recognise(data_dir, content, notes)
 
     def beside(name: str) -> Path:
-        return data_dir / name if (data_dir / name).is_file() else path.parent / name
+        return data_dir / name if (data_dir / name).is_file() else content.path.parent / name
 
-    official = _read_official(beside(descriptor.labels_file))
+    official = read_official(beside(descriptor.labels_file))
     source: LabelSource = "annotations" if official is None else label_source
     if source != label_source:
         notes.append(f"No {descriptor.labels_file} with official video-level labels: took the annotations' classes.")
-    names = _subset_names(content, descriptor)
-    found = _locate(data_dir, content, descriptor, streams)
-    subsets = {s: _subset_files(s, names[s], found.get(s), content, official, descriptor, notes) for s in SUBSETS}
-    columns = None
+    names, found = subset_names(content, descriptor), locate(data_dir, content, descriptor, streams)
+    if not any(found.values()):
+        raise MissingDataError(
+            f"No .npy feature files in {feature_root(data_dir)}. Put them at <subset>/<stream>/<video>.npy, "
+            "<subset>/<video>.npy, <stream>/<video>.npy or <video>.npy, with subset train or test, stream rgb or flow."
+        )
+    columns = choose_columns(descriptor, found.values(), streams, notes)
+    ambiguous = beside(descriptor.ambiguous)
     data = Dataset(
         data_dir=data_dir,
         descriptor=descriptor,
-        annotations_path=path,
         annotations=content,
+        entries=per_video(content),
         classes=_classes(descriptor, content, beside),
         label_source=source,
-        **_columns(descriptor, found, streams, data_dir, notes),
-        notes=tuple(notes),
+        streams=columns.streams,
+        width=columns.width,
+        columns=columns.range,
+        notes=(),
         allow_missing=allow_missing,
         official=official,
-        fps=_read_fps(beside(descriptor.fps_file)) if descriptor.fps_file else None,
-        subsets=subsets,
+        fps=read_frame_rates(beside(descriptor.fps_file)) if descriptor.fps_file else None,
+        ambiguous=read_ambiguous(ambiguous) if ambiguous.is_file() else None,
+        subsets={},
         digest_cache=digest_cache,
     )
+    for subset in SUBSETS:
+        data.subsets[subset] = _subset_files(data, subset, names[subset], found[subset], notes)
     if checked:
         _check_classes(data)
         _check_clock(data)
-    return data
+    return replace(data, notes=tuple(notes))
+
+
+def _classes(descriptor: DatasetDescriptor, content: Annotations, beside: Callable[[str], Path]) -> tuple[str, ...]:
+    """Class names in sorted order, whatever the order in any file."""
+    names = descriptor.classes or content.classes
+    if descriptor.class_file:
+        path = beside(descriptor.class_file)
+        try:
+            names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+        except OSError as error:
+            raise MissingDataError(f"{path} is not there: the descriptor takes the classes from it.") from error
+    return tuple(sorted(set(names)))
+
+
+def _subset_files(
+    data: Dataset, subset: Subset, name: str | None, features: FeatureFolder | None, notes: list[str]
+) -> SubsetFiles:
+    annotated = sorted(video for video, entry in data.entries.items() if entry.subset == name)
+    for video in annotated:
+        check_name(video)
+    unlabelled = tuple(video for video in annotated if subset == "train" and not data.has_labels(video))
+    if unlabelled:
+        notes.append(f"{len(unlabelled)} training videos have no label and are left out: {some(unlabelled)}.")
+    annotated = [video for video in annotated if video not in set(unlabelled)]
+    if features is None:
+        if annotated:
+            notes.append(f"No {subset} features: the {subset} videos cannot be used.")
+        return SubsetFiles(name, tuple(annotated), None, unlabelled=unlabelled)
+    prefixes = data.descriptor.file_prefixes
+    stems = {video: stem for video in annotated if (stem := features.stem(video, prefixes)) is not None}
+    owned = set(stems.values()) | set(unlabelled)
+    if not features.nested:  # other subsets' files are in the same folder
+        owned.update(prefix + video for video in data.annotations.videos for prefix in prefixes)
+    extra = tuple(sorted({*features.files, *features.incomplete} - owned))
+    if extra:
+        notes.append(f"{len(extra)} feature files belong to no annotated {subset} video: {some(extra)}.")
+    return SubsetFiles(name, tuple(annotated), features, stems, unlabelled, extra)
+
+
+def _check_classes(data: Dataset) -> None:
+    unknown = sorted(set(data.annotations.classes) - set(data.classes))
+    if unknown:
+        raise UserError(
+            f"{data.annotations.path} has labels that {data.name} does not know: {some(unknown)}. "
+            "Correct them, or choose another descriptor."
+        )
+    known = data.descriptor.class_sets
+    if known and list_digest(data.classes) not in known:
+        raise UserError(
+            f"The {len(data.classes)} classes in {data.annotations.path} are not those of {data.name}. "
+            "Give its annotations, or choose another descriptor."
+        )
+
+
+def _check_clock(data: Dataset) -> None:
+    """Refuse a clock that contradicts most of a sample of durations by more than a snippet."""
+    checked, wrong = 0, []
+    for subset in SUBSETS:
+        videos = data.subsets[subset].available
+        for video in videos[:: max(1, len(videos) // _CLOCK_SAMPLE)]:
+            rows = data.files(subset, video).header().rows
+            excess = data.excess_rows(video, rows)
+            if excess is not None:
+                checked += 1
+                wrong += [(video, rows, excess)] if abs(excess) > 1 else []
+    if 2 * len(wrong) > checked:
+        video, rows, excess = wrong[0]
+        raise UserError(
+            f"Row counts of {len(wrong)} of {checked} videos contradict their durations under {data.name}'s clock: "
+            f"{video} has {rows} rows, {rows - excess} fit its {data.duration(video):.1f} s. "
+            f"State the true fps, snippet_frames and stride in {data.data_dir / 'dataset.toml'}."
+        )
+
+
+def _file_digests(paths: Sequence[Path], cache: dict[str, Any]) -> dict[Path, str]:
+    """SHA-256 of each file; `cache` maps path to [size, mtime_ns, digest] and is brought up to date."""
+
+    def digest(path: Path) -> tuple[str, list[Any]]:
+        status = path.stat()
+        entry = cache.get(str(path.absolute()))
+        if isinstance(entry, list) and entry[:2] == [status.st_size, status.st_mtime_ns] and len(entry) == 3:
+            return str(path.absolute()), entry
+        return str(path.absolute()), [status.st_size, status.st_mtime_ns, sha256_file(path)]
+
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:  # hashing releases the interpreter lock
+        entries = list(pool.map(digest, paths))
+    cache.update(entries)
+    return {path: entry[2] for path, (_, entry) in zip(paths, entries, strict=True)}
+
+
+def _read_cache(path: Path | None) -> dict[str, Any]:
+    """Remembered digests; a cache that is absent or damaged is empty, and is written anew."""
+    try:
+        value = json.loads(path.read_bytes()) if path is not None else {}
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}

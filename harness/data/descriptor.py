@@ -6,6 +6,7 @@ import difflib
 import hashlib
 import tomllib
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -18,12 +19,25 @@ from wstal.errors import UserError
 
 
 def list_digest(names: Iterable[str]) -> str:
-    r"""SHA-256 over the sorted names joined by one newline (none at the end), as UTF-8: a list's or class set's identity.
+    r"""SHA-256 of the sorted names joined by newlines (none at the end), UTF-8: a list's or class set's identity.
 
     >>> list_digest(["b", "a"]) == list_digest(["a", "b"])
     True
     """
     return hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class VideoList:
+    """A named list of videos, sorted: the part of a number's identity that says which videos it is over."""
+
+    name: str
+    videos: tuple[str, ...]
+
+    @property
+    def sha256(self) -> str:
+        """`list_digest` of the videos."""
+        return list_digest(self.videos)
 
 
 _CLOCK = {"fps", "fps_file", "resampled"}
@@ -81,7 +95,7 @@ class DatasetDescriptor(_Facts):
     extractor: str
     """Network and training data that made the features, as `I3D (Kinetics-400)`."""
     streams: tuple[Stream, ...] = ()
-    """Streams in the order in which they are concatenated (RGB first); empty: `rgb`, `flow` or whole files, as found."""
+    """Streams in joining order (RGB first); empty: `rgb`, `flow` or whole files, as found."""
     fps: PositiveFloat | None = None
     """Frames a second of the videos as the extractor saw them."""
     fps_file: str | None = None
@@ -155,7 +169,7 @@ def read_descriptor(path: Path) -> DatasetDescriptor:
     """The descriptor in a TOML file.
 
     A file may start from a shipped one: `extends = "thumos14"` takes all that the file does not state itself (of the
-    clock nothing, once it states `fps`, `fps_file` or `resampled`); `name` it must state.
+    clock nothing, once it states `fps`, `fps_file` or `resampled`). If it states more, it needs a `name` of its own.
 
     Raises:
         UserError: the file cannot be read, is not TOML, has an unknown key or a value that does not fit.
@@ -185,7 +199,7 @@ def _extended(stated: dict[str, Any], source: str) -> dict[str, Any]:
         return stated
     if base not in shipped_descriptors():
         raise UserError(f"{source}: `extends`: unknown data set {base!r}. Known: {', '.join(shipped_descriptors())}.")
-    if "name" not in stated:
+    if stated and "name" not in stated:
         raise UserError(f"{source}: state a `name` of its own, such as {base + '-mine'!r}: numbers carry it.")
     inherited = shipped_descriptors()[base].model_dump()
     for key in _CLOCK if _CLOCK & stated.keys() else ():

@@ -24,6 +24,7 @@ class EmbeddedSource:
 
     synthetic = True
     family = "synthetic"
+    headline = "anet"
     notes = (NOTE,)
 
     def __init__(self, spec: SyntheticSpec, name: str = "synthetic") -> None:

@@ -63,7 +63,7 @@ def read_header(path: Path) -> Header:
     if len(shape) != 2:
         raise UserError(f"{path} has shape {list(shape)}, expected [T, width]. Save one row a snippet.")
     if 0 in shape:
-        raise UserError(f"{path} is empty, shape {list(shape)}. Extract it again, or leave the video out of every list.")
+        raise UserError(f"{path} is empty, shape {list(shape)}. Extract it again.")
     if size < expected:
         raise UserError(f"{path} is cut short: {size} bytes of {expected}. Copy or extract it again.")
     return Header(rows=shape[0], width=shape[1], dtype=dtype)
@@ -89,8 +89,8 @@ class FeatureFiles:
         """
         headers = [read_header(path) for path in self.paths]
         if len({header.rows for header in headers}) > 1:
-            rows = " and ".join(f"{header.rows} in {path}" for header, path in zip(headers, self.paths, strict=True))
-            raise UserError(f"The streams of one video differ in rows: {rows}. Extract both with one window and stride.")
+            rows = " and ".join(f"{path} has {header.rows}" for header, path in zip(headers, self.paths, strict=True))
+            raise UserError(f"The streams of one video differ: {rows} rows. Extract both with one window and stride.")
         first, last = self.columns or (0, sum(header.width for header in headers))
         return Header(headers[0].rows, last - first, np.result_type(*(header.dtype for header in headers)))
 
@@ -145,7 +145,7 @@ class StoredVideo(Video):
         offset: as `Video`.
     """
 
-    def __init__(
+    def __init__(  # noqa: D107 (the class says it)
         self,
         name: str,
         features: FeatureFiles | FloatArray,
@@ -157,12 +157,12 @@ class StoredVideo(Video):
         for key, value in {**values, "_source": features, "_checked": False, "_last": lambda: None}.items():
             object.__setattr__(self, key, value)
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[Any, ...]:  # noqa: D105
         source = self.__dict__["_source"]
         return StoredVideo, (self.name, source, self.labels, self.seconds_per_snippet, self.offset)
 
     @property
-    def features(self) -> FloatArray:  # type: ignore[override]
+    def features(self) -> FloatArray:
         """`[T, D]`, float16 or float32; raises UserError where a file is broken or a value is not finite."""
         last: FloatArray | None = self.__dict__["_last"]()
         if last is not None:
@@ -231,7 +231,7 @@ def find_features(root: Path, folders: Sequence[str], streams: Sequence[str]) ->
         there = tuple(stream for stream in streams if (folder / stream).is_dir())
         if there:
             return _per_stream(folder, there, nested)
-        files = {path.stem: (path,) for path in _npy_files(folder)}
+        files: dict[str, tuple[Path, ...]] = {path.stem: (path,) for path in _npy_files(folder)}
         if files:
             return FeatureFolder(folder, (JOINT,), files, nested=nested)
     return None
@@ -251,8 +251,8 @@ def _per_stream(folder: Path, streams: tuple[str, ...], nested: bool) -> Feature
 
 def _npy_files(folder: Path) -> Iterator[Path]:
     with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries if entry.name.endswith(".npy") and not entry.name.startswith("."))
-    return (folder / name for name in names)
+        names = sorted(entry.name for entry in entries if entry.name.endswith(".npy"))
+    return (folder / name for name in names if not name.startswith("."))
 
 
 def some(names: Sequence[str], shown: int = 4) -> str:

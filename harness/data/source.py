@@ -17,6 +17,7 @@ class DataSource(Protocol):
         family: the data set whose protocols and recipes apply, for example `thumos14`.
         synthetic: results say nothing about real video.
         classes: class names in the order of label indices.
+        headline: name of the protocol whose mAP ranks methods.
         notes: what was assumed or left out, for people.
     """
 
@@ -28,6 +29,8 @@ class DataSource(Protocol):
     def synthetic(self) -> bool: ...  # noqa: D102
     @property
     def classes(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def headline(self) -> str: ...  # noqa: D102
     @property
     def notes(self) -> tuple[str, ...]: ...  # noqa: D102
 

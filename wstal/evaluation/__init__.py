@@ -1,0 +1,30 @@
+"""Evaluation: tIoU, matching, average precision and the named protocols. numpy only."""
+
+from wstal.evaluation.evaluate import EvaluationResult, Flags, class_average_precision, evaluate, to_json
+from wstal.evaluation.protocols import (
+    ACTIVITYNET_TIOUS,
+    PROTOCOLS,
+    THUMOS_TIOUS,
+    Protocol,
+    default_tious,
+    get_protocol,
+    protocols_for,
+)
+from wstal.evaluation.tiou import parse_tious, tiou, tiou_key
+
+__all__ = [
+    "ACTIVITYNET_TIOUS",
+    "PROTOCOLS",
+    "THUMOS_TIOUS",
+    "EvaluationResult",
+    "Flags",
+    "Protocol",
+    "class_average_precision",
+    "default_tious",
+    "evaluate",
+    "get_protocol",
+    "parse_tious",
+    "protocols_for",
+    "tiou",
+    "tiou_key",
+]

@@ -13,6 +13,7 @@ from wstal.localize.proposals import keep_classes, propose
 from wstal.localize.spec import LocalizerSpec
 from wstal.types import Detections, FloatArray, IntArray, SnippetScores
 
+
 def localize(scores: Sequence[SnippetScores], spec: LocalizerSpec, classes: tuple[str, ...]) -> Detections:
     """Localize the actions of all videos.
 
@@ -71,6 +72,8 @@ def _check(one: SnippetScores, spec: LocalizerSpec, model: SnippetScores, classe
     who = f"scores of video {one.video!r}"
     if not (np.isfinite(one.seconds_per_snippet) and one.seconds_per_snippet > 0):
         raise UserError(f"Expected `seconds_per_snippet` of the {who} to be positive, got {one.seconds_per_snippet}.")
+    if not np.isfinite(one.offset):
+        raise UserError(f"Expected `offset` of the {who} to be finite, got {one.offset}.")
     if one.video_scores.shape != (len(classes),):
         raise UserError(
             f"Expected `video_scores` of the {who} to be of shape {(len(classes),)}, got {one.video_scores.shape}."

@@ -33,7 +33,8 @@ def overlap(
         better_start: `[N]` seconds.
         better_end: `[N]` seconds.
         kind: `iou`, or `own`: intersection over the length of the interval itself.
-        plus: added to every length and intersection, seconds, one value or one a row (see `Nms.plus_one`).
+        plus: added to every length and intersection, seconds (see `Nms.plus_one`): one value, or one a row that is the
+            same throughout a group.
     """
     shared = np.maximum(np.minimum(end, better_end) - np.maximum(start, better_start) + plus, 0.0)
     whole = end - start + plus
@@ -63,20 +64,25 @@ def hard_nms(
         end: `[N]` seconds.
         score: `[N]`, finite.
         group: `[N]` rows of different groups never meet.
-        threshold: overlap from which a row goes.
+        threshold: overlap from which a row goes, above 0.
         kind: as in `overlap`.
         plus: as in `overlap`.
 
     Returns:
         `[M]` indices of the rows that stay, in the order of the module.
+
+    Raises:
+        ValueError: `threshold` is not above 0.
     """
+    if not threshold > 0:
+        raise ValueError(f"Expected `threshold` to be above 0, got {threshold}.")
     order = np.lexsort((end, start, group))
     start, end, group, plus = start[order], end[order], group[order], _per_row(plus, len(order))[order]
     rank = np.empty(len(order), dtype=np.int64)
     rank[np.argsort(-score[order], kind="stable")] = np.arange(len(order))
 
-    # Of two rows, the later start may lie behind the earlier by (1 - threshold) of the earlier's length, no further, to
-    # reach an IoU of threshold. So few pairs need a look: 17 a row on THUMOS14-like proposals, of 535 in its group.
+    # For two rows to reach an IoU of threshold, the later may start after the earlier by at most (1 - threshold) of the
+    # earlier's length. So few pairs need a look: 9 a row on THUMOS14-like proposals, of 535 rows in its group.
     length = end - start + plus
     reach = (length * (1 - threshold) if kind == "iou" else length) + 1e-9 * np.abs(start).max(initial=1.0)
     last = np.searchsorted(group, group, side="right") - 1

@@ -11,7 +11,9 @@ from wstal.localize.spec import LocalizerSpec
 from wstal.localize.tracks import BoolArray, Float64, Tracks, lay_out
 from wstal.types import IntArray, SnippetScores
 
-CHUNK = 1 << 19  # samples laid out at once (4 MiB a signal): bounds memory; 2^15 to 2^22 take the same time within a third
+CHUNK = (
+    1 << 19
+)  # samples laid out at once (4 MiB a signal): bounds memory; 2^15 to 2^22 take the same time within a third
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,9 +82,7 @@ def propose(scores: Sequence[SnippetScores], kept: Kept, spec: LocalizerSpec) ->
     )
 
 
-def _propose_chunk(
-    scores: Sequence[SnippetScores], kept: Kept, spec: LocalizerSpec, offset: int
-) -> list[Proposals]:
+def _propose_chunk(scores: Sequence[SnippetScores], kept: Kept, spec: LocalizerSpec, offset: int) -> list[Proposals]:
     """Proposals of pairs that are laid out together, one entry a threshold. `offset`: index of the first pair."""
     shared = {name for name in spec.signals if scores[0].signals[name].ndim == 1}
     videos, owner = np.unique(kept.video, return_inverse=True)
@@ -97,7 +97,7 @@ def _propose_chunk(
     }
     origin = {name: track.first[owner] if name in shared else track.first for name, track in tracks.items()}
     samples = np.array([len(scores[v].signals[spec.signals[0]]) for v in kept.video]) * spec.upsampling
-    sums = {name: tracks[name].prefix_sums() for source in spec.sources for name in source.score}
+    sums = {name: tracks[name].prefix_sums() for name in {name for source in spec.sources for name in source.score}}
     found = []
     for source in spec.sources:
         track = tracks[source.signal]
@@ -106,12 +106,17 @@ def _propose_chunk(
             pair, first, stop = _runs(active, track, spec)
             if source.signal in shared:
                 pair, first, stop = _for_every_class(pair, first, stop, owner)
-            windows = _windows(first, stop, samples[pair], spec.margin)
-            score = source.video_score_weight * kept.score[pair]
+            left, right = _margins(first, stop, samples[pair], spec.margin)
+            inside, outside = np.zeros(len(pair)), np.zeros(len(pair))
             for name, weight in source.score.items():
-                masked = source.masked and name == source.signal
-                prefix = track.prefix_sums(active) if masked else sums[name]
-                score += weight * _contrast(prefix, origin[name][pair], *windows)
+                prefix = track.prefix_sums(active) if source.masked and name == source.signal else sums[name]
+                at = origin[name][pair]
+                at_first, at_stop = prefix[at + first], prefix[at + stop]
+                inside += weight * (at_stop - at_first)
+                outside += weight * ((at_first - prefix[at + left]) + (prefix[at + right] - at_stop))
+            beside = (first - left) + (right - stop)
+            score = inside / (stop - first) - outside / np.maximum(beside, 1)  # an empty outside counts 0
+            score += source.video_score_weight * kept.score[pair]
             found.append(Proposals(pair + offset, first, stop, score))
     return found
 
@@ -143,10 +148,8 @@ def _for_every_class(
     return pair, np.repeat(first, copies), np.repeat(stop, copies)
 
 
-def _windows(
-    first: IntArray, stop: IntArray, samples: IntArray, margin: float
-) -> tuple[IntArray, IntArray, IntArray, IntArray]:
-    """Edges (left, first, stop, right) of the outside [left, first) and [stop, right) of each run.
+def _margins(first: IntArray, stop: IntArray, samples: IntArray, margin: float) -> tuple[IntArray, IntArray]:
+    """Edges of the outside [left, first) and [stop, right) of each run.
 
     With n samples in the run: left = max(0, trunc(first - margin n)) and right = min(samples - 1, trunc(stop - 1 +
     margin n)) + 1, the index rule of BaS-Net's and ACM-Net's released code.
@@ -154,14 +157,4 @@ def _windows(
     reach = margin * (stop - first)
     left = np.maximum(first - reach, 0.0).astype(np.int64)
     right = np.minimum((stop - 1 + reach).astype(np.int64), samples - 1) + 1
-    return left, first, stop, right
-
-
-def _contrast(
-    prefix: Float64, origin: IntArray, left: IntArray, first: IntArray, stop: IntArray, right: IntArray
-) -> Float64:
-    """Mean of each run minus the mean of its outside, which counts 0 where it is empty."""
-    at_first, at_stop = prefix[origin + first], prefix[origin + stop]
-    outside: Float64 = (at_first - prefix[origin + left]) + (prefix[origin + right] - at_stop)
-    inner: Float64 = (at_stop - at_first) / (stop - first)
-    return inner - outside / np.maximum((first - left) + (right - stop), 1)
+    return left, right

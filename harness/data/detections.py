@@ -1,0 +1,205 @@
+"""Detection files, ActivityNet-style: `{"results": {video: [{"label", "segment": [start, end], "score"}]}}`.
+
+`version` and `external_data` are optional and ignored; `.gz` files are gzip. Times are seconds (or whatever unit the
+annotations have), scores any finite scale.
+"""
+
+from __future__ import annotations
+
+import difflib
+import gzip
+import io
+import json
+import math
+import zlib
+from array import array
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.data.annotations import LARGEST, DuplicateKeyError, read_limited, unique_keys
+from harness.files import atomic_write
+from wstal.errors import UserError
+from wstal.types import Detections
+
+FORM = 'Expected {"results": {video: [{"label": ..., "segment": [start, end], "score": ...}]}}.'
+ROW = object()
+
+
+def read_detections(path: Path, classes: Sequence[str] | None = None, *, allow_empty: bool = False) -> Detections:
+    """Read a detection file.
+
+    Args:
+        path: `.json` or `.json.gz`.
+        classes: names that labels may have, usually the annotation file's; the file's own, sorted, if absent.
+        allow_empty: accept a file without any detection, as a run that found nothing writes it.
+
+    Raises:
+        MissingDataError: there is no such file.
+        UserError: it cannot be read, is of another form, has an unknown label, a number that is not finite, a segment
+            that does not end after it starts, a video twice, or no detection; says which video.
+    """
+    path = Path(path)
+    columns = _Columns()
+    videos = _parse(path, columns)
+    counts = np.array([len(rows) for rows in videos.values()], dtype=np.int64)
+    if counts.sum() != len(columns):
+        raise UserError(f"{path} has detections outside of `results`. {FORM}")
+    video = np.repeat(np.arange(len(videos)), counts)
+    names = tuple(videos)
+    start, end, score = (np.frombuffer(column) for column in (columns.start, columns.end, columns.score))
+    label = np.frombuffer(columns.label, dtype=np.int64)
+    if columns.faults:
+        row, fault = min(columns.faults.items())
+        raise UserError(f"{path}, video {names[video[row]]}: {fault}.")
+    finite = np.isfinite(start) & np.isfinite(end) & np.isfinite(score)
+    for bad, fault in ((~finite, "is not finite"), (~(end > start), "does not end after it starts")):
+        if bad.any():
+            row = int(np.argmax(bad))
+            shown = f"[{start[row]}, {end[row]}] with score {score[row]}"
+            raise UserError(
+                f"{path}, video {names[video[row]]}: the detection {shown} {fault} ({bad.sum()} such). Remove it."
+            )
+    if not len(columns) and not allow_empty:
+        raise UserError(f"{path} has no detections: `results` is empty. Check how it was written.")
+    known = tuple(sorted(columns.labels)) if classes is None else tuple(classes)
+    number = {name: i for i, name in enumerate(known)}
+    for name, index in columns.labels.items():
+        if name not in number:
+            where = names[video[int(np.argmax(label == index))]]
+            raise UserError(f"{path}, video {where}: unknown label {name!r}. {_hint(name, known)}")
+    to_known = np.array([number[name] for name in columns.labels], dtype=np.int64)
+    return Detections(videos=names, classes=known, video=video, label=to_known[label], start=start, end=end, score=score)
+
+
+def write_detections(path: Path, detections: Detections, version: str = "wstal-bench") -> None:
+    """Write a detection file, complete or not at all; the same detections give the same bytes.
+
+    Rows keep their order within a video; videos without detection are listed. Numbers are written so that they read
+    back unchanged.
+
+    Args:
+        path: `.json`, or `.json.gz` to compress.
+        detections: all finite.
+        version: what the file's `version` says.
+
+    Raises:
+        StoreError: the file cannot be written.
+    """
+    columns = (detections.start, detections.end, detections.score)
+    if not all(np.isfinite(column).all() for column in columns):
+        raise ValueError("detections hold a time or score that is not finite")
+    labels = [json.dumps(name, ensure_ascii=False) for name in detections.classes]
+    rows: list[list[str]] = [[] for _ in detections.videos]
+    values = (column.tolist() for column in (detections.video, detections.label, *columns))
+    for video, label, start, end, score in zip(*values, strict=True):
+        rows[video].append(f'{{"label": {labels[label]}, "segment": [{start!r}, {end!r}], "score": {score!r}}}')
+    results = ",\n".join(
+        f"{json.dumps(name, ensure_ascii=False)}: [{', '.join(found)}]"
+        for name, found in zip(detections.videos, rows, strict=True)
+    )
+    content = f'{{"version": {json.dumps(version)}, "results": {{\n{results}\n}}, "external_data": {{}}}}\n'.encode()
+    if path.name.endswith(".gz"):
+        buffer = io.BytesIO()
+        # neither the time nor the name goes into the header, so that equal content has equal bytes
+        with gzip.GzipFile(filename="", mode="wb", fileobj=buffer, mtime=0, compresslevel=6) as file:
+            file.write(content)
+        content = buffer.getvalue()
+    atomic_write(path, content)
+
+
+class _Columns:
+    """Collects detections while the file is parsed: a million of them as Python objects would take 0.6 GB."""
+
+    def __init__(self) -> None:
+        self.labels: dict[str, int] = {}
+        self.faults: dict[int, str] = {}
+        self.label = array("q")
+        self.start = array("d")
+        self.end = array("d")
+        self.score = array("d")
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def take(self, pairs: list[tuple[str, Any]]) -> Any:
+        """The object hook: a detection goes into the columns and leaves a mark, another object stays itself."""
+        fields = dict(pairs)
+        if len(fields) != len(pairs):
+            return unique_keys(pairs)  # raises
+        if "segment" not in fields:
+            return fields
+        try:
+            label, (start, end), score = fields["label"], fields["segment"], fields["score"]
+            # the cheap test decides for nearly every row of a file; integers and faults take the other one
+            if not (type(start) is type(end) is type(score) is float and type(label) is str):
+                label, start, end, score = _checked(label, start, end, score)
+        except (KeyError, TypeError, ValueError, OverflowError):
+            self.faults[len(self)] = f"expected label, segment and score, got {_brief(fields)}"
+            label, start, end, score = "", math.nan, math.nan, math.nan
+        self.start.append(start)
+        self.end.append(end)
+        self.score.append(score)
+        self.label.append(self.labels.setdefault(label, len(self.labels)))
+        return ROW
+
+
+def _parse(path: Path, columns: _Columns) -> dict[str, list[Any]]:
+    """The `results` of a file by video, each detection replaced by a mark and put into `columns`."""
+    try:
+        content = json.loads(_content(path), object_pairs_hook=columns.take)
+    except DuplicateKeyError as error:
+        raise UserError(f"{path}: {error.args[0]!r} is given twice in one object. Remove one.") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not valid JSON, or cut off ({error}). Fetch or write it again.") from error
+    results = content.get("results") if isinstance(content, dict) else None
+    if not isinstance(results, dict):
+        raise UserError(f"{path} is not an ActivityNet-style detection file: it has no `results` object. {FORM}")
+    for name, rows in results.items():
+        if not isinstance(rows, list) or rows.count(ROW) != len(rows):
+            raise UserError(f"{path}, video {name}: expected a list of detections with a `segment` each. {FORM}")
+    return results
+
+
+def _content(path: Path) -> bytes:
+    """A file's bytes, decompressed where it is gzip."""
+    content = read_limited(path)
+    if content[:2] != b"\x1f\x8b":
+        return content
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+            content = file.read(LARGEST + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{path} is not a complete gzip file ({error}). Fetch or write it again.") from error
+    if len(content) > LARGEST:
+        raise UserError(f"{path} holds more than {LARGEST / 2**30:.0f} GiB of JSON, the limit.")
+    return content
+
+
+def _checked(label: Any, *numbers: Any) -> tuple[str, float, float, float]:
+    """The values of a detection whose numbers are not all written with a decimal point.
+
+    Raises:
+        TypeError: they are not text and three numbers.
+        OverflowError: an integer is too large for a float.
+    """
+    if not isinstance(label, str) or any(isinstance(n, bool) or not isinstance(n, int | float) for n in numbers):
+        raise TypeError
+    start, end, score = map(float, numbers)
+    return label, start, end, score
+
+
+def _hint(name: str, known: Sequence[str]) -> str:
+    """What an unknown label was perhaps meant to be."""
+    close = difflib.get_close_matches(name, known, n=1)
+    if close:
+        return f"Did you mean {close[0]!r}?"
+    return f"The annotations have {len(known)} classes: {', '.join(known[:5])}{', ...' if len(known) > 5 else ''}."
+
+
+def _brief(fields: dict[str, Any]) -> str:
+    """A detection as messages quote it, cut to a line."""
+    text = json.dumps(fields, ensure_ascii=False, default=lambda value: "...")
+    return text if len(text) <= 100 else text[:97] + "..."

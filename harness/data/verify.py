@@ -1,0 +1,265 @@
+"""Check every file of a data set, and say in one table what is wrong with it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from rich.table import Table
+
+from harness.data.dataset import Dataset, open_dataset
+from harness.data.descriptor import list_digest
+from harness.data.features import check_finite, read_header, some
+from harness.data.resolve import SUBSETS, first_headers
+from harness.data.source import Subset
+from harness.files import atomic_write, sha256_file
+from wstal.errors import MissingDataError, UserError
+
+MANIFEST = "SHA256SUMS"
+_LINE = re.compile(r"([0-9a-fA-F]{64}) [ *](.+)")
+Severity = Literal["bad", "missing", "note"]
+
+
+@dataclass
+class Check:
+    """One row of the report.
+
+    Args:
+        name: what was checked.
+        severity: what a failure means: a `bad` file, `missing` data, or a `note` that does no harm.
+        passed: how many files or videos passed.
+        failures: (file or video, what is wrong), in order.
+    """
+
+    name: str
+    severity: Severity
+    passed: int = 0
+    failures: list[tuple[str, str]] = field(default_factory=list)
+
+    def record(self, name: str, passed: bool, problem: str) -> None:
+        """Count a file or video, with its problem if it did not pass."""
+        if passed:
+            self.passed += 1
+        else:
+            self.failures.append((name, problem))
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What `verify` found.
+
+    Args:
+        data: the data set's name.
+        checks: in the order made.
+        notes: what was assumed when the data set was opened.
+    """
+
+    data: str
+    checks: tuple[Check, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """2 if a file is bad, else 3 if data are missing, else 0."""
+        failed = {check.severity for check in self.checks if check.failures}
+        if "bad" in failed:
+            return UserError.exit_code
+        return MissingDataError.exit_code if "missing" in failed else 0
+
+    def table(self, shown: int = 3) -> Table:
+        """The report as a table, with the first few offenders of each check."""
+        table = Table("check", "passed", "failed", "means", "first offenders", title=f"{self.data}")
+        for check in self.checks:
+            offenders = "; ".join(f"{name}: {problem}" for name, problem in check.failures[:shown])
+            more = len(check.failures) - shown
+            offenders += f"; {more} more" if more > 0 else ""
+            means = check.severity if check.failures else ""
+            table.add_row(check.name, str(check.passed), str(len(check.failures)), means, offenders)
+        return table
+
+    def to_json(self) -> dict[str, Any]:
+        """The whole report as JSON values."""
+        return {
+            "data": self.data,
+            "exit_code": self.exit_code,
+            "notes": list(self.notes),
+            "checks": [
+                {
+                    "check": check.name,
+                    "severity": check.severity,
+                    "passed": check.passed,
+                    "failed": len(check.failures),
+                    "failures": [list(failure) for failure in check.failures],
+                }
+                for check in self.checks
+            ],
+        }
+
+
+def verify(
+    data_dir: Path,
+    annotations: Path | None = None,
+    dataset: str | Path | None = None,
+    *,
+    subsets: Sequence[Subset] = SUBSETS,
+    write_manifest: bool = False,
+) -> VerifyReport:
+    """Check all files of a data set: unlike `open_dataset`, read every value and go on after a failure.
+
+    Args:
+        data_dir: as `open_dataset`.
+        annotations: as `open_dataset`.
+        dataset: as `open_dataset`.
+        subsets: which subsets must be there.
+        write_manifest: write `DIR/SHA256SUMS` of all feature files and the descriptor, in `sha256sum`'s format,
+            instead of checking against it.
+
+    Raises:
+        MissingDataError: no folder, no annotations or no feature files at all.
+        UserError: annotations or descriptor cannot be read, or `write_manifest` on files that fail a check.
+    """
+    data = open_dataset(data_dir, annotations, dataset, allow_missing=True, checked=False)
+    checks: list[Check] = []
+    for subset in subsets:
+        checks += [_presence(data, subset), *_contents(data, subset)]
+    checks += [_labels(data), _instances(data, subsets), _extra(data, subsets)]
+    report = VerifyReport(data.name, tuple(checks), data.notes)
+    if write_manifest:
+        if report.exit_code == UserError.exit_code:
+            raise UserError(f"Some files of {data_dir} are bad, so no manifest was written. Mend them first.")
+        _write_manifest(data)
+    elif (data_dir / MANIFEST).is_file():
+        report = VerifyReport(data.name, (*checks, *_manifest(data_dir)), data.notes)
+    return report
+
+
+def _presence(data: Dataset, subset: Subset) -> Check:
+    """Whether every annotated video, or a named list, has features."""
+    check = Check(f"{subset}: features there", "missing")
+    files = data.subsets[subset]
+    available = set(files.available)
+    check.passed = len(available)
+    name = data.video_list(subset).name if available else "available-0"
+    if name.startswith("available-") or not files.annotated:
+        lacking = files.features.incomplete if files.features else {}
+        for video in files.annotated:
+            if video not in available:
+                streams = lacking.get(files.stems.get(video, ""), ())
+                check.failures.append((video, f"no {' and '.join(streams) + ' ' if streams else ''}features"))
+        if not files.annotated:
+            check.failures.append((str(data.annotations.path), f"annotates no {subset} videos"))
+    else:
+        check.name += f" ({name})"
+    return check
+
+
+def _contents(data: Dataset, subset: Subset) -> tuple[Check, ...]:
+    """Each file by itself: header, width and values; each video: streams alike, rows against duration."""
+    readable = Check(f"{subset}: files readable, [T, width] float", "bad")
+    width = Check(f"{subset}: widths alike", "bad")
+    finite = Check(f"{subset}: values finite", "bad")
+    alike = Check(f"{subset}: streams of one length", "bad")
+    length = Check(f"{subset}: rows fit durations", "bad")
+    expected = _widths(data)
+    for video in data.subsets[subset].available:
+        rows = []
+        for path, columns in zip(data.files(subset, video).paths, expected, strict=True):
+            name = str(path.relative_to(data.data_dir))
+            try:
+                header = read_header(path)
+            except UserError as error:
+                readable.failures.append((name, str(error)))
+                continue
+            readable.passed += 1
+            rows.append(header.rows)
+            width.record(name, header.width == columns, f"{header.width}, expected {columns}")
+            try:
+                check_finite(np.load(path, mmap_mode="r", allow_pickle=False), name)
+                finite.passed += 1
+            except UserError as error:
+                finite.failures.append((name, str(error)))
+        if len(rows) == len(expected):
+            alike.record(video, len(set(rows)) == 1, f"{' and '.join(map(str, rows))} rows")
+            _record_length(length, data, video, rows[0])
+    return readable, width, finite, alike, length
+
+
+def _widths(data: Dataset) -> tuple[int, ...]:
+    """Columns that each stream's files must have: as in the first video of the first subset, which opening checked."""
+    folder = next(files.features for files in data.subsets.values() if files.features is not None)
+    return tuple(header.width for header in first_headers(folder))
+
+
+def _record_length(check: Check, data: Dataset, video: str, rows: int) -> None:
+    try:
+        excess = data.excess_rows(video, rows)
+    except UserError as error:
+        check.failures.append((video, str(error)))
+        return
+    if excess is not None:
+        check.record(video, abs(excess) <= 1, f"{rows} rows, {rows - excess} fit {data.duration(video):.1f} s")
+
+
+def _labels(data: Dataset) -> Check:
+    """Whether every label, annotated or official, is a known class."""
+    check = Check("labels known", "bad")
+    for video in sorted(data.entries):
+        official = data.official.get(video) if data.official else None
+        labels = {*data.entries[video].labels, *(official.labels if official else ())}
+        unknown = sorted(labels - set(data.classes))
+        check.record(video, not unknown, f"unknown {some(unknown)}")
+    digest = list_digest(data.classes)
+    if data.descriptor.class_sets and digest not in data.descriptor.class_sets:
+        check.failures.append((str(data.annotations.path), f"its classes are not those of {data.name}"))
+    return check
+
+
+def _instances(data: Dataset, subsets: Sequence[Subset]) -> Check:
+    check = Check("videos have instances", "note")
+    for subset in subsets:
+        files = data.subsets[subset]
+        for video in sorted((*files.annotated, *files.unlabelled)):
+            check.record(video, data.entries[video].instances > 0, f"a {subset} video without any")
+    return check
+
+
+def _extra(data: Dataset, subsets: Sequence[Subset]) -> Check:
+    check = Check("files belong to annotated videos", "note")
+    for subset in subsets:
+        files = data.subsets[subset]
+        check.passed += len(files.stems)
+        check.failures += [(f"{subset}: {stem}", "not annotated in this subset") for stem in files.extra]
+    return check
+
+
+def _manifest(data_dir: Path) -> tuple[Check, Check]:
+    """The files that `SHA256SUMS` lists: there, and of the digest that it gives."""
+    there = Check(f"{MANIFEST}: files there", "missing")
+    same = Check(f"{MANIFEST}: digests", "bad")
+    for number, line in enumerate((data_dir / MANIFEST).read_text(encoding="utf-8").splitlines(), 1):
+        match = _LINE.fullmatch(line)
+        if match is None:
+            same.failures.append((f"line {number}", "not `<sha256>  <path>`"))
+            continue
+        digest, name = match.groups()
+        path = data_dir / name
+        there.record(name, path.is_file(), "listed, but not there")
+        if path.is_file():
+            same.record(name, sha256_file(path) == digest.lower(), "content differs from the manifest's digest")
+    return there, same
+
+
+def _write_manifest(data: Dataset) -> None:
+    labels = data.annotations.path.parent / data.descriptor.labels_file
+    own = (data.data_dir / "dataset.toml", data.annotations.path, labels)
+    paths = {path for path in own if path.is_file() and path.is_relative_to(data.data_dir)}
+    for subset in SUBSETS:
+        for video in data.subsets[subset].available:
+            paths.update(data.files(subset, video).paths)
+    names = sorted((path.relative_to(data.data_dir).as_posix(), path) for path in paths)
+    lines = [f"{sha256_file(path)}  {name}\n" for name, path in names]
+    atomic_write(data.data_dir / MANIFEST, "".join(lines).encode())

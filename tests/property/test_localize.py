@@ -1,0 +1,120 @@
+"""The localizer equals the plain reference on random videos and random settings."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.localize_reference import localize as reference
+from wstal.localize import LocalizerSpec, Nms, ProposalSource, localize, upsample
+from wstal.types import SnippetScores
+
+SIGNALS = ("attention", "cas", "motion")  # `cas` has a column for each class
+
+nms = st.one_of(
+    st.just(Nms()),
+    st.builds(
+        Nms,
+        kind=st.just("hard"),
+        threshold=st.sampled_from([0.2, 0.5, 0.55, 0.9, 1.0]),
+        overlap=st.sampled_from(["iou", "own"]),
+        plus_one=st.sampled_from(["no", "second", "snippet"]),
+    ),
+    st.builds(
+        Nms,
+        kind=st.just("soft-gaussian"),
+        sigma=st.sampled_from([0.3, 0.5]),
+        plus_one=st.sampled_from(["no", "second", "snippet"]),
+    ),
+)
+
+
+@st.composite
+def sources(draw: st.DrawFn) -> ProposalSource:
+    score = draw(st.dictionaries(st.sampled_from(SIGNALS), st.sampled_from([-0.5, 0.25, 0.5, 1.0]), min_size=1))
+    masked = draw(st.booleans())
+    return ProposalSource(
+        signal=draw(st.sampled_from(sorted(score) if masked else SIGNALS)),
+        thresholds=tuple(draw(st.lists(st.integers(-4, 12).map(lambda k: k / 8), min_size=1, max_size=3))),
+        strict=draw(st.booleans()),
+        score=score,
+        masked=masked,
+        video_score_weight=draw(st.sampled_from([0.0, 0.25])),
+    )
+
+
+def specs(upsampling: st.SearchStrategy[int]) -> st.SearchStrategy[LocalizerSpec]:
+    return st.builds(
+        LocalizerSpec,
+        class_threshold=st.integers(0, 8).map(lambda k: k / 8),
+        class_threshold_inclusive=st.booleans(),
+        fallback_to_argmax=st.booleans(),
+        upsampling=upsampling,
+        sources=st.lists(sources(), min_size=1, max_size=3).map(tuple),
+        margin=st.sampled_from([0.0, 0.2, 0.25, 1.5]),
+        minimum_run=st.integers(1, 3),
+        skip_lone_first_sample=st.booleans(),
+        nms=nms,
+    )
+
+
+def videos(rng: np.random.Generator, eighths: bool) -> list[SnippetScores]:
+    def values(*shape: int) -> np.ndarray:
+        return rng.integers(-4, 13, shape) / 8 if eighths else rng.random(shape) * 2 - 0.5
+
+    lengths = rng.integers(1, 16, rng.integers(1, 5))
+    return [
+        SnippetScores(
+            video=f"video {index}",
+            signals={"attention": values(rows), "cas": values(rows, 3), "motion": values(rows)},
+            video_scores=rng.integers(0, 9, 3) / 8,
+            seconds_per_snippet=float(rng.choice([0.25, 0.5, 4.0])),
+            offset=float(rng.choice([0.0, 0.125])),
+        )
+        for index, rows in enumerate(lengths)
+    ]
+
+
+def as_array(scores: list[SnippetScores], spec: LocalizerSpec) -> tuple[np.ndarray, np.ndarray]:
+    """Rows (video, class, score, start, end) of the localizer and of the reference."""
+    found = localize(scores, spec, ("a", "b", "c"))
+    rows = np.stack([found.video, found.label, found.score, found.start, found.end], axis=1)
+    return rows, np.array(reference(scores, spec)).reshape(-1, 5)
+
+
+@given(specs(st.sampled_from([1, 2, 4])), st.integers(0, 2**32 - 1))
+def test_equals_reference_to_the_last_bit(spec: LocalizerSpec, seed: int) -> None:
+    """Multiples of 1/8 add up without rounding in any order, so ties are real ties and every decision must agree."""
+    rows, expected = as_array(videos(np.random.default_rng(seed), eighths=True), spec)
+    np.testing.assert_array_equal(rows, expected)
+
+
+@given(specs(st.sampled_from([1, 3, 20])), st.integers(0, 2**32 - 1))
+def test_equals_reference_on_real_numbers(spec: LocalizerSpec, seed: int) -> None:
+    rows, expected = as_array(videos(np.random.default_rng(seed), eighths=False), spec)
+    np.testing.assert_allclose(rows, expected, rtol=0, atol=1e-12)
+
+
+@given(specs(st.sampled_from([1, 4])), st.integers(0, 2**32 - 1))
+def test_a_video_alone_is_localized_as_among_others(spec: LocalizerSpec, seed: int) -> None:
+    scores = videos(np.random.default_rng(seed), eighths=True)
+    together = localize(scores, spec, ("a", "b", "c"))
+    for index, one in enumerate(scores):
+        own = together.select(together.video == index)
+        alone = localize([one], spec, ("a", "b", "c"))
+        for column in ("label", "score", "start", "end"):
+            np.testing.assert_array_equal(getattr(own, column), getattr(alone, column))
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 30), st.integers(1, 25))
+def test_upsampling_is_linear_inside_and_past_the_end(seed: int, rows: int, factor: int) -> None:
+    signal = np.random.default_rng(seed).normal(size=rows)
+    samples = upsample(signal, factor)
+    at = np.arange(rows * factor) / factor
+    inside = at <= rows - 1
+    assert len(samples) == rows * factor
+    np.testing.assert_allclose(samples[inside], np.interp(at[inside], np.arange(rows), signal), rtol=0, atol=1e-14)
+    slope = signal[-1] - signal[-2] if rows > 1 else 0.0
+    np.testing.assert_allclose(samples[~inside], signal[-1] + slope * (at[~inside] - rows + 1), rtol=0, atol=1e-14)
+    np.testing.assert_array_equal(samples[::factor], signal)

@@ -1,0 +1,177 @@
+"""Matching of detections with instances, exact and without a loop over detections.
+
+A greedy matcher lets choosers (detections by score, or instances in file order) take their favourite free option one
+after the other. That is the unique stable matching when every option prefers the earlier chooser, so deferred
+acceptance finds it: all choosers propose at once, each option keeps its earliest proposer, the others go on to their
+next option. A few vectorised rounds replace millions of steps. Only overlapping pairs are ever held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from wstal.evaluation.ties import SMALL, released_order
+from wstal.evaluation.tiou import Floats, hull_overlap, tiou
+from wstal.types import IntArray
+
+Bools = npt.NDArray[np.bool_]
+CHUNK = 2_000_000  # pairs looked at together: about 150 MB of temporary arrays
+
+
+@dataclass(frozen=True, eq=False)
+class Intervals:
+    """Intervals that can only match within a group.
+
+    Args:
+        group: `[N]` one number for each (video, class).
+        start: `[N]` seconds or whole segments.
+        end: `[N]` the same unit.
+    """
+
+    group: IntArray
+    start: Floats
+    end: Floats
+
+    def __len__(self) -> int:
+        return len(self.group)
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Pairs of one group that overlap enough, chooser by chooser, favourite option first.
+
+    Args:
+        chooser: `[P]` index; a smaller one chooses earlier.
+        option: `[P]` index of what it may take.
+        overlap: `[P]`.
+    """
+
+    chooser: IntArray
+    option: IntArray
+    overlap: Floats
+
+    def select(self, keep: Bools) -> Pairs:
+        """The pairs that a mask keeps, in the same order."""
+        return Pairs(self.chooser[keep], self.option[keep], self.overlap[keep])
+
+
+def detections_choose(
+    detections: Intervals, instances: Intervals, at_least: float, preference: str, ties: str = "earlier"
+) -> Pairs:
+    """Pairs in which detections choose.
+
+    Args:
+        detections: best score first.
+        instances: in file order.
+        at_least: smallest tIoU of a pair.
+        preference: `best` tIoU or `first` in file order.
+        ties: under `best`, which of equals comes first: the `earlier` in file order, or as `released` (see `ties`).
+    """
+    detection, instance, overlap = _overlapping(detections, instances, at_least, kit=False)
+    if preference == "best":
+        towards = instance if ties == "earlier" else -instance
+        order = np.lexsort((towards, -overlap, detection))
+        detection, instance, overlap = detection[order], instance[order], overlap[order]
+        if ties == "released":
+            _order_as_released(detections, instances, detection, instance, overlap)
+    return Pairs(detection, instance, overlap)
+
+
+def instances_choose(detections: Intervals, instances: Intervals, at_least: float) -> Pairs:
+    """Pairs in which instances choose, in file order, the largest overlap; of equals the better score."""
+    detection, instance, overlap = _overlapping(detections, instances, at_least, kit=True)
+    order = np.lexsort((detection, -overlap, instance))
+    return Pairs(instance[order], detection[order], overlap[order])
+
+
+def match(pairs: Pairs, choosers: int, options: int) -> tuple[Bools, Bools]:
+    """Let the choosers take options one after the other.
+
+    Args:
+        pairs: of those that overlap enough.
+        choosers: how many there are.
+        options: how many there are.
+
+    Returns:
+        `[choosers]` and `[options]`: which of them are in a matched pair.
+    """
+    nobody = choosers
+    holder = np.full(options, nobody)
+    # where each chooser's list starts and ends in `pairs`; it walks down its list as it is refused
+    position = np.searchsorted(pairs.chooser, np.arange(choosers + 1))
+    last = position[1:]
+    position = position[:-1].copy()
+    asking = np.flatnonzero(position < last)
+    while len(asking):
+        option = pairs.option[position[asking]]
+        previous = holder[option]
+        np.minimum.at(holder, option, asking)
+        accepted = holder[option] == asking
+        put_out = previous[accepted]
+        refused = np.concatenate([asking[~accepted], put_out[put_out != nobody]])
+        position[refused] += 1
+        asking = refused[position[refused] < last[refused]]
+    taken = np.zeros(choosers + 1, dtype=bool)
+    taken[holder] = True
+    return taken[:-1], holder != nobody
+
+
+def _overlapping(
+    detections: Intervals, instances: Intervals, at_least: float, kit: bool
+) -> tuple[IntArray, IntArray, Floats]:
+    """(detection, instance, overlap) of all pairs of one group with at least that overlap, by detection, instance."""
+    overlap_of = hull_overlap if kit else tiou
+    found: list[tuple[IntArray, IntArray, Floats]] = []
+    for detection, instance in _pairs_of_group(detections, instances):
+        overlap = overlap_of(
+            detections.start[detection], detections.end[detection], instances.start[instance], instances.end[instance]
+        )
+        keep = overlap >= at_least
+        found.append((detection[keep], instance[keep], overlap[keep]))
+    if not found:
+        nothing = np.zeros(0, dtype=np.int64)
+        return nothing, nothing, np.zeros(0)
+    detection, instance, overlap = (np.concatenate(column) for column in zip(*found, strict=True))
+    return detection, instance, overlap
+
+
+def _pairs_of_group(detections: Intervals, instances: Intervals) -> Iterator[tuple[IntArray, IntArray]]:
+    """All (detection, instance) pairs of one group, in pieces of bounded size."""
+    by_group = np.argsort(instances.group, kind="stable")
+    groups = instances.group[by_group]
+    low = np.searchsorted(groups, detections.group, side="left")
+    count = np.searchsorted(groups, detections.group, side="right") - low
+    detection = np.flatnonzero(count)
+    low, count = low[detection], count[detection]
+    ends = np.cumsum(count)
+    begin = 0
+    while begin < len(detection):
+        done = ends[begin - 1] if begin else 0
+        stop = max(begin + 1, int(np.searchsorted(ends, done + CHUNK, side="right")))
+        here = count[begin:stop]
+        offset = np.arange(here.sum()) - np.repeat(np.cumsum(here) - here, here)
+        yield np.repeat(detection[begin:stop], here), by_group[np.repeat(low[begin:stop], here) + offset]
+        begin = stop
+
+
+def _order_as_released(
+    detections: Intervals, instances: Intervals, detection: IntArray, instance: IntArray, overlap: Floats
+) -> None:
+    """Reorder, in place, the instances of each detection that has equal tIoUs among many instances."""
+    equal = (detection[1:] == detection[:-1]) & (overlap[1:] == overlap[:-1])
+    by_group = np.argsort(instances.group, kind="stable")
+    groups = instances.group[by_group]
+    for one in np.unique(detection[1:][equal]):
+        low = np.searchsorted(groups, detections.group[one], side="left")
+        high = np.searchsorted(groups, detections.group[one], side="right")
+        if high - low <= SMALL + 1:
+            continue  # the sort is stable up to 16: the later one, as the pairs already are
+        members = by_group[low:high]
+        tious = tiou(detections.start[one], detections.end[one], instances.start[members], instances.end[members])
+        begin, stop = np.searchsorted(detection, [one, one + 1])
+        best_first = members[released_order(tious.tolist())[: stop - begin]]
+        instance[begin:stop] = best_first

@@ -13,6 +13,7 @@ recorded from it. Deviations:
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import ClassVar
 
 import torch
@@ -126,18 +127,21 @@ class AcmNet(Method):
         """F: temporal convolution of width 3 and ReLU."""
         if self.spec.input_dropout:
             features = self._dropout(features)
-        return functional.relu(self.embedding(features.transpose(1, 2))).transpose(1, 2)
+        embedded: Tensor = self.embedding(features.transpose(1, 2))
+        return embedded.relu().transpose(1, 2)
 
     def attend(self, embedded: Float[Tensor, "batch time dim"]) -> Float[Tensor, "batch time 3"]:
         """W: softmax over (instance, context, background)."""
         if self.spec.input_dropout:
             embedded = self._dropout(embedded)
-        return self.attention(embedded.transpose(1, 2)).softmax(dim=1).transpose(1, 2)
+        logits: Tensor = self.attention(embedded.transpose(1, 2))
+        return logits.softmax(dim=1).transpose(1, 2)
 
     def classify(self, embedded: Float[Tensor, "batch time dim"]) -> Float[Tensor, "batch time classes"]:
         """A: logits of the C classes and, last, background. In training whole snippets are dropped, then inputs."""
         snippets = self._dropout(embedded.new_ones(embedded.shape[:2])).unsqueeze(-1)
-        return self.classifier(self._dropout(embedded * snippets))
+        logits: Tensor = self.classifier(self._dropout(embedded * snippets))
+        return logits
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The three classification losses, guide, feature and sparse terms, and their weighted `total`."""
@@ -208,5 +212,6 @@ def feature_norm_loss(
 ) -> Float[Tensor, ""]:
     """Squared hinge that orders feature norms: instance above context above background, each by a margin of 50."""
     norms = [pooled.norm(dim=1) for pooled in (instance, context, background)]
-    ordered = [(FEATURE_MARGIN - high + low).relu() for high, low in zip(norms, norms[1:], strict=False)]
-    return (ordered[0] + ordered[1] + norms[2]).square().mean()
+    ordered = [(FEATURE_MARGIN - high + low).relu() for high, low in pairwise(norms)]
+    total: Tensor = ordered[0] + ordered[1] + norms[2]
+    return total.square().mean()

@@ -179,6 +179,10 @@ def _add_data(commands: _Commands[_Parser]) -> None:
     )
     convert.add_argument("--annotations", type=Path, required=True, metavar="DIR", help="folder of the .npy arrays")
     convert.add_argument("--features", type=Path, metavar="FILE", help="joint feature array (default: none)")
+    convert.add_argument("--class-names", type=Path, metavar="FILE",
+                         help="for HAAN's class numbers: a JSON object, number to name")  # fmt: skip
+    convert.add_argument("--fps", type=float, default=25.0, metavar="N",
+                         help="frames a second at which the features were made (default: 25)")  # fmt: skip
     convert.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder to make")
     convert.set_defaults(handler="data_convert")
 

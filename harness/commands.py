@@ -149,11 +149,39 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
 
 def data_verify(arguments: argparse.Namespace) -> int:
-    """Check a data set."""
+    """Check a data set; the exit code says what is wrong, as the report does."""
+    from rich.console import Console
+
+    from harness.data.verify import MANIFEST, verify
+
+    report = verify(
+        arguments.data, arguments.annotations, arguments.descriptor, write_manifest=arguments.write_manifest
+    )
+    _say(*report.notes)
+    if arguments.json:
+        print(json.dumps(report.to_json()))
+    else:
+        Console(soft_wrap=not sys.stdout.isatty()).print(report.table())
+    if arguments.write_manifest:
+        _say(f"Wrote {arguments.data / MANIFEST}")
+    verdict = {0: "all is well", 2: "some files are bad", 3: "data are missing"}[report.exit_code]
+    _say(f"Done: {arguments.data}: {verdict}")
+    return report.exit_code
 
 
 def data_convert(arguments: argparse.Namespace) -> int:
     """Convert released arrays."""
+    from harness.data.convert import convert
+
+    converted = convert(
+        arguments.annotations, arguments.out, arguments.features, arguments.class_names, arguments.fps
+    )
+    _say(*converted.notes)
+    _say(
+        f"Done: {sum(converted.videos.values())} videos, {converted.instances} instances and {converted.features} feature files "
+        f"in {arguments.out}; check them with `wstal-bench data verify {arguments.out}`"
+    )
+    return 0
 
 
 def ls(arguments: argparse.Namespace) -> int:

@@ -89,7 +89,7 @@ def _train_epoch(
     for batch in batches:
         terms = method.losses(batch)
         optimizer.zero_grad(set_to_none=True)
-        terms["total"].backward()
+        terms["total"].backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         # summed on the device: reading a value in every step would make a GPU wait
         for name, value in terms.items():

@@ -83,7 +83,8 @@ def upsample(signal: np.ndarray, factor: int) -> np.ndarray:
     at = np.arange(rows * factor) / factor
     row = np.clip(np.ceil(at).astype(int) - 1, 0, max(rows - 2, 0))
     step = signal[row + 1] - signal[row] if rows > 1 else np.zeros(len(at))
-    return step.astype(np.float64) * (at - row) + signal[row]
+    samples: np.ndarray = step.astype(np.float64) * (at - row) + signal[row]
+    return samples
 
 
 def runs(active: np.ndarray) -> list[tuple[int, int]]:

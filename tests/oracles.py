@@ -1,4 +1,4 @@
-"""Slow reference implementations that the fast ones are checked against: literal loops, no numpy, no shared code.
+"""Slow reference implementations that the fast ones are checked against: literal loops, no code in common.
 
 Rows are plain tuples: a detection is (video, label, start, end, score), an instance (video, label, start, end), an
 ambiguous interval (video, start, end); times in seconds.
@@ -7,6 +7,8 @@ ambiguous interval (video, start, end); times in seconds.
 from __future__ import annotations
 
 from collections.abc import Sequence
+
+import numpy as np
 
 DetectionRow = tuple[str, str, float, float, float]
 InstanceRow = tuple[str, str, float, float]
@@ -63,43 +65,51 @@ def reference_raw_ap(hits: Sequence[bool], positives: int) -> float:
 
 
 def reference_eleven_point_ap(hits: Sequence[bool], positives: int) -> float:
-    """Mean of the best precision at recall of at least 0, 0.1, ... 1, as VOC until 2009."""
+    """Mean of the best precision at recall of at least 0, 0.1, ... 1, as VOC until 2009.
+
+    Recall points are the products that Octave's 0:0.1:1 holds: 3 * 0.1 is a little more than 3 / 10.
+    """
     curve, found = [], 0
     for rank, hit in enumerate(hits, 1):
         found += hit
-        curve.append((found, found / rank))
-    return sum(max((p for found, p in curve if 10 * found >= tenth * positives), default=0.0) for tenth in range(11)) / 11
+        curve.append((found / positives, found / rank))
+    if not found:
+        return 0.0
+    return sum(max((p for recall, p in curve if recall >= tenth * 0.1), default=0.0) for tenth in range(11)) / 11
 
 
 def _greedy(
-    detections: list[DetectionRow], instances: list[InstanceRow], tiou: float, segments: bool, first: bool
+    detections: list[DetectionRow], instances: list[InstanceRow], tiou: float, segments: bool, order: str
 ) -> list[bool]:
-    """Hits of one class's detections, best score first, each taking the best (or first) free instance."""
+    """Hits of one class's detections, best score first, each taking its first free instance in the given order.
 
-    def overlap(detection: DetectionRow, instance: InstanceRow) -> float:
-        if not segments:
-            return reference_tiou((detection[2], detection[3]), (instance[2], instance[3]))
-        return reference_segment_tiou(_whole(detection[2], detection[3]), _whole(instance[2], instance[3]))
-
+    `released` is the ActivityNet evaluator's: the default sort of the tIoUs, read backwards (in long double, which
+    numpy never sorts with vector instructions, so that every processor agrees).
+    """
     free = [True] * len(instances)
+    of_video: dict[str, list[int]] = {}
+    for j, instance in enumerate(instances):
+        of_video.setdefault(instance[0], []).append(j)
     hits = []
     for detection in detections:
-        taken = None
-        best = 0.0
-        for j, instance in enumerate(instances):
-            if instance[0] != detection[0] or not free[j]:
-                continue
-            value = overlap(detection, instance)
-            if value < tiou:
-                continue
-            if first:
-                taken = j
+        here = of_video.get(detection[0], [])
+        if segments:
+            span = _whole(detection[2], detection[3])
+            overlap = [reference_segment_tiou(span, _whole(*instances[j][2:])) for j in here]
+        else:
+            overlap = [reference_tiou(detection[2:4], instances[j][2:]) for j in here]
+        tried = list(range(len(here)))
+        if order == "released":
+            tried = [int(i) for i in np.array(overlap, dtype=np.longdouble).argsort()[::-1]]
+        elif order == "best":
+            tried.sort(key=lambda i: -overlap[i])
+        hit = False
+        for i in tried:
+            if overlap[i] >= tiou and free[here[i]]:
+                free[here[i]] = False
+                hit = True
                 break
-            if value >= best:  # on equal overlap the later instance wins
-                taken, best = j, value
-        if taken is not None:
-            free[taken] = False
-        hits.append(taken is not None)
+        hits.append(hit)
     return hits
 
 
@@ -166,7 +176,7 @@ def reference_average_precision(
         videos: the evaluated subset's videos, also those without instance.
     """
     listed = set(videos)
-    if protocol not in ("anet", "anet-212"):
+    if protocol not in ("anet", "anet-212", "thumos14-kit-2014"):
         listed -= set(WRONG_VIDEOS)
     rows = sorted(detections, key=lambda d: (-d[4], d[0], d[2], d[3]))
     truth = [i for i in instances if i[0] in listed]
@@ -184,9 +194,10 @@ def reference_average_precision(
                 hits = _kit_hits(mine, wanted, list(ambiguous), tiou)
                 result[label].append(reference_eleven_point_ap(hits, len(wanted)))
             elif protocol == "segments-first":
-                hits = _greedy(mine, wanted, tiou, segments=True, first=True)
+                hits = _greedy(mine, wanted, tiou, segments=True, order="first")
                 result[label].append(reference_raw_ap(hits, len(wanted)))
             else:
-                hits = _greedy(mine, wanted, tiou, segments=protocol == "segments-best", first=False)
+                segments = protocol == "segments-best"
+                hits = _greedy(mine, wanted, tiou, segments, order="best" if segments else "released")
                 result[label].append(reference_voc_ap(hits, len(wanted)))
     return result

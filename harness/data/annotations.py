@@ -132,7 +132,7 @@ def read_annotations(path: Path) -> Annotations:
     if not isinstance(database, dict):
         raise UserError(
             f"{path} is not an ActivityNet-style annotation file: it has no `database` object. "
-            "Expected {\"database\": {video: {\"subset\", \"duration\", \"annotations\"}}}."
+            'Expected {"database": {video: {"subset", "duration", "annotations"}}}.'
         )
     subsets: list[str] = []
     durations: list[float] = []

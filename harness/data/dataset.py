@@ -1,28 +1,17 @@
-"""A data set on disk: annotations, features and the facts between them, opened without reading the features.
-
-`open_dataset` finds the parts and decides what they are; `Dataset` gives weak videos for training and scoring, and,
-separately, ground truth for the evaluator.
-"""
+"""Opening a data set on disk: find its parts, decide what they are, and check that they agree."""
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
 
-import numpy as np
-
-from harness.data.annotations import Annotations, Interval, read_ambiguous
+from harness.data.annotations import Annotations, read_ambiguous
 from harness.data.descriptor import DatasetDescriptor, VideoList, find_descriptor, list_digest, read_descriptor
-from harness.data.features import FeatureFiles, FeatureFolder, StoredVideo, check_name, feature_root, some
+from harness.data.features import FeatureFolder, check_name, feature_root, some
 from harness.data.resolve import (
     SUBSETS,
     Annotated,
-    OfficialLabels,
     choose_columns,
     find_annotations,
     locate,
@@ -33,355 +22,12 @@ from harness.data.resolve import (
     subset_names,
 )
 from harness.data.source import Subset
-from harness.files import atomic_write, canonical_json, sha256, sha256_file
+from harness.data.stored import Dataset, LabelSource, SubsetFiles
 from wstal.errors import MissingDataError, UserError
-from wstal.types import GroundTruth, Video
 
-LabelSource = Literal["official", "annotations"]
+__all__ = ["Dataset", "LabelSource", "SubsetFiles", "VideoList", "open_dataset"]
+
 _CLOCK_SAMPLE = 256  # videos a subset whose rows are compared with their durations when a data set is opened
-
-
-@dataclass(frozen=True)
-class SubsetFiles:
-    """One subset: its annotated videos and the feature files that were found.
-
-    Args:
-        name: its name in the annotation file; None where the file has no such subset.
-        annotated: annotated videos, sorted; of the training subset only those that have a label.
-        features: where its files are, or None.
-        stems: of the annotated videos that have files, the files' stem.
-        unlabelled: training videos without any label, left out.
-        extra: stems of files in the subset's folder that belong to no annotated video of it.
-    """
-
-    name: str | None
-    annotated: tuple[str, ...]
-    features: FeatureFolder | None
-    stems: dict[str, str] = field(default_factory=dict)
-    unlabelled: tuple[str, ...] = ()
-    extra: tuple[str, ...] = ()
-
-    @property
-    def available(self) -> tuple[str, ...]:
-        """Annotated videos that have a file of every stream, sorted."""
-        files = self.features.files if self.features else {}
-        return tuple(video for video in self.annotated if self.stems.get(video) in files)
-
-
-@dataclass(frozen=True, eq=False)
-class Dataset:
-    """An opened data set; it meets `harness.data.source.DataSource`. Make one with `open_dataset`.
-
-    Args:
-        data_dir: the folder given.
-        descriptor: the facts that the files do not show.
-        annotations: the annotation file's content.
-        entries: the same by video, without the instances' times.
-        classes: class names, sorted: the order of label indices.
-        label_source: where the video-level labels come from.
-        streams: feature streams in joining order, or `("joint",)`.
-        width: columns D of the features.
-        notes: what was assumed or left out, for people.
-        allow_missing: videos without features may be left out of a list that has no name.
-        official: official labels and duration in seconds (or None) by video, where the file exists.
-        fps: frames a second by video, where the videos differ.
-        ambiguous: intervals that some protocols excuse, or None to take those that the annotations came with.
-        subsets: annotated videos and files.
-        digest_cache: JSON file that remembers feature files' digests.
-        columns: of joint files, the column range used.
-    """
-
-    data_dir: Path
-    descriptor: DatasetDescriptor
-    annotations: Annotations
-    entries: dict[str, Annotated]
-    classes: tuple[str, ...]
-    label_source: LabelSource
-    streams: tuple[str, ...]
-    width: int
-    notes: tuple[str, ...]
-    allow_missing: bool
-    official: dict[str, OfficialLabels] | None
-    fps: dict[str, float] | None
-    ambiguous: tuple[Interval, ...] | None
-    subsets: dict[Subset, SubsetFiles]
-    digest_cache: Path | None = None
-    columns: tuple[int, int] | None = None
-
-    @property
-    def synthetic(self) -> bool:
-        """These are features of real video, as far as the harness knows."""
-        return False
-
-    @property
-    def name(self) -> str:
-        """The descriptor's name, the page that results stand on."""
-        return self.descriptor.name
-
-    @property
-    def family(self) -> str:
-        """The data set whose protocols and recipes apply."""
-        return self.descriptor.family
-
-    def videos(self, subset: Subset) -> list[Video]:
-        """The subset's listed videos, sorted by name: features, video-level labels and the clock, nothing temporal.
-
-        Features stay on disk until `Video.features` is read.
-
-        Raises:
-            MissingDataError: features that a list needs are not there.
-            UserError: a feature file is broken or of another width, a label is unknown, a frame rate is missing.
-        """
-        return [self._video(subset, name) for name in self.video_list(subset).videos]
-
-    def _video(self, subset: Subset, name: str) -> Video:
-        files = self.files(subset, name)
-        header = files.header()
-        if header.width != self.width:
-            raise UserError(
-                f"{files.paths[0]} gives {header.width} columns, the other videos {self.width}. "
-                "Extract all videos with the same network and streams."
-            )
-        seconds, offset = self.clock(name, header.rows)
-        labels = tuple(sorted(self._class_index(label, name) for label in self.labels(name)))
-        return StoredVideo(name, files, labels, seconds, offset)
-
-    def ground_truth(self, subset: Subset, scored_only: bool = True) -> GroundTruth:
-        """Annotated instances, with the ambiguous intervals where the data set has them: for the evaluator alone.
-
-        Args:
-            subset: which videos.
-            scored_only: only the videos of `video_list(subset)`; else every annotated one, with features or without.
-
-        Raises:
-            MissingDataError: as `videos`, if `scored_only`.
-        """
-        name = self.subsets[subset].name
-        if name is None:
-            raise MissingDataError(self._missing(subset))
-        truth = self.annotations.ground_truth(name, ambiguous=self.ambiguous)
-        videos = self.video_list(subset).videos if scored_only else tuple(sorted(truth.videos))
-        place = {video: index for index, video in enumerate(videos)}
-        new_video = np.array([place.get(video, -1) for video in truth.videos], dtype=np.int64)
-        new_label = np.array(
-            [self._class_index(label, str(self.annotations.path)) for label in truth.classes], np.int64
-        )
-        keep = np.flatnonzero(new_video[truth.video] >= 0)
-        keep = keep[np.argsort(new_video[truth.video[keep]], kind="stable")]
-        excused = truth.ambiguous.copy()
-        excused[:, 0] = new_video[truth.ambiguous[:, 0].astype(np.int64)]
-        return GroundTruth(
-            videos=videos,
-            classes=self.classes,
-            video=new_video[truth.video[keep]],
-            label=new_label[truth.label[keep]],
-            start=truth.start[keep],
-            end=truth.end[keep],
-            ambiguous=excused[excused[:, 0] >= 0],
-        )
-
-    def video_list(self, subset: Subset) -> VideoList:
-        """The videos that this data set trains on or scores, under the list's name.
-
-        All annotated videos, or those that a named list of the descriptor has; with `allow_missing` whichever have
-        features, as `available-<count>-<digest>`.
-
-        Raises:
-            MissingDataError: the videos that have features are none of these, naming some that are missing.
-        """
-        files = self.subsets[subset]
-        available = files.available
-        named = next((n for n, videos in self._rules(subset).items() if videos == available), None)
-        if named is not None:
-            return VideoList(named, available)
-        digest = list_digest(available)[:8]
-        if available and available == files.annotated:
-            return VideoList(f"{subset}-{len(available)}-{digest}", available)
-        if available and self.allow_missing:
-            return VideoList(f"available-{len(available)}-{digest}", available)
-        raise MissingDataError(self._missing(subset))
-
-    def named_lists(self, subset: Subset) -> dict[str, VideoList]:
-        """The descriptor's lists that the available videos can serve, each a subset of them, by name."""
-        available = set(self.subsets[subset].available)
-        return {n: VideoList(n, v) for n, v in self._rules(subset).items() if available.issuperset(v)}
-
-    def _rules(self, subset: Subset) -> dict[str, tuple[str, ...]]:
-        annotated = self.subsets[subset].annotated
-        rules = {rule.name: rule.apply(annotated) for rule in self.descriptor.lists if rule.subset == subset}
-        return {name: videos for name, videos in rules.items() if videos is not None}
-
-    def _missing(self, subset: Subset) -> str:
-        files = self.subsets[subset]
-        if files.name is None or not files.annotated:
-            return f"{self.annotations.path} annotates no {subset} videos. State its subset names in dataset.toml."
-        root = feature_root(self.data_dir)
-        if files.features is None:
-            folders = " or ".join(str(root / folder) for folder in self.descriptor.subset(subset).folders[:2])
-            return f"No {subset} features: there is no {folders}, nor .npy files in {root}. Put them there."
-        available = set(files.available)
-        missing = [video for video in files.annotated if video not in available]
-        halves = [video for video in missing if video in files.stems]
-        lacking = sorted({stream for video in halves for stream in files.features.incomplete[files.stems[video]]})
-        detail = f" ({len(halves)} of these lack the {' and '.join(lacking)} stream only)" if halves else ""
-        lists = ", ".join(rule.name for rule in self.descriptor.lists if rule.subset == subset)
-        return (
-            f"{len(missing)} of {len(files.annotated)} annotated {subset} videos have no features in "
-            f"{files.features.folder}{detail}: {some(missing)}. Add them, or allow missing videos"
-            + (f"; what is there is none of the lists {lists}." if lists else ".")
-        )
-
-    def files(self, subset: Subset, video: str) -> FeatureFiles:
-        """The feature files of an available video."""
-        features = self.subsets[subset].features
-        assert features is not None
-        return FeatureFiles(features.files[self.subsets[subset].stems[video]], self.columns)
-
-    def labels(self, video: str) -> tuple[str, ...]:
-        """Class names of the actions somewhere in a video, sorted.
-
-        Raises:
-            UserError: the official labels lack the video.
-        """
-        if self.label_source == "annotations" or self.official is None:
-            return self.entries[video].labels
-        if video not in self.official:
-            raise UserError(
-                f"{self.descriptor.labels_file} has no labels of {video}. Add it, or take the annotations' labels."
-            )
-        return self.official[video].labels
-
-    def has_labels(self, video: str) -> bool:
-        """Whether a video has any label; one that the official labels lack is an error later, where it is used."""
-        return bool(self.labels(video)) if self.official is None or video in self.official else True
-
-    def _class_index(self, label: str, video: str) -> int:
-        if label not in self.classes:
-            raise UserError(f"{video} is labelled {label!r}, none of the {len(self.classes)} classes. Correct it.")
-        return self.classes.index(label)
-
-    def duration(self, video: str) -> float | None:
-        """Seconds: the official labels' where they state it (THUMOS14's annotations count 30 frames a second even in
-        videos that have 25), else the annotations'; None where neither does.
-        """
-        official = self.official.get(video) if self.official else None
-        return (official and official.duration) or self.entries[video].duration or None
-
-    def frame_rate(self, video: str) -> float:
-        """Frames a second of a video as the extractor saw it.
-
-        Raises:
-            UserError: the frame-rate file lacks the video.
-        """
-        if self.fps is None:
-            assert self.descriptor.fps is not None
-            return self.descriptor.fps
-        if video not in self.fps:
-            raise UserError(f"{self.descriptor.fps_file} has no frame rate of {video}. Add it.")
-        return self.fps[video]
-
-    def clock(self, video: str, rows: int) -> tuple[float, float]:
-        """Seconds that a row advances, and seconds before row 0's span starts.
-
-        Raises:
-            UserError: no frame rate, or for resampled features no duration, is known.
-        """
-        if self.descriptor.resampled:
-            if not (duration := self.duration(video)):
-                raise UserError(
-                    f"{video} has no duration, and a row's length follows from it. Add it to the annotations."
-                )
-            return duration / rows, 0.0
-        fps = self.frame_rate(video)
-        return self.descriptor.stride / fps, (self.descriptor.snippet_frames - self.descriptor.stride) / (2 * fps)
-
-    def excess_rows(self, video: str, rows: int) -> int | None:
-        """By how many rows a file is too long (positive) or too short (negative) for the video's duration.
-
-        A file may have one row a full window or one row a started stride; between the two is 0. None where the
-        duration is unknown or the features were resampled.
-        """
-        duration = self.duration(video)
-        if self.descriptor.resampled or not duration:
-            return None
-        frames = duration * self.frame_rate(video)
-        fewest = int((frames - self.descriptor.snippet_frames) // self.descriptor.stride) + 1
-        most = -int(-frames // self.descriptor.stride)
-        return min(0, rows - max(fewest, 1)) or max(0, rows - max(most, 1))
-
-    def digests(self, cache: Path | None = None) -> dict[str, str]:
-        """SHA-256 of what numbers rest on: `annotations`, `labels`, `clock`, and `train`, `test` features as available.
-
-        None depends on key order in a file or on a folder's order. A subset's features digest is over one line
-        `<file digest>  <video>/<stream>` a file, sorted.
-
-        Args:
-            cache: JSON file of earlier digests by path, size and modification time; default: `digest_cache`.
-        """
-        listed = sorted({video for files in self.subsets.values() for video in files.annotated})
-        result = {
-            "annotations": sha256(canonical_json(self._annotation_facts())),
-            "labels": sha256(canonical_json({video: self.labels(video) for video in listed})),
-            "clock": sha256(canonical_json(self._clock_facts(listed))),
-        }
-        cache = cache or self.digest_cache
-        remembered = _read_cache(cache)
-        before = dict(remembered)
-        for subset in SUBSETS:
-            parts = {
-                f"{video}/{stream}": path
-                for video in self.subsets[subset].available
-                for stream, path in zip(self.streams_of(subset), self.files(subset, video).paths, strict=True)
-            }
-            if parts:
-                digests = _file_digests(list(parts.values()), remembered)
-                lines = sorted(f"{digests[path]}  {part}" for part, path in parts.items())
-                result[subset] = sha256("\n".join([*lines, f"columns {self.columns}"]).encode())
-        if cache is not None and remembered != before:
-            atomic_write(cache, canonical_json(remembered))
-        return result
-
-    def streams_of(self, subset: Subset) -> tuple[str, ...]:
-        """What one subset's files are: stream names in joining order, or `("joint",)`."""
-        features = self.subsets[subset].features
-        return features.streams if features else ()
-
-    def _annotation_facts(self) -> dict[str, Any]:
-        """The annotations whatever their order in the file; a video's instances keep theirs, which may break ties."""
-        columns = self.annotations
-        instances: dict[str, list[Any]] = {video: [] for video in columns.videos}
-        for video, label, start, end in zip(columns.video, columns.label, columns.start, columns.end, strict=True):
-            instances[columns.videos[video]].append([columns.classes[label], float(start), float(end)])
-        excused = columns.ambiguous if self.ambiguous is None else self.ambiguous
-        return {
-            "videos": {v: [entry.subset, entry.duration, instances[v]] for v, entry in self.entries.items()},
-            "ambiguous": sorted(excused),
-        }
-
-    def _clock_facts(self, videos: Sequence[str]) -> dict[str, Any]:
-        facts = self.descriptor.model_dump(include={"fps", "snippet_frames", "stride", "resampled"})
-        if self.descriptor.resampled:
-            return facts | {"durations": {video: self.duration(video) for video in videos}}
-        return facts | ({"rates": {v: self.fps[v] for v in videos if v in self.fps}} if self.fps else {})
-
-    def describe(self) -> dict[str, Any]:
-        """What identifies the data in a record; JSON, the same for the same data."""
-        lists: dict[str, Any] = {}
-        for subset in SUBSETS:
-            if self.subsets[subset].features is not None and self.subsets[subset].annotated:
-                chosen = self.video_list(subset)
-                lists[subset] = {"list": chosen.name, "videos": len(chosen.videos), "sha256": chosen.sha256}
-        return {
-            "name": self.name,
-            "title": self.descriptor.title,
-            "features": self.descriptor.extractor,
-            "streams": list(self.streams),
-            "width": self.width,
-            **lists,
-            "classes": len(self.classes),
-            "labels": self.label_source,
-            "digests": self.digests(),
-        }
 
 
 def open_dataset(
@@ -433,6 +79,10 @@ def open_dataset(
     source: LabelSource = "annotations" if official is None else label_source
     if source != label_source:
         notes.append(f"No {descriptor.labels_file} with official video-level labels: took the annotations' classes.")
+    entries = per_video(content)
+    labels = {video: entry.labels for video, entry in entries.items()}
+    if source == "official" and official is not None:
+        labels |= {video: official[video].labels for video in entries if video in official}
     names, found = subset_names(content, descriptor), locate(data_dir, content, descriptor, streams)
     if not any(found.values()):
         raise MissingDataError(
@@ -445,7 +95,7 @@ def open_dataset(
         data_dir=data_dir,
         descriptor=descriptor,
         annotations=content,
-        entries=per_video(content),
+        entries=entries,
         classes=_classes(descriptor, content, beside),
         label_source=source,
         streams=columns.streams,
@@ -456,15 +106,33 @@ def open_dataset(
         official=official,
         fps=read_frame_rates(beside(descriptor.fps_file)) if descriptor.fps_file else None,
         ambiguous=read_ambiguous(ambiguous) if ambiguous.is_file() else None,
-        subsets={},
+        subsets={
+            subset: _subset_files(
+                subset, names[subset], found[subset], entries, labels, descriptor.file_prefixes, notes
+            )
+            for subset in SUBSETS
+        },
         digest_cache=digest_cache,
     )
-    for subset in SUBSETS:
-        data.subsets[subset] = _subset_files(data, subset, names[subset], found[subset], notes)
     if checked:
         _check_classes(data)
         _check_clock(data)
-    return replace(data, notes=tuple(notes))
+    return replace(data, notes=(*notes, *_short_lists(data)))
+
+
+def _short_lists(data: Dataset) -> list[str]:
+    """Notes on subsets that go on without all annotated videos."""
+    notes = []
+    for subset, files in data.subsets.items():
+        if 0 < len(files.available) < len(files.annotated):
+            try:
+                name = data.video_list(subset).name
+            except MissingDataError:  # said when the subset is used, which it may never be
+                continue
+            notes.append(
+                f"{len(files.available)} of {len(files.annotated)} {subset} videos have features: list {name}."
+            )
+    return notes
 
 
 def _classes(descriptor: DatasetDescriptor, content: Annotations, beside: Callable[[str], Path]) -> tuple[str, ...]:
@@ -480,27 +148,35 @@ def _classes(descriptor: DatasetDescriptor, content: Annotations, beside: Callab
 
 
 def _subset_files(
-    data: Dataset, subset: Subset, name: str | None, features: FeatureFolder | None, notes: list[str]
+    subset: Subset,
+    name: str | None,
+    features: FeatureFolder | None,
+    entries: dict[str, Annotated],
+    labels: dict[str, tuple[str, ...]],
+    prefixes: Sequence[str],
+    notes: list[str],
 ) -> SubsetFiles:
-    annotated = sorted(video for video, entry in data.entries.items() if entry.subset == name)
+    annotated = sorted(video for video, entry in entries.items() if entry.subset == name)
     for video in annotated:
         check_name(video)
-    unlabelled = tuple(video for video in annotated if subset == "train" and not data.has_labels(video))
+    unlabelled = tuple(video for video in annotated if subset == "train" and not labels[video])
     if unlabelled:
         notes.append(f"{len(unlabelled)} training videos have no label and are left out: {some(unlabelled)}.")
-    annotated = [video for video in annotated if video not in set(unlabelled)]
+    annotated = [video for video in annotated if labels[video] or subset == "test"]
     if features is None:
         if annotated:
             notes.append(f"No {subset} features: the {subset} videos cannot be used.")
         return SubsetFiles(name, tuple(annotated), None, unlabelled=unlabelled)
-    prefixes = data.descriptor.file_prefixes
     stems = {video: stem for video in annotated if (stem := features.stem(video, prefixes)) is not None}
     owned = set(stems.values()) | set(unlabelled)
     if not features.nested:  # other subsets' files are in the same folder
-        owned.update(prefix + video for video in data.annotations.videos for prefix in prefixes)
+        owned.update(prefix + video for video in entries for prefix in prefixes)
     extra = tuple(sorted({*features.files, *features.incomplete} - owned))
     if extra:
-        notes.append(f"{len(extra)} feature files belong to no annotated {subset} video: {some(extra)}.")
+        note = (
+            f"{len(extra)} feature files belong to no annotated {f'{subset} ' * features.nested}video: {some(extra)}."
+        )
+        notes += [note] if note not in notes else []
     return SubsetFiles(name, tuple(annotated), features, stems, unlabelled, extra)
 
 
@@ -537,28 +213,3 @@ def _check_clock(data: Dataset) -> None:
             f"{video} has {rows} rows, {rows - excess} fit its {data.duration(video):.1f} s. "
             f"State the true fps, snippet_frames and stride in {data.data_dir / 'dataset.toml'}."
         )
-
-
-def _file_digests(paths: Sequence[Path], cache: dict[str, Any]) -> dict[Path, str]:
-    """SHA-256 of each file; `cache` maps path to [size, mtime_ns, digest] and is brought up to date."""
-
-    def digest(path: Path) -> tuple[str, list[Any]]:
-        status = path.stat()
-        entry = cache.get(str(path.absolute()))
-        if isinstance(entry, list) and entry[:2] == [status.st_size, status.st_mtime_ns] and len(entry) == 3:
-            return str(path.absolute()), entry
-        return str(path.absolute()), [status.st_size, status.st_mtime_ns, sha256_file(path)]
-
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:  # hashing releases the interpreter lock
-        entries = list(pool.map(digest, paths))
-    cache.update(entries)
-    return {path: entry[2] for path, (_, entry) in zip(paths, entries, strict=True)}
-
-
-def _read_cache(path: Path | None) -> dict[str, Any]:
-    """Remembered digests; a cache that is absent or damaged is empty, and is written anew."""
-    try:
-        value = json.loads(path.read_bytes()) if path is not None else {}
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}

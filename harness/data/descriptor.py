@@ -109,7 +109,7 @@ class DatasetDescriptor(_Facts):
     train: SubsetNames = SubsetNames(annotation=("training", "train", "validation"), folders=("train", "training"))
     """The training videos' subset."""
     test: SubsetNames = SubsetNames(
-        annotation=("test", "testing", "validation", "val"), folders=("test", "testing", "val")
+        annotation=("test", "testing", "validation", "val"), folders=("test", "val", "validation", "testing")
     )
     """The scored videos' subset."""
     file_prefixes: tuple[str, ...] = ("",)
@@ -218,9 +218,9 @@ def _problem(kind: str, message: str, location: tuple[int | str, ...]) -> str:
 def shipped_descriptors() -> dict[str, DatasetDescriptor]:
     """The known data sets by name, sorted."""
     folder = resources.files("harness.data") / "datasets"
-    files = sorted((file for file in folder.iterdir() if file.name.endswith(".toml")), key=lambda file: file.name)
+    files = [file for file in folder.iterdir() if file.name.endswith(".toml")]
     descriptors = [_parse(file.read_text(encoding="utf-8"), file.name) for file in files]
-    return {descriptor.name: descriptor for descriptor in descriptors}
+    return {descriptor.name: descriptor for descriptor in sorted(descriptors, key=lambda item: item.name)}
 
 
 def find_descriptor(name_or_path: str | Path) -> DatasetDescriptor:

@@ -71,7 +71,9 @@ def read_detections(path: Path, classes: Sequence[str] | None = None, *, allow_e
             where = names[video[int(np.argmax(label == index))]]
             raise UserError(f"{path}, video {where}: unknown label {name!r}. {_hint(name, known)}")
     to_known = np.array([number[name] for name in columns.labels], dtype=np.int64)
-    return Detections(videos=names, classes=known, video=video, label=to_known[label], start=start, end=end, score=score)
+    return Detections(
+        videos=names, classes=known, video=video, label=to_known[label], start=start, end=end, score=score
+    )
 
 
 def write_detections(path: Path, detections: Detections, version: str = "wstal-bench") -> None:

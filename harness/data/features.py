@@ -145,7 +145,7 @@ class StoredVideo(Video):
         offset: as `Video`.
     """
 
-    def __init__(  # noqa: D107 (the class says it)
+    def __init__(
         self,
         name: str,
         features: FeatureFiles | FloatArray,
@@ -157,7 +157,7 @@ class StoredVideo(Video):
         for key, value in {**values, "_source": features, "_checked": False, "_last": lambda: None}.items():
             object.__setattr__(self, key, value)
 
-    def __reduce__(self) -> tuple[Any, ...]:  # noqa: D105
+    def __reduce__(self) -> tuple[Any, ...]:
         source = self.__dict__["_source"]
         return StoredVideo, (self.name, source, self.labels, self.seconds_per_snippet, self.offset)
 
@@ -229,15 +229,15 @@ def find_features(root: Path, folders: Sequence[str], streams: Sequence[str]) ->
     for folder in [subset, root] if subset else [root]:
         nested = folder is subset
         there = tuple(stream for stream in streams if (folder / stream).is_dir())
-        if there:
-            return _per_stream(folder, there, nested)
+        if there and (found := _per_stream(folder, there, nested)):
+            return found
         files: dict[str, tuple[Path, ...]] = {path.stem: (path,) for path in _npy_files(folder)}
         if files:
             return FeatureFolder(folder, (JOINT,), files, nested=nested)
     return None
 
 
-def _per_stream(folder: Path, streams: tuple[str, ...], nested: bool) -> FeatureFolder:
+def _per_stream(folder: Path, streams: tuple[str, ...], nested: bool) -> FeatureFolder | None:
     found = [{path.stem: path for path in _npy_files(folder / stream)} for stream in streams]
     files, incomplete = {}, {}
     for stem in sorted(set().union(*found)):
@@ -246,7 +246,7 @@ def _per_stream(folder: Path, streams: tuple[str, ...], nested: bool) -> Feature
             incomplete[stem] = lacking
         else:
             files[stem] = tuple(paths[stem] for paths in found)
-    return FeatureFolder(folder, streams, files, incomplete, nested)
+    return FeatureFolder(folder, streams, files, incomplete, nested) if files or incomplete else None
 
 
 def _npy_files(folder: Path) -> Iterator[Path]:

@@ -89,11 +89,10 @@ def find_annotations(
 
 
 def _annotates(content: Annotations, data_dir: Path) -> bool:
-    """Whether the first feature files found belong to annotated videos."""
-    root = feature_root(data_dir)
-    stems = [path.stem for path in root.rglob("*.npy")][:8]
+    """Whether most feature files belong to annotated videos."""
+    stems = {path.stem for path in feature_root(data_dir).rglob("*.npy")}
     known = set(content.videos)
-    return bool(stems) and all(stem in known or stem.removeprefix("v_") in known for stem in stems)
+    return 2 * sum(stem in known or stem.removeprefix("v_") in known for stem in stems) > len(stems)
 
 
 def recognise(data_dir: Path, content: Annotations, notes: list[str]) -> DatasetDescriptor:
@@ -120,7 +119,7 @@ def recognise(data_dir: Path, content: Annotations, notes: list[str]) -> Dataset
 
 def _fit(data_dir: Path, content: Annotations, descriptor: DatasetDescriptor) -> int:
     """How many of the descriptor's streams the files have, in their widths; 0 if any width differs."""
-    found = [folder for folder in locate(data_dir, content, descriptor, None).values() if folder is not None]
+    found = [folder for folder in locate(data_dir, content, descriptor, None).values() if folder and folder.files]
     widths = {stream.name: stream.width for stream in descriptor.streams}
     counts = []
     for folder in found:
@@ -155,7 +154,7 @@ def subset_names(content: Annotations, descriptor: DatasetDescriptor) -> dict[Su
     A name that has videos but no instance counts where no other does. Test comes first, so that `validation` is the
     training part only of a file that has a test part (THUMOS14).
     """
-    instances = Counter({name: 0 for name in content.subsets})
+    instances = Counter(dict.fromkeys(content.subsets, 0))
     instances.update(content.subset[video] for video in content.video.tolist())
     chosen: dict[Subset, str | None] = {"train": None, "test": None}
     for subset in reversed(SUBSETS):
@@ -172,7 +171,7 @@ def subset_names(content: Annotations, descriptor: DatasetDescriptor) -> dict[Su
 def locate(
     data_dir: Path, content: Annotations, descriptor: DatasetDescriptor, streams: Sequence[str] | None
 ) -> dict[Subset, FeatureFolder | None]:
-    """Each subset's feature files. A subset's folder may also carry the subset's name in the annotation file.
+    """Each subset's feature files. A folder with the subset's name in the annotation file comes first.
 
     Raises:
         UserError: `streams` names one that the descriptor does not have.
@@ -183,8 +182,8 @@ def locate(
             raise UserError(f"{descriptor.name} has no stream {name!r}. Its streams: {', '.join(known)}.")
     wanted = [name for name in known if streams is None or name in streams]
     found: dict[Subset, FeatureFolder | None] = {}
-    for subset, name in subset_names(content, descriptor).items():
-        folders = [*descriptor.subset(subset).folders, *([name] if name else [])]
+    for subset, own in subset_names(content, descriptor).items():
+        folders = [*([own] if own else []), *descriptor.subset(subset).folders]
         found[subset] = find_features(feature_root(data_dir), folders, wanted)
     return found
 
@@ -211,7 +210,8 @@ def choose_columns(
     if len({folder.streams for folder in folders}) > 1:
         parts = " and ".join(f"{'+'.join(folder.streams)} in {folder.folder}" for folder in folders)
         raise UserError(f"The subsets have different streams: {parts}. Add the missing one, or select a common stream.")
-    header, folder = first_headers(folders[0]), folders[0]
+    folder = next((folder for folder in folders if folder.files), folders[0])
+    header = first_headers(folder)
     known, stated = stream_names(descriptor), {stream.name: stream.width for stream in descriptor.streams}
     if folder.streams == (JOINT,):
         return _joint_columns(descriptor, folder, header[0].width, streams)

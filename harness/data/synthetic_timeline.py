@@ -72,8 +72,8 @@ CHAIN_PAIRED = 0.6  # share of a chain video's instances that overlap another; m
 CHAIN_PART = 0.6  # each of a chained pair fills this much of their union, so that their IoU is 0.2
 
 # No published figure says how much of an instance is prominent, or how much of a gap is context: ours.
-PROMINENT_SHARE = (0.35, 0.65)
-CONTEXT_RATE = 0.4  # chance of context on each side of an instance, and of a detached stretch in each gap
+PROMINENT_SHARE = (0.4, 0.8)
+CONTEXT_RATE = 0.3  # chance of context on each side of an instance, and of a detached stretch in each gap
 CONTEXT_LENGTH = (0.3, 1.0)  # of the neighbouring instance's length
 CONTEXT_MAX_OF_GAP = 0.3  # each of the three places takes at most this much of its gap
 BACKGROUND_SHOT = 10.0  # seconds

@@ -190,7 +190,7 @@ def _contents(data: Dataset, subset: Subset) -> tuple[Check, ...]:
 
 def _widths(data: Dataset) -> tuple[int, ...]:
     """Columns that each stream's files must have: as in the first video of the first subset, which opening checked."""
-    folder = next(files.features for files in data.subsets.values() if files.features is not None)
+    folder = next(files.features for files in data.subsets.values() if files.features and files.features.files)
     return tuple(header.width for header in first_headers(folder))
 
 

@@ -77,7 +77,7 @@ def test_who_stays_and_who_goes(columns: Columns, threshold: float, convention: 
 @given(intervals(), thresholds, conventions, st.randoms(use_true_random=False))
 def test_order_of_rows_changes_nothing(columns: Columns, threshold: float, convention: Any, random: Any) -> None:
     order = np.array(random.sample(range(len(columns[0])), len(columns[0])), dtype=int)
-    shuffled: Columns = tuple(column[order] for column in columns)  # type: ignore[assignment]
+    shuffled: Columns = tuple(column[order] for column in columns)
     assert rows_of(shuffled, hard_nms(*shuffled, threshold=threshold, **convention)) == rows_of(
         columns, hard_nms(*columns, threshold=threshold, **convention)
     )

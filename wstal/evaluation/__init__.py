@@ -1,6 +1,6 @@
 """Evaluation: tIoU, matching, average precision and the named protocols. numpy only."""
 
-from wstal.evaluation.evaluate import EvaluationResult, Flags, class_average_precision, evaluate, to_json
+from wstal.evaluation.evaluate import class_average_precision, evaluate
 from wstal.evaluation.protocols import (
     ACTIVITYNET_TIOUS,
     PROTOCOLS,
@@ -10,7 +10,8 @@ from wstal.evaluation.protocols import (
     get_protocol,
     protocols_for,
 )
-from wstal.evaluation.tiou import parse_tious, tiou, tiou_key
+from wstal.evaluation.result import EvaluationResult, Flags, to_json
+from wstal.evaluation.tiou import parse_tious, tiou_key
 
 __all__ = [
     "ACTIVITYNET_TIOUS",
@@ -25,6 +26,6 @@ __all__ = [
     "get_protocol",
     "parse_tious",
     "protocols_for",
-    "tiou",
     "tiou_key",
+    "to_json",
 ]

@@ -17,7 +17,7 @@ RECALL_POINTS = np.arange(11) * 0.1
 
 def average_precision(
     hit: npt.NDArray[np.bool_],
-    counted: npt.NDArray[np.bool_],
+    counted: npt.NDArray[np.bool_] | None,
     positives: float,
     precision: Precision,
     weight: npt.NDArray[np.floating] | None = None,
@@ -26,7 +26,7 @@ def average_precision(
 
     Args:
         hit: `[N, K]` whether each detection, best score first, found an instance at each of K tIoUs.
-        counted: `[N, K]` False for detections that are neither hit nor miss (excused).
+        counted: `[N, K]` False for detections that are neither hit nor miss (excused); all count if absent.
         positives: number (or total weight) of instances, above 0.
         precision: `envelope` is the area under the monotone precision (VOC since 2010), `raw` the mean of the precision
             at the hits, `eleven-point` the mean of the best precision at recall of at least 0, 0.1, ... 1 (VOC until
@@ -38,10 +38,10 @@ def average_precision(
     """
     if not len(hit):
         return np.zeros(hit.shape[1])
-    times = 1.0 if weight is None else weight[:, None]
+    times = np.ones((len(hit), 1)) if weight is None else weight[:, None]
     gained = hit * times
     found = np.cumsum(gained, axis=0)
-    seen = np.cumsum(counted * times, axis=0)
+    seen = np.cumsum(times if counted is None else counted * times, axis=0)
     curve = np.divide(found, seen, out=np.zeros_like(found), where=seen > 0)
     if precision == "raw":
         return np.asarray((curve * gained).sum(axis=0) / positives)

@@ -3,96 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from wstal.errors import UserError
 from wstal.evaluation.average_precision import average_precision, hits_first
-from wstal.evaluation.matching import Bools, Intervals, detections_choose, instances_choose, match
+from wstal.evaluation.matching import Bools, Intervals, detections_choose, instances_choose, match, stable_order
 from wstal.evaluation.protocols import Protocol
-from wstal.evaluation.tiou import Floats, check_tious, intersection, tiou_key
+from wstal.evaluation.result import EvaluationResult, Flags
+from wstal.evaluation.tiou import Floats, check_tious, intersection
 from wstal.types import Detections, GroundTruth, IntArray
-
-# The averages that papers print, by name: the thresholds that all have to be there.
-AVERAGES: dict[str, tuple[str, ...]] = {
-    f"0.{first}:0.{last}": tuple(f"0.{tenth}" for tenth in range(first, last + 1))
-    for first, last in ((1, 5), (3, 7), (1, 7), (1, 9))
-} | {"0.5:0.95": tuple(tiou_key(percent / 100) for percent in range(50, 100, 5))}
-
-
-@dataclass(frozen=True, eq=False)
-class Flags:
-    """What each detection turned out to be, so that resampled videos need no second matching.
-
-    Args:
-        detection: `[N]` row in the detections as given, ranked: class by class, best score first.
-        video: `[N]` index into the ground truth's videos, -1 for a video that is not listed.
-        label: `[N]` index into the ground truth's classes.
-        score: `[N]`.
-        hit: `[N, K]` true positive at each of K tIoUs.
-        excused: `[N]` not counted where it is not a hit.
-        instance_video: `[M]` index into the ground truth's videos, of each evaluated instance.
-        instance_label: `[M]` index into the ground truth's classes.
-    """
-
-    detection: IntArray
-    video: IntArray
-    label: IntArray
-    score: Floats
-    hit: Bools
-    excused: Bools
-    instance_video: IntArray
-    instance_label: IntArray
-
-
-@dataclass(frozen=True, eq=False)
-class EvaluationResult:
-    """The numbers of one set of detections under one protocol. Fractions, not percent.
-
-    Args:
-        protocol: what was done.
-        tious: K thresholds.
-        classes: C names, those of the ground truth.
-        ap: `[C, K]` average precision, NaN for a class without instance.
-        positives: `[C]` instances of each class.
-        videos: number of evaluated videos, also those without instance.
-        instances: number of evaluated instances.
-        detections: number of detections that were ranked.
-        unlisted: detections given for videos that are not evaluated: false positives under `anet`, else removed.
-        dropped: detections removed because they overlap an Ambiguous interval.
-        flags: the matching behind the numbers.
-    """
-
-    protocol: Protocol
-    tious: tuple[float, ...]
-    classes: tuple[str, ...]
-    ap: Floats
-    positives: IntArray
-    videos: int
-    instances: int
-    detections: int
-    unlisted: int
-    dropped: int
-    flags: Flags
-
-    @cached_property
-    def mean_ap(self) -> dict[str, float]:
-        """mAP by tIoU (`0.5`): the mean over the classes that have an instance."""
-        means = self.ap[self.positives > 0].mean(axis=0)
-        return {tiou_key(threshold): float(mean) for threshold, mean in zip(self.tious, means, strict=True)}
-
-    @cached_property
-    def averages(self) -> dict[str, float]:
-        """Mean mAP by range (`0.1:0.7`), for every usual range whose thresholds were all evaluated."""
-        return {
-            name: sum(self.mean_ap[key] for key in keys) / len(keys)
-            for name, keys in AVERAGES.items()
-            if all(key in self.mean_ap for key in keys)
-        }
 
 
 def evaluate(
@@ -180,7 +101,7 @@ def class_average_precision(
         hit, excused = flags.hit[here], flags.excused[here]
         here_weight = None if weight is None else weight[here]
         if protocol.precision != "eleven-point":
-            ap[label] = average_precision(hit, np.ones_like(hit), positives[label], protocol.precision, here_weight)
+            ap[label] = average_precision(hit, None, positives[label], protocol.precision, here_weight)
             continue
         for column in range(hit.shape[1]):
             order = hits_first(flags.score[here], hit[:, column])
@@ -193,23 +114,6 @@ def class_average_precision(
                 None if here_weight is None else here_weight[order],
             )[0]
     return ap
-
-
-def to_json(result: EvaluationResult) -> dict[str, Any]:
-    """An evaluation as JSON values: mAP, averages and AP of the classes that have instances, in percent."""
-    keys = [tiou_key(threshold) for threshold in result.tious]
-    return {
-        "mAP": {key: 100 * value for key, value in result.mean_ap.items()},
-        "averages": {name: 100 * value for name, value in result.averages.items()},
-        "per_class": {
-            name: {key: 100 * float(value) for key, value in zip(keys, row, strict=True)}
-            for name, row, positives in zip(result.classes, result.ap, result.positives, strict=True)
-            if positives
-        },
-        "videos": result.videos,
-        "instances": result.instances,
-        "detections": result.detections,
-    }
 
 
 def _common_indices(detections: Detections, ground_truth: GroundTruth, listed: Bools) -> tuple[IntArray, IntArray]:
@@ -237,16 +141,20 @@ def _common_indices(detections: Detections, ground_truth: GroundTruth, listed: B
 
 def _rank(detections: Detections, label: IntArray, row: IntArray) -> IntArray:
     """Rows class by class, best score first; the rest of the key is content, so that equal scores have an order."""
-    name_rank = np.empty(len(detections.videos), dtype=np.int64)
-    name_rank[sorted(range(len(detections.videos)), key=detections.videos.__getitem__)] = np.arange(len(name_rank))
-    key = (
-        detections.end[row],
-        detections.start[row],
-        name_rank[detections.video[row]],
-        -detections.score[row],
-        label[row],
+    score = detections.score[row]
+    order = np.argsort(-score)
+    order = order[stable_order(label[row][order])]
+    row, score = row[order], score[order]
+    # equal scores are few: only they need the rest of the key
+    again = (score[1:] == score[:-1]) & (label[row[1:]] == label[row[:-1]])
+    tied = np.flatnonzero(np.append(again, False) | np.append(False, again))
+    some = row[tied]
+    name_rank = np.argsort(
+        np.array(sorted(range(len(detections.videos)), key=detections.videos.__getitem__), dtype=int)
     )
-    return row[np.lexsort(key)]
+    content = (detections.end[some], detections.start[some], name_rank[detections.video[some]])
+    row[tied] = some[np.lexsort((some, *content, -score[tied], label[some]))]
+    return row
 
 
 def _times(start: npt.ArrayLike, end: npt.ArrayLike, protocol: Protocol) -> tuple[Floats, Floats]:
@@ -282,12 +190,12 @@ def _hits(
 ) -> Bools:
     """`[N, K]` whether each ranked detection is matched at each threshold."""
     classes = len(ground_truth.classes)
-    # unlisted videos are group < 0, where no instance is
+    # videos that are not listed (-1) make the first groups, where no instance is
     ranked = Intervals(
-        video[row] * classes + label[row], *_times(detections.start[row], detections.end[row], protocol)
+        (video[row] + 1) * classes + label[row], *_times(detections.start[row], detections.end[row], protocol)
     )
     wanted = Intervals(
-        ground_truth.video[instance] * classes + ground_truth.label[instance],
+        (ground_truth.video[instance] + 1) * classes + ground_truth.label[instance],
         *_times(ground_truth.start[instance], ground_truth.end[instance], protocol),
     )
     if protocol.matching == "instances":

@@ -19,7 +19,7 @@ from wstal.evaluation.tiou import Floats, hull_overlap, tiou
 from wstal.types import IntArray
 
 Bools = npt.NDArray[np.bool_]
-CHUNK = 2_000_000  # pairs looked at together: about 150 MB of temporary arrays
+CHUNK = 1_000_000  # pairs looked at together: about 50 MB of temporary arrays
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +27,7 @@ class Intervals:
     """Intervals that can only match within a group.
 
     Args:
-        group: `[N]` one number for each (video, class).
+        group: `[N]` one number in [0, 2^32) for each (video, class).
         start: `[N]` seconds or whole segments.
         end: `[N]` the same unit.
     """
@@ -37,6 +37,7 @@ class Intervals:
     end: Floats
 
     def __len__(self) -> int:
+        """Number of intervals."""
         return len(self.group)
 
 
@@ -74,8 +75,10 @@ def detections_choose(
     detection, instance, overlap = _overlapping(detections, instances, at_least, kit=False)
     if preference == "best":
         towards = instance if ties == "earlier" else -instance
-        order = np.lexsort((towards, -overlap, detection))
-        detection, instance, overlap = detection[order], instance[order], overlap[order]
+        again = detection[1:] == detection[:-1]
+        choice = np.flatnonzero(np.append(again, False) | np.append(False, again))  # pairs of detections with several
+        order = choice[np.lexsort((towards[choice], -overlap[choice], detection[choice]))]
+        instance[choice], overlap[choice] = instance[order], overlap[order]
         if ties == "released":
             _order_as_released(detections, instances, detection, instance, overlap)
     return Pairs(detection, instance, overlap)
@@ -99,13 +102,13 @@ def match(pairs: Pairs, choosers: int, options: int) -> tuple[Bools, Bools]:
     Returns:
         `[choosers]` and `[options]`: which of them are in a matched pair.
     """
-    nobody = choosers
+    # only choosers with a pair; where each one's list starts and ends; it walks down its list as it is refused
+    position = np.flatnonzero(np.append(True, pairs.chooser[1:] != pairs.chooser[:-1])[: len(pairs.chooser)])
+    last = np.append(position[1:], len(pairs.chooser))
+    name = pairs.chooser[position]
+    nobody = len(name)
     holder = np.full(options, nobody)
-    # where each chooser's list starts and ends in `pairs`; it walks down its list as it is refused
-    position = np.searchsorted(pairs.chooser, np.arange(choosers + 1))
-    last = position[1:]
-    position = position[:-1].copy()
-    asking = np.flatnonzero(position < last)
+    asking = np.arange(nobody)
     while len(asking):
         option = pairs.option[position[asking]]
         previous = holder[option]
@@ -115,9 +118,9 @@ def match(pairs: Pairs, choosers: int, options: int) -> tuple[Bools, Bools]:
         refused = np.concatenate([asking[~accepted], put_out[put_out != nobody]])
         position[refused] += 1
         asking = refused[position[refused] < last[refused]]
-    taken = np.zeros(choosers + 1, dtype=bool)
-    taken[holder] = True
-    return taken[:-1], holder != nobody
+    taken = np.zeros(choosers, dtype=bool)
+    taken[name[holder[holder != nobody]]] = True
+    return taken, holder != nobody
 
 
 def _overlapping(
@@ -125,37 +128,36 @@ def _overlapping(
 ) -> tuple[IntArray, IntArray, Floats]:
     """(detection, instance, overlap) of all pairs of one group with at least that overlap, by detection, instance."""
     overlap_of = hull_overlap if kit else tiou
-    found: list[tuple[IntArray, IntArray, Floats]] = []
-    for detection, instance in _pairs_of_group(detections, instances):
+    found = [(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros(0))]
+    for rows, columns in _shared_groups(detections, instances):
         overlap = overlap_of(
-            detections.start[detection], detections.end[detection], instances.start[instance], instances.end[instance]
+            detections.start[rows, None], detections.end[rows, None], instances.start[columns], instances.end[columns]
         )
-        keep = overlap >= at_least
-        found.append((detection[keep], instance[keep], overlap[keep]))
-    if not found:
-        nothing = np.zeros(0, dtype=np.int64)
-        return nothing, nothing, np.zeros(0)
-    detection, instance, overlap = (np.concatenate(column) for column in zip(*found, strict=True))
-    return detection, instance, overlap
+        row, column = np.nonzero(overlap >= at_least)
+        found.append((rows[row], columns[column], overlap[row, column]))
+    detection, instance, overlap = (np.concatenate(part) for part in zip(*found, strict=True))
+    order = stable_order(detection)
+    return detection[order], instance[order], overlap[order]
 
 
-def _pairs_of_group(detections: Intervals, instances: Intervals) -> Iterator[tuple[IntArray, IntArray]]:
-    """All (detection, instance) pairs of one group, in pieces of bounded size."""
+def _shared_groups(detections: Intervals, instances: Intervals) -> Iterator[tuple[IntArray, IntArray]]:
+    """The detections and the instances of each group that has both, in pieces of at most `CHUNK` pairs."""
     by_group = np.argsort(instances.group, kind="stable")
-    groups = instances.group[by_group]
-    low = np.searchsorted(groups, detections.group, side="left")
-    count = np.searchsorted(groups, detections.group, side="right") - low
-    detection = np.flatnonzero(count)
-    low, count = low[detection], count[detection]
-    ends = np.cumsum(count)
-    begin = 0
-    while begin < len(detection):
-        done = ends[begin - 1] if begin else 0
-        stop = max(begin + 1, int(np.searchsorted(ends, done + CHUNK, side="right")))
-        here = count[begin:stop]
-        offset = np.arange(here.sum()) - np.repeat(np.cumsum(here) - here, here)
-        yield np.repeat(detection[begin:stop], here), by_group[np.repeat(low[begin:stop], here) + offset]
-        begin = stop
+    groups, first, size = np.unique(instances.group[by_group], return_index=True, return_counts=True)
+    ranked = stable_order(detections.group)
+    low, high = (np.searchsorted(detections.group[ranked], groups, side=side) for side in ("left", "right"))
+    for group in np.flatnonzero(low < high):
+        columns = by_group[first[group] : first[group] + size[group]]
+        step = max(1, CHUNK // len(columns))
+        for begin in range(low[group], high[group], step):
+            yield ranked[begin : min(begin + step, high[group])], columns
+
+
+def stable_order(values: IntArray) -> IntArray:
+    """`np.argsort(values, kind="stable")` of integers in [0, 2^32): numpy sorts 16 bits in linear time, not 64."""
+    order = np.argsort((values & 0xFFFF).astype(np.uint16), kind="stable")
+    upper = (values >> 16).astype(np.uint16)
+    return order[np.argsort(upper[order], kind="stable")] if upper.any() else order
 
 
 def _order_as_released(

@@ -6,6 +6,7 @@ Every function works element by element and broadcasts.
 from __future__ import annotations
 
 from decimal import Decimal, InvalidOperation
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +18,7 @@ Floats = npt.NDArray[np.float64]
 
 def intersection(start: Floats, end: Floats, other_start: Floats, other_end: Floats) -> Floats:
     """Length shared by two intervals, 0 where they are apart."""
-    shared: Floats = np.minimum(end, other_end) - np.maximum(start, other_start)
-    return np.maximum(shared, 0.0)
+    return np.asarray(np.maximum(np.minimum(end, other_end) - np.maximum(start, other_start), 0.0))
 
 
 def tiou(start: Floats, end: Floats, other_start: Floats, other_end: Floats) -> Floats:
@@ -28,14 +28,14 @@ def tiou(start: Floats, end: Floats, other_start: Floats, other_end: Floats) -> 
     """
     shared = intersection(start, end, other_start, other_end)
     union = (end - start) + (other_end - other_start) - shared
-    return np.divide(shared, union, out=np.zeros_like(union), where=union > 0)
+    return np.asarray(np.divide(shared, union, out=np.zeros_like(union), where=union > 0))
 
 
 def hull_overlap(start: Floats, end: Floats, other_start: Floats, other_end: Floats) -> Floats:
     """Intersection over the length of the hull: `tiou` where intervals touch, as the THUMOS14 kit rounds it."""
     shared = intersection(start, end, other_start, other_end)
     hull = np.maximum(end, other_end) - np.minimum(start, other_start)
-    return np.divide(shared, hull, out=np.zeros_like(hull), where=hull > 0)
+    return np.asarray(np.divide(shared, hull, out=np.zeros_like(hull), where=hull > 0))
 
 
 def tiou_key(threshold: float) -> str:
@@ -76,7 +76,7 @@ def check_tious(tious: tuple[float, ...]) -> tuple[float, ...]:
     Raises:
         UserError: they do not, or there are none.
     """
-    increasing = all(low < high for low, high in zip(tious, tious[1:], strict=False))
+    increasing = all(low < high for low, high in pairwise(tious))
     if not tious or not increasing or not all(0 < threshold <= 1 for threshold in tious):
         raise UserError(f"Expected `tious` to increase within (0, 1], got {list(tious)}.")
     if len(set(map(tiou_key, tious))) < len(tious):

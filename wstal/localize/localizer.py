@@ -11,7 +11,7 @@ from wstal.errors import UserError
 from wstal.localize.nms import hard_nms, soft_nms
 from wstal.localize.proposals import keep_classes, propose
 from wstal.localize.spec import LocalizerSpec
-from wstal.types import Detections, FloatArray, IntArray, SnippetScores
+from wstal.types import Detections, FloatArray, SnippetScores
 
 
 def localize(scores: Sequence[SnippetScores], spec: LocalizerSpec, classes: tuple[str, ...]) -> Detections:
@@ -47,15 +47,17 @@ def localize(scores: Sequence[SnippetScores], spec: LocalizerSpec, classes: tupl
     start = offset[video] + proposals.first * (seconds / spec.upsampling)[video]
     end = offset[video] + proposals.stop * (seconds / spec.upsampling)[video]
 
-    stays: IntArray = np.arange(len(pair))
-    plus = {"no": np.zeros(len(pair)), "second": np.ones(len(pair)), "snippet": seconds[video]}[spec.nms.plus_one]
-    if spec.nms.kind == "hard" and spec.nms.threshold is not None:
-        stays = hard_nms(start, end, score, pair, threshold=spec.nms.threshold, kind=spec.nms.overlap, plus=plus)
+    nms = spec.nms
+    plus = {"no": np.zeros(len(pair)), "second": np.ones(len(pair)), "snippet": seconds[video]}[nms.plus_one]
+    if nms.threshold is not None:  # hard
+        stays = hard_nms(start, end, score, pair, threshold=nms.threshold, kind=nms.overlap, plus=plus)
         score = score[stays]
-    elif spec.nms.kind == "soft-gaussian" and spec.nms.sigma is not None:
-        stays, score = soft_nms(start, end, score, pair, sigma=spec.nms.sigma, kind=spec.nms.overlap, plus=plus)
-    order = np.lexsort((end[stays], start[stays], -score, pair[stays]))
-    stays = stays[order]
+    else:
+        stays = np.arange(len(pair))
+        if nms.sigma is not None:  # soft
+            stays, score = soft_nms(start, end, score, pair, sigma=nms.sigma, kind=nms.overlap, plus=plus)
+        order = np.lexsort((end[stays], start[stays], -score, pair[stays]))
+        stays, score = stays[order], score[order]
     return Detections(
         videos=videos,
         classes=tuple(classes),
@@ -63,7 +65,7 @@ def localize(scores: Sequence[SnippetScores], spec: LocalizerSpec, classes: tupl
         label=kept.label[pair[stays]],
         start=start[stays],
         end=end[stays],
-        score=score[order],
+        score=score,
     )
 
 

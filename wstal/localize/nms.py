@@ -1,7 +1,7 @@
 """Non-maximum suppression on time intervals: every group (a class in a video) at once.
 
-Both functions order rows by group, then score (highest first), then start, then end (lowest first). Rows that tie in
-all four are equal, so neither result depends on the order in which rows were given.
+Of two rows with equal scores the earlier start is better, then the earlier end. Rows that tie in all three are equal,
+so no result depends on the order in which rows were given.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def hard_nms(
         plus: as in `overlap`.
 
     Returns:
-        `[M]` indices of the rows that stay, in the order of the module.
+        `[M]` indices of the rows that stay, by group and then best first.
 
     Raises:
         ValueError: `threshold` is not above 0.

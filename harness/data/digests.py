@@ -1,0 +1,71 @@
+"""SHA-256 digests of a data set's parts, independent of the order of keys in a file and of files in a folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from harness.data.annotations import Annotations, Interval
+from harness.files import atomic_write, canonical_json, sha256, sha256_file
+
+
+def annotations_digest(content: Annotations, ambiguous: Sequence[Interval] | None) -> str:
+    """Digest of videos, subsets, durations, instances and excused intervals, videos in any order.
+
+    A video's instances keep their order, which may break ties in evaluation. Numbers count by value: 3 is 3.0.
+
+    Args:
+        content: the annotations.
+        ambiguous: intervals used instead of those that the annotations came with.
+    """
+    instances: dict[str, list[Any]] = {video: [] for video in content.videos}
+    for video, label, start, end in zip(content.video, content.label, content.start, content.end, strict=True):
+        instances[content.videos[video]].append([content.classes[label], float(start), float(end)])
+    durations = [None if duration != duration else float(duration) for duration in content.duration]
+    facts = {
+        "videos": {
+            video: [subset, duration, instances[video]]
+            for video, subset, duration in zip(content.videos, content.subset, durations, strict=True)
+        },
+        "ambiguous": sorted(content.ambiguous if ambiguous is None else ambiguous),
+    }
+    return sha256(canonical_json(facts))
+
+
+def file_digests(paths: Sequence[Path], cache_file: Path | None = None) -> dict[Path, str]:
+    """Digest of each file's content.
+
+    Args:
+        paths: files.
+        cache_file: JSON object path -> [size, mtime_ns, digest]; a file whose size and time are as remembered is not
+            read again. Absent or damaged, it is written anew.
+
+    Raises:
+        StoreError: the cache cannot be written.
+    """
+    cache = _read_cache(cache_file)
+
+    def digest(path: Path) -> tuple[str, list[Any]]:
+        status, key = path.stat(), str(path.absolute())
+        entry = cache.get(key)
+        if isinstance(entry, list) and len(entry) == 3 and entry[:2] == [status.st_size, status.st_mtime_ns]:
+            return key, entry
+        return key, [status.st_size, status.st_mtime_ns, sha256_file(path)]
+
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:  # hashing releases the interpreter lock
+        entries = list(pool.map(digest, paths))
+    if cache_file is not None and any(cache.get(key) != entry for key, entry in entries):
+        atomic_write(cache_file, canonical_json(cache | dict(entries)))
+    return {path: str(entry[2]) for path, (_, entry) in zip(paths, entries, strict=True)}
+
+
+def _read_cache(path: Path | None) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_bytes()) if path is not None else {}
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}

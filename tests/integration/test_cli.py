@@ -1,0 +1,360 @@
+"""The command line as a user meets it: results on stdout, talk on stderr, one message and the right code on errors."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness.cli import main
+from tests.tiny import write_tiny
+
+QUICK = ["--set", "train.epochs=12", "train.temporal_length=32", "train.learning_rate=3e-3", "train.batch_size=3"]
+COMMANDS = (
+    [], ["reproduce"], ["run"], ["localize"], ["evaluate"], ["data"], ["data", "verify"], ["data", "convert"], ["ls"],
+    ["leaderboard"],
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    def call(*arguments: object) -> tuple[int, str, str]:
+        code = main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def done(tiny: Path, store: Path) -> dict[str, Any]:
+    """A finished run on the tiny data set, from a fresh interpreter."""
+    command = ["-m", "harness", "run", "--method", "acmnet", "--data", str(tiny), "--store", str(store), *QUICK]
+    process = subprocess.run([sys.executable, *command, "--json"], capture_output=True, text=True, check=True)
+    return json.loads(process.stdout)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help_teaches_and_does_not_import_torch(command: list[str]) -> None:
+    code = (
+        "import sys\nfrom harness.cli import main\n"
+        f"try:\n    main({[*command, '--help']!r})\n"
+        "except SystemExit as done:\n    assert done.code == 0\n"
+        "heavy = {'torch', 'numpy', 'pandas', 'pydantic'} & set(sys.modules)\nassert not heavy, heavy"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "usage: wstal-bench" in shown
+    assert command == [] or "example" in shown or command == ["data"]
+
+
+def test_run_learns_and_prints_its_record(done: dict[str, Any], tiny: Path) -> None:
+    assert done["status"] == "done"
+    assert not done["reused"]
+    assert not done["synthetic"]
+    assert done["metrics"]["anet"]["averages"]["0.1:0.7"] > 30
+    assert done["metrics"]["anet"]["videos"] == 5
+    assert done["metrics"]["anet"]["instances"] == 10
+    folder = Path(done["run"])
+    assert json.loads((folder / "record.json").read_text())["id"] == done["id"]
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "detections.json.gz", "history.json", "manifest.json", "record.json", "scores.safetensors",
+        "weights.safetensors",
+    ]  # fmt: skip
+
+
+def test_a_finished_run_is_not_repeated(cli, done: dict[str, Any], tiny: Path, store: Path) -> None:
+    code, out, err = cli("run", "--method", "acmnet", "--data", tiny, "--store", store, *QUICK, "--json")
+    assert code == 0
+    assert json.loads(out) == done | {"reused": True}
+    assert "Was done already" in err
+
+
+def test_the_same_run_elsewhere_has_the_same_bits(cli, done: dict[str, Any], tiny: Path, tmp_path: Path) -> None:
+    code, out, _ = cli(
+        "run", "--method", "acmnet", "--data", tiny, "--store", tmp_path, "--threads", 1, *QUICK, "--json"
+    )
+    assert code == 0
+    again = json.loads(out)
+    for volatile in ("run", "reused", "environment"):
+        again.pop(volatile)
+        assert volatile in done
+    assert again == {name: value for name, value in done.items() if name in again}
+
+
+def test_another_seed_is_another_run(cli, done: dict[str, Any], tiny: Path, store: Path) -> None:
+    _, out, _ = cli("run", "--method", "acmnet", "--seed", 1, "--data", tiny, "--store", store, *QUICK, "--json")
+    other = json.loads(out)
+    assert other["id"] != done["id"]
+    assert other["artefacts"]["weights.safetensors"] != done["artefacts"]["weights.safetensors"]
+
+
+def test_detections_of_a_run_evaluate_to_its_own_numbers(cli, done: dict[str, Any], tiny: Path) -> None:
+    code, out, _ = cli(
+        "evaluate", Path(done["run"]) / "detections.json.gz", "--annotations", tiny / "annotations.json", "--json"
+    )
+    assert code == 0
+    assert json.loads(out) == {"anet": done["metrics"]["anet"]}
+
+
+def test_localize_on_the_test_videos_repeats_the_runs_detections(cli, done, tiny: Path, tmp_path: Path) -> None:
+    out = tmp_path / "detections.json.gz"
+    assert cli("localize", done["run"], "--data", tiny, "--subset", "test", "--out", out)[0] == 0
+    assert out.read_bytes() == (Path(done["run"]) / "detections.json.gz").read_bytes()
+
+
+def test_localize_needs_a_test_subset_only(cli, done: dict[str, Any], tiny: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "alone"
+    shutil.copytree(tiny, alone)
+    shutil.rmtree(alone / "features" / "train")
+    out = tmp_path / "detections.json"
+    assert cli("localize", done["run"], "--data", alone, "--subset", "test", "--out", out)[0] == 0
+    assert set(json.loads(out.read_text())["results"]) <= {f"test_{n:03d}" for n in range(5)}
+
+
+def test_reproduce_trains_publishes_and_renders(tiny: Path, tmp_path: Path) -> None:
+    command = [
+        sys.executable, "-m", "harness", "reproduce", "thumos14", "--data", str(tiny), "--seeds", "0-1",
+        "--store", str(tmp_path / "runs"), "--results", str(tmp_path / "results"), *QUICK,
+    ]  # fmt: skip
+    first = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "Done: 2 runs" in first.stderr
+    page = tmp_path / "results" / "leaderboards" / "tiny.md"
+    assert page.read_text() in first.stdout
+    before = {path: path.read_bytes() for path in (tmp_path / "results").rglob("*") if path.is_file()}
+    subprocess.run(command, capture_output=True, text=True, check=True)
+    assert before == {path: path.read_bytes() for path in (tmp_path / "results").rglob("*") if path.is_file()}
+    assert main(["leaderboard", "--check", "--results", str(tmp_path / "results")]) == 0
+    page.write_text("edited")
+    assert main(["leaderboard", "--check", "--results", str(tmp_path / "results")]) == 2
+
+
+def test_held_out_scores_training_videos_only(cli, tiny: Path, tmp_path: Path) -> None:
+    without_test = tmp_path / "data"
+    shutil.copytree(tiny, without_test)
+    shutil.rmtree(without_test / "features" / "test")
+    code, out, _ = cli(
+        "run", "--method", "acmnet", "--data", without_test, "--held-out", 0.34, "--store", tmp_path / "s", *QUICK,
+        "--json",
+    )  # fmt: skip
+    assert code == 0
+    assert json.loads(out)["data"]["name"] == "tiny-held-out"
+    assert json.loads(out)["metrics"]["anet"]["videos"] == 3
+
+
+def test_poisoned_training_segments_change_no_weight(cli, done: dict[str, Any], tiny: Path, tmp_path: Path) -> None:
+    poisoned = tmp_path / "data"
+    shutil.copytree(tiny, poisoned)
+    annotations = json.loads((poisoned / "annotations.json").read_text())
+    for video in annotations["database"].values():
+        if video["subset"] == "train":
+            for instance in video["annotations"]:
+                instance["segment"] = [0.001, 0.002]
+    (poisoned / "annotations.json").write_text(json.dumps(annotations))
+    _, out, _ = cli("run", "--method", "acmnet", "--data", poisoned, "--store", tmp_path / "s", "--threads", 1, *QUICK, "--json")  # fmt: skip
+    assert json.loads(out)["artefacts"]["weights.safetensors"] == done["artefacts"]["weights.safetensors"]
+
+
+@pytest.mark.parametrize("what", ["methods", "datasets", "protocols", "runs"])
+def test_ls_lists_as_table_and_json(cli, done: dict[str, Any], store: Path, what: str) -> None:
+    code, out, _ = cli("ls", what, "--store", store)
+    rows = json.loads(cli("ls", what, "--store", store, "--json")[1])
+    assert code == 0
+    assert rows
+    assert all(str(value) in out for row in rows for value in row.values())
+
+
+def break_truncated(data: Path) -> None:
+    path = data / "features/train/rgb/train_000.npy"
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def break_nan(data: Path) -> None:
+    path = data / "features/train/rgb/train_001.npy"
+    features = np.load(path)
+    features[3, 2] = np.nan
+    np.save(path, features)
+
+
+def break_width(data: Path) -> None:
+    path = data / "features/train/rgb/train_002.npy"
+    np.save(path, np.load(path)[:, :-1])
+
+
+def break_missing(data: Path) -> None:
+    (data / "features/train/rgb/train_003.npy").unlink()
+
+
+def break_lengths(data: Path) -> None:
+    shutil.copytree(data / "features/train/rgb", data / "features/train/flow")
+    shutil.copytree(data / "features/test/rgb", data / "features/test/flow")
+    (data / "dataset.toml").write_text(
+        (data / "dataset.toml").read_text().replace('[{ name = "rgb" }]', '[{ name = "rgb" }, { name = "flow" }]')
+    )
+    path = data / "features/train/flow/train_004.npy"
+    np.save(path, np.load(path)[:-1])
+
+
+def edit_annotations(change: Callable[[dict[str, Any]], None]) -> Callable[[Path], None]:
+    def edit(data: Path) -> None:
+        content = json.loads((data / "annotations.json").read_text())
+        change(content)
+        (data / "annotations.json").write_text(json.dumps(content))
+
+    return edit
+
+
+def segment(start: float, end: float) -> Callable[[Path], None]:
+    return edit_annotations(lambda c: c["database"]["train_000"]["annotations"][0].update(segment=[start, end]))
+
+
+def duplicate(data: Path) -> None:
+    text = (data / "annotations.json").read_text()
+    (data / "annotations.json").write_text(text.replace('"train_001"', '"train_000"'))
+
+
+BAD_DATA: dict[str, tuple[Callable[[Path], None], int, str]] = {
+    "truncated": (break_truncated, 2, "train_000.npy"),
+    "nan": (break_nan, 2, "train_001"),
+    "width": (break_width, 2, "train_002.npy"),
+    "missing": (break_missing, 3, "train_003"),
+    "lengths": (break_lengths, 2, "train_004"),
+    "reversed segment": (segment(3, 3), 2, "train_000"),
+    "infinite segment": (segment(0, float("inf")), 2, "train_000"),
+    "duplicate": (duplicate, 2, "train_000"),
+    "not ActivityNet": (edit_annotations(lambda c: c.pop("database")), 2, "database"),
+    "cut JSON": (lambda d: (d / "annotations.json").write_text('{"database": {'), 2, "annotations.json"),
+    "no annotations": (lambda d: (d / "annotations.json").unlink(), 3, "annotations"),
+    "no features": (lambda d: shutil.rmtree(d / "features"), 3, "features"),
+    "unknown key": (lambda d: (d / "dataset.toml").write_text("nmae = 'x'"), 2, "nmae"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_DATA)
+def test_bad_data_is_one_message_and_leaves_nothing(cli, tiny: Path, tmp_path: Path, case: str) -> None:
+    damage, code, message = BAD_DATA[case]
+    data = tmp_path / "data"
+    shutil.copytree(tiny, data)
+    damage(data)
+    got, out, err = cli("run", "--method", "acmnet", "--data", data, "--store", tmp_path / "s", *QUICK, "--json")
+    assert (got, out) == (code, "")
+    errors = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert message in errors[0]
+    assert not list((tmp_path / "s").glob("runs/*"))
+    assert not list((tmp_path / "s").rglob("*.tmp"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--method", "acmnett"], 2, "did you mean 'acmnet'"),
+        (["--method", "acmnet", "--set", "train.epoch=3"], 2, "did you mean 'epochs'"),
+        (["--method", "acmnet", "--seed", "-1"], 2, "seed"),
+        (["--method", "acmnet", "--device", "abacus"], 2, "Unknown device"),
+        (["--method", "acmnet", "--descriptor", "thumos15"], 2, "thumos14"),
+        (["--method", "acmnet", "--threads", "0"], 2, "--threads"),
+    ],
+)
+def test_bad_options_of_run(cli, tiny: Path, tmp_path: Path, arguments: list[str], code: int, message: str) -> None:
+    got, out, err = cli("run", "--data", tiny, "--store", tmp_path / "s", *arguments)
+    assert (got, out) == (code, "")
+    assert message in err
+    assert not (tmp_path / "s" / "runs").exists()
+
+
+def test_a_store_that_cannot_be_written(cli, tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    code, _, err = cli("run", "--method", "acmnet", "--data", tiny, "--store", tmp_path / "file", *QUICK)
+    assert code == 4
+    assert "Cannot write" in err
+
+
+def detection_file(path: Path, rows: object) -> Path:
+    path.write_text(json.dumps({"results": rows}))
+    return path
+
+
+GOOD = {"label": "Jump", "segment": [1.0, 2.0], "score": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"test_000": []}, "no detections"),
+        ({}, "no detections"),
+        ({"test_000": [GOOD | {"label": "Jmup"}]}, "Jump"),
+        ({"test_000": [GOOD | {"score": float("nan")}]}, "test_000"),
+        ({"test_000": [GOOD | {"segment": [1.0]}]}, "test_000"),
+        ({"test_000": [{"label": "Jump"}]}, "test_000"),
+        ({"elsewhere": [GOOD]}, "elsewhere"),
+        ([GOOD], "results"),
+    ],
+)
+def test_bad_detections_are_one_message(cli, tiny: Path, tmp_path: Path, content: object, message: str) -> None:
+    file = detection_file(tmp_path / "d.json", content)
+    code, out, err = cli("evaluate", file, "--annotations", tiny / "annotations.json", "--json")
+    assert (code, out) == (2, "")
+    assert message in err
+    assert err.count("error: ") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--protocol", "anet-211"], "Did you mean"),
+        (["--tious", "0.7:0.1:0.1"], "0.7"),
+        (["--tious", "many"], "many"),
+        (["--subset", "tset"], "test"),
+        (["--protocol", "anet-210"], "THUMOS14"),
+    ],
+)
+def test_bad_options_of_evaluate(cli, tiny: Path, tmp_path: Path, options: list[str], message: str) -> None:
+    file = detection_file(tmp_path / "d.json", {"test_000": [GOOD]})
+    code, _, err = cli("evaluate", file, "--annotations", tiny / "annotations.json", *options)
+    assert code == 2
+    assert message in err
+
+
+def test_missing_files_of_evaluate(cli, tiny: Path, tmp_path: Path) -> None:
+    file = detection_file(tmp_path / "d.json", {"test_000": [GOOD]})
+    assert cli("evaluate", tmp_path / "none.json", "--annotations", tiny / "annotations.json")[0] == 3
+    assert cli("evaluate", file, "--annotations", tmp_path / "none.json")[0] == 3
+
+
+def test_data_verify_says_what_is_wrong(cli, tiny: Path, tmp_path: Path) -> None:
+    code, out, _ = cli("data", "verify", tiny, "--json")
+    assert code == 0
+    assert json.loads(out)["exit_code"] == 0
+    data = tmp_path / "data"
+    shutil.copytree(tiny, data)
+    break_missing(data)
+    code, out, err = cli("data", "verify", data)
+    assert code == 3
+    assert "train_003" in out
+    assert "data are missing" in err
+    break_nan(data)
+    assert cli("data", "verify", data)[0] == 2
+
+
+def test_reproduce_of_unknown_or_absent_data(cli, tmp_path: Path) -> None:
+    assert cli("reproduce", "thumos13")[0] == 2
+    code, _, err = cli("reproduce", "activitynet13", "--store", tmp_path)
+    assert code == 3
+    assert "--data" in err

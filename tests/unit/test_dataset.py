@@ -1,0 +1,665 @@
+import json
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness.data.dataset import Dataset, open_dataset
+from harness.data.descriptor import list_digest, shipped_descriptors
+from wstal.errors import MissingDataError, UserError
+from wstal.types import Video
+
+# 25 fps, 16-frame snippets: 0.64 s a row
+VIDEOS = {
+    "t1": ("training", 10, ["jump", "run"]),
+    "t2": ("training", 4, ["run"]),
+    "s1": ("test", 5, ["jump"]),
+    "s2": ("test", 1, ["run", "run"]),
+}
+
+
+def annotations(videos: dict[str, tuple[str, int, list[str]]] = VIDEOS, seconds: float = 0.64) -> dict[str, Any]:
+    return {
+        "database": {
+            name: {
+                "subset": subset,
+                "duration": rows * seconds,
+                "annotations": [
+                    {"label": label, "segment": [0.1 * i, 0.1 * i + 0.3]} for i, label in enumerate(labels)
+                ],
+            }
+            for name, (subset, rows, labels) in videos.items()
+        }
+    }
+
+
+def features(name: str, stream: str, rows: int, width: int) -> np.ndarray:
+    seed = sum(map(ord, name + stream))
+    return np.random.default_rng(seed).random((rows, width), dtype=np.float32)
+
+
+def make(
+    folder: Path,
+    layout: str = "subset/stream",
+    videos: dict[str, tuple[str, int, list[str]]] = VIDEOS,
+    widths: dict[str, int] | None = None,
+    inside: str = "features",
+    write: dict[str, Any] | None = None,
+    prefix: str = "",
+) -> Path:
+    """A data set in a layout: `annotations.json` and one feature array a video and stream."""
+    widths = widths or {"rgb": 3, "flow": 2}
+    for name, (subset, rows, _) in videos.items():
+        part = {"training": "train", "validation": "val"}.get(subset, subset) if layout.startswith("subset") else ""
+        arrays = {stream: features(name, stream, rows, width) for stream, width in widths.items()}
+        if not layout.endswith("stream"):
+            arrays = {"": np.concatenate(list(arrays.values()), axis=1)}
+        for stream, array in arrays.items():
+            path = folder / inside / part / stream / f"{prefix}{name}.npy"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.save(path, array)
+    for name, content in {"annotations.json": annotations(videos), **(write or {})}.items():
+        (folder / name).write_text(content if isinstance(content, str) else json.dumps(content))
+    return folder
+
+
+def error(kind: type[UserError], call: Any, *parts: str) -> str:
+    """The message of the error that the call raises; it must be of that very kind and have these parts."""
+    with pytest.raises(kind) as caught:
+        call()
+    assert type(caught.value) is kind
+    message = str(caught.value)
+    for part in parts:
+        assert part in message
+    return message
+
+
+MINE = 'name = "mine"\ntitle = "Mine"\nextractor = "I3D"\n'
+
+
+@pytest.mark.parametrize("layout", ["subset/stream", "subset", "stream", "flat"])
+@pytest.mark.parametrize("inside", ["features", ""])
+def test_every_layout_gives_the_same_videos(tmp_path: Path, layout: str, inside: str) -> None:
+    data = open_dataset(make(tmp_path, layout, inside=inside))
+    for subset, names in (("train", ["t1", "t2"]), ("test", ["s1", "s2"])):
+        videos = data.videos(subset)
+        assert [video.name for video in videos] == names
+        for video in videos:
+            rows = VIDEOS[video.name][1]
+            expected = [features(video.name, "rgb", rows, 3), features(video.name, "flow", rows, 2)]
+            np.testing.assert_array_equal(video.features, np.concatenate(expected, axis=1))
+            assert (video.seconds_per_snippet, video.offset) == (0.64, 0.0)
+    assert data.classes == ("jump", "run")
+    assert [video.labels for video in data.videos("train")] == [(0, 1), (1,)]
+    assert data.width == 5
+
+
+def test_one_stream(tmp_path: Path) -> None:
+    data = open_dataset(make(tmp_path, widths={"rgb": 3}))
+    assert (data.streams, data.width) == (("rgb",), 3)
+
+
+def test_chosen_stream(tmp_path: Path) -> None:
+    data = open_dataset(make(tmp_path), streams=["flow"])
+    np.testing.assert_array_equal(data.videos("test")[0].features, features("s1", "flow", 5, 2))
+
+
+def test_chosen_stream_of_joint_files(tmp_path: Path) -> None:
+    widths = 'fps = 25.0\nstreams = [{ name = "rgb", width = 3 }, { name = "flow", width = 2 }]\n'
+    make(tmp_path, "subset", write={"dataset.toml": MINE + widths})
+    data = open_dataset(tmp_path, streams=["flow"])
+    assert (data.streams, data.width) == (("flow",), 2)
+    np.testing.assert_array_equal(data.videos("test")[0].features, features("s1", "flow", 5, 2))
+    assert data.digests()["test"] != open_dataset(tmp_path).digests()["test"]
+
+
+def test_stream_of_joint_files_without_widths(tmp_path: Path) -> None:
+    make(tmp_path, "subset")
+    error(UserError, lambda: open_dataset(tmp_path, streams=["rgb"]), "state every width in dataset.toml")
+
+
+def test_unknown_stream(tmp_path: Path) -> None:
+    make(tmp_path)
+    error(UserError, lambda: open_dataset(tmp_path, streams=["audio"]), "no stream 'audio'. Its streams: rgb, flow.")
+
+
+def test_assumed_facts_are_said(tmp_path: Path) -> None:
+    folder = tmp_path / "My data"
+    folder.mkdir()
+    data = open_dataset(make(folder))
+    assert (data.name, data.family, data.synthetic) == ("my_data", "my_data", False)
+    assert "assumed 25 frames a second and 16-frame snippets without overlap, 0.64 s a row" in data.notes[0]
+    assert "dataset.toml" in data.notes[0]
+
+
+def test_an_assumed_clock_that_durations_contradict(tmp_path: Path) -> None:
+    videos = {name: (subset, rows + 10, labels) for name, (subset, rows, labels) in VIDEOS.items()}
+    make(tmp_path, videos=videos, write={"annotations.json": annotations(videos, seconds=16 / 15)})
+    error(
+        UserError,
+        lambda: open_dataset(tmp_path),
+        "Row counts of 4 of 4 videos contradict their durations under",
+        "t1 has 20 rows, 33 fit its 21.3 s",
+        "State the true fps, snippet_frames and stride in",
+    )
+
+
+def test_own_facts(tmp_path: Path) -> None:
+    videos = {name: (subset, rows + 20, labels) for name, (subset, rows, labels) in VIDEOS.items()}
+    facts = MINE + "fps = 30.0\nsnippet_frames = 64\nstride = 4\n"
+    seconds = {name: ((rows - 1) * 4 + 64) / 30 for name, (_, rows, _) in videos.items()}
+    content = annotations(videos)
+    for name, entry in content["database"].items():
+        entry["duration"] = seconds[name]
+    data = open_dataset(make(tmp_path, videos=videos, write={"dataset.toml": facts, "annotations.json": content}))
+    video = data.videos("train")[0]
+    assert video.seconds_per_snippet == 4 / 30
+    assert video.offset == 1.0  # the middle 4 of 64 frames: (64 - 4) / 2 / 30
+    assert data.name == "mine"
+    assert all("assumed" not in note for note in data.notes)
+
+
+def test_frame_rates_by_video(tmp_path: Path) -> None:
+    facts = MINE + 'fps_file = "fps.json"\n'
+    rates = {"t1": 25, "t2": 30.0, "s1": 24, "s2": 25}
+    make(tmp_path, write={"dataset.toml": facts, "fps.json": rates})
+    data = open_dataset(tmp_path)
+    assert [video.seconds_per_snippet for video in data.videos("train")] == [16 / 25, 16 / 30.0]
+    (tmp_path / "fps.json").write_text(json.dumps({"t1": 25, "s1": 25, "s2": 25}))
+    error(UserError, lambda: open_dataset(tmp_path).videos("train"), "fps.json has no frame rate of t2. Add it.")
+    (tmp_path / "fps.json").write_text(json.dumps({"t1": 0}))
+    error(UserError, lambda: open_dataset(tmp_path), "must be positive numbers, not so for t1")
+    (tmp_path / "fps.json").unlink()
+    error(MissingDataError, lambda: open_dataset(tmp_path), "the descriptor takes frame rates from it")
+
+
+def test_resampled_rows_share_the_duration(tmp_path: Path) -> None:
+    make(tmp_path, write={"dataset.toml": MINE + "resampled = true\n", "annotations.json": annotations(seconds=3.0)})
+    video = open_dataset(tmp_path).videos("train")[0]
+    assert (video.seconds_per_snippet, video.offset) == (3.0, 0.0)
+
+
+def test_resampled_without_duration(tmp_path: Path) -> None:
+    content = annotations()
+    del content["database"]["t1"]["duration"]
+    make(tmp_path, write={"dataset.toml": MINE + "resampled = true\n", "annotations.json": content})
+    error(UserError, lambda: open_dataset(tmp_path).videos("train"), "t1 has no duration")
+
+
+def test_named_descriptor_wins_over_the_folders(tmp_path: Path) -> None:
+    make(
+        tmp_path,
+        write={"dataset.toml": MINE + "fps = 25.0\n", "other.toml": MINE.replace("mine", "o") + "fps = 25.0\n"},
+    )
+    assert open_dataset(tmp_path, dataset=tmp_path / "other.toml").name == "o"
+
+
+def test_annotations_elsewhere(tmp_path: Path) -> None:
+    for name in ("data", "notes"):
+        (tmp_path / name).mkdir()
+    data = make(tmp_path / "data")
+    (data / "annotations.json").rename(tmp_path / "notes/annotations.json")
+    error(MissingDataError, lambda: open_dataset(data), "No annotations", "Pass the annotation file or its folder")
+    for given in (tmp_path / "notes", tmp_path / "notes/annotations.json"):
+        assert len(open_dataset(data, given).videos("train")) == 2
+    assert open_dataset(data, tmp_path / "notes").annotations.path == tmp_path / "notes/annotations.json"
+
+
+def test_annotations_beside_the_folder(tmp_path: Path) -> None:
+    for name in ("thumos14", "fineaction", "features_of_mine"):
+        (tmp_path / name).mkdir()
+    make(tmp_path / "features_of_mine")
+    (tmp_path / "features_of_mine/annotations.json").rename(tmp_path / "thumos14/annotations.json")
+    strangers = {"x": ("training", 3, ["run"])}
+    (tmp_path / "fineaction/annotations.json").write_text(json.dumps(annotations(strangers)))
+    data = open_dataset(tmp_path / "features_of_mine")
+    assert data.annotations.path == tmp_path / "thumos14/annotations.json"
+    assert str(data.annotations.path) in data.notes[0]
+
+
+def test_no_folder_and_no_features(tmp_path: Path) -> None:
+    error(MissingDataError, lambda: open_dataset(tmp_path / "absent"), "absent is not a folder")
+    make(tmp_path, videos={})
+    (tmp_path / "annotations.json").write_text(json.dumps(annotations()))
+    assert error(MissingDataError, lambda: open_dataset(tmp_path), "No .npy feature files in", "<stream>/<video>.npy")
+
+
+def test_missing_videos(tmp_path: Path) -> None:
+    make(tmp_path)
+    for stream in ("rgb", "flow"):
+        (tmp_path / f"features/train/{stream}/t2.npy").unlink()
+    data = open_dataset(tmp_path)
+    message = "1 of 2 annotated train videos have no features in"
+    error(MissingDataError, lambda: data.videos("train"), message, str(tmp_path / "features/train"), ": t2. Add them")
+    assert len(data.videos("test")) == 2
+    allowed = open_dataset(tmp_path, allow_missing=True)
+    assert [video.name for video in allowed.videos("train")] == ["t1"]
+    assert allowed.video_list("train").name == f"available-1-{list_digest(['t1'])[:8]}"
+    assert f"1 of 2 train videos have features: list available-1-{list_digest(['t1'])[:8]}." in allowed.notes
+    assert allowed.video_list("test").name == f"test-2-{list_digest(['s1', 's2'])[:8]}"
+
+
+def test_missing_stream(tmp_path: Path) -> None:
+    (make(tmp_path) / "features/test/flow/s2.npy").unlink()
+    error(MissingDataError, lambda: open_dataset(tmp_path).videos("test"), "(1 of these lack the flow stream only): s2")
+
+
+def test_many_missing_videos_are_counted(tmp_path: Path) -> None:
+    videos = {f"v{number}": ("test", 3, ["run"]) for number in range(9)}
+    make(tmp_path, videos=videos, widths={"rgb": 2})
+    for number in range(7):
+        (tmp_path / f"features/test/rgb/v{number}.npy").unlink()
+    error(MissingDataError, lambda: open_dataset(tmp_path).videos("test"), "7 of 9", ": v0, v1, v2, v3 and 3 more.")
+
+
+def test_a_named_list_may_be_what_is_there(tmp_path: Path) -> None:
+    lists = (
+        '[[lists]]\nname = "mine-one"\nsubset = "test"\nexclude = ["s2"]\ncount = 1\n'
+        f'sha256 = "{list_digest(["s1"])}"\n'
+    )
+    make(tmp_path, write={"dataset.toml": MINE + "fps = 25.0\n" + lists})
+    whole = open_dataset(tmp_path)
+    assert whole.video_list("test").name.startswith("test-2-")
+    assert [(name, chosen.videos) for name, chosen in whole.named_lists("test").items()] == [("mine-one", ("s1",))]
+    for stream in ("rgb", "flow"):
+        (tmp_path / f"features/test/{stream}/s2.npy").unlink()
+    part = open_dataset(tmp_path)
+    assert part.video_list("test").name == "mine-one"
+    assert "1 of 2 test videos have features: list mine-one." in part.notes
+    assert part.ground_truth("test").videos == ("s1",)
+    for stream in ("rgb", "flow"):
+        os.rename(tmp_path / f"features/test/{stream}/s1.npy", tmp_path / f"features/test/{stream}/s2.npy")
+    error(
+        MissingDataError, lambda: open_dataset(tmp_path).videos("test"), "what is there is none of the lists mine-one"
+    )
+
+
+@pytest.mark.parametrize("layout", ["subset/stream", "stream"])
+def test_a_folder_with_test_videos_only(tmp_path: Path, layout: str) -> None:
+    full = make(tmp_path, layout, videos={name: entry for name, entry in VIDEOS.items() if entry[0] == "test"})
+    (full / "annotations.json").write_text(json.dumps(annotations()))
+    data = open_dataset(full)
+    assert len(data.videos("test")) == 2
+    error(MissingDataError, lambda: data.videos("train"), "train")
+    assert "train" not in data.describe()
+
+
+def test_unannotated_videos_can_be_localized(tmp_path: Path) -> None:
+    make(tmp_path, videos={"a": ("test", 4, []), "b": ("test", 6, [])})
+    videos = open_dataset(tmp_path).videos("test")
+    assert [(video.name, video.labels) for video in videos] == [("a", ()), ("b", ())]
+
+
+def test_another_width_within_the_data_set(tmp_path: Path) -> None:
+    make(tmp_path, "subset")
+    np.save(tmp_path / "features/test/s2.npy", np.zeros((1, 4), np.float32))
+    error(UserError, lambda: open_dataset(tmp_path).videos("test"), "s2.npy gives 4 columns, the other videos 5")
+
+
+@pytest.mark.parametrize("layout", ["subset/stream", "subset"])
+def test_another_width_than_stated(tmp_path: Path, layout: str) -> None:
+    streams = 'fps = 25.0\nstreams = [{ name = "rgb", width = 1024 }, { name = "flow" , width = 1024 }]\n'
+    make(tmp_path, layout, write={"dataset.toml": MINE + streams})
+    error(UserError, lambda: open_dataset(tmp_path), "mine states", "Choose another descriptor")
+
+
+def test_subsets_with_different_streams(tmp_path: Path) -> None:
+    make(tmp_path)
+    for name in ("s1", "s2"):
+        (tmp_path / f"features/test/flow/{name}.npy").unlink()
+    (tmp_path / "features/test/flow").rmdir()
+    error(UserError, lambda: open_dataset(tmp_path), "different streams: rgb+flow in", " and rgb in")
+    assert open_dataset(tmp_path, streams=["rgb"]).width == 3
+
+
+def test_video_id_that_leaves_the_folder(tmp_path: Path) -> None:
+    make(tmp_path)
+    content = annotations()
+    content["database"]["../../etc/passwd"] = content["database"]["t1"]
+    (tmp_path / "annotations.json").write_text(json.dumps(content))
+    error(UserError, lambda: open_dataset(tmp_path), "'../../etc/passwd' is not a plain file name")
+
+
+def test_broken_values_are_found_when_read(tmp_path: Path) -> None:
+    make(tmp_path, "subset")
+    np.save(tmp_path / "features/train/t1.npy", np.full((10, 5), np.nan, np.float32))
+    video = open_dataset(tmp_path).videos("train")[0]
+    error(UserError, lambda: video.features, "Features of t1: row 0 of 10 has NaN or infinity")
+
+
+OFFICIAL = {
+    name: {"subset": subset, "duration_seconds": rows * 0.64, "labels": ["run"]}
+    for name, (subset, rows, _) in VIDEOS.items()
+}
+
+
+def test_official_labels(tmp_path: Path) -> None:
+    make(tmp_path, write={"video_labels.json": OFFICIAL})
+    data = open_dataset(tmp_path)
+    assert data.label_source == "official"
+    assert [video.labels for video in data.videos("train")] == [(1,), (1,)]
+    other = open_dataset(tmp_path, label_source="annotations")
+    assert [video.labels for video in other.videos("train")] == [(0, 1), (1,)]
+    assert data.digests()["labels"] != other.digests()["labels"]
+
+
+def test_no_official_labels_is_said(tmp_path: Path) -> None:
+    data = open_dataset(make(tmp_path))
+    assert data.label_source == "annotations"
+    assert "No video_labels.json with official video-level labels: took the annotations' classes." in data.notes
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"t1": {"labels": ["fly"]}}, "t1 is labelled 'fly', none of the 2 classes"),
+        ({"t1": None}, "video_labels.json has no labels of t1"),
+    ],
+)
+def test_bad_official_labels(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    official = {name: entry for name, entry in (OFFICIAL | change).items() if entry is not None}
+    make(tmp_path, write={"video_labels.json": official})
+    error(UserError, lambda: open_dataset(tmp_path).videos("train"), message)
+
+
+@pytest.mark.parametrize("content", ["[1]", "{", '{"t1": 3}', '{"t1": {"labels": 3}}', '{"t1": {}}'])
+def test_damaged_official_labels(tmp_path: Path, content: str) -> None:
+    make(tmp_path, write={"video_labels.json": content})
+    error(UserError, lambda: open_dataset(tmp_path), "video_labels.json")
+
+
+def test_training_videos_without_label_are_left_out(tmp_path: Path) -> None:
+    data = open_dataset(make(tmp_path, videos=VIDEOS | {"t3": ("training", 3, [])}))
+    assert [video.name for video in data.videos("train")] == ["t1", "t2"]
+    assert "1 training videos have no label and are left out: t3." in data.notes
+
+
+def test_files_of_no_video_are_said(tmp_path: Path) -> None:
+    make(tmp_path, "subset")
+    np.save(tmp_path / "features/test/other.npy", np.zeros((1, 5), np.float32))
+    data = open_dataset(tmp_path)
+    assert "1 feature files belong to no annotated test video: other." in data.notes
+    assert len(data.videos("test")) == 2
+
+
+def test_file_prefix(tmp_path: Path) -> None:
+    make(tmp_path, prefix="v_", write={"dataset.toml": MINE + 'fps = 25.0\nfile_prefixes = ["", "v_"]\n'})
+    assert [video.name for video in open_dataset(tmp_path).videos("test")] == ["s1", "s2"]
+
+
+def test_validation_is_the_training_part_only_beside_a_test_part(tmp_path: Path) -> None:
+    renamed = {name: ("validation" if s == "training" else s, r, c) for name, (s, r, c) in VIDEOS.items()}
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    thumos = open_dataset(make(tmp_path / "a", "stream", videos=renamed))
+    assert [video.name for video in thumos.videos("train")] == ["t1", "t2"]
+    activitynet = {name: ("validation" if s == "test" else s, r, c) for name, (s, r, c) in VIDEOS.items()}
+    hidden = activitynet | {"h": ("testing", 3, [])}  # as in the official file: no annotations
+    data = open_dataset(make(tmp_path / "b", videos=hidden))
+    assert [video.name for video in data.videos("test")] == ["s1", "s2"]
+
+
+def test_stated_classes(tmp_path: Path) -> None:
+    make(tmp_path, write={"dataset.toml": MINE + 'fps = 25.0\nclasses = ["walk", "run", "jump"]\n'})
+    data = open_dataset(tmp_path)
+    assert data.classes == ("jump", "run", "walk")
+    truth = data.ground_truth("test")
+    assert truth.classes == data.classes
+    assert [truth.classes[label] for label in truth.label] == ["jump", "run", "run"]
+
+
+def test_class_file(tmp_path: Path) -> None:
+    make(tmp_path, write={"dataset.toml": MINE + 'fps = 25.0\nclass_file = "c.txt"\n', "c.txt": "run\njump\n\n"})
+    assert open_dataset(tmp_path).classes == ("jump", "run")
+    (tmp_path / "c.txt").unlink()
+    error(MissingDataError, lambda: open_dataset(tmp_path), "c.txt is not there")
+
+
+def test_labels_outside_the_stated_classes(tmp_path: Path) -> None:
+    make(tmp_path, write={"dataset.toml": MINE + 'fps = 25.0\nclasses = ["run"]\n'})
+    error(UserError, lambda: open_dataset(tmp_path), "has labels that mine does not know: jump")
+
+
+def test_classes_of_another_data_set(tmp_path: Path) -> None:
+    make(tmp_path, "subset", widths={"rgb": 1024, "flow": 1024})
+    error(UserError, lambda: open_dataset(tmp_path, dataset="activitynet13"), "2 classes", "not those of activitynet13")
+
+
+def test_ground_truth(tmp_path: Path) -> None:
+    make(tmp_path, write={"Ambiguous_test.txt": "s2 0.5 0.6\nt1 0.0 1.0\ns1 0.1 0.2\n"})
+    truth = open_dataset(tmp_path).ground_truth("test")
+    assert truth.videos == ("s1", "s2")
+    rows = zip(truth.video.tolist(), truth.label.tolist(), truth.start, truth.end, strict=True)
+    assert [(v, c, pytest.approx(s), pytest.approx(e)) for v, c, s, e in rows] == [
+        (0, 0, 0.0, 0.3),
+        (1, 1, 0.0, 0.3),
+        (1, 1, 0.1, 0.4),
+    ]
+    assert sorted(map(tuple, truth.ambiguous.tolist())) == [(0.0, 0.1, 0.2), (1.0, 0.5, 0.6)]
+
+
+def test_ground_truth_of_scored_videos_or_all(tmp_path: Path) -> None:
+    make(tmp_path, write={"Ambiguous_test.txt": "s2 0.5 0.6\ns1 0.1 0.2\n"})
+    for stream in ("rgb", "flow"):
+        (tmp_path / f"features/test/{stream}/s1.npy").unlink()
+    data = open_dataset(tmp_path, allow_missing=True)
+    scored = data.ground_truth("test")
+    assert (scored.videos, len(scored), scored.ambiguous.tolist()) == (("s2",), 2, [[0.0, 0.5, 0.6]])
+    every = data.ground_truth("test", scored_only=False)
+    assert (every.videos, len(every), len(every.ambiguous)) == (("s1", "s2"), 3, 2)
+
+
+def snapshot(data: Dataset) -> list[tuple[Any, ...]]:
+    return [
+        (v.name, v.labels, v.seconds_per_snippet, v.offset, v.features.dtype.str, v.features.tobytes())
+        for v in data.videos("train")
+    ]
+
+
+def test_training_never_sees_a_time(tmp_path: Path) -> None:
+    before = snapshot(open_dataset(make(tmp_path)))
+    content = annotations()
+    for name, (subset, _, _) in VIDEOS.items():
+        if subset == "training":
+            for item in content["database"][name]["annotations"]:
+                item["segment"] = [sum(item["segment"]) / 7, 5.5]
+            content["database"][name]["annotations"] *= 3
+    (tmp_path / "annotations.json").write_text(json.dumps(content))
+    assert snapshot(open_dataset(tmp_path)) == before
+    assert set(Video.__dataclass_fields__) == {
+        "name", "features", "labels", "seconds_per_snippet", "offset"
+    }  # fmt: skip
+
+
+def test_digests_follow_content_not_place(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+    nested, flat = open_dataset(make(tmp_path / "a")), open_dataset(make(tmp_path / "b", "stream"))
+    assert nested.digests() == flat.digests()
+    changed = {**VIDEOS, "t1": ("training", 9, ["jump", "run"])}
+    other = open_dataset(make(tmp_path / "c", videos=changed))
+    different = {key for key, digest in other.digests().items() if digest != nested.digests()[key]}
+    assert different == {"annotations", "train"}
+
+
+def test_digest_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, cache = open_dataset(make(tmp_path)), tmp_path / "cache/digests.json"
+    first = data.digests(cache)
+    assert len(json.loads(cache.read_text())) == 8
+    with monkeypatch.context() as patch:
+        patch.setattr("harness.data.digests.sha256_file", lambda path: pytest.fail(f"read {path} again"))
+        assert data.digests(cache) == first
+    path = tmp_path / "features/train/rgb/t1.npy"
+    np.save(path, np.ones((10, 3), np.float32))
+    assert data.digests(cache)["train"] != first["train"]
+    cache.write_text("{ damaged")
+    assert data.digests(cache) == data.digests()
+
+
+def test_describe_is_json_and_names_lists_and_digests(tmp_path: Path) -> None:
+    data = open_dataset(make(tmp_path))
+    described = json.loads(json.dumps(data.describe()))
+    assert described["train"]["videos"] == 2
+    assert described["test"]["list"] == data.video_list("test").name
+    assert described["digests"] == data.digests()
+    assert described["width"] == 5
+
+
+def test_opening_reads_no_features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path)
+    monkeypatch.setattr(np, "load", lambda *_, **__: pytest.fail("read a feature file"))
+    assert len(open_dataset(tmp_path).videos("train")) == 2
+
+
+# real data
+
+
+def thumos_like(folder: Path, shared: Path, widths: dict[str, int]) -> Path:
+    """Two-row files for the 412 THUMOS14 videos, so that classes, lists and widths are the real ones."""
+    database = json.loads((shared / "data/thumos14/annotations.json").read_text())["database"]
+    for name, entry in database.items():
+        for stream, width in widths.items():
+            path = folder / "features" / ("test" if entry["subset"] == "test" else "train") / stream / f"{name}.npy"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.save(path, np.zeros((2, width), np.float16))
+    return folder
+
+
+def test_thumos14_is_recognised_and_a_wrong_clock_refused(shared: Path, tmp_path: Path) -> None:
+    thumos_like(tmp_path, shared, {"rgb": 1024, "flow": 1024})
+    error(UserError, lambda: open_dataset(tmp_path, shared / "data/thumos14"), "contradict", "under thumos14's clock")
+    data = open_dataset(tmp_path, shared / "data/thumos14", checked=False)
+    assert data.name == "thumos14"
+    assert data.video_list("train").name == "thumos14-train-200"
+    assert data.video_list("test").name == "thumos14-test-212"
+    assert set(data.named_lists("test")) == {"thumos14-test-212", "thumos14-test-210"}
+    assert data.classes == tuple(sorted(shipped_descriptors()["thumos14"].classes))
+    assert len(data.ground_truth("test")) == 3358
+    assert len(data.ground_truth("train")) == 3007
+    for stream in ("rgb", "flow"):
+        for number in ("0000270", "0001496"):
+            (tmp_path / f"features/test/{stream}/video_test_{number}.npy").unlink()
+    part = open_dataset(tmp_path, shared / "data/thumos14", checked=False)
+    assert part.video_list("test").name == "thumos14-test-210"
+    assert len(part.ground_truth("test")) == 3311
+    for stream in ("rgb", "flow"):
+        (tmp_path / f"features/test/{stream}/video_test_0000004.npy").unlink()
+    last = open_dataset(tmp_path, shared / "data/thumos14", checked=False)
+    message = error(
+        MissingDataError, lambda: last.videos("test"), "3 of 212 annotated test videos", "thumos14-test-210"
+    )
+    assert "video_test_0000004" in message
+
+
+def test_thumos14_with_unknown_features_keeps_its_lists(shared: Path, tmp_path: Path) -> None:
+    data = open_dataset(thumos_like(tmp_path, shared, {"rgb": 8}), shared / "data/thumos14", checked=False)
+    assert (data.name, data.family) == ("thumos14-generic", "thumos14")
+    assert data.video_list("test").name == "thumos14-test-212"
+    assert any("Nothing describes these features of thumos14" in note for note in data.notes)
+
+
+def test_thumos14_rgb_alone_is_recognised(shared: Path, tmp_path: Path) -> None:
+    data = open_dataset(thumos_like(tmp_path, shared, {"rgb": 1024}), shared / "data/thumos14", checked=False)
+    assert (data.name, data.streams) == ("thumos14", ("rgb",))
+    assert "Of the streams rgb, flow, rgb alone is there." in data.notes
+
+
+def test_thumos14_r2plus1d(shared: Path) -> None:
+    data = open_dataset(shared / "data/thumos14_r2plus1d")
+    assert (data.name, data.family, data.width, data.streams) == ("thumos14-r2plus1d", "thumos14", 512, ("rgb",))
+    assert (len(data.videos("train")), len(data.videos("test"))) == (185, 197)
+    assert data.video_list("train").name == "thumos14-r2plus1d-train-185"
+    assert data.video_list("test").name == "thumos14-r2plus1d-197"
+    lists = data.named_lists("test")
+    assert {name: len(chosen.videos) for name, chosen in lists.items()} == {
+        "thumos14-r2plus1d-197": 197,
+        "thumos14-r2plus1d-195": 195,
+    }
+    truth = data.ground_truth("test")
+    assert len(truth) == 2569
+    kept = {truth.videos.index(video) for video in lists["thumos14-r2plus1d-195"].videos}
+    assert sum(video in kept for video in truth.video.tolist()) == 2522
+    assert len(data.ground_truth("train")) == 2420
+    assert len(data.ground_truth("test", scored_only=False)) == 3358
+
+
+def test_thumos14_r2plus1d_clock(shared: Path) -> None:
+    data = open_dataset(shared / "data/thumos14_r2plus1d")
+    rates = json.loads((shared / "data/thumos14/fps.json").read_text())
+    excess = Counter()
+    for subset in ("train", "test"):
+        for video in data.videos(subset):
+            assert video.seconds_per_snippet == 16 / rates[video.name]
+            excess[data.excess_rows(video.name, len(video.features))] += 1
+    assert excess == {0: 327, -1: 55}  # never more than a snippet
+
+
+def test_the_wrong_durations_of_thumos14_are_not_used(shared: Path) -> None:
+    data = open_dataset(shared / "data/thumos14_r2plus1d")
+    wrong = [video for video, entry in data.entries.items() if abs(entry.duration / data.duration(video) - 1) > 0.05]
+    assert len(wrong) == 13
+    assert all(data.fps[video] < 26 for video in wrong)
+
+
+def test_the_eight_thumos14_videos_whose_official_labels_differ(shared: Path) -> None:
+    numbers = (171, 173, 178, 183, 316, 665, 786, 932)
+    folder = shared / "data/thumos14_r2plus1d"
+    official = {v.name: v.labels for v in open_dataset(folder, allow_missing=True).videos("train")}
+    data = open_dataset(folder, label_source="annotations")
+    annotated = {video.name: video.labels for video in data.videos("train")}
+    different = [name for name in official if official[name] != annotated[name]]
+    assert different == [f"video_validation_{number:07d}" for number in numbers]
+    added = {
+        name[-3:]: [data.classes[label] for label in sorted(set(annotated[name]) - set(official[name]))]
+        for name in different
+    }
+    assert added == {
+        "171": ["CricketShot"],
+        "173": ["CricketShot"],
+        "178": ["CricketShot"],
+        "183": ["CricketBowling"],
+        "316": [],
+        "665": ["LongJump"],
+        "786": ["ThrowDiscus"],
+        "932": ["GolfSwing"],
+    }
+
+
+def test_ucf_untrimmed_opens_with_assumed_facts(shared: Path) -> None:
+    data = open_dataset(shared / "data/ucf_untrimmed")
+    assert (len(data.videos("train")), len(data.videos("test")), len(data.classes)) == (160, 45, 7)
+    assert (data.width, data.name) == (1024, "ucf_untrimmed")
+    assert any("assumed 25 frames a second" in note for note in data.notes)
+    assert {data.excess_rows(v.name, len(v.features)) for s in ("train", "test") for v in data.videos(s)} == {0}
+
+
+def test_overlapping_windows_of_real_two_stream_files(shared: Path, tmp_path: Path) -> None:
+    os.symlink(shared / "data/i3d_two_stream/thumos14", tmp_path / "features")
+    facts = 'extends = "thumos14"\nname = "thumos14-w64s4"\nfps = 30.0\nsnippet_frames = 64\nstride = 4\n'
+    (tmp_path / "dataset.toml").write_text(facts)
+    manifest = json.loads((shared / "data/i3d_two_stream/manifest.json").read_text())
+    data = open_dataset(tmp_path, shared / "data/thumos14", allow_missing=True)  # its clock fits the durations
+    videos = data.videos("train") + data.videos("test")
+    assert [video.name for video in videos] == [
+        "video_validation_0000851", "video_validation_0000950", "video_test_0001135"
+    ]  # fmt: skip
+    for video in videos:
+        assert list(video.features.shape) == manifest[video.name]["shape"]
+        assert (video.seconds_per_snippet, video.offset) == (4 / 30, 1.0)
+    halves = open_dataset(tmp_path, shared / "data/thumos14", allow_missing=True, streams=["flow"])
+    np.testing.assert_array_equal(halves.videos("test")[0].features, videos[2].features[:, 1024:])
+
+
+def test_activitynet_files_with_a_prefix(shared: Path, tmp_path: Path) -> None:
+    os.symlink(shared / "data/i3d_two_stream/activitynet", tmp_path / "features")
+    facts = 'extends = "activitynet13"\nname = "activitynet13-w64s64"\nfps = 25.0\nsnippet_frames = 64\nstride = 64\n'
+    (tmp_path / "dataset.toml").write_text(facts)
+    data = open_dataset(tmp_path, shared / "data/activitynet13", allow_missing=True)
+    excess = {v.name: data.excess_rows(v.name, len(v.features)) for s in ("train", "test") for v in data.videos(s)}
+    assert len(excess) == 11
+    # one of the eleven has 24-frame windows, which the durations show
+    assert {name: rows for name, rows in excess.items() if rows} == {"GGSY1Qvo990": 10}
+    assert "1 feature files belong to no annotated video: women_long_jump." in data.notes

@@ -1,0 +1,134 @@
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.data.descriptor import (
+    DatasetDescriptor,
+    find_descriptor,
+    list_digest,
+    read_descriptor,
+    shipped_descriptors,
+)
+from wstal.errors import UserError
+
+MINIMAL = 'name = "mine"\ntitle = "Mine"\nextractor = "I3D"\nfps = 30.0\n'
+
+
+def read(folder: Path, text: str) -> DatasetDescriptor:
+    (folder / "dataset.toml").write_text(text)
+    return read_descriptor(folder / "dataset.toml")
+
+
+def test_digest_rule_by_hand() -> None:
+    assert list_digest(["b", "a"]) == hashlib.sha256(b"a\nb").hexdigest()
+
+
+def test_shipped_names() -> None:
+    known = ["activitynet12", "activitynet13", "fineaction", "thumos14", "thumos14-r2plus1d"]
+    assert list(shipped_descriptors()) == known
+
+
+@pytest.mark.parametrize(
+    ("name", "length"),
+    [("thumos14", 750), ("thumos14-r2plus1d", 750), ("activitynet12", 75), ("activitynet13", 75), ("fineaction", 400)],
+)
+def test_paper_lengths(name: str, length: int) -> None:
+    assert shipped_descriptors()[name].sample_length == length
+
+
+def test_family_is_before_the_dash() -> None:
+    assert find_descriptor("thumos14-r2plus1d").family == "thumos14"
+
+
+def test_a_path_is_read(tmp_path: Path) -> None:
+    (tmp_path / "my.toml").write_text(MINIMAL)
+    assert find_descriptor(tmp_path / "my.toml").name == "mine"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (MINIMAL + "strid = 4\n", "`strid`: unknown key, did you mean `stride`?"),
+        (MINIMAL + "zzz = 4\n", "`zzz`: unknown key, remove it"),
+        (MINIMAL + "stride = 0\n", "`stride`: Input should be greater than 0"),
+        (MINIMAL + "stride = 32\n", "`stride` 32 leaves gaps between windows of 16 frames"),
+        (MINIMAL + 'fps_file = "fps.json"\n', "state one of `fps` and `fps_file`"),
+        (MINIMAL + "resampled = true\n", "state `fps` or `fps_file`, or else `resampled = true`"),
+        (MINIMAL.replace("fps = 30.0\n", ""), "state `fps` or `fps_file`"),
+        (MINIMAL + "tious = [0.5, 0.3]\n", "`tious` must increase within (0, 1], got [0.5, 0.3]"),
+        (MINIMAL + 'classes = ["a", "a"]\n', "`classes` names one twice"),
+        (MINIMAL + "fps = \n", "is not valid TOML"),
+        ('extends = "thumos15"\nname = "x"\n', "`extends`: unknown data set 'thumos15'"),
+        ('extends = "thumos14"\nfps = 30.0\n', "state a `name` of its own"),
+    ],
+)
+def test_messages(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        read(tmp_path, text)
+    assert message in str(caught.value)
+    assert "dataset.toml" in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+def test_unknown_name_gets_a_hint() -> None:
+    with pytest.raises(UserError, match=r"Unknown data set 'thumos41'. Did you mean 'thumos14'\?"):
+        find_descriptor("thumos41")
+
+
+def test_absent_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="Cannot read"):
+        find_descriptor(tmp_path / "absent.toml")
+
+
+def test_extends_takes_what_is_not_stated(tmp_path: Path) -> None:
+    mine = read(tmp_path, 'extends = "thumos14-r2plus1d"\nname = "thumos14-mine"\nfps = 30.0\nstride = 4\n')
+    base = shipped_descriptors()["thumos14-r2plus1d"]
+    assert (mine.fps, mine.fps_file, mine.stride, mine.name) == (30.0, None, 4, "thumos14-mine")
+    assert (mine.classes, mine.lists, mine.family) == (base.classes, base.lists, "thumos14")
+
+
+def test_extends_alone_is_the_shipped_one(tmp_path: Path) -> None:
+    assert read(tmp_path, 'extends = "thumos14"\n') == shipped_descriptors()["thumos14"]
+
+
+def test_a_list_applies_only_where_its_digest_holds() -> None:
+    rule = next(rule for rule in shipped_descriptors()["thumos14"].lists if rule.name == "thumos14-test-212")
+    assert rule.apply(["video_test_0000004"]) is None
+
+
+@pytest.mark.parametrize("name", ["thumos14", "thumos14-r2plus1d"])
+def test_lists_hold_on_the_real_annotations(shared: Path, name: str) -> None:
+    database = json.loads((shared / "data/thumos14/annotations.json").read_text())["database"]
+    for rule in shipped_descriptors()[name].lists:
+        subset = "validation" if rule.subset == "train" else "test"
+        videos = rule.apply([video for video, entry in database.items() if entry["subset"] == subset])
+        assert videos is not None, rule.name
+        assert len(videos) == rule.count
+        # an annotation file that also lists the video with ambiguous intervals only gives the same list
+        assert rule.apply([*videos, *rule.exclude]) == videos
+
+
+@pytest.mark.parametrize(
+    ("file", "name"), [("train_200", "train-200"), ("test_212", "test-212"), ("test_210", "test-210")]
+)
+def test_list_digests_are_those_of_the_circulating_lists(shared: Path, file: str, name: str) -> None:
+    rule = next(rule for rule in shipped_descriptors()["thumos14"].lists if rule.name == f"thumos14-{name}")
+    assert list_digest((shared / f"data/thumos14/{file}.txt").read_text().split()) == rule.sha256
+
+
+def test_r2plus1d_lists_are_the_files_there(shared: Path) -> None:
+    rules = {rule.name: rule for rule in shipped_descriptors()["thumos14-r2plus1d"].lists}
+    folder = shared / "data/thumos14_r2plus1d/features"
+    train = [path.stem for path in (folder / "train/rgb").glob("*.npy")]
+    test = [path.stem for path in (folder / "test/rgb").glob("*.npy")]
+    assert list_digest(train) == rules["thumos14-r2plus1d-train-185"].sha256
+    assert list_digest(test) == rules["thumos14-r2plus1d-197"].sha256
+
+
+@pytest.mark.parametrize(("folder", "name"), [("thumos14", "thumos14"), ("activitynet13", "activitynet13")])
+def test_class_digests_are_those_of_the_annotations(shared: Path, folder: str, name: str) -> None:
+    database = json.loads((shared / "data" / folder / "annotations.json").read_text())["database"]
+    classes = {item["label"] for entry in database.values() for item in entry["annotations"]}
+    assert list_digest(classes) in shipped_descriptors()[name].class_sets

@@ -1,0 +1,261 @@
+import dataclasses
+import pickle
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.data.features import (
+    FeatureFiles,
+    StoredVideo,
+    check_finite,
+    check_name,
+    feature_root,
+    find_features,
+    read_header,
+    some,
+)
+from wstal.errors import MissingDataError, UserError
+
+
+def save(path: Path, array: np.ndarray, allow_pickle: bool = False) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.save(path, array, allow_pickle=allow_pickle)
+    return path
+
+
+def rows(count: int, width: int, start: float = 0, dtype: str = "float32") -> np.ndarray:
+    return (start + np.arange(count * width)).reshape(count, width).astype(dtype)
+
+
+def test_header_reads_shape_and_type_only(tmp_path: Path) -> None:
+    header = read_header(save(tmp_path / "v.npy", rows(7, 3, dtype="float16")))
+    assert (header.rows, header.width, header.dtype) == (7, 3, np.dtype("float16"))
+
+
+def broken(folder: Path, case: str) -> Path:
+    path = folder / "v.npy"
+    arrays = {
+        "one dimension": np.zeros(5, np.float32),
+        "three dimensions": np.zeros((1, 5, 2), np.float32),
+        "no rows": np.zeros((0, 4), np.float32),
+        "no columns": np.zeros((4, 0), np.float32),
+        "integers": np.zeros((4, 2), np.int64),
+        "complex": np.zeros((4, 2), np.complex64),
+    }
+    if case in arrays:
+        return save(path, arrays[case])
+    if case == "objects":
+        return save(path, np.array([None, [1]], dtype=object), allow_pickle=True)
+    save(path, rows(6, 4))
+    content = path.read_bytes()
+    path.write_bytes({"cut": content[:-1], "cut header": content[:20], "text": b"video,1,2", "nothing": b""}[case])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("case", "message"),
+    [
+        ("one dimension", "has shape [5], expected [T, width]. Save one row a snippet."),
+        ("three dimensions", "has shape [1, 5, 2], expected [T, width]"),
+        ("no rows", "is empty, shape [0, 4]. Extract it again"),
+        ("no columns", "is empty, shape [4, 0]"),
+        ("integers", "holds int64. Save features as float16 or float32."),
+        ("complex", "holds complex64"),
+        ("objects", "is a pickled object array. Convert it once with `wstal-bench data convert`."),
+        ("cut", "is cut short: 223 bytes of 224. Copy or extract it again."),
+        ("cut header", "is not a readable .npy file"),
+        ("text", "is not a readable .npy file"),
+        ("nothing", "is not a readable .npy file"),
+    ],
+)
+def test_broken_files(tmp_path: Path, case: str, message: str) -> None:
+    path = broken(tmp_path, case)
+    with pytest.raises(UserError) as caught:
+        FeatureFiles((path,)).read()
+    assert str(caught.value).startswith(str(path))
+    assert message in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+def test_absent_file(tmp_path: Path) -> None:
+    with pytest.raises(MissingDataError, match=r"v.npy is not there. Restore the file.") as caught:
+        read_header(tmp_path / "v.npy")
+    assert caught.value.exit_code == 3
+
+
+def test_one_file_is_memory_mapped_read_only(tmp_path: Path) -> None:
+    features = FeatureFiles((save(tmp_path / "v.npy", rows(5, 3)),)).read()
+    assert isinstance(features, np.memmap)
+    assert not features.flags.writeable
+
+
+def test_two_streams_are_joined_in_order(tmp_path: Path) -> None:
+    files = FeatureFiles((save(tmp_path / "rgb/v.npy", rows(4, 2)), save(tmp_path / "flow/v.npy", rows(4, 3, 100))))
+    assert files.header().width == 5
+    np.testing.assert_array_equal(files.read()[1], [2, 3, 103, 104, 105])
+
+
+def test_streams_of_different_length(tmp_path: Path) -> None:
+    files = FeatureFiles((save(tmp_path / "rgb/v.npy", rows(4, 2)), save(tmp_path / "flow/v.npy", rows(5, 2))))
+    with pytest.raises(UserError, match=r"differ: .*rgb.* has 4 and .*flow.* has 5 rows"):
+        files.read()
+
+
+def test_columns_of_a_joint_file(tmp_path: Path) -> None:
+    files = FeatureFiles((save(tmp_path / "v.npy", rows(4, 5)),), columns=(2, 5))
+    assert files.header().width == 3
+    np.testing.assert_array_equal(files.read()[0], [2, 3, 4])
+
+
+@pytest.mark.parametrize(
+    ("stored", "read"), [("float16", "float16"), ("float32", "float32"), ("float64", "float32"), (">f4", "float32")]
+)
+def test_types(tmp_path: Path, stored: str, read: str) -> None:
+    features = FeatureFiles((save(tmp_path / "v.npy", rows(3, 2, dtype=stored)),)).read()
+    assert features.dtype == np.dtype(read)
+    np.testing.assert_array_equal(features, rows(3, 2))
+
+
+def test_mixed_streams_take_the_wider_type(tmp_path: Path) -> None:
+    paths = (save(tmp_path / "a.npy", rows(3, 2, dtype="float16")), save(tmp_path / "b.npy", rows(3, 2)))
+    assert FeatureFiles(paths).read().dtype == np.float32
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("row", [0, 255, 256, 599])
+def test_values_must_be_finite(row: int, value: float) -> None:
+    features = rows(600, 3)
+    check_finite(features, "v")
+    features[row, 2] = value
+    with pytest.raises(UserError, match=f"v: row {row} of 600 has NaN or infinity. Extract the features again."):
+        check_finite(features, "v")
+
+
+@pytest.mark.parametrize("name", ["../v", "a/b", "..", ".", "", "a\\b", "a\0b"])
+def test_names_that_leave_the_folder(name: str) -> None:
+    with pytest.raises(UserError, match="is not a plain file name"):
+        check_name(name)
+
+
+def layout(root: Path, kind: str) -> Path:
+    paths = {
+        "subset/stream": ["train/rgb", "train/flow", "test/rgb", "test/flow"],
+        "subset": ["train", "test"],
+        "stream": ["rgb", "flow"],
+        "flat": [""],
+    }[kind]
+    for path in paths:
+        save(root / path / "a.npy", rows(2, 2))
+    return root
+
+
+@pytest.mark.parametrize(
+    ("kind", "streams", "nested", "folder"),
+    [
+        ("subset/stream", ("rgb", "flow"), True, "train"),
+        ("subset", ("joint",), True, "train"),
+        ("stream", ("rgb", "flow"), False, ""),
+        ("flat", ("joint",), False, ""),
+    ],
+)
+def test_layouts(tmp_path: Path, kind: str, streams: tuple[str, ...], nested: bool, folder: str) -> None:
+    found = find_features(layout(tmp_path, kind), ["training", "train"], ["rgb", "flow"])
+    assert found is not None
+    assert (found.streams, found.nested, found.folder) == (streams, nested, tmp_path / folder)
+    assert len(found.files["a"]) == len(streams)
+
+
+def test_order_of_streams_is_the_one_asked_for(tmp_path: Path) -> None:
+    found = find_features(layout(tmp_path, "stream"), [], ["flow", "rgb"])
+    assert found is not None
+    assert [path.parent.name for path in found.files["a"]] == ["flow", "rgb"]
+
+
+def test_hidden_and_other_files_are_no_features(tmp_path: Path) -> None:
+    save(tmp_path / "train/.a.npy", rows(2, 2))
+    (tmp_path / "train/readme.txt").write_text("")
+    assert find_features(tmp_path, ["train"], ["rgb"]) is None
+
+
+def test_incomplete_streams_are_known(tmp_path: Path) -> None:
+    save(tmp_path / "rgb/a.npy", rows(2, 2))
+    save(tmp_path / "rgb/b.npy", rows(2, 2))
+    save(tmp_path / "flow/a.npy", rows(2, 2))
+    found = find_features(tmp_path, [], ["rgb", "flow"])
+    assert found is not None
+    assert list(found.files) == ["a"]
+    assert found.incomplete == {"b": ("flow",)}
+
+
+def test_prefixes(tmp_path: Path) -> None:
+    save(tmp_path / "v_a.npy", rows(2, 2))
+    found = find_features(tmp_path, [], ["rgb"])
+    assert found is not None
+    assert found.stem("a", ("", "v_")) == "v_a"
+    assert found.stem("a") is None
+
+
+def test_feature_root(tmp_path: Path) -> None:
+    assert feature_root(tmp_path) == tmp_path
+    (tmp_path / "features").mkdir()
+    assert feature_root(tmp_path) == tmp_path / "features"
+
+
+def test_some() -> None:
+    assert some(["a"]) == "a"
+    assert some(list("abcdef")) == "a, b, c, d and 2 more"
+
+
+def video(folder: Path, name: str = "v") -> StoredVideo:
+    return StoredVideo(name, FeatureFiles((save(folder / f"{name}.npy", rows(3, 2)),)), (1, 4), 0.64, 0.1)
+
+
+def test_stored_video_reads_on_access(tmp_path: Path) -> None:
+    stored = video(tmp_path)
+    np.testing.assert_array_equal(stored.features, rows(3, 2))
+    (tmp_path / "v.npy").unlink()
+    with pytest.raises(MissingDataError):
+        _ = stored.features
+
+
+def test_stored_video_gives_the_same_array_while_it_is_used(tmp_path: Path) -> None:
+    stored = video(tmp_path)
+    features = stored.features
+    assert stored.features is features
+
+
+def test_stored_video_checks_values_at_first_access(tmp_path: Path) -> None:
+    stored = video(tmp_path)
+    bad = rows(3, 2)
+    bad[2, 0] = np.nan
+    save(tmp_path / "v.npy", bad)
+    for _ in range(2):  # a failed check is made again
+        with pytest.raises(UserError, match="Features of v: row 2 of 3 has NaN"):
+            _ = stored.features
+
+
+def test_stored_video_can_be_pickled_and_replaced(tmp_path: Path) -> None:
+    stored = video(tmp_path)
+    kept = stored.features
+    copy = pickle.loads(pickle.dumps(stored))
+    np.testing.assert_array_equal(copy.features, kept)
+    assert (copy.name, copy.labels, copy.seconds_per_snippet, copy.offset) == ("v", (1, 4), 0.64, 0.1)
+    assert dataclasses.replace(stored, labels=(0,)).labels == (0,)
+    np.testing.assert_array_equal(dataclasses.replace(stored, features=kept[:1]).features, kept[:1])
+
+
+@pytest.fixture
+def few_descriptors() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures("few_descriptors")
+def test_more_videos_than_open_files(tmp_path: Path) -> None:
+    videos = [video(tmp_path, f"v{number}") for number in range(100)]
+    assert sum(len(item.features) for item in videos) == 300

@@ -1,0 +1,248 @@
+import hashlib
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from harness.data.verify import VerifyReport, verify
+from wstal.errors import MissingDataError, UserError
+
+ROWS = {"t1": ("training", 10), "t2": ("training", 4), "s1": ("test", 5), "s2": ("test", 3)}
+
+
+def folder_of(name: str) -> str:
+    return "train" if name.startswith("t") else "test"
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A sound data set of two streams, 3 and 2 columns, 0.64 s a row."""
+    database = {
+        name: {
+            "subset": subset,
+            "duration": rows * 0.64,
+            "annotations": [{"label": "run", "segment": [0.0, 1.0]}, {"label": "jump", "segment": [1.0, 2.0]}],
+        }
+        for name, (subset, rows) in ROWS.items()
+    }
+    (tmp_path / "annotations.json").write_text(json.dumps({"database": database}))
+    for name, (_, rows) in ROWS.items():
+        for stream, width in (("rgb", 3), ("flow", 2)):
+            save(tmp_path, name, stream, np.ones((rows, width), np.float32))
+    return tmp_path
+
+
+def save(data: Path, name: str, stream: str, array: np.ndarray) -> None:
+    path = data / "features" / folder_of(name) / stream / f"{name}.npy"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.save(path, array, allow_pickle=array.dtype.hasobject)
+
+
+def failures(report: VerifyReport) -> dict[str, list[tuple[str, str]]]:
+    return {check.name: check.failures for check in report.checks if check.failures}
+
+
+def test_a_sound_data_set(data: Path) -> None:
+    report = verify(data)
+    assert failures(report) == {}
+    assert report.exit_code == 0
+    passed = {check.name: check.passed for check in report.checks}
+    assert passed["test: values finite"] == 4
+    assert passed["train: rows fit durations"] == 2
+    assert passed["labels known"] == 4
+
+
+def nan(rows: int, width: int) -> np.ndarray:
+    array = np.ones((rows, width), np.float32)
+    array[rows - 1, 0] = np.nan
+    return array
+
+
+@pytest.mark.parametrize(
+    ("array", "checks", "problem"),
+    [
+        (nan(5, 3), {"test: values finite"}, "row 4 of 5 has NaN"),
+        (np.ones((5, 4), np.float32), {"test: widths alike"}, "4, expected 3"),
+        (np.ones((5, 3), np.int32), {"test: files readable, [T, width] float"}, "holds int32"),
+        (np.ones(5, np.float32), {"test: files readable, [T, width] float"}, "has shape [5]"),
+        (np.ones((0, 3), np.float32), {"test: files readable, [T, width] float"}, "is empty"),
+        (np.array([[None]]), {"test: files readable, [T, width] float"}, "data convert"),
+        (np.ones((4, 3), np.float32), {"test: streams of one length"}, "4 and 5 rows"),
+        (
+            np.ones((9, 3), np.float32),
+            {"test: streams of one length", "test: rows fit durations"},
+            "9 and 5 rows",
+        ),
+    ],
+)
+def test_a_bad_file_is_named_and_the_rest_still_checked(
+    data: Path, array: np.ndarray, checks: set[str], problem: str
+) -> None:
+    save(data, "s1", "rgb", array)
+    report = verify(data)
+    found = failures(report)
+    assert set(found) == checks
+    assert report.exit_code == 2
+    (name, message), *_ = next(iter(found.values()))
+    assert problem in message
+    assert "s1" in name
+    assert {check.name: check.passed for check in report.checks}["train: values finite"] == 4
+
+
+def test_cut_file(data: Path) -> None:
+    path = data / "features/test/flow/s2.npy"
+    path.write_bytes(path.read_bytes()[:-4])
+    report = verify(data)
+    assert [name for name, _ in failures(report)["test: files readable, [T, width] float"]] == [
+        "features/test/flow/s2.npy"
+    ]
+    assert report.exit_code == 2
+
+
+@pytest.mark.parametrize(("rows", "fits"), [(3, False), (4, True), (5, True), (6, True), (7, False)])
+def test_rows_against_duration(data: Path, rows: int, fits: bool) -> None:
+    for stream, width in (("rgb", 3), ("flow", 2)):
+        save(data, "s1", stream, np.ones((rows, width), np.float32))
+    found = failures(verify(data))
+    assert found == ({} if fits else {"test: rows fit durations": [("s1", f"{rows} rows, 5 fit 3.2 s")]})
+
+
+@pytest.mark.parametrize(("rows", "fits"), [(3, False), (4, True), (5, True), (9, True), (10, False)])
+def test_windows_longer_than_the_stride(data: Path, rows: int, fits: bool) -> None:
+    # s1 has 80 frames: 5 whole 32-frame windows every 10 frames, 8 started strides; one row either way is let pass
+    facts = 'name = "m"\ntitle = "m"\nextractor = "m"\nfps = 25.0\nsnippet_frames = 32\nstride = 10\n'
+    (data / "dataset.toml").write_text(facts)
+    for stream, width in (("rgb", 3), ("flow", 2)):
+        save(data, "s1", stream, np.ones((rows, width), np.float32))
+    found = failures(verify(data, subsets=["test"])).get("test: rows fit durations", [])
+    assert ("s1" not in dict(found)) == fits
+
+
+def test_missing_videos(data: Path) -> None:
+    (data / "features/train/flow/t2.npy").unlink()
+    report = verify(data)
+    assert failures(report) == {"train: features there": [("t2", "no flow features")]}
+    assert report.exit_code == 3
+    (data / "features/train/rgb/t2.npy").unlink()
+    assert failures(verify(data))["train: features there"] == [("t2", "no features")]
+
+
+def test_a_whole_subset_missing(data: Path) -> None:
+    for path in (data / "features/train").rglob("*.npy"):
+        path.unlink()
+    report = verify(data)
+    assert [name for name, _ in failures(report)["train: features there"]] == ["t1", "t2"]
+    assert report.exit_code == 3
+    assert verify(data, subsets=["test"]).exit_code == 0
+
+
+def test_bad_files_count_more_than_missing_ones(data: Path) -> None:
+    (data / "features/train/flow/t2.npy").unlink()
+    save(data, "s1", "rgb", nan(5, 3))
+    assert verify(data).exit_code == 2
+
+
+def test_extra_files_and_videos_without_instances_are_notes(data: Path) -> None:
+    save(data, "s3", "rgb", np.ones((5, 3), np.float32))
+    content = json.loads((data / "annotations.json").read_text())
+    content["database"]["s2"]["annotations"] = []
+    (data / "annotations.json").write_text(json.dumps(content))
+    report = verify(data)
+    assert failures(report) == {
+        "videos have instances": [("s2", "a test video without any")],
+        "files belong to annotated videos": [("test: s3", "not annotated in this subset")],
+    }
+    assert report.exit_code == 0
+
+
+@pytest.mark.parametrize("where", ["annotations", "official"])
+def test_unknown_labels(data: Path, where: str) -> None:
+    facts = 'name = "m"\ntitle = "m"\nextractor = "m"\nfps = 25.0\nclasses = ["run", "jump"]\n'
+    (data / "dataset.toml").write_text(facts)
+    if where == "official":
+        official: dict[str, Any] = {name: {"labels": ["run"]} for name in ROWS}
+        official["s1"] = {"labels": ["fly", "run"]}
+        (data / "video_labels.json").write_text(json.dumps(official))
+    else:
+        content = json.loads((data / "annotations.json").read_text())
+        content["database"]["s1"]["annotations"][0]["label"] = "fly"
+        (data / "annotations.json").write_text(json.dumps(content))
+    report = verify(data)
+    assert failures(report)["labels known"] == [("s1", "unknown fly")]
+    assert report.exit_code == 2
+
+
+def test_frame_rate_missing(data: Path) -> None:
+    (data / "dataset.toml").write_text('name = "m"\ntitle = "m"\nextractor = "m"\nfps_file = "fps.json"\n')
+    (data / "fps.json").write_text(json.dumps(dict.fromkeys(["t1", "t2", "s1"], 25)))
+    report = verify(data)
+    assert failures(report) == {"test: rows fit durations": [("s2", "fps.json has no frame rate of s2. Add it.")]}
+    assert report.exit_code == 2
+
+
+def test_manifest_in_the_form_of_sha256sum(data: Path) -> None:
+    assert verify(data, write_manifest=True).exit_code == 0
+    lines = (data / "SHA256SUMS").read_text().splitlines()
+    assert len(lines) == 9
+    path = data / "features/test/rgb/s1.npy"
+    assert f"{hashlib.sha256(path.read_bytes()).hexdigest()}  features/test/rgb/s1.npy" in lines
+    report = verify(data)
+    assert failures(report) == {}
+    assert {check.name: check.passed for check in report.checks}["SHA256SUMS: digests"] == 9
+    save(data, "s1", "rgb", np.zeros((5, 3), np.float32))
+    (data / "features/test/flow/s2.npy").unlink()
+    report = verify(data)
+    assert failures(report)["SHA256SUMS: digests"] == [
+        ("features/test/rgb/s1.npy", "content differs from the manifest's digest")
+    ]
+    assert failures(report)["SHA256SUMS: files there"] == [("features/test/flow/s2.npy", "listed, but not there")]
+    assert report.exit_code == 2
+
+
+def test_manifest_with_another_line(data: Path) -> None:
+    (data / "SHA256SUMS").write_text("no digest\n")
+    assert failures(verify(data))["SHA256SUMS: digests"] == [("line 1", "not `<sha256>  <path>`")]
+
+
+def test_no_manifest_of_bad_files(data: Path) -> None:
+    save(data, "s1", "rgb", nan(5, 3))
+    with pytest.raises(UserError, match="no manifest was written"):
+        verify(data, write_manifest=True)
+    assert not (data / "SHA256SUMS").exists()
+
+
+def test_table_and_json_say_the_same(data: Path) -> None:
+    for name in ("t1", "t2"):
+        (data / f"features/train/rgb/{name}.npy").unlink()
+        save(data, name, "flow", nan(4, 2))
+    report = verify(data)
+    value = json.loads(json.dumps(report.to_json()))
+    assert value["exit_code"] == report.exit_code == 3
+    by_name = {check["check"]: check for check in value["checks"]}
+    assert by_name["train: features there"]["failures"] == [["t1", "no rgb features"], ["t2", "no rgb features"]]
+    console = Console(file=io.StringIO(), width=200)
+    console.print(report.table(shown=1))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "t1: no rgb features; 1 more" in text
+    assert "missing" in text
+
+
+def test_nothing_to_verify(tmp_path: Path) -> None:
+    with pytest.raises(MissingDataError):
+        verify(tmp_path / "absent")
+
+
+@pytest.mark.parametrize("name", ["thumos14_r2plus1d", "ucf_untrimmed"])
+def test_real_data(shared: Path, name: str) -> None:
+    report = verify(shared / "data" / name)
+    assert failures(report) == {}
+    assert report.exit_code == 0
+    if name == "thumos14_r2plus1d":
+        passed = {check.name: check.passed for check in report.checks}
+        assert passed["train: features there (thumos14-r2plus1d-train-185)"] == 185
+        assert passed["test: features there (thumos14-r2plus1d-197)"] == 197
+        assert passed["test: rows fit durations"] == 197

@@ -88,7 +88,7 @@ def _add_reproduce(commands: _Commands[_Parser]) -> None:
     _add_data_options(command)
     command.add_argument("--methods", nargs="+", metavar="M", help="only these methods (default: all registered)")
     command.add_argument("--seeds", default=None, metavar="S", help="seeds, as 0-2 or 0,3,5 (default: the schedule's)")
-    command.add_argument("--jobs", type=int, metavar="N", help="runs at once (default: one a core, one on a GPU)")
+    command.add_argument("--jobs", type=_positive, metavar="N", help="runs at once (default: one a core, one on a GPU)")
     command.add_argument("--results", type=Path, default=Path("results"), metavar="DIR",
                          help="records/ and leaderboards/ are written here (default: results)")  # fmt: skip
     _add_training_options(command)
@@ -212,6 +212,13 @@ def _add_leaderboard(commands: _Commands[_Parser]) -> None:
     command.set_defaults(handler="leaderboard")
 
 
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value
+
+
 def _add_data_options(command: argparse.ArgumentParser, required: bool = False) -> None:
     group = command.add_argument_group("data")
     group.add_argument("--data", type=Path, required=required, metavar="DIR",
@@ -233,4 +240,4 @@ def _add_training_options(command: argparse.ArgumentParser) -> None:
     group.add_argument("--full-size", action="store_true", help="synthetic data at 2048 columns and T = 750")
     group.add_argument("--store", type=Path, default=Path("runs"), metavar="STORE", help="folder of runs (default: runs)")
     group.add_argument("--device", default="auto", metavar="D", help="auto, cpu or cuda (default: auto)")
-    group.add_argument("--threads", type=int, metavar="N", help="CPU threads a run (default: cores / jobs; 1 on synthetic data)")
+    group.add_argument("--threads", type=_positive, metavar="N", help="CPU threads a run (default: cores / jobs; 1 on synthetic data)")

@@ -70,10 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     from harness.store import Store
 
     device = pick_device(arguments.device)
-    threads = arguments.threads or (1 if arguments.data is None else os.cpu_count() or 1)
-    if threads < 1:
-        raise UserError(f"--threads wants a whole number from 1, got {threads}.")
-    torch.set_num_threads(threads)
+    torch.set_num_threads(arguments.threads or (1 if arguments.data is None else os.cpu_count() or 1))
     source = _source(arguments)
     spec = plan_run(arguments.method, arguments.seed, source, _assignments(arguments))
     with ProgressReport() as progress:

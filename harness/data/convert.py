@@ -139,6 +139,8 @@ def load_array(path: Path, max_bytes: int = MAX_BYTES) -> npt.NDArray[Any]:
             header = np.lib.format.read_array_header_1_0 if version[0] == 1 else np.lib.format.read_array_header_2_0
             shape, _, dtype = header(file)
             if not dtype.hasobject:
+                if file.tell() + math.prod(shape) * dtype.itemsize > size:
+                    raise ValueError(f"{size} bytes do not hold {dtype} {list(shape)}")
                 file.seek(0)
                 return np.asarray(np.load(file, allow_pickle=False))
             array = _ArrayUnpickler(file, path).load()
@@ -257,7 +259,7 @@ def _same_length(folder: Path, columns: dict[str, npt.NDArray[Any]]) -> None:
 
 
 def _text(value: object) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 def _instances(folder: Path, video: str, labels: Sequence[str], segments: object) -> list[tuple[str, float, float]]:

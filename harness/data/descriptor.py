@@ -130,10 +130,10 @@ class DatasetDescriptor(_Facts):
     """Named lists of videos. Features may lack annotated videos only where the rest is one of these."""
     sample_length: PositiveInt | None = None
     """Snippets T that training samples from a video, from the paper."""
-    tious: tuple[float, ...] = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
+    tious: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
     """tIoU thresholds of the data set's headline mAP, increasing within (0, 1]."""
-    protocols: str = "activitynet"
-    """Family of evaluation protocols: `thumos14` or `activitynet`."""
+    headline: str = "anet"
+    """Evaluation protocol whose mAP ranks methods; `wstal-bench ls protocols` lists them."""
 
     @property
     def family(self) -> str:

@@ -104,6 +104,11 @@ class Dataset:
         """The data set whose protocols and recipes apply."""
         return self.descriptor.family
 
+    @property
+    def headline(self) -> str:
+        """Name of the protocol whose mAP ranks methods."""
+        return self.descriptor.headline
+
     def videos(self, subset: Subset) -> list[Video]:
         """The subset's listed videos, sorted by name: features, video-level labels and the clock, nothing temporal.
 

@@ -240,7 +240,7 @@ def _manifest(data_dir: Path) -> tuple[Check, Check]:
     """The files that `SHA256SUMS` lists: there, and of the digest that it gives."""
     there = Check(f"{MANIFEST}: files there", "missing")
     same = Check(f"{MANIFEST}: digests", "bad")
-    for number, line in enumerate((data_dir / MANIFEST).read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate((data_dir / MANIFEST).read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         match = _LINE.fullmatch(line)
         if match is None:
             same.failures.append((f"line {number}", "not `<sha256>  <path>`"))

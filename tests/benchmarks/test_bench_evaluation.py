@@ -119,8 +119,8 @@ def test_evaluate_is_25_times_the_plain_loop(benchmark: Any, thumos: tuple[Groun
     np.testing.assert_allclose(means, array_means, rtol=0, atol=1e-12)
     benchmark.extra_info.update({"ratio": plain / fast, "ratio_to_array_loop": array_loop / fast})
     print(
-        f"\nevaluate: {plain / fast:.0f} times the plain loop's speed, {array_loop / fast:.0f} times that of a loop over "
-        f"detections in numpy ({fast:.2f} s, {plain:.1f} s, {array_loop:.1f} s)"
+        f"\nevaluate: {plain / fast:.0f} times the plain loop's speed, {array_loop / fast:.0f} times that of "
+        f"a numpy loop over detections ({fast:.2f} s, {plain:.1f} s, {array_loop:.1f} s)"
     )
     assert plain / fast >= 25
 

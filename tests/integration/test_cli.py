@@ -269,7 +269,6 @@ def test_bad_data_is_one_message_and_leaves_nothing(cli, tiny: Path, tmp_path: P
         (["--method", "acmnet", "--seed", "-1"], 2, "seed"),
         (["--method", "acmnet", "--device", "abacus"], 2, "Unknown device"),
         (["--method", "acmnet", "--descriptor", "thumos15"], 2, "thumos14"),
-        (["--method", "acmnet", "--threads", "0"], 2, "--threads"),
     ],
 )
 def test_bad_options_of_run(cli, tiny: Path, tmp_path: Path, arguments: list[str], code: int, message: str) -> None:
@@ -319,7 +318,7 @@ def test_bad_detections_are_one_message(cli, tiny: Path, tmp_path: Path, content
     ("options", "message"),
     [
         (["--protocol", "anet-211"], "Did you mean"),
-        (["--tious", "0.7:0.1:0.1"], "0.7"),
+        (["--tious", "0.7:0.1:0.1"], "increase"),
         (["--tious", "many"], "many"),
         (["--subset", "tset"], "test"),
         (["--protocol", "anet-210"], "THUMOS14"),
@@ -358,3 +357,11 @@ def test_reproduce_of_unknown_or_absent_data(cli, tmp_path: Path) -> None:
     code, _, err = cli("reproduce", "activitynet13", "--store", tmp_path)
     assert code == 3
     assert "--data" in err
+
+
+@pytest.mark.parametrize("arguments", [["run"], ["--method"], ["run", "--method", "acmnet", "--threads", "0"], ["nothing"]])
+def test_wrong_usage_is_exit_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    assert "usage: " in capsys.readouterr().err

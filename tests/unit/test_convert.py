@@ -306,6 +306,7 @@ def test_old_headers_with_a_huge_shape(tmp_path: Path) -> None:
 # real data
 
 
+@pytest.mark.shared
 def test_wtalc_arrays_are_the_circulating_thumos14_annotations(shared: Path, tmp_path: Path) -> None:
     done = convert(shared / "data/wtalc_annotations", tmp_path / "out")
     assert (done.videos, done.instances, done.notes) == ({"validation": 200, "test": 212}, 6365, ())
@@ -329,6 +330,7 @@ def test_wtalc_arrays_are_the_circulating_thumos14_annotations(shared: Path, tmp
     assert find_descriptor(tmp_path / "out/dataset.toml") == find_descriptor("thumos14")
 
 
+@pytest.mark.shared
 def test_haan_arrays_are_fineaction(shared: Path, tmp_path: Path) -> None:
     done = convert(shared / "data/fineaction", tmp_path / "out")
     assert done.videos == {"training": 8440, "validation": 4174}

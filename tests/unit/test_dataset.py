@@ -528,6 +528,7 @@ def thumos_like(folder: Path, shared: Path, widths: dict[str, int]) -> Path:
     return folder
 
 
+@pytest.mark.shared
 def test_thumos14_is_recognised_and_a_wrong_clock_refused(shared: Path, tmp_path: Path) -> None:
     thumos_like(tmp_path, shared, {"rgb": 1024, "flow": 1024})
     error(UserError, lambda: open_dataset(tmp_path, shared / "data/thumos14"), "contradict", "under thumos14's clock")
@@ -554,6 +555,7 @@ def test_thumos14_is_recognised_and_a_wrong_clock_refused(shared: Path, tmp_path
     assert "video_test_0000004" in message
 
 
+@pytest.mark.shared
 def test_thumos14_with_unknown_features_keeps_its_lists(shared: Path, tmp_path: Path) -> None:
     data = open_dataset(thumos_like(tmp_path, shared, {"rgb": 8}), shared / "data/thumos14", checked=False)
     assert (data.name, data.family) == ("thumos14-generic", "thumos14")
@@ -561,12 +563,14 @@ def test_thumos14_with_unknown_features_keeps_its_lists(shared: Path, tmp_path: 
     assert any("Nothing describes these features of thumos14" in note for note in data.notes)
 
 
+@pytest.mark.shared
 def test_thumos14_rgb_alone_is_recognised(shared: Path, tmp_path: Path) -> None:
     data = open_dataset(thumos_like(tmp_path, shared, {"rgb": 1024}), shared / "data/thumos14", checked=False)
     assert (data.name, data.streams) == ("thumos14", ("rgb",))
     assert "Of the streams rgb, flow, rgb alone is there." in data.notes
 
 
+@pytest.mark.shared
 def test_thumos14_r2plus1d(shared: Path) -> None:
     data = open_dataset(shared / "data/thumos14_r2plus1d")
     assert (data.name, data.family, data.width, data.streams) == ("thumos14-r2plus1d", "thumos14", 512, ("rgb",))
@@ -586,6 +590,7 @@ def test_thumos14_r2plus1d(shared: Path) -> None:
     assert len(data.ground_truth("test", scored_only=False)) == 3358
 
 
+@pytest.mark.shared
 def test_thumos14_r2plus1d_clock(shared: Path) -> None:
     data = open_dataset(shared / "data/thumos14_r2plus1d")
     rates = json.loads((shared / "data/thumos14/fps.json").read_text())
@@ -597,6 +602,7 @@ def test_thumos14_r2plus1d_clock(shared: Path) -> None:
     assert excess == {0: 327, -1: 55}  # never more than a snippet
 
 
+@pytest.mark.shared
 def test_the_wrong_durations_of_thumos14_are_not_used(shared: Path) -> None:
     data = open_dataset(shared / "data/thumos14_r2plus1d")
     wrong = [video for video, entry in data.entries.items() if abs(entry.duration / data.duration(video) - 1) > 0.05]
@@ -604,6 +610,7 @@ def test_the_wrong_durations_of_thumos14_are_not_used(shared: Path) -> None:
     assert all(data.fps[video] < 26 for video in wrong)
 
 
+@pytest.mark.shared
 def test_the_eight_thumos14_videos_whose_official_labels_differ(shared: Path) -> None:
     numbers = (171, 173, 178, 183, 316, 665, 786, 932)
     folder = shared / "data/thumos14_r2plus1d"
@@ -628,6 +635,7 @@ def test_the_eight_thumos14_videos_whose_official_labels_differ(shared: Path) ->
     }
 
 
+@pytest.mark.shared
 def test_ucf_untrimmed_opens_with_assumed_facts(shared: Path) -> None:
     data = open_dataset(shared / "data/ucf_untrimmed")
     assert (len(data.videos("train")), len(data.videos("test")), len(data.classes)) == (160, 45, 7)
@@ -636,6 +644,7 @@ def test_ucf_untrimmed_opens_with_assumed_facts(shared: Path) -> None:
     assert {data.excess_rows(v.name, len(v.features)) for s in ("train", "test") for v in data.videos(s)} == {0}
 
 
+@pytest.mark.shared
 def test_overlapping_windows_of_real_two_stream_files(shared: Path, tmp_path: Path) -> None:
     os.symlink(shared / "data/i3d_two_stream/thumos14", tmp_path / "features")
     facts = 'extends = "thumos14"\nname = "thumos14-w64s4"\nfps = 30.0\nsnippet_frames = 64\nstride = 4\n'
@@ -653,6 +662,7 @@ def test_overlapping_windows_of_real_two_stream_files(shared: Path, tmp_path: Pa
     np.testing.assert_array_equal(halves.videos("test")[0].features, videos[2].features[:, 1024:])
 
 
+@pytest.mark.shared
 def test_activitynet_files_with_a_prefix(shared: Path, tmp_path: Path) -> None:
     os.symlink(shared / "data/i3d_two_stream/activitynet", tmp_path / "features")
     facts = 'extends = "activitynet13"\nname = "activitynet13-w64s64"\nfps = 25.0\nsnippet_frames = 64\nstride = 64\n'

@@ -12,6 +12,7 @@ from harness.data.descriptor import (
     shipped_descriptors,
 )
 from wstal.errors import UserError
+from wstal.evaluation.protocols import PROTOCOLS, default_tious
 
 MINIMAL = 'name = "mine"\ntitle = "Mine"\nextractor = "I3D"\nfps = 30.0\n'
 
@@ -36,6 +37,12 @@ def test_shipped_names() -> None:
 )
 def test_paper_lengths(name: str, length: int) -> None:
     assert shipped_descriptors()[name].sample_length == length
+
+
+def test_headline_protocols_and_thresholds_are_those_of_the_evaluator() -> None:
+    for descriptor in shipped_descriptors().values():
+        assert descriptor.headline in PROTOCOLS
+        assert descriptor.tious == pytest.approx(default_tious(descriptor.family))
 
 
 def test_family_is_before_the_dash() -> None:
@@ -98,6 +105,7 @@ def test_a_list_applies_only_where_its_digest_holds() -> None:
     assert rule.apply(["video_test_0000004"]) is None
 
 
+@pytest.mark.shared
 @pytest.mark.parametrize("name", ["thumos14", "thumos14-r2plus1d"])
 def test_lists_hold_on_the_real_annotations(shared: Path, name: str) -> None:
     database = json.loads((shared / "data/thumos14/annotations.json").read_text())["database"]
@@ -110,6 +118,7 @@ def test_lists_hold_on_the_real_annotations(shared: Path, name: str) -> None:
         assert rule.apply([*videos, *rule.exclude]) == videos
 
 
+@pytest.mark.shared
 @pytest.mark.parametrize(
     ("file", "name"), [("train_200", "train-200"), ("test_212", "test-212"), ("test_210", "test-210")]
 )
@@ -118,6 +127,7 @@ def test_list_digests_are_those_of_the_circulating_lists(shared: Path, file: str
     assert list_digest((shared / f"data/thumos14/{file}.txt").read_text().split()) == rule.sha256
 
 
+@pytest.mark.shared
 def test_r2plus1d_lists_are_the_files_there(shared: Path) -> None:
     rules = {rule.name: rule for rule in shipped_descriptors()["thumos14-r2plus1d"].lists}
     folder = shared / "data/thumos14_r2plus1d/features"
@@ -127,6 +137,7 @@ def test_r2plus1d_lists_are_the_files_there(shared: Path) -> None:
     assert list_digest(test) == rules["thumos14-r2plus1d-197"].sha256
 
 
+@pytest.mark.shared
 @pytest.mark.parametrize(("folder", "name"), [("thumos14", "thumos14"), ("activitynet13", "activitynet13")])
 def test_class_digests_are_those_of_the_annotations(shared: Path, folder: str, name: str) -> None:
     database = json.loads((shared / "data" / folder / "annotations.json").read_text())["database"]

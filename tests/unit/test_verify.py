@@ -236,6 +236,7 @@ def test_nothing_to_verify(tmp_path: Path) -> None:
         verify(tmp_path / "absent")
 
 
+@pytest.mark.shared
 @pytest.mark.parametrize("name", ["thumos14_r2plus1d", "ucf_untrimmed"])
 def test_real_data(shared: Path, name: str) -> None:
     report = verify(shared / "data" / name)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from wstal.evaluation.tiou import Floats
 
+Weights = npt.NDArray[np.floating[Any]] | npt.NDArray[np.integer[Any]]
 Precision = Literal["envelope", "raw", "eleven-point"]
 
 # Products of floats, as Octave makes 0:0.1:1: a recall of exactly 3/10 does not reach 3 * 0.1. It decides digits.
@@ -20,7 +21,7 @@ def average_precision(
     counted: npt.NDArray[np.bool_] | None,
     positives: float,
     precision: Precision,
-    weight: npt.NDArray[np.floating] | None = None,
+    weight: Weights | None = None,
 ) -> Floats:
     """Average precision of one class at each threshold.
 
@@ -38,7 +39,7 @@ def average_precision(
     """
     if not len(hit):
         return np.zeros(hit.shape[1])
-    times = np.ones((len(hit), 1)) if weight is None else weight[:, None]
+    times = np.ones((len(hit), 1)) if weight is None else weight[:, None].astype(np.float64)
     gained = hit * times
     found = np.cumsum(gained, axis=0)
     seen = np.cumsum(times if counted is None else counted * times, axis=0)

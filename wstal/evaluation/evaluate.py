@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wstal.errors import UserError
-from wstal.evaluation.average_precision import average_precision, hits_first
+from wstal.evaluation.average_precision import Weights, average_precision, hits_first
 from wstal.evaluation.matching import Bools, Intervals, detections_choose, instances_choose, match, stable_order
 from wstal.evaluation.protocols import Protocol
 from wstal.evaluation.result import EvaluationResult, Flags
@@ -74,7 +74,7 @@ def evaluate(
 
 
 def class_average_precision(
-    flags: Flags, classes: int, protocol: Protocol, video_weight: npt.NDArray[np.floating] | None = None
+    flags: Flags, classes: int, protocol: Protocol, video_weight: Weights | None = None
 ) -> Floats:
     """AP of every class from stored flags.
 

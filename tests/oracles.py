@@ -180,7 +180,7 @@ def reference_average_precision(
         listed -= set(WRONG_VIDEOS)
     rows = sorted(detections, key=lambda d: (-d[4], d[0], d[2], d[3]))
     truth = [i for i in instances if i[0] in listed]
-    if protocol != "anet":
+    if not protocol.startswith("anet"):
         rows = [d for d in rows if d[0] in listed]
     if protocol in ("anet-210-ambiguous", "segments-best", "segments-first"):
         rows = [d for d in rows if not _touches(d, list(ambiguous), segments=protocol.startswith("segments"))]

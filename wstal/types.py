@@ -63,7 +63,7 @@ class Segments:
         video: `[N]` index into `videos`.
         label: `[N]` index into `classes`.
         start: `[N]` seconds.
-        end: `[N]` seconds, after `start`.
+        end: `[N]` seconds, not before `start`.
     """
 
     videos: tuple[str, ...]

@@ -124,13 +124,14 @@ def _short_lists(data: Dataset) -> list[str]:
     """Notes on subsets that go on without all annotated videos."""
     notes = []
     for subset, files in data.subsets.items():
-        if 0 < len(files.available) < len(files.annotated):
-            try:
-                name = data.video_list(subset).name
-            except MissingDataError:  # said when the subset is used, which it may never be
-                continue
+        try:
+            chosen = data.predicted_list(subset)
+        except MissingDataError:  # said when the subset is used, which it may never be
+            continue
+        if len(chosen.videos) < len(files.annotated):
             notes.append(
-                f"{len(files.available)} of {len(files.annotated)} {subset} videos have features: list {name}."
+                f"{len(files.available)} of {len(files.annotated)} {subset} videos have features; "
+                f"{len(chosen.videos)} are used: list {chosen.name}."
             )
     return notes
 

@@ -78,6 +78,9 @@ class ListRule(_Facts):
     """How many videos the list has."""
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     """`list_digest` of its videos."""
+    truth: str | None = None
+    """Marks the list that runs predict where all its videos have features, and names the list that is annotated: the
+    same with videos whose annotations are known to be wrong, which some protocols count as missed."""
 
     def apply(self, annotated: Iterable[str]) -> tuple[str, ...] | None:
         """The list's videos, sorted, or None where these annotated videos do not give the list."""

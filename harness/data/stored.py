@@ -110,7 +110,7 @@ class Dataset:
         return self.descriptor.headline
 
     def videos(self, subset: Subset) -> list[Video]:
-        """The subset's listed videos, sorted by name: features, video-level labels and the clock, nothing temporal.
+        """The subset's predicted videos, sorted by name: features, video-level labels and the clock, nothing temporal.
 
         Features stay on disk until `Video.features` is read.
 
@@ -118,7 +118,7 @@ class Dataset:
             MissingDataError: features that a list needs are not there.
             UserError: a feature file is broken or of another width, a label is unknown, a frame rate is missing.
         """
-        return [self._video(subset, name) for name in self.video_list(subset).videos]
+        return [self._video(subset, name) for name in self.predicted_list(subset).videos]
 
     def _video(self, subset: Subset, name: str) -> Video:
         files = self.files(subset, name)
@@ -137,7 +137,8 @@ class Dataset:
 
         Args:
             subset: which videos.
-            scored_only: only the videos of `video_list(subset)`; else every annotated one, with features or without.
+            scored_only: only the videos that the predicted list's `truth` names (else the predicted ones); else every
+                annotated one, with features or without.
 
         Raises:
             MissingDataError: as `videos`, if `scored_only`.
@@ -146,7 +147,7 @@ class Dataset:
         if name is None:
             raise MissingDataError(self._missing(subset))
         truth = self.annotations.ground_truth(name, ambiguous=self.ambiguous)
-        videos = self.video_list(subset).videos if scored_only else tuple(sorted(truth.videos))
+        videos = self._lists(subset)[1] if scored_only else tuple(sorted(truth.videos))
         place = {video: index for index, video in enumerate(videos)}
         new_video = np.array([place.get(video, -1) for video in truth.videos], dtype=np.int64)
         new_label = np.array(
@@ -166,8 +167,25 @@ class Dataset:
             ambiguous=excused[excused[:, 0] >= 0],
         )
 
+    def predicted_list(self, subset: Subset) -> VideoList:
+        """The videos that runs train on or predict: `video_list` without videos that are known to be wrongly annotated.
+
+        Raises:
+            MissingDataError: as `video_list`.
+        """
+        return self._lists(subset)[0]
+
+    def _lists(self, subset: Subset) -> tuple[VideoList, tuple[str, ...]]:
+        """The predicted list, and the videos whose annotations are its ground truth."""
+        rules, available = self._rules(subset), set(self.subsets[subset].available)
+        for rule in self.descriptor.lists:
+            if rule.name in rules and rule.truth in rules and available.issuperset(rules[rule.name]):
+                return VideoList(rule.name, rules[rule.name]), rules[rule.truth]
+        chosen = self.video_list(subset)
+        return chosen, chosen.videos
+
     def video_list(self, subset: Subset) -> VideoList:
-        """The videos that this data set trains on or scores, under the list's name.
+        """The videos that this data set has, under the list's name.
 
         All annotated videos, or those that a named list of the descriptor has; with `allow_missing` whichever have
         features, as `available-<count>-<digest>`.
@@ -335,7 +353,7 @@ class Dataset:
         lists: dict[str, Any] = {}
         for subset in SUBSETS:
             if self.subsets[subset].available:
-                chosen = self.video_list(subset)
+                chosen = self.predicted_list(subset)
                 lists[subset] = {"list": chosen.name, "videos": len(chosen.videos), "sha256": chosen.sha256}
         return {
             "name": self.name,

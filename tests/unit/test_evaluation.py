@@ -88,9 +88,10 @@ class TestTiou:
 
 
 class TestThresholds:
-    def test_are_the_decimals_that_one_writes(self) -> None:
-        assert parse_tious("0.1:0.1:0.7") == (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
-        assert parse_tious("0.5:0.05:0.95") == (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
+    def test_ranges_are_those_of_the_released_evaluators_and_lists_the_decimals(self) -> None:
+        assert parse_tious("0.1:0.1:0.7") == tuple(np.arange(0.1, 0.75, 0.1))
+        assert parse_tious("0.5:0.05:0.95") == tuple(np.arange(0.5, 0.96, 0.05))
+        assert parse_tious("0.1:0.1:0.7")[2] > 0.3
         assert parse_tious("0.3, 0.5") == (0.3, 0.5)
         assert parse_tious("0.5") == (0.5,)
         assert parse_tious("1") == (1.0,)
@@ -252,19 +253,23 @@ class TestReleasedOrder:
 
 
 class TestProtocols:
-    def test_two_videos_are_removed_from_both_sides(self) -> None:
+    def test_two_videos_are_removed_from_the_truth(self) -> None:
         wanted = truth([(THUMOS[0], "Run", 0, 10), (THUMOS[2], "Run", 0, 10)], THUMOS)
         rows = [(THUMOS[2], "Run", 0.0, 10.0, 0.9), (THUMOS[0], "Run", 0.0, 10.0, 0.8)]
         result = evaluate(found(rows), wanted, PROTOCOLS["anet-210"], (0.5,))
-        assert (result.videos, result.instances, result.detections, result.unlisted) == (2, 1, 1, 1)
-        assert result.mean_ap == {"0.5": 1.0}
+        assert (result.videos, result.instances, result.detections, result.unlisted) == (2, 1, 2, 1)
+        # the detection in the removed video ranks first and is false
+        assert result.mean_ap == {"0.5": 0.5}
+        segments = evaluate(found(rows), wanted, PROTOCOLS["segments-best"], (0.5,))
+        assert (segments.detections, segments.mean_ap) == (1, {"0.5": 1.0})
         assert evaluate(found(rows), wanted, PROTOCOLS["anet-212"], (0.5,)).instances == 2
 
-    def test_detections_in_other_videos_are_false_positives_under_anet_only(self) -> None:
-        wanted = truth([(THUMOS[0], "Run", 0, 10)], THUMOS)
+    @pytest.mark.parametrize("protocol", ["anet", "anet-210", "anet-212", "anet-210-ambiguous"])
+    def test_detections_in_other_videos_are_false_positives_under_anet(self, protocol: str) -> None:
+        wanted = truth([(THUMOS[0], "Run", 0, 10)], THUMOS, ((0, 50, 60),))
         rows = [("elsewhere", "Run", 0.0, 10.0, 0.9), (THUMOS[0], "Run", 0.0, 10.0, 0.8)]
-        anet = evaluate(found(rows), wanted, PROTOCOLS["anet"], (0.5,))
-        listed = evaluate(found(rows), wanted, PROTOCOLS["anet-212"], (0.5,))
+        anet = evaluate(found(rows), wanted, PROTOCOLS[protocol], (0.5,))
+        listed = evaluate(found(rows), wanted, PROTOCOLS["segments-first"], (0.5,))
         assert (anet.mean_ap["0.5"], anet.unlisted, anet.detections) == (0.5, 1, 2)
         assert (listed.mean_ap["0.5"], listed.unlisted, listed.detections) == (1, 1, 1)
 

@@ -195,9 +195,7 @@ class AcmNet(Method):
         return top_k_features(embedded, attention[..., kind], self._k(embedded.shape[1], kind))
 
 
-def guide_loss(
-    cas: Float[Tensor, "batch time classes"], attention: Float[Tensor, "batch time 3"]
-) -> Float[Tensor, ""]:
+def guide_loss(cas: Float[Tensor, "batch time classes"], attention: Float[Tensor, "batch time 3"]) -> Float[Tensor, ""]:
     """Mean over videos of sum_t |1 - s_t - W_ins,t|, s_t the background probability of the instance-weighted CAS.
 
     The W_ins,t that is subtracted is a target without gradient; the one that weights the CAS has gradient.

@@ -89,8 +89,13 @@ def _add_reproduce(commands: _Commands[_Parser]) -> None:
     command.add_argument("--methods", nargs="+", metavar="M", help="only these methods (default: all registered)")
     command.add_argument("--seeds", default=None, metavar="S", help="seeds, as 0-2 or 0,3,5 (default: the schedule's)")
     command.add_argument("--jobs", type=_positive, metavar="N", help="runs at once (default: one a core, one on a GPU)")
-    command.add_argument("--results", type=Path, default=Path("results"), metavar="DIR",
-                         help="records/ and leaderboards/ are written here (default: results)")  # fmt: skip
+    command.add_argument(
+        "--results",
+        type=Path,
+        default=Path("results"),
+        metavar="DIR",
+        help="records/ and leaderboards/ are written here (default: results)",
+    )
     _add_training_options(command)
     command.set_defaults(handler="reproduce")
 
@@ -141,11 +146,20 @@ def _add_evaluate(commands: _Commands[_Parser]) -> None:
         "      --tious 0.5:0.05:0.95 --json\n\n" + EXIT_CODES,
     )
     command.add_argument("detections", type=Path, metavar="DETECTIONS.json", help="{'results': {video: [...]}}")
-    command.add_argument("--annotations", type=Path, required=True, metavar="GT.json",
-                         help="file, or folder with annotations.json (and Ambiguous_test.txt)")  # fmt: skip
+    command.add_argument(
+        "--annotations",
+        type=Path,
+        required=True,
+        metavar="GT.json",
+        help="file, or folder with annotations.json (and Ambiguous_test.txt)",
+    )
     command.add_argument("--subset", metavar="S", help="subset of the annotations (default: the test subset)")
-    command.add_argument("--protocol", default="anet", metavar="P",
-                         help="a name of `wstal-bench ls protocols`, or all that apply (default: anet)")  # fmt: skip
+    command.add_argument(
+        "--protocol",
+        default="anet",
+        metavar="P",
+        help="a name of `wstal-bench ls protocols`, or all that apply (default: anet)",
+    )
     command.add_argument("--tious", metavar="A:STEP:B", help="tIoU thresholds (default: the protocol's)")
     command.add_argument("--json", action="store_true", help="print JSON, and only that, on stdout")
     command.set_defaults(handler="evaluate")
@@ -179,10 +193,16 @@ def _add_data(commands: _Commands[_Parser]) -> None:
     )
     convert.add_argument("--annotations", type=Path, required=True, metavar="DIR", help="folder of the .npy arrays")
     convert.add_argument("--features", type=Path, metavar="FILE", help="joint feature array (default: none)")
-    convert.add_argument("--class-names", type=Path, metavar="FILE",
-                         help="for HAAN's class numbers: a JSON object, number to name")  # fmt: skip
-    convert.add_argument("--fps", type=float, default=25.0, metavar="N",
-                         help="frames a second at which the features were made (default: 25)")  # fmt: skip
+    convert.add_argument(
+        "--class-names", type=Path, metavar="FILE", help="for HAAN's class numbers: a JSON object, number to name"
+    )
+    convert.add_argument(
+        "--fps",
+        type=float,
+        default=25.0,
+        metavar="N",
+        help="frames a second at which the features were made (default: 25)",
+    )
     convert.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder to make")
     convert.set_defaults(handler="data_convert")
 
@@ -221,23 +241,50 @@ def _positive(text: str) -> int:
 
 def _add_data_options(command: argparse.ArgumentParser, required: bool = False) -> None:
     group = command.add_argument_group("data")
-    group.add_argument("--data", type=Path, required=required, metavar="DIR",
-                       help="folder with features/ (default: the embedded synthetic data set)")  # fmt: skip
+    group.add_argument(
+        "--data",
+        type=Path,
+        required=required,
+        metavar="DIR",
+        help="folder with features/ (default: the embedded synthetic data set)",
+    )
     group.add_argument("--annotations", type=Path, metavar="PATH", help="file or folder (default: found beside DIR)")
-    group.add_argument("--descriptor", metavar="D", help="a shipped descriptor's name or a dataset.toml "
-                       "(default: DIR/dataset.toml, else recognised)")  # fmt: skip
-    group.add_argument("--labels", choices=("official", "annotations"), default="official",
-                       help="where video-level training labels come from, if both exist (default: official)")  # fmt: skip
+    group.add_argument(
+        "--descriptor",
+        metavar="D",
+        help="a shipped descriptor's name or a dataset.toml (default: DIR/dataset.toml, else recognised)",
+    )
+    group.add_argument(
+        "--labels",
+        choices=("official", "annotations"),
+        default="official",
+        help="where video-level training labels come from, if both exist (default: official)",
+    )
     group.add_argument("--allow-missing", action="store_true", help="go on with the videos that have features")
 
 
 def _add_training_options(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group("training")
-    group.add_argument("--set", nargs="+", action="extend", default=[], metavar="FIELD=VALUE", dest="assignments",
-                       help="change options of the recipe, for example train.epochs=20")  # fmt: skip
-    group.add_argument("--held-out", type=float, metavar="SHARE",
-                       help="score this share of the training videos in place of the test set, to choose options")  # fmt: skip
+    group.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="FIELD=VALUE",
+        dest="assignments",
+        help="change options of the recipe, for example train.epochs=20",
+    )
+    group.add_argument(
+        "--held-out",
+        type=float,
+        metavar="SHARE",
+        help="score this share of the training videos in place of the test set, to choose options",
+    )
     group.add_argument("--full-size", action="store_true", help="synthetic data at 2048 columns and T = 750")
-    group.add_argument("--store", type=Path, default=Path("runs"), metavar="STORE", help="folder of runs (default: runs)")
+    group.add_argument(
+        "--store", type=Path, default=Path("runs"), metavar="STORE", help="folder of runs (default: runs)"
+    )
     group.add_argument("--device", default="auto", metavar="D", help="auto, cpu or cuda (default: auto)")
-    group.add_argument("--threads", type=_positive, metavar="N", help="CPU threads a run (default: cores / jobs; 1 on synthetic data)")
+    group.add_argument(
+        "--threads", type=_positive, metavar="N", help="CPU threads a run (default: cores / jobs; 1 on synthetic data)"
+    )

@@ -6,14 +6,15 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wstal.errors import MissingDataError, StoreError, UserError
+from wstal.errors import MissingDataError, UserError
 
 if TYPE_CHECKING:
-    from harness.data.source import DataSource
+    from pathlib import Path
+
+    from harness.data.source import DataSource, Subset
+    from harness.data.stored import Dataset
 
 
 def reproduce(arguments: argparse.Namespace) -> int:
@@ -93,17 +94,20 @@ def run(arguments: argparse.Namespace) -> int:
 
 def localize(arguments: argparse.Namespace) -> int:
     """Apply a trained run to other videos."""
+    import torch
+
     from harness.data.detections import write_detections
     from harness.progress import ProgressReport
     from harness.runner import pick_device, restore
     from harness.scoring import score_videos
     from wstal.localize import localize as localize_scores
 
-    source = _source(arguments)
-    videos = source.videos(arguments.subset)
-    if not videos:
-        raise MissingDataError(f"Subset {arguments.subset!r} of {arguments.data} has no videos with features.")
+    source = _stored(arguments)
+    _say(*source.notes)
+    videos = source.videos(_subset(source, arguments.subset))
     method, recipe, record = restore(arguments.run, videos[0].features.shape[1], pick_device(arguments.device))
+    # sums over more threads round otherwise: with the run's own count its test videos give its detections again
+    torch.set_num_threads(record["environment"]["threads"])
     with ProgressReport() as progress:
         scores = score_videos(method, videos, recipe.train, lambda done, total: progress.update("score", done, total))
     detections = localize_scores(scores, recipe.localizer, tuple(record["classes"]))
@@ -122,10 +126,8 @@ def evaluate(arguments: argparse.Namespace) -> int:
     annotations = read_annotations(arguments.annotations)
     subset = arguments.subset or annotations.default_test_subset()
     truth = annotations.ground_truth(subset)
-    if arguments.protocol == "all":
-        protocols = protocols_for(truth)
-    else:
-        protocols = (get_protocol(arguments.protocol),)
+    named = arguments.protocol != "all"
+    protocols = (get_protocol(arguments.protocol),) if named else protocols_for(truth)
     tious = parse_tious(arguments.tious) if arguments.tious else default_tious(_family(annotations.classes))
     detections = read_detections(arguments.detections, annotations.classes)
     if not len(detections):
@@ -170,26 +172,27 @@ def data_convert(arguments: argparse.Namespace) -> int:
     """Convert released arrays."""
     from harness.data.convert import convert
 
-    converted = convert(
-        arguments.annotations, arguments.out, arguments.features, arguments.class_names, arguments.fps
-    )
+    converted = convert(arguments.annotations, arguments.out, arguments.features, arguments.class_names, arguments.fps)
     _say(*converted.notes)
     _say(
-        f"Done: {sum(converted.videos.values())} videos, {converted.instances} instances and {converted.features} feature files "
-        f"in {arguments.out}; check them with `wstal-bench data verify {arguments.out}`"
+        f"Done: {sum(converted.videos.values())} videos, {converted.instances} instances and "
+        f"{converted.features} feature files in {arguments.out}; "
+        f"check them with `wstal-bench data verify {arguments.out}`"
     )
     return 0
 
 
 def ls(arguments: argparse.Namespace) -> int:
     """List what there is."""
-    rows = {"methods": _methods, "datasets": _datasets, "protocols": _protocols, "runs": _runs}[arguments.what](arguments)
+    rows = {"methods": _methods, "datasets": _datasets, "protocols": _protocols, "runs": _runs}[arguments.what](
+        arguments
+    )
     if arguments.json:
         print(json.dumps(rows))
     elif rows:
         from tabulate import tabulate
 
-        print(tabulate([{k: v for k, v in row.items()} for row in rows], headers="keys", disable_numparse=True))
+        print(tabulate(rows, headers="keys", disable_numparse=True))
     else:
         _say(f"There are no {arguments.what}.")
     return 0
@@ -213,7 +216,6 @@ def leaderboard(arguments: argparse.Namespace) -> int:
 
 def _source(arguments: argparse.Namespace) -> DataSource:
     """The data set that the options name; what it assumed is said on stderr."""
-    from harness.data.dataset import open_dataset
     from harness.data.embedded import embedded_source
     from harness.data.held_out import HeldOutSource
 
@@ -223,18 +225,36 @@ def _source(arguments: argparse.Namespace) -> DataSource:
     else:
         if arguments.full_size:
             raise UserError("--full-size is for the synthetic data set; leave it out with --data.")
-        source = open_dataset(
-            arguments.data,
-            arguments.annotations,
-            arguments.descriptor,
-            label_source=arguments.labels,
-            allow_missing=arguments.allow_missing,
-            digest_cache=arguments.store / "cache" / "digests.json",
-        )
+        source = _stored(arguments, arguments.store / "cache" / "digests.json")
     if arguments.held_out is not None:
         source = HeldOutSource(source, arguments.held_out)
     _say(*source.notes)
     return source
+
+
+def _stored(arguments: argparse.Namespace, digest_cache: Path | None = None) -> Dataset:
+    """The data set in the folder that `--data` names."""
+    from harness.data.dataset import open_dataset
+
+    return open_dataset(
+        arguments.data,
+        arguments.annotations,
+        arguments.descriptor,
+        label_source=arguments.labels,
+        allow_missing=arguments.allow_missing,
+        digest_cache=digest_cache,
+    )
+
+
+def _subset(data: Dataset, name: str) -> Subset:
+    """`train` or `test` by that name, or by what the annotation file calls it."""
+    names: dict[str, Subset] = {"train": "train", "test": "test"}
+    own: dict[str, Subset] = {files.name: subset for subset, files in data.subsets.items() if files.name is not None}
+    subset = (names | own).get(name)
+    if subset is None:
+        known = dict.fromkeys([*names, *own])
+        raise UserError(f"Unknown subset {name!r} of {data.data_dir}. Subsets: {', '.join(known)}.")
+    return subset
 
 
 def _family(classes: tuple[str, ...]) -> str:
@@ -257,7 +277,9 @@ def _passed_options(arguments: argparse.Namespace) -> list[str]:
     for name in ("data", "annotations", "descriptor", "held-out"):
         if (value := getattr(arguments, name.replace("-", "_"))) is not None:
             passed += [f"--{name}", str(value)]
-    passed += [option for option in ("--allow-missing", "--full-size") if getattr(arguments, option[2:].replace("-", "_"))]
+    passed += [
+        option for option in ("--allow-missing", "--full-size") if getattr(arguments, option[2:].replace("-", "_"))
+    ]
     return passed + [part for assignment in arguments.assignments for part in ("--set", assignment)]
 
 

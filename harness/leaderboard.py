@@ -122,7 +122,10 @@ def _section(records: list[Record]) -> list[str]:
     data, headline = records[0]["data"], records[0]["headline"]
     facts = [
         ("features", data["features"]),
-        ("training videos", f"{data['train']['videos']} ({data['train']['list']}), {data['labels']} video-level labels"),
+        (
+            "training videos",
+            f"{data['train']['videos']} ({data['train']['list']}), {data['labels']} video-level labels",
+        ),
         ("test videos", f"{data['test']['videos']} ({data['test']['list']})"),
         ("protocol", f"`{headline}`, mAP in percent over tIoU"),
         ("checkpoint", "the last of a fixed schedule; the test set is looked at once"),
@@ -152,9 +155,8 @@ def _headline_row(group: list[Record], headline: str) -> dict[str, str]:
     row = {"method": _label(group), "seeds": _seeds(group)}
     for part in ("mAP", "averages"):
         for name in metrics[0][part]:
-            row[f"avg {name}" if part == "averages" else name] = cell(
-                [one[part][name] for one in metrics if name in one[part]], len(group)
-            )
+            values = [one[part][name] for one in metrics if name in one[part]]
+            row[f"avg {name}" if part == "averages" else name] = cell(values, len(group))
     return row
 
 
@@ -190,4 +192,6 @@ def _environment(environment: dict[str, Any]) -> str:
 
 
 def _markdown(frame: pd.DataFrame) -> str:
-    return str(tabulate(frame.fillna("").to_dict("list"), headers="keys", tablefmt="github", disable_numparse=True))
+    columns = frame.fillna("").to_dict("list")
+    table: str = tabulate(columns, headers="keys", tablefmt="github", disable_numparse=True)
+    return table

@@ -16,7 +16,7 @@ from harness.checkpoint import load_weights, save_weights
 from harness.data.detections import write_detections
 from harness.data.source import DataSource
 from harness.environment import environment, git_state
-from harness.files import atomic_write, canonical_json, pretty_json, read_json, sha256, sha256_file
+from harness.files import atomic_write, canonical_json, pretty_json, sha256, sha256_file
 from harness.overrides import differences, override
 from harness.registry import load_method
 from harness.schedules import schedule_for
@@ -24,7 +24,7 @@ from harness.scoring import score_videos
 from harness.seeds import seed_torch
 from harness.store import RECORD, Store, read_record
 from harness.trainer import train
-from wstal.errors import StoreError, UserError
+from wstal.errors import UserError
 from wstal.evaluation import default_tious, evaluate, get_protocol, protocols_for, to_json
 from wstal.localize import localize
 from wstal.method import Method, Recipe
@@ -90,9 +90,7 @@ def plan_run(method: str, seed: int, source: DataSource, overrides: dict[str, An
     own = load_method(method).recipe(source.family)
     scheduled = override(own, schedule_for(source.name).options(method))
     recipe = override(scheduled, overrides)
-    return RunSpec(
-        method, seed, recipe, differences(scheduled, own), differences(recipe, scheduled), source.describe()
-    )
+    return RunSpec(method, seed, recipe, differences(scheduled, own), differences(recipe, scheduled), source.describe())
 
 
 def execute(
@@ -201,7 +199,9 @@ def restore(folder: Path, feature_dim: int, device: torch.device) -> tuple[Metho
         raise UserError(f"{folder} holds no finished run ({RECORD} is not there). `wstal-bench ls runs` lists them.")
     record = read_record(folder / RECORD)
     cls = load_method(record["method"])
-    recipe = Recipe.model_validate(record["recipe"] | {"method": cls.Options.model_validate(record["recipe"]["method"])})
+    recipe = Recipe.model_validate(
+        record["recipe"] | {"method": cls.Options.model_validate(record["recipe"]["method"])}
+    )
     trained = record["data"]["width"]
     if trained != feature_dim:
         raise UserError(

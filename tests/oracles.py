@@ -178,6 +178,7 @@ def reference_average_precision(
     listed = set(videos)
     if protocol not in ("anet", "anet-212", "thumos14-kit-2014"):
         listed -= set(WRONG_VIDEOS)
+    ambiguous = [interval for interval in ambiguous if interval[0] in listed]
     rows = sorted(detections, key=lambda d: (-d[4], d[0], d[2], d[3]))
     truth = [i for i in instances if i[0] in listed]
     if not protocol.startswith("anet"):

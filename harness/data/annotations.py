@@ -158,6 +158,7 @@ def read_annotations(path: Path) -> Annotations:
             starts.append(start)
             ends.append(end)
     classes = tuple(sorted(set(labels)))
+    _check_empty(path, tuple(database), classes, index, starts, ends)
     number = {name: i for i, name in enumerate(classes)}
     beside = path.parent / AMBIGUOUS
     return Annotations(
@@ -244,6 +245,21 @@ def _load(path: Path) -> Any:
         raise UserError(f"{path}: {error.args[0]!r} is given twice in one object. Remove one.") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not valid JSON, or cut off ({error}). Fetch or write it again.") from error
+
+
+def _check_empty(
+    path: Path, videos: Sequence[str], classes: Sequence[str], index: list[int], starts: list[float], ends: list[float]
+) -> None:
+    """Refuse instances of no length, unless the classes are those of a data set where they are known to circulate."""
+    empty = next((k for k, (start, end) in enumerate(zip(starts, ends, strict=True)) if start == end), None)
+    if empty is None:
+        return
+    from harness.data.descriptor import list_digest, shipped_descriptors
+
+    digest = list_digest(classes)
+    if not any(known.empty_instances and digest in known.class_sets for known in shipped_descriptors().values()):
+        where = f"{path}, video {videos[index[empty]]}"
+        raise UserError(f"{where}: `segment` ends where it starts, at {starts[empty]:g} s. Correct or remove it.")
 
 
 def _segment(segment: Any, where: str) -> tuple[float, float]:

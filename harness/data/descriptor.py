@@ -123,6 +123,8 @@ class DatasetDescriptor(_Facts):
     """Text file with one class name a line, in place of `classes`."""
     class_digests: tuple[str, ...] = ()
     """`list_digest` of the class names, one a spelling in circulation, in place of the names."""
+    empty_instances: bool = False
+    """Instances that end where they start circulate in its annotations: kept, though nobody can find them."""
     annotations: str = "annotations.json"
     """ActivityNet-style annotation file."""
     labels_file: str = "video_labels.json"

@@ -34,7 +34,9 @@ class HeldOutSource:
         videos = source.videos("train")
         count = round(fraction * len(videos))
         if not 0 < count < len(videos):
-            raise UserError(f"Expected a held-out share that leaves videos on both sides, got {fraction:g} of {len(videos)}.")
+            raise UserError(
+                f"Expected a held-out share that leaves videos on both sides, got {fraction:g} of {len(videos)}."
+            )
         order = numpy_stream(0, "held-out").permutation(len(videos))
         self._source = source
         self._videos: dict[Subset, list[Video]] = {
@@ -54,7 +56,9 @@ class HeldOutSource:
     def ground_truth(self, subset: Subset) -> GroundTruth:
         """Instances of the subset's videos, from the source's training annotations."""
         truth = self._source.ground_truth("train")
-        kept = np.isin(np.array(truth.videos, dtype=object)[truth.video], [video.name for video in self._videos[subset]])
+        kept = np.isin(
+            np.array(truth.videos, dtype=object)[truth.video], [video.name for video in self._videos[subset]]
+        )
         names = tuple(video.name for video in self._videos[subset])
         position = {name: index for index, name in enumerate(names)}
         return replace(
@@ -70,13 +74,13 @@ class HeldOutSource:
     def describe(self) -> dict[str, Any]:
         """The source's description with the two parts in place of its subsets."""
         described = self._source.describe()
-        parts = {
-            subset: {
-                "list": f"{part} of {described['train']['list']}",
-                "videos": len(self._videos[subset]),
-                "sha256": list_digest(video.name for video in self._videos[subset]),
+        train, test = (
+            {
+                "list": f"{part} part of {described['train']['list']}",
+                "videos": len(videos),
+                "sha256": list_digest(video.name for video in videos),
             }
-            for subset, part in (("train", "kept part"), ("test", "held-out part"))
-        }
+            for part, videos in (("kept", self._videos["train"]), ("held-out", self._videos["test"]))
+        )
         title = f"{described['title']}, held-out part of the training videos"
-        return described | {"name": self.name, "title": title} | parts
+        return described | {"name": self.name, "title": title, "train": train, "test": test}

@@ -46,8 +46,20 @@ def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str
 @pytest.fixture(scope="module")
 def done(tiny: Path, store: Path) -> dict[str, Any]:
     """A finished run on the tiny data set, from a fresh interpreter."""
-    command = ["-m", "harness", "run", "--method", "acmnet", "--data", str(tiny), "--store", str(store), *QUICK]
-    process = subprocess.run([sys.executable, *command, "--json"], capture_output=True, text=True, check=True)
+    command = [
+        "-m",
+        "harness",
+        "run",
+        "--method",
+        "acmnet",
+        "--data",
+        str(tiny),
+        "--store",
+        str(store),
+        "--threads",
+        "1",
+    ]
+    process = subprocess.run([sys.executable, *command, *QUICK, "--json"], capture_output=True, text=True, check=True)
     return json.loads(process.stdout)
 
 
@@ -167,7 +179,8 @@ def test_poisoned_training_segments_change_no_weight(cli, done: dict[str, Any], 
             for instance in video["annotations"]:
                 instance["segment"] = [0.001, 0.002]
     (poisoned / "annotations.json").write_text(json.dumps(annotations))
-    _, out, _ = cli("run", "--method", "acmnet", "--data", poisoned, "--store", tmp_path / "s", "--threads", 1, *QUICK, "--json")  # fmt: skip
+    where = ["--data", poisoned, "--store", tmp_path / "s"]
+    _, out, _ = cli("run", "--method", "acmnet", *where, "--threads", 1, *QUICK, "--json")
     assert json.loads(out)["artefacts"]["weights.safetensors"] == done["artefacts"]["weights.safetensors"]
 
 
@@ -241,7 +254,7 @@ BAD_DATA: dict[str, tuple[Callable[[Path], None], int, str]] = {
     "not ActivityNet": (edit_annotations(lambda c: c.pop("database")), 2, "database"),
     "cut JSON": (lambda d: (d / "annotations.json").write_text('{"database": {'), 2, "annotations.json"),
     "no annotations": (lambda d: (d / "annotations.json").unlink(), 3, "annotations"),
-    "no features": (lambda d: shutil.rmtree(d / "features"), 3, "features"),
+    "no features": (lambda d: shutil.rmtree(d / "features"), 3, "No .npy feature files"),
     "unknown key": (lambda d: (d / "dataset.toml").write_text("nmae = 'x'"), 2, "nmae"),
 }
 
@@ -359,7 +372,9 @@ def test_reproduce_of_unknown_or_absent_data(cli, tmp_path: Path) -> None:
     assert "--data" in err
 
 
-@pytest.mark.parametrize("arguments", [["run"], ["--method"], ["run", "--method", "acmnet", "--threads", "0"], ["nothing"]])
+@pytest.mark.parametrize(
+    "arguments", [["run"], ["--method"], ["run", "--method", "acmnet", "--threads", "0"], ["nothing"]]
+)
 def test_wrong_usage_is_exit_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(arguments)

@@ -82,7 +82,9 @@ def test_losses_and_gradients_equal_the_released_code(recorded) -> None:
             assert gradient.double().sum().item() == pytest.approx(total, rel=1e-5, abs=1e-6 * norm * gradient.numel())
 
 
-@pytest.mark.parametrize(("dataset", "classes", "parameters"), [("thumos14", 20, 12_634_136), ("activitynet13", 200, 13_002_956)])
+@pytest.mark.parametrize(
+    ("dataset", "classes", "parameters"), [("thumos14", 20, 12_634_136), ("activitynet13", 200, 13_002_956)]
+)
 def test_parameter_count_is_the_published_one(dataset: str, classes: int, parameters: int) -> None:
     with torch.device("meta"):
         model = AcmNet(AcmNet.recipe(dataset).method, 2048, classes)

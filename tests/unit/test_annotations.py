@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 
 from harness.data import annotations as module
+from harness.data import descriptor
 from harness.data.annotations import Interval, read_ambiguous, read_annotations
+from harness.data.descriptor import list_digest, shipped_descriptors
 from wstal.errors import MissingDataError, UserError
 
 
@@ -66,8 +68,15 @@ class TestReading:
         read = read_annotations(write(tmp_path, {"a": {"subset": "test"}, "b": SMALL["b"]}))
         assert read.ground_truth("test").videos == ("a", "b")
 
-    def test_a_segment_of_length_zero_is_kept(self, tmp_path: Path) -> None:
-        assert len(read_annotations(write(tmp_path, {"a": entry("test", ("Run", 2, 2))})).ground_truth()) == 1
+    def test_a_segment_of_length_zero_is_kept_where_such_circulate_only(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = write(tmp_path, {"a": entry("test", ("Run", 2, 2))})
+        with pytest.raises(UserError, match="video a: `segment` ends where it starts, at 2 s"):
+            read_annotations(path)
+        known = shipped_descriptors()["activitynet13"].model_copy(update={"class_digests": (list_digest(["Run"]),)})
+        monkeypatch.setattr(descriptor, "shipped_descriptors", lambda: {"known": known})
+        assert len(read_annotations(path).ground_truth()) == 1
 
     def test_a_byte_order_mark_is_no_error(self, tmp_path: Path) -> None:
         path = write(tmp_path, SMALL)

@@ -27,7 +27,7 @@ def test_digest_rule_by_hand() -> None:
 
 
 def test_shipped_names() -> None:
-    known = ["activitynet12", "activitynet13", "fineaction", "thumos14", "thumos14-r2plus1d"]
+    known = ["activitynet12", "activitynet13", "fineaction", "thumos14", "thumos14-r2plus1d", "ucf-untrimmed"]
     assert list(shipped_descriptors()) == known
 
 

@@ -32,7 +32,11 @@ def test_two_packages_with_one_name_is_an_error_naming_both(monkeypatch: pytest.
 
 @pytest.mark.parametrize(
     ("value", "message"),
-    [("no_such_module:A", "cannot be imported"), ("json:nothing", "cannot be imported"), ("json:dumps", "not a subclass")],
+    [
+        ("no_such_module:A", "cannot be imported"),
+        ("json:nothing", "cannot be imported"),
+        ("json:dumps", "not a subclass"),
+    ],
 )
 def test_a_broken_plugin_is_a_message(monkeypatch: pytest.MonkeyPatch, value: str, message: str) -> None:
     fake(monkeypatch, value)

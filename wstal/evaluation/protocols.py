@@ -90,7 +90,7 @@ PROTOCOLS: dict[str, Protocol] = {
         ),
         Protocol(
             name="anet-210",
-            meaning="ActivityNet evaluator on 210 THUMOS14 videos (3,311 instances), two wrongly annotated ones removed",
+            meaning="ActivityNet evaluator on 210 THUMOS14 videos (3,311 instances), two wrong ones removed",
             source=f"{ANET}; list of BaS-Net and STPN",
             excluded_videos=WITHOUT_WRONG,
             expected_videos=210,

@@ -46,7 +46,7 @@ def tiou_key(threshold: float) -> str:
 def parse_tious(text: str) -> tuple[float, ...]:
     """Thresholds from `0.1:0.1:0.7` (first, step, last, both ends included), `0.3,0.5,0.7` or `0.5`.
 
-    A range gives first + i * step in double precision, as the released evaluators' `arange` does: the third threshold of
+    A range gives first + i * step in double precision, as the released evaluators have it: the third threshold of
     `0.1:0.1:0.7` is 0.30000000000000004. In whole segments, where tIoUs are small fractions, 3/10 does not reach it:
     that alone moves the mAP of a released detection file by 0.7 at 0.3. A list gives the floats that one writes.
 

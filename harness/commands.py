@@ -287,8 +287,8 @@ def _seeds(text: str) -> tuple[int, ...]:
     seeds: list[int] = []
     try:
         for part in text.split(","):
-            first, _, last = part.partition("-")
-            seeds += range(int(first), int(last or first) + 1)
+            first, dash, last = part.partition("-")
+            seeds += range(int(first), int(last if dash else first) + 1)
     except ValueError:
         seeds = []
     if not seeds or len(set(seeds)) < len(seeds):

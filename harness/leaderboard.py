@@ -147,7 +147,7 @@ def _section(records: list[Record]) -> list[str]:
 
 def _label(group: list[Record]) -> str:
     overrides = group[0]["overrides"]
-    return group[0]["title"] + (f" ({_changes(overrides)})" if overrides else "")
+    return f"{group[0]['title']} ({_changes(overrides)})" if overrides else str(group[0]["title"])
 
 
 def _headline_row(group: list[Record], headline: str) -> dict[str, str]:

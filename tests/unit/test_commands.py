@@ -1,0 +1,51 @@
+"""Small decisions of the command line."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from harness.cli import _parser, main
+from harness.commands import _seeds
+from wstal.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    ("text", "seeds"), [("0", (0,)), ("0-2", (0, 1, 2)), ("0,3,5", (0, 3, 5)), ("1-2,7", (1, 2, 7))]
+)
+def test_seeds(text: str, seeds: tuple[int, ...]) -> None:
+    assert _seeds(text) == seeds
+
+
+@pytest.mark.parametrize("text", ["", "2-0", "a", "1,1", "-1", "0-", "1;2"])
+def test_wrong_seeds(text: str) -> None:
+    with pytest.raises(UserError, match="--seeds"):
+        _seeds(text)
+
+
+HELP = ([], ["reproduce"], ["run"], ["localize"], ["evaluate"], ["data", "verify"], ["data", "convert"], ["ls"],
+        ["leaderboard"])  # fmt: skip
+
+
+def test_every_documented_command_is_one_that_the_parser_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in HELP:
+        with pytest.raises(SystemExit):
+            main([*command, "--help"])
+    text = (ROOT / "README.md").read_text() + capsys.readouterr().out
+    found = re.findall(r"^ *(wstal-bench .*)$", text.replace("\\\n", " "), re.MULTILINE)
+    assert len(found) > 15
+    for line in found:
+        _parser().parse_args(shlex.split(line, comments=True)[1:])
+
+
+def test_every_documented_session_exists() -> None:
+    named = set(re.findall(r"nox -s ([\w-]+)", (ROOT / "README.md").read_text()))
+    source = (ROOT / "noxfile.py").read_text()
+    sessions = {f.replace("_", "-") for f in re.findall(r"^@nox\.session.*\ndef (\w+)", source, re.MULTILINE)}
+    assert named
+    assert named <= sessions

@@ -6,9 +6,12 @@ import os
 from pathlib import Path
 
 import pytest
+from jaxtyping import install_import_hook
 
 # tiny tensors: more threads only wait for each other
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# shapes in signatures are checked here, and only here
+install_import_hook(["wstal.losses", "wstal.parts", "baselines"], "beartype.beartype")
 
 
 @pytest.fixture(scope="session")

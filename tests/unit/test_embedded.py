@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+from harness.data.embedded import EmbeddedSource, embedded_source
+from harness.data.synthetic import SyntheticSpec
+
+SMALL = SyntheticSpec(train_videos=8, test_videos=6, classes=4, width=8, max_length=32)
+
+
+def test_it_is_marked_synthetic_and_described_by_its_bytes() -> None:
+    first, second = EmbeddedSource(SMALL), EmbeddedSource(SMALL.model_copy(update={"seed": 1}))
+    assert first.synthetic
+    assert "SYNTHETIC" in first.notes[0]
+    assert first.describe() == EmbeddedSource(SMALL).describe()
+    assert first.describe()["sha256"] != second.describe()["sha256"]
+    assert first.describe()["test"] == {"list": "generated", "videos": 6}
+
+
+def test_classes_videos_and_truth_belong_together() -> None:
+    source = EmbeddedSource(SMALL)
+    truth = source.ground_truth("test")
+    assert truth.classes == source.classes
+    assert [video.name for video in source.videos("test")] == list(truth.videos)
+    assert len(source.videos("train")) == 8
+
+
+def test_full_size_is_another_data_set() -> None:
+    assert embedded_source(full_size=True).name != embedded_source(full_size=False).name
+    assert embedded_source(full_size=True).spec.width == 2048

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+from importlib.resources import files
+
+import pytest
+from pydantic import ValidationError
+
+from harness.overrides import override
+from harness.registry import load_method, method_entries
+from harness.schedules import Schedule, schedule_for
+
+SHIPPED = sorted(file.name.removesuffix(".toml") for file in (files("harness.data") / "schedules").iterdir())
+
+
+def test_a_data_set_without_a_schedule_keeps_the_methods_own_recipes() -> None:
+    assert schedule_for("thumos14") == Schedule()
+    assert schedule_for("thumos14").options("acmnet") == {}
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_schedule_says_why_and_fits_every_method(name: str) -> None:
+    schedule = schedule_for(name)
+    assert schedule.why
+    assert set(schedule.methods) <= set(method_entries())
+    for method in method_entries():
+        override(load_method(method).recipe(name), schedule.options(method))
+
+
+def test_one_methods_options_go_over_those_of_all() -> None:
+    schedule = Schedule(every_method={"train.epochs": 1, "train.batch_size": 2}, methods={"m": {"train.epochs": 9}})
+    assert schedule.options("m") == {"train.epochs": 9, "train.batch_size": 2}
+    assert schedule.options("other") == {"train.epochs": 1, "train.batch_size": 2}
+
+
+def test_an_unknown_field_is_refused() -> None:
+    with pytest.raises(ValidationError):
+        Schedule.model_validate({"epochs": 3})

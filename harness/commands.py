@@ -33,6 +33,8 @@ def reproduce(arguments: argparse.Namespace) -> int:
             "Only thumos14 has a synthetic stand-in."
         )
     source = _source(arguments)
+    if source.family in families and source.family != arguments.dataset:
+        raise UserError(f"{arguments.data} holds {source.family}, not {arguments.dataset}. Name it so.")
     schedule = schedule_for(source.name)
     seeds = _seeds(arguments.seeds) if arguments.seeds else schedule.seeds
     methods = arguments.methods or list(method_entries())

@@ -372,6 +372,14 @@ def test_reproduce_of_unknown_or_absent_data(cli, tmp_path: Path) -> None:
     assert "--data" in err
 
 
+@pytest.mark.shared
+def test_reproduce_of_another_data_set_than_named(cli, shared: Path, tmp_path: Path) -> None:
+    data = shared / "data" / "thumos14_r2plus1d"
+    code, _, err = cli("reproduce", "fineaction", "--data", data, "--store", tmp_path)
+    assert code == 2
+    assert "holds thumos14, not fineaction" in err
+
+
 @pytest.mark.parametrize(
     "arguments", [["run"], ["--method"], ["run", "--method", "acmnet", "--threads", "0"], ["nothing"]]
 )

@@ -59,23 +59,24 @@ def train(
     optimizer = torch.optim.Adam(method.parameters(), lr=spec.learning_rate, weight_decay=spec.weight_decay)
     done, history = load_checkpoint(folder, identity, method, optimizer)
     saved = time.monotonic()
-    for epoch in range(done, spec.epochs):
-        if spec.decay_every is not None:
-            for group in optimizer.param_groups:
-                group["lr"] = spec.learning_rate * spec.decay_factor ** (epoch // spec.decay_every)
-        means = _train_epoch(method, optimizer, _batches(method, videos, spec, seed, epoch), seed, epoch)
-        for name, value in means.items():
-            history.setdefault(name, []).append(value)
-        if not np.isfinite(means["total"]):
-            terms = ", ".join(f"{name} {value:g}" for name, value in means.items())
-            raise UserError(
-                f"The loss of {method.name} is not finite in epoch {epoch + 1} ({terms}). "
-                "Lower train.learning_rate, or check the features with `wstal-bench data verify`."
-            )
-        progress(epoch + 1, spec.epochs, means["total"])
-        if time.monotonic() - saved >= checkpoint_seconds and epoch + 1 < spec.epochs:
-            save_checkpoint(folder, identity, method, optimizer, epoch + 1, history)
-            saved = time.monotonic()
+    with ThreadPoolExecutor(max_workers=1) as worker:
+        for epoch in range(done, spec.epochs):
+            if spec.decay_every is not None:
+                for group in optimizer.param_groups:
+                    group["lr"] = spec.learning_rate * spec.decay_factor ** (epoch // spec.decay_every)
+            means = _train_epoch(method, optimizer, _batches(method, videos, spec, seed, epoch, worker), seed, epoch)
+            for name, value in means.items():
+                history.setdefault(name, []).append(value)
+            if not np.isfinite(means["total"]):
+                terms = ", ".join(f"{name} {value:g}" for name, value in means.items())
+                raise UserError(
+                    f"The loss of {method.name} is not finite in epoch {epoch + 1} ({terms}). "
+                    "Lower train.learning_rate, or check the features with `wstal-bench data verify`."
+                )
+            progress(epoch + 1, spec.epochs, means["total"])
+            if time.monotonic() - saved >= checkpoint_seconds and epoch + 1 < spec.epochs:
+                save_checkpoint(folder, identity, method, optimizer, epoch + 1, history)
+                saved = time.monotonic()
     return history
 
 
@@ -98,7 +99,9 @@ def _train_epoch(
     return {name: value.item() / steps for name, value in sums.items()}
 
 
-def _batches(method: Method, videos: Sequence[Video], spec: TrainSpec, seed: int, epoch: int) -> Iterator[Batch]:
+def _batches(
+    method: Method, videos: Sequence[Video], spec: TrainSpec, seed: int, epoch: int, worker: ThreadPoolExecutor
+) -> Iterator[Batch]:
     """Shuffled, sampled batches of one epoch, the next one prepared while a step runs."""
     rng = numpy_stream(seed, "sampling", epoch)
     order = rng.permutation(len(videos))
@@ -118,9 +121,8 @@ def _batches(method: Method, videos: Sequence[Video], spec: TrainSpec, seed: int
         )
 
     starts = range(0, len(videos), spec.batch_size)
-    with ThreadPoolExecutor(max_workers=1) as worker:
-        ahead = worker.submit(prepare, starts[0])
-        for start in starts[1:]:
-            batch, ahead = ahead.result(), worker.submit(prepare, start)
-            yield batch
-        yield ahead.result()
+    ahead = worker.submit(prepare, starts[0])
+    for start in starts[1:]:
+        batch, ahead = ahead.result(), worker.submit(prepare, start)
+        yield batch
+    yield ahead.result()

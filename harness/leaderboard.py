@@ -138,7 +138,8 @@ def _section(records: list[Record]) -> list[str]:
     lines += [_markdown(pd.DataFrame([_headline_row(group, headline) for group in groups.values()])), ""]
     lines += ["Under every protocol that applies, mean over the range:", ""]
     lines += [_markdown(pd.DataFrame([_protocol_row(group) for group in groups.values()])), ""]
-    lines += ["Schedules, where they differ from the methods' own papers:", ""]
+    chosen = f"chosen as `harness/data/schedules/{data['name']}.toml` says"
+    lines += [f"Schedules, where they differ from the methods' own papers ({chosen}):", ""]
     lines += sorted({f"- {record['title']}: {_changes(record['schedule'])}" for record in records})
     lines += ["", "Computed with:", ""]
     lines += sorted({f"- {_environment(record['environment'])}" for record in records})

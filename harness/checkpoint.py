@@ -61,6 +61,12 @@ def save_checkpoint(
                 old.unlink()
 
 
+def remove_checkpoints(folder: Path) -> None:
+    """Remove what `save_checkpoint` left, the pointer first, so that no kill leaves a pointer to nothing."""
+    for path in (folder / POINTER, *folder.glob("checkpoint-*.safetensors")):
+        path.unlink(missing_ok=True)
+
+
 def load_checkpoint(
     folder: Path, identity: str, method: Method, optimizer: torch.optim.Optimizer
 ) -> tuple[int, History]:
@@ -72,9 +78,12 @@ def load_checkpoint(
     if not (folder / POINTER).exists():
         return 0, {}
     pointer = read_json(folder / POINTER)
-    remedy = f"Remove {folder} to train from the start."
+    remedy = f"Or remove {folder} to train from the start."
     if pointer.get("identity") != identity:
-        raise StoreError(f"The checkpoint in {folder} belongs to another run. {remedy}")
+        raise StoreError(
+            f"The checkpoint in {folder} is of {pointer.get('identity')}, this run is {identity}: other bits would "
+            f"come out. Go on as it was begun (--threads, --device). {remedy}"
+        )
     try:
         data = (folder / pointer["file"]).read_bytes()
     except OSError as error:

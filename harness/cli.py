@@ -8,8 +8,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from wstal.errors import UserError
+from wstal.errors import RunError, UserError
 
+MOST_THREADS = 1024
 EXIT_CODES = """\
 exit codes:
   0  done
@@ -31,6 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except MemoryError:
+        print("error: out of memory. Lower train.batch_size or train.temporal_length.", file=sys.stderr)
+        return RunError.exit_code
     except KeyboardInterrupt:
         print("interrupted; finished epochs are kept, the same command goes on from there", file=sys.stderr)
         return 130
@@ -88,7 +92,7 @@ def _add_reproduce(commands: _Commands[_Parser]) -> None:
     _add_data_options(command)
     command.add_argument("--methods", nargs="+", metavar="M", help="only these methods (default: all registered)")
     command.add_argument("--seeds", default=None, metavar="S", help="seeds, as 0-2 or 0,3,5 (default: the schedule's)")
-    command.add_argument("--jobs", type=_positive, metavar="N", help="runs at once (default: one a core, one on a GPU)")
+    command.add_argument("--jobs", type=_count, metavar="N", help="runs at once (default: one a core, one on a GPU)")
     command.add_argument(
         "--results",
         type=Path,
@@ -123,7 +127,7 @@ def _add_localize(commands: _Commands[_Parser]) -> None:
         "localize",
         help="apply a trained run to other videos",
         description="Score the videos of a folder with the weights of a finished run and write their detections.\n"
-        "The folder may hold one subset only and needs no temporal annotations.",
+        "The folder may hold one subset only. annotations.json has to list its videos; times are not read.",
         epilog="example:\n"
         "  wstal-bench localize runs/runs/RUN --data ~/my-videos --subset test --out detections.json\n\n" + EXIT_CODES,
     )
@@ -232,11 +236,10 @@ def _add_leaderboard(commands: _Commands[_Parser]) -> None:
     command.set_defaults(handler="leaderboard")
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError
-    return value
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_THREADS:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to {MOST_THREADS}, got {text!r}")
+    return int(text)
 
 
 def _add_data_options(command: argparse.ArgumentParser, required: bool = False) -> None:
@@ -260,6 +263,7 @@ def _add_data_options(command: argparse.ArgumentParser, required: bool = False) 
         default="official",
         help="where video-level training labels come from, if both exist (default: official)",
     )
+    group.add_argument("--streams", nargs="+", metavar="S", help="use these feature streams only, for example rgb")
     group.add_argument("--allow-missing", action="store_true", help="go on with the videos that have features")
 
 
@@ -286,5 +290,5 @@ def _add_training_options(command: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--device", default="auto", metavar="D", help="auto, cpu or cuda (default: auto)")
     group.add_argument(
-        "--threads", type=_positive, metavar="N", help="CPU threads a run (default: cores / jobs; 1 on synthetic data)"
+        "--threads", type=_count, metavar="N", help="CPU threads a run (default: cores / jobs; 1 on synthetic data)"
     )

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from wstal.errors import MissingDataError, UserError
 
+MOST_SEEDS = 10_000
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -35,14 +37,14 @@ def reproduce(arguments: argparse.Namespace) -> int:
     source = _source(arguments)
     if source.family in families and source.family != arguments.dataset:
         raise UserError(f"{arguments.data} holds {source.family}, not {arguments.dataset}. Name it so.")
-    schedule = schedule_for(source.name)
+    schedule = schedule_for(source.schedule)
     seeds = _seeds(arguments.seeds) if arguments.seeds else schedule.seeds
     methods = arguments.methods or list(method_entries())
     for method in methods:
         load_method(method)
         plan_run(method, 0, source, _assignments(arguments))
     on_gpu = pick_device(arguments.device).type == "cuda"
-    cores = os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     total = len(methods) * len(seeds)
     at_once = arguments.jobs or (1 if on_gpu else min(cores, total))
     threads = arguments.threads or (1 if source.synthetic else max(1, cores // at_once))
@@ -68,12 +70,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Train and score one method with one seed."""
     import torch
 
+    from harness.environment import git_state
     from harness.progress import ProgressReport
     from harness.runner import execute, pick_device, plan_run
     from harness.store import Store
 
     device = pick_device(arguments.device)
-    torch.set_num_threads(arguments.threads or (1 if arguments.data is None else os.cpu_count() or 1))
+    torch.set_num_threads(arguments.threads or (1 if arguments.data is None else torch.get_num_threads()))
     source = _source(arguments)
     spec = plan_run(arguments.method, arguments.seed, source, _assignments(arguments))
     with ProgressReport() as progress:
@@ -90,6 +93,9 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps(record | {"run": str(folder), "reused": reused}))
     else:
         _print_metrics(record["metrics"])
+    commit = git_state().get("commit")
+    if reused and record["environment"].get("commit") not in (None, commit):
+        _say(f"It was computed by commit {record['environment']['commit']}, the code is at {commit}.")
     _say(f"{'Was done already' if reused else 'Done'}: {folder}")
     return 0
 
@@ -130,14 +136,19 @@ def evaluate(arguments: argparse.Namespace) -> int:
     truth = annotations.ground_truth(subset)
     named = arguments.protocol != "all"
     protocols = (get_protocol(arguments.protocol),) if named else protocols_for(truth)
-    tious = parse_tious(arguments.tious) if arguments.tious else default_tious(_family(annotations.classes))
+    tious = parse_tious(arguments.tious) if arguments.tious is not None else default_tious(_family(annotations.classes))
     detections = read_detections(arguments.detections, annotations.classes)
     if not len(detections):
         raise UserError(f"{arguments.detections} has no detections: every list in `results` is empty.")
+    silent = set(truth.videos) - {detections.videos[index] for index in set(detections.video.tolist())}
+    if silent:
+        _say(f"{len(silent)} of the {len(truth.videos)} videos of subset {subset!r} have no detection")
     results = {}
     for protocol in protocols:
         result = evaluate_detections(detections, truth, protocol, tious)
         results[protocol.name] = to_json(result)
+        if protocol.expected_videos not in (None, result.videos):
+            _say(f"{protocol.name}: {result.videos} videos, where published numbers have {protocol.expected_videos}")
         if result.unlisted:
             fate = "were left out" if protocol.drops_unlisted else "count as false positives"
             _say(f"{protocol.name}: {result.unlisted} detections in videos that are not evaluated {fate}")
@@ -243,6 +254,7 @@ def _stored(arguments: argparse.Namespace, digest_cache: Path | None = None) -> 
         arguments.annotations,
         arguments.descriptor,
         label_source=arguments.labels,
+        streams=arguments.streams,
         allow_missing=arguments.allow_missing,
         digest_cache=digest_cache,
     )
@@ -282,6 +294,7 @@ def _passed_options(arguments: argparse.Namespace) -> list[str]:
     passed += [
         option for option in ("--allow-missing", "--full-size") if getattr(arguments, option[2:].replace("-", "_"))
     ]
+    passed += ["--streams", *arguments.streams] if arguments.streams else []
     return passed + [part for assignment in arguments.assignments for part in ("--set", assignment)]
 
 
@@ -290,10 +303,13 @@ def _seeds(text: str) -> tuple[int, ...]:
     try:
         for part in text.split(","):
             first, dash, last = part.partition("-")
-            seeds += range(int(first), int(last if dash else first) + 1)
+            some = range(int(first), int(last if dash else first) + 1)
+            if len(some) > MOST_SEEDS:
+                raise UserError(f"--seeds names {len(some)} seeds, more than {MOST_SEEDS}.")
+            seeds += some
     except ValueError:
         seeds = []
-    if not seeds or len(set(seeds)) < len(seeds):
+    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
         raise UserError(f"--seeds wants distinct seeds as 0-2 or 0,3,5, got {text!r}.")
     return tuple(seeds)
 
@@ -320,16 +336,18 @@ def _protocols(arguments: argparse.Namespace) -> list[dict[str, str]]:
 
 
 def _runs(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    from harness.store import Store
+    from harness.store import RECORD, Store, read_record
 
-    rows = []
-    for folder, record in Store(arguments.store).records():
+    rows: list[dict[str, Any]] = []
+    for folder in Store(arguments.store).finished():
+        try:
+            record = read_record(folder / RECORD)
+        except UserError as error:
+            rows.append({"run": str(folder), "status": f"damaged: {error}"})
+            continue
         averages = record["metrics"][record["headline"]]["averages"]
-        widest = list(averages)[-1] if averages else ""
-        rows.append({
-            "run": str(folder), "status": record["status"], "protocol": record["headline"],
-            "mAP": f"{averages[widest]:.2f} ({widest})" if widest else "",
-        })  # fmt: skip
+        row = {"run": str(folder), "status": record["status"], "protocol": record["headline"]}
+        rows.append(row | {name: round(value, 2) for name, value in averages.items()})
     return rows
 
 

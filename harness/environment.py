@@ -11,13 +11,17 @@ from typing import Any
 
 import torch
 
+from harness.registry import method_origin
+
 PACKAGES = ("torch", "numpy", "safetensors", "pydantic")
 
 
-def environment(device: torch.device) -> dict[str, Any]:
-    """What decides a run's bits besides its specification; the same on every run of one machine."""
+def environment(device: torch.device, method: str) -> dict[str, Any]:
+    """What decides a run's bits besides its specification; the same on every run of one machine and commit."""
     return {
         "wstal-bench": version("wstal-bench"),
+        "commit": git_state().get("commit"),
+        "method": method_origin(method),
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",

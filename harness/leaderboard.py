@@ -73,7 +73,10 @@ def render(records: Sequence[Record]) -> dict[str, str]:
 
 
 def write(pages: dict[str, str], folder: Path) -> None:
-    """Write pages into a folder, each whole or not at all."""
+    """Write pages into a folder, each whole or not at all, and remove those that belong to no record any more."""
+    for stale in folder.glob("*.md") if folder.is_dir() else ():
+        if stale.name not in pages:
+            stale.unlink()
     for name, text in pages.items():
         atomic_write(folder / name, text.encode())
 
@@ -126,8 +129,8 @@ def _section(records: list[Record]) -> list[str]:
             "training videos",
             f"{data['train']['videos']} ({data['train']['list']}), {data['labels']} video-level labels",
         ),
-        ("test videos", f"{data['test']['videos']} ({data['test']['list']})"),
-        ("protocol", f"`{headline}`, mAP in percent over tIoU"),
+        ("predicted test videos", f"{data['test']['videos']} ({data['test']['list']})"),
+        ("protocol", f"`{headline}` on {_counts(records[0]['metrics'][headline])}, mAP in percent over tIoU"),
         ("checkpoint", "the last of a fixed schedule; the test set is looked at once"),
         ("cells", "mean ± half the 95 % Student-t interval over seeds"),
     ]
@@ -144,6 +147,10 @@ def _section(records: list[Record]) -> list[str]:
     lines += ["", "Computed with:", ""]
     lines += sorted({f"- {_environment(record['environment'])}" for record in records})
     return [*lines, ""]
+
+
+def _counts(metrics: dict[str, Any]) -> str:
+    return f"{metrics['videos']:,} videos with {metrics['instances']:,} instances"
 
 
 def _label(group: list[Record]) -> str:
@@ -165,15 +172,20 @@ def _protocol_row(group: list[Record]) -> dict[str, str]:
     row = {"method": _label(group)}
     for protocol, metrics in group[0]["metrics"].items():
         if metrics["averages"]:
-            widest = max(metrics["averages"], key=lambda name: (_span(name), name))
+            widest = widest_average(metrics["averages"])
             values = [record["metrics"][protocol]["averages"][widest] for record in group]
-            row[f"{protocol} {widest}"] = cell(values, len(group))
+            row[f"{protocol} {widest} ({metrics['videos']} videos)"] = cell(values, len(group))
     return row
 
 
-def _span(name: str) -> float:
-    low, high = map(float, name.split(":"))
-    return high - low
+def widest_average(averages: dict[str, float]) -> str:
+    """The name of the average over the widest range of tIoUs."""
+
+    def span(name: str) -> tuple[float, str]:
+        low, high = map(float, name.split(":"))
+        return high - low, name
+
+    return max(averages, key=span)
 
 
 def _seeds(group: list[Record]) -> str:

@@ -36,31 +36,35 @@ def override(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
 
     Args:
         recipe: a method's defaults.
-        values: by dotted name, `method.*`, `train.*` or `localizer.*`.
+        values: by dotted name, `method.*`, `train.*` or `localizer.*`, for example `localizer.nms.threshold`.
 
     Raises:
         UserError: an unknown field (with the nearest name and all names), or a value its type refuses.
     """
     parts: dict[str, BaseModel] = {"method": recipe.method, "train": recipe.train, "localizer": recipe.localizer}
-    changes: dict[str, dict[str, Any]] = {part: {} for part in parts}
+    fields = {part: model.model_dump() for part, model in parts.items()}
     for name, value in values.items():
-        part, _, field = name.partition(".")
-        if part not in parts or not field:
+        part, *path = name.split(".")
+        if part not in parts or not path:
             raise UserError(f"Unknown option {name!r}: options begin with method., train. or localizer.")
-        known = type(parts[part]).model_fields
-        if field not in known:
-            raise UserError(
-                f"Unknown option {name!r}{did_you_mean(field, known)}. Options of {part}: {', '.join(known)}."
-            )
-        changes[part][field] = value
+        place: Any = fields[part]
+        for depth, field in enumerate(path):
+            if not isinstance(place, dict) or field not in place:
+                known = place if isinstance(place, dict) else ()
+                above = ".".join([part, *path[:depth]])
+                hint, names = did_you_mean(field, known), ", ".join(known) or "none"
+                raise UserError(f"Unknown option {name!r}{hint} Options of {above}: {names}.")
+            if depth < len(path) - 1:
+                place = place[field]
+        place[path[-1]] = value
     resolved = {}
     for part, model in parts.items():
         try:
-            resolved[part] = type(model).model_validate(model.model_dump() | changes[part])
+            resolved[part] = type(model).model_validate(fields[part])
         except ValidationError as error:
             first = error.errors()[0]
-            field = ".".join([part, *map(str, first["loc"])])
-            raise UserError(f"Option {field}: {first['msg']}, got {first['input']!r}.") from error
+            where = ".".join([part, *map(str, first["loc"])])
+            raise UserError(f"Option {where}: {first['msg']}, got {first['input']!r}.") from error
     return Recipe.model_validate(resolved)
 
 

@@ -40,7 +40,7 @@ def load_method(name: str) -> type[Method]:
     """
     entries = method_entries()
     if name not in entries:
-        raise UserError(f"Unknown method {name!r}{did_you_mean(name, entries)}. Methods: {', '.join(entries)}.")
+        raise UserError(f"Unknown method {name!r}{did_you_mean(name, entries)} Methods: {', '.join(entries)}.")
     from wstal.method import Method
 
     try:
@@ -53,11 +53,16 @@ def load_method(name: str) -> type[Method]:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?` for the known word nearest to `word`, or nothing."""
+    """`; did you mean 'x'?` for the known word nearest to `word`, else a full stop."""
     near = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    return f"; did you mean {near[0]!r}?" if near else "."
+
+
+def method_origin(name: str) -> str:
+    """Where a method comes from: module and class, package and its version."""
+    return _origin(method_entries()[name])
 
 
 def _origin(entry: EntryPoint) -> str:
-    package = entry.dist.name if entry.dist is not None else "unknown package"
+    package = f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else "unknown package"
     return f"{entry.value} of {package}"

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from harness.files import atomic_write, pretty_json, read_json
 from harness.leaderboard import load_records, render, write
 from harness.progress import ProgressReport
 from harness.store import RECORD
-from wstal.errors import StoreError
+from wstal.errors import RunError
 
 PROGRESS_LINE = re.compile(r"^\S+ (\w+) (\d+)/(\d+) ?(.*)$")
 
@@ -42,7 +43,7 @@ def run_jobs(jobs: Sequence[Job], at_once: int, threads: int) -> list[Path]:
         Folders of the finished runs, in the order of the jobs.
 
     Raises:
-        StoreError: a run failed; the others are finished first, and the message holds what each failure said.
+        RunError: a run failed; the others are finished first, and the message holds what each failure said.
     """
     failures = []
     folders: dict[str, Path] = {}
@@ -56,7 +57,7 @@ def run_jobs(jobs: Sequence[Job], at_once: int, threads: int) -> list[Path]:
             else:
                 failures.append(f"{job.name} (exit {code}): {complaint}")
     if failures:
-        raise StoreError(f"{len(failures)} of {len(jobs)} runs failed:\n" + "\n".join(sorted(failures)))
+        raise RunError(f"{len(failures)} of {len(jobs)} runs failed:\n" + "\n".join(sorted(failures)))
     return [folders[job.name] for job in jobs]
 
 
@@ -86,13 +87,13 @@ def _numbers(record: dict[str, Any]) -> dict[str, Any]:
 def _run_job(job: Job, threads: int, progress: ProgressReport) -> tuple[int, str, str]:
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
     command = [sys.executable, "-m", "harness", "run", *job.arguments, "--threads", str(threads), "--json"]
-    complaint = ""
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    ) as process:
-        assert process.stdout is not None
+    said: list[str] = []
+    # a file, not a second pipe: a long record would fill a pipe that nobody reads while stderr is followed
+    with (
+        tempfile.TemporaryFile("w+") as output,
+        subprocess.Popen(command, stdout=output, stderr=subprocess.PIPE, text=True, env=environment) as process,
+    ):
         assert process.stderr is not None
-        said = []
         for line in process.stderr:
             if match := PROGRESS_LINE.match(line.strip()):
                 stage, done, total, text = match.groups()
@@ -100,6 +101,7 @@ def _run_job(job: Job, threads: int, progress: ProgressReport) -> tuple[int, str
                     progress.update(job.name, int(done), int(total), text)
             else:
                 said.append(line)
-        output = process.stdout.read()
-        complaint = "".join(said[-30:]).strip()
-    return process.returncode, output, complaint
+        code = process.wait()
+        output.seek(0)
+        errors = [line for line in said if line.startswith("error: ")]
+        return code, output.read(), "".join(errors or said[-30:]).strip()

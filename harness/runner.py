@@ -12,7 +12,7 @@ import numpy as np
 import safetensors.numpy
 import torch
 
-from harness.checkpoint import load_weights, save_weights
+from harness.checkpoint import load_weights, remove_checkpoints, save_weights
 from harness.data.detections import write_detections
 from harness.data.source import DataSource
 from harness.environment import environment, git_state
@@ -25,10 +25,10 @@ from harness.seeds import seed_torch
 from harness.store import RECORD, Store, read_record
 from harness.trainer import train
 from wstal.errors import UserError
-from wstal.evaluation import default_tious, evaluate, get_protocol, protocols_for, to_json
+from wstal.evaluation import Protocol, evaluate, get_protocol, protocols_for, to_json
 from wstal.localize import localize
 from wstal.method import Method, Recipe
-from wstal.types import Detections, SnippetScores
+from wstal.types import Detections, GroundTruth, SnippetScores, Video
 
 SCHEMA = 1
 WEIGHTS, SCORES, DETECTIONS, HISTORY, MANIFEST = (
@@ -88,7 +88,8 @@ def plan_run(method: str, seed: int, source: DataSource, overrides: dict[str, An
     if seed < 0:
         raise UserError(f"A seed is a whole number from 0, got {seed}.")
     own = load_method(method).recipe(source.family)
-    scheduled = override(own, schedule_for(source.name).options(method))
+    stated = {"train.temporal_length": source.sample_length} if source.sample_length else {}
+    scheduled = override(own, stated | schedule_for(source.schedule).options(method))
     recipe = override(scheduled, overrides)
     return RunSpec(method, seed, recipe, differences(scheduled, own), differences(recipe, scheduled), source.describe())
 
@@ -100,7 +101,7 @@ def execute(
     device: torch.device,
     report: Report = lambda stage, done, total, loss: None,
 ) -> tuple[Path, dict[str, Any], bool]:
-    """Do a run, or find it done.
+    """Do a run, or find it done. Two processes that want one run do it once: the second waits.
 
     Args:
         spec: the run.
@@ -113,40 +114,69 @@ def execute(
         The run's folder, its record, and whether it was there already.
 
     Raises:
-        UserError: bad data, or a loss that is not finite.
-        StoreError: the store cannot be written.
+        UserError: bad data.
+        RunError: the loss is not finite.
+        StoreError: the store cannot be written, or the run was begun on another device or number of threads.
     """
     if (record := store.find(spec.id)) is not None:
         return store.run_folder(spec.id), record, True
-    folder = store.begin(spec.id)
-    started = time.time()
-    torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
-
+    # all that can be wrong with the input is found before the first epoch, and before anything is written
     clock = _Clock()
     training_videos, test_videos = source.videos("train"), source.videos("test")
-    method = build(spec, training_videos[0].features.shape[1], len(source.classes), device)
-    clock.lap("load")
-    history = train(
-        method, training_videos, spec.recipe.train, spec.seed, folder, spec.digest,
-        progress=lambda done, total, loss: report("train", done, total, loss),
-    )  # fmt: skip
-    clock.lap("train")
-    scores = score_videos(method, test_videos, spec.recipe.train, lambda n, total: report("score", n, total, None))
-    clock.lap("score")
-    detections = localize(scores, spec.recipe.localizer, source.classes)
-    clock.lap("localize")
-    truth, tious = source.ground_truth("test"), default_tious(source.family)
+    truth = source.ground_truth("test")
     protocols = (get_protocol("anet"),) if source.headline == "anet" else protocols_for(truth)
-    metrics = {protocol.name: to_json(evaluate(detections, truth, protocol, tious)) for protocol in protocols}
-    clock.lap("evaluate")
+    method = build(spec, _width(training_videos), len(source.classes), device)
+    for video in training_videos:
+        len(video.features)  # a file that is broken or holds NaN says so when it is opened
+    _rehearse(method, test_videos, spec.recipe, truth, source, protocols)
+    clock.lap("check")
+    with store.exclusive(spec.id):
+        if (record := store.find(spec.id)) is not None:
+            return store.run_folder(spec.id), record, True
+        if not store.is_complete(spec.id):
+            folder = store.begin(spec.id)
+            torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
+            computed_on = environment(device, spec.method)
+            bits = f"{spec.digest} on {computed_on['device']}, {computed_on['threads']} thread(s)"
+            history = train(
+                method, training_videos, spec.recipe.train, spec.seed, folder, bits,
+                progress=lambda done, total, loss: report("train", done, total, loss),
+            )  # fmt: skip
+            clock.lap("train")
+            scores = score_videos(
+                method, test_videos, spec.recipe.train, lambda done, total: report("score", done, total, None)
+            )
+            clock.lap("score")
+            detections = localize(scores, spec.recipe.localizer, source.classes)
+            clock.lap("localize")
+            metrics = {
+                protocol.name: to_json(evaluate(detections, truth, protocol, source.tious)) for protocol in protocols
+            }
+            clock.lap("evaluate")
+            artefacts = {
+                WEIGHTS: save_weights(folder / WEIGHTS, method),
+                SCORES: _save_scores(folder / SCORES, scores),
+                DETECTIONS: _save_detections(folder / DETECTIONS, detections),
+                HISTORY: _save_json(folder / HISTORY, history),
+            }
+            _save_json(folder / MANIFEST, {**clock.manifest(), "code": git_state(), "notes": list(source.notes)})
+            _save_json(folder / RECORD, _record(spec, source, method, metrics, history, computed_on, artefacts))
+        folder = store.finish(spec.id)
+        remove_checkpoints(folder)
+    return folder, read_record(folder / RECORD), False
 
-    artefacts = {
-        WEIGHTS: save_weights(folder / WEIGHTS, method),
-        SCORES: _save_scores(folder / SCORES, scores),
-        DETECTIONS: _save_detections(folder / DETECTIONS, detections),
-        HISTORY: _save_json(folder / HISTORY, history),
-    }
-    record = {
+
+def _record(
+    spec: RunSpec,
+    source: DataSource,
+    method: Method,
+    metrics: dict[str, Any],
+    history: dict[str, list[float]],
+    computed_on: dict[str, Any],
+    artefacts: dict[str, str],
+) -> dict[str, Any]:
+    """What a run leaves for comparison: the same bytes whenever it is repeated in one environment."""
+    return {
         "schema": SCHEMA,
         "id": spec.id,
         "digest": spec.digest,
@@ -166,20 +196,33 @@ def execute(
             "parameters": method.parameter_count(),
             "final_loss": {name: values[-1] for name, values in history.items()},
         },
-        "environment": environment(device),
+        "environment": computed_on,
         "artefacts": artefacts,
     }
-    manifest = {
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
-        "seconds": clock.laps,
-        "code": git_state(),
-        "notes": list(source.notes),
-    }
-    atomic_write(folder / MANIFEST, pretty_json(manifest))
-    atomic_write(folder / RECORD, pretty_json(record))
-    for leftover in folder.glob("checkpoint*"):
-        leftover.unlink(missing_ok=True)
-    return store.finish(spec.id), record, False
+
+
+def _width(videos: list[Video]) -> int:
+    if not videos:
+        raise UserError("There are no training videos. Check the train subset of the data set.")
+    return int(videos[0].features.shape[1])
+
+
+def _rehearse(
+    method: Method,
+    videos: list[Video],
+    recipe: Recipe,
+    truth: GroundTruth,
+    source: DataSource,
+    protocols: tuple[Protocol, ...],
+) -> None:
+    """Read every test video, and score, localize and evaluate the shortest with untrained weights."""
+    if not videos:
+        raise UserError("There are no test videos. Check the test subset of the data set.")
+    shortest = min(videos, key=lambda video: len(video.features))
+    detections = localize(score_videos(method, [shortest], recipe.train), recipe.localizer, source.classes)
+    none = detections.select(np.zeros(len(detections), dtype=bool))
+    for protocol in protocols:
+        evaluate(none, truth, protocol, source.tious)
 
 
 def build(spec: RunSpec, feature_dim: int, num_classes: int, device: torch.device) -> Method:
@@ -233,7 +276,12 @@ def pick_device(name: str) -> torch.device:
 class _Clock:
     def __init__(self) -> None:
         self.laps: dict[str, float] = {}
+        self._started = time.time()
         self._last = time.monotonic()
+
+    def manifest(self) -> dict[str, Any]:
+        """When this process began, and seconds by stage; earlier processes of an interrupted run are not in it."""
+        return {"started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._started)), "seconds": self.laps}
 
     def lap(self, name: str) -> None:
         now = time.monotonic()

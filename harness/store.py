@@ -6,17 +6,23 @@ under `runs/` is always complete.
 
 from __future__ import annotations
 
+import contextlib
 import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from harness.files import atomic_write, read_json
 from wstal.errors import StoreError, UserError
 
 RECORD = "record.json"
+FIELDS = (
+    "id", "method", "title", "seed", "status", "synthetic", "data", "recipe", "schedule", "overrides", "headline",
+    "metrics", "environment", "artefacts",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -51,27 +57,51 @@ class Store:
         folder = self.partial_folder(run)
         probe = folder / ".writable"
         atomic_write(probe, b"")
-        probe.unlink(missing_ok=True)
+        for leftover in (probe, *folder.glob(".*.tmp")):
+            leftover.unlink(missing_ok=True)
         return folder
 
+    def is_complete(self, run: str) -> bool:
+        """Whether an interrupted run had written its record and only waits to be moved."""
+        return (self.partial_folder(run) / RECORD).exists()
+
     def finish(self, run: str) -> Path:
-        """Move the working folder to its place among the finished runs and return that place."""
+        """Move the working folder to its place among the finished runs and return that place.
+
+        Raises:
+            StoreError: the store cannot be written.
+        """
         target = self.run_folder(run)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             os.rename(self.partial_folder(run), target)
         except OSError as error:
-            # another process finished the same run first: its result is the same by construction
-            if (target / RECORD).exists():
-                shutil.rmtree(self.partial_folder(run), ignore_errors=True)
-                return target
             raise StoreError(f"Cannot move the finished run to {target}: {error.strerror}.") from error
         return target
 
-    def records(self) -> Iterator[tuple[Path, dict[str, Any]]]:
-        """Folder and record of every finished run, by id."""
-        for path in sorted((self.root / "runs").glob(f"*/{RECORD}")):
-            yield path.parent, read_record(path)
+    def finished(self) -> list[Path]:
+        """Folders of all finished runs, by id."""
+        return sorted(path.parent for path in (self.root / "runs").glob(f"*/{RECORD}"))
+
+    @contextlib.contextmanager
+    def exclusive(self, run: str) -> Iterator[None]:
+        """Hold a run for this process: another that wants it waits, and the system frees it if this one dies.
+
+        Raises:
+            StoreError: the store cannot be written.
+        """
+        lock = FileLock(self.root / "locks" / f"{run}.lock")
+        try:
+            Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except OSError as error:
+            raise StoreError(
+                f"Cannot write {self.root}: {error.strerror}. Choose a folder that is writable and has room."
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -83,4 +113,8 @@ def read_record(path: Path) -> dict[str, Any]:
     record = read_json(path)
     if not isinstance(record, dict) or record.get("schema") != 1:
         raise UserError(f"{path} is not a record of schema 1; it was written by another version, or is no record.")
+    if missing := [name for name in FIELDS if name not in record]:
+        raise UserError(f"{path} is damaged: it lacks {', '.join(missing)}. Restore it, or remove it and run again.")
+    if record["headline"] not in record["metrics"]:
+        raise UserError(f"{path} is damaged: its headline {record['headline']!r} is none of its protocols.")
     return record

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from harness.checkpoint import load_checkpoint, save_checkpoint
 from harness.seeds import numpy_stream, seed_torch
-from wstal.errors import UserError
+from wstal.errors import RunError, UserError
 from wstal.method import Method, TrainSpec
 from wstal.types import Batch, Video
 
@@ -52,7 +52,8 @@ def train(
         Mean of each loss term over each epoch, by name.
 
     Raises:
-        UserError: no training videos, or a loss that is not finite (the epoch is named).
+        UserError: no training videos.
+        RunError: a loss that is not finite; says in which epoch.
     """
     if not videos:
         raise UserError("There are no training videos. Check the train subset of the data set.")
@@ -69,12 +70,12 @@ def train(
                 history.setdefault(name, []).append(value)
             if not np.isfinite(means["total"]):
                 terms = ", ".join(f"{name} {value:g}" for name, value in means.items())
-                raise UserError(
+                raise RunError(
                     f"The loss of {method.name} is not finite in epoch {epoch + 1} ({terms}). "
                     "Lower train.learning_rate, or check the features with `wstal-bench data verify`."
                 )
             progress(epoch + 1, spec.epochs, means["total"])
-            if time.monotonic() - saved >= checkpoint_seconds and epoch + 1 < spec.epochs:
+            if time.monotonic() - saved >= checkpoint_seconds or epoch + 1 == spec.epochs:
                 save_checkpoint(folder, identity, method, optimizer, epoch + 1, history)
                 saved = time.monotonic()
     return history

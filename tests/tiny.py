@@ -30,6 +30,6 @@ def write_tiny(folder: Path, train: int = 9, test: int = 5, width: int = 16, see
     (folder / "annotations.json").write_text(json.dumps({"version": "tiny", "taxonomy": [], "database": database}))
     (folder / "dataset.toml").write_text(
         'name = "tiny"\ntitle = "Tiny"\nextractor = "random numbers"\nfps = 25\n'
-        'streams = [{ name = "rgb" }]\ntious = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]\n'
+        'streams = [{ name = "rgb" }]\ntious = "0.1:0.1:0.7"\n'
     )
     return folder

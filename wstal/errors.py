@@ -14,6 +14,12 @@ class MissingDataError(UserError):
 
 
 class StoreError(UserError):
-    """The store cannot be read or written, or a run in it failed."""
+    """The store cannot be read or written."""
+
+    exit_code = 4
+
+
+class RunError(UserError):
+    """A run could not be brought to its end."""
 
     exit_code = 4

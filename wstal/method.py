@@ -7,12 +7,12 @@ A method is a torch module with three steps that other parts build on, `embed`, 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, SerializeAsAny
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, SerializeAsAny
 from torch import Tensor, nn
 
 from wstal import sampling
@@ -26,16 +26,20 @@ class Spec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+# strict: `true` is no number; bounded: a slip of the keyboard shall not exhaust memory
+Count = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
+
+
 class TrainSpec(Spec):
     """How a method is trained. One epoch shows every training video once."""
 
-    epochs: PositiveInt = Field(description="passes over the training videos; the last one's weights are scored")
-    batch_size: PositiveInt = Field(16, description="videos a step; the last, smaller batch of an epoch is kept")
-    temporal_length: PositiveInt = Field(750, description="rows that a training video is sampled to (T)")
-    test_length: PositiveInt = Field(750, description="rows above which a test video is sampled down")
+    epochs: Count = Field(description="passes over the training videos; the last one's weights are scored")
+    batch_size: Count = Field(16, description="videos a step; the last, smaller batch of an epoch is kept")
+    temporal_length: Count = Field(750, description="rows that a training video is sampled to (T)")
+    test_length: Count = Field(750, description="rows above which a test video is sampled down")
     learning_rate: PositiveFloat = Field(1e-4, description="of Adam, betas (0.9, 0.999)")
     weight_decay: float = Field(0.0, ge=0, description="coupled L2, as torch.optim.Adam's")
-    decay_every: PositiveInt | None = Field(None, description="epochs after which the learning rate is multiplied")
+    decay_every: Count | None = Field(None, description="epochs after which the learning rate is multiplied")
     decay_factor: PositiveFloat = Field(0.1, description="what the learning rate is multiplied by at each decay")
 
 

@@ -23,6 +23,7 @@ ANNOTATIONS = "annotations.json"
 AMBIGUOUS = "Ambiguous_test.txt"
 LARGEST = 2**30
 TEST_SUBSETS = (("test", "testing"), ("validation", "val"))
+LONGEST = 1e7  # seconds, 116 days: no video is longer, and row counts still fit an integer
 
 
 class Interval(NamedTuple):
@@ -72,10 +73,10 @@ class Annotations:
         Raises:
             UserError: none of these.
         """
-        annotated = {self.subset[i] for i in np.unique(self.video)}
-        for names in TEST_SUBSETS:
-            for name in names:
-                if name in annotated:
+        annotated: list[str] = [self.subset[i] for i in np.unique(self.video)]
+        for wanted in (name for names in TEST_SUBSETS for name in names):
+            for name in annotated:
+                if name.casefold() == wanted:
                     return name
         if len(self.subsets) == 1:
             return self.subsets[0]
@@ -127,7 +128,7 @@ def read_annotations(path: Path) -> Annotations:
     path = Path(path)
     if path.is_dir():
         path = path / ANNOTATIONS
-    content = _load(path)
+    content = read_json(path)
     database = content.get("database") if isinstance(content, dict) else None
     if not isinstance(database, dict):
         raise UserError(
@@ -141,11 +142,12 @@ def read_annotations(path: Path) -> Annotations:
     starts: list[float] = []
     ends: list[float] = []
     for i, (name, entry) in enumerate(database.items()):
+        check_encodable(name, f"{path}: video id")
         where = f"{path}, video {name}"
         if not isinstance(entry, dict):
             raise UserError(f"{where}: expected an object, got {_shown(entry)}.")
-        subsets.append(_text(entry.get("subset"), f"{where}: `subset`"))
-        durations.append(_duration(entry.get("duration"), where))
+        subsets.append(name_text(entry.get("subset"), f"{where}: `subset`"))
+        durations.append(seconds(entry.get("duration"), f"{where}: expected `duration`"))
         annotations = entry.get("annotations", [])
         if not isinstance(annotations, list):
             raise UserError(f"{where}: expected `annotations` to be a list, got {_shown(annotations)}.")
@@ -154,7 +156,7 @@ def read_annotations(path: Path) -> Annotations:
                 raise UserError(f"{where}, annotation {k}: expected an object, got {_shown(annotation)}.")
             start, end = _segment(annotation.get("segment"), f"{where}, annotation {k}")
             index.append(i)
-            labels.append(_text(annotation.get("label"), f"{where}, annotation {k}: `label`"))
+            labels.append(name_text(annotation.get("label"), f"{where}, annotation {k}: `label`"))
             starts.append(start)
             ends.append(end)
     classes = tuple(sorted(set(labels)))
@@ -236,8 +238,13 @@ class DuplicateKeyError(Exception):
     """A JSON object has a key twice: readers turn it into a message with the file."""
 
 
-def _load(path: Path) -> Any:
-    """The JSON value of a file, its syntax errors as messages."""
+def read_json(path: Path) -> Any:
+    """The JSON value of a file.
+
+    Raises:
+        MissingDataError: there is no such file.
+        UserError: it cannot be read, is not JSON, or has a key twice in one object.
+    """
     content = read_limited(path)
     try:
         return json.loads(content, object_pairs_hook=unique_keys)
@@ -272,13 +279,21 @@ def _segment(segment: Any, where: str) -> tuple[float, float]:
     return start, end
 
 
-def _duration(duration: Any, where: str) -> float:
-    """Seconds, NaN where there is none."""
-    if duration is None:
+def seconds(value: Any, expected: str) -> float:
+    """A video's duration as a JSON value, NaN where there is none.
+
+    Args:
+        value: the number, or None.
+        expected: how the message starts, as `expected ``duration`` `.
+
+    Raises:
+        UserError: not a number above 0 and below `LONGEST`.
+    """
+    if value is None:
         return math.nan
-    if not _is_finite(duration) or duration < 0:
-        raise UserError(f"{where}: expected `duration` to be seconds, got {_shown(duration)}.")
-    return float(duration)
+    if not _is_finite(value) or not 0 < value < LONGEST:
+        raise UserError(f"{expected} to be seconds, above 0 and below {LONGEST:.0e}, got {_shown(value)}. Correct it.")
+    return float(value)
 
 
 def _is_finite(value: Any) -> bool:
@@ -291,14 +306,31 @@ def _is_finite(value: Any) -> bool:
         return False
 
 
-def _text(value: Any, what: str) -> str:
-    """A name: text that is not empty."""
+def name_text(value: Any, what: str) -> str:
+    """A JSON value that is a name: text that is not empty and that UTF-8 can encode.
+
+    Raises:
+        UserError: it is not; the message starts with `what`.
+    """
     if not isinstance(value, str) or not value:
         raise UserError(f"{what}: expected a name, got {_shown(value)}.")
+    check_encodable(value, what)
     return value
+
+
+def check_encodable(name: str, what: str) -> None:
+    r"""Refuse half of a surrogate pair, which JSON can escape (`"\ud800"`) and no file or terminal can hold.
+
+    Raises:
+        UserError: it has one; the message starts with `what`.
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"{what}: {name!a} is not text that UTF-8 can encode. Correct it.") from error
 
 
 def _shown(value: Any) -> str:
     """A value as messages quote it, cut to a line; null is what an absent field reads as."""
-    text = json.dumps(value, ensure_ascii=False, default=str)
+    text = json.dumps(value, ensure_ascii=False, default=str).encode(errors="backslashreplace").decode()
     return "nothing" if value is None else text if len(text) <= 60 else text[:57] + "..."

@@ -13,14 +13,15 @@ import pickle
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
-from harness.data.descriptor import list_digest, shipped_descriptors
+from harness.data.annotations import LONGEST, check_encodable
+from harness.data.descriptor import is_frame_rate, list_digest, shipped_descriptors
 from harness.data.features import JOINT, check_finite, check_name
 from harness.files import atomic_write, pretty_json
 from wstal.errors import MissingDataError, StoreError, UserError
@@ -84,10 +85,12 @@ def convert(
 
     Raises:
         MissingDataError: an array is not there.
-        UserError: neither form, arrays that disagree, a pickle that names a function, a file that is too large, an
-            `out_dir` that is not empty.
+        UserError: `fps` is no frame rate, neither form, arrays that disagree, a pickle that names a function, a file
+            that is too large, an `out_dir` that is not empty.
         StoreError: `out_dir` cannot be written.
     """
+    if not is_frame_rate(fps):
+        raise UserError(f"Expected --fps to be frames a second, from 0.001 to below 10,000, got {fps:g}.")
     if not annotations.is_dir():
         raise MissingDataError(f"{annotations} is not a folder. Give the folder that holds the annotation arrays.")
     if out_dir.exists() and (not out_dir.is_dir() or any(out_dir.iterdir())):
@@ -102,7 +105,7 @@ def convert(
     if features is not None and form == "haan":
         raise UserError(f"Cannot convert {features}: HAAN's features are one .npy file a video already, keep them.")
     _check_entries(entries, annotations)
-    entries = _drop_reversed(entries, notes)
+    entries = _drop_without_length(entries, notes)
     blocks = _feature_blocks(features, entries, max_bytes) if features is not None else []
     try:
         out_dir.parent.mkdir(parents=True, exist_ok=True)
@@ -276,21 +279,29 @@ def _check_entries(entries: Sequence[_Entry], folder: Path) -> None:
     seen: set[str] = set()
     for entry in entries:
         check_name(entry.name)
+        check_encodable(entry.name, f"{folder}: video id")
         if entry.name in seen:
             raise UserError(f"{folder} lists {entry.name} twice. Remove one of the entries.")
         seen.add(entry.name)
         times = [entry.duration, *(time for _, start, end in entry.instances for time in (start, end))]
-        if not all(map(math.isfinite, times)) or entry.duration <= 0:
-            raise UserError(f"{folder}: {entry.name} has a time that is not finite, or no duration.")
+        if not all(map(math.isfinite, times)) or not 0 < entry.duration < LONGEST:
+            raise UserError(
+                f"{folder}: {entry.name} has a time that is not finite, or no duration below {LONGEST:.0e} s."
+            )
+        for label in {*(label for label, _, _ in entry.instances), *(entry.official or ())}:
+            check_encodable(label, f"{folder}: {entry.name} has a label")
 
 
-def _drop_reversed(entries: Sequence[_Entry], notes: list[str]) -> list[_Entry]:
-    """Without the instances that end before they start, which no reader takes; those of length 0 are kept."""
-    kept = [_Entry(e.name, e.subset, e.duration, [i for i in e.instances if i[2] >= i[1]], e.official) for e in entries]
-    dropped = sum(len(e.instances) for e in entries) - sum(len(e.instances) for e in kept)
-    if dropped:
-        notes.append(f"Left out {dropped} instances that end before they start.")
-    return kept
+def _drop_without_length(entries: Sequence[_Entry], notes: list[str]) -> list[_Entry]:
+    """Without the instances that end before or where they start, which the reader does not take."""
+    lengths = [end - start for entry in entries for _, start, end in entry.instances]
+    for count, fault in (
+        (sum(length < 0 for length in lengths), "end before they start"),
+        (sum(length == 0 for length in lengths), "end where they start"),
+    ):
+        if count:
+            notes.append(f"Left out {count} instances that {fault}.")
+    return [replace(entry, instances=[i for i in entry.instances if i[2] > i[1]]) for entry in entries]
 
 
 def _feature_blocks(path: Path, entries: Sequence[_Entry], max_bytes: int) -> list[npt.NDArray[Any]]:

@@ -87,7 +87,8 @@ def open_dataset(
     if not any(found.values()):
         raise MissingDataError(
             f"No .npy feature files in {feature_root(data_dir)}. Put them at <subset>/<stream>/<video>.npy, "
-            "<subset>/<video>.npy, <stream>/<video>.npy or <video>.npy, with subset train or test, stream rgb or flow."
+            "<stream>/<subset>/<video>.npy, <subset>/<video>.npy, <stream>/<video>.npy or <video>.npy, "
+            "with subset train or test, stream rgb or flow."
         )
     columns = choose_columns(descriptor, found.values(), streams, notes)
     ambiguous = beside(descriptor.ambiguous)
@@ -116,7 +117,8 @@ def open_dataset(
     )
     if checked:
         _check_classes(data)
-        _check_clock(data)
+        for subset in SUBSETS:
+            notes += _check_clock(data, subset)
     return replace(data, notes=(*notes, *_short_lists(data)))
 
 
@@ -143,8 +145,10 @@ def _classes(descriptor: DatasetDescriptor, content: Annotations, beside: Callab
         path = beside(descriptor.class_file)
         try:
             names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
-        except OSError as error:
+        except FileNotFoundError as error:
             raise MissingDataError(f"{path} is not there: the descriptor takes the classes from it.") from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"Cannot read {path}: {error}. Give a UTF-8 text file, one class name a line.") from error
     return tuple(sorted(set(names)))
 
 
@@ -186,31 +190,37 @@ def _check_classes(data: Dataset) -> None:
     if unknown:
         raise UserError(
             f"{data.annotations.path} has labels that {data.name} does not know: {some(unknown)}. "
-            "Correct them, or choose another descriptor."
+            "Correct them, or choose another --descriptor."
         )
     known = data.descriptor.class_sets
     if known and list_digest(data.classes) not in known:
         raise UserError(
             f"The {len(data.classes)} classes in {data.annotations.path} are not those of {data.name}. "
-            "Give its annotations, or choose another descriptor."
+            "Give its annotations (--annotations), or choose another --descriptor."
         )
 
 
-def _check_clock(data: Dataset) -> None:
-    """Refuse a clock that contradicts most of a sample of durations by more than a snippet."""
+def _check_clock(data: Dataset, subset: Subset) -> list[str]:
+    """Refuse a clock that contradicts most of a subset's durations by more than a row; note where some are off."""
+    available = data.subsets[subset].available
     checked, wrong = 0, []
-    for subset in SUBSETS:
-        videos = data.subsets[subset].available
-        for video in videos[:: max(1, len(videos) // _CLOCK_SAMPLE)]:
-            rows = data.files(subset, video).header().rows
-            excess = data.excess_rows(video, rows)
-            if excess is not None:
-                checked += 1
-                wrong += [(video, rows, excess)] if abs(excess) > 1 else []
+    for video in available[:: max(1, len(available) // _CLOCK_SAMPLE)]:
+        rows = data.files(subset, video).header().rows
+        excess = data.excess_rows(video, rows)
+        if excess is not None:
+            checked += 1
+            wrong += [(video, rows, excess)] if abs(excess) > 1 else []
     if 2 * len(wrong) > checked:
         video, rows, excess = wrong[0]
         raise UserError(
-            f"Row counts of {len(wrong)} of {checked} videos contradict their durations under {data.name}'s clock: "
-            f"{video} has {rows} rows, {rows - excess} fit its {data.duration(video):.1f} s. "
-            f"State the true fps, snippet_frames and stride in {data.data_dir / 'dataset.toml'}."
+            f"Row counts of {len(wrong)} of {checked} {subset} videos contradict their durations under {data.name}'s "
+            f"clock: {video} has {rows} rows, {rows - excess} fit its {data.duration(video):.1f} s. State the true "
+            f"fps, snippet_frames and stride in {data.data_dir / 'dataset.toml'}, or `resampled = true` for features "
+            "stretched to a fixed number of rows."
         )
+    if not wrong:
+        return []
+    return [
+        f"{len(wrong)} of {checked} {subset} videos have more or fewer rows than their durations say: "
+        f"{some([video for video, _, _ in wrong])}."
+    ]

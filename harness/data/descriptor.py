@@ -5,17 +5,18 @@ from __future__ import annotations
 import difflib
 import hashlib
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
 
 from harness.data.source import Subset
 from wstal.errors import UserError
+from wstal.evaluation import get_protocol, parse_tious
 
 
 def list_digest(names: Iterable[str]) -> str:
@@ -41,10 +42,16 @@ class VideoList:
 
 
 _CLOCK = {"fps", "fps_file", "resampled"}
+_SLOWEST, _FASTEST = 1e-3, 1e4  # frames a second
+
+
+def is_frame_rate(value: float) -> bool:
+    """Whether a number can be frames a second: from a frame in 1,000 s to below 10,000, so neither NaN nor infinity."""
+    return _SLOWEST <= value < _FASTEST
 
 
 class _Facts(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class Stream(_Facts):
@@ -99,7 +106,7 @@ class DatasetDescriptor(_Facts):
     """Network and training data that made the features, as `I3D (Kinetics-400)`."""
     streams: tuple[Stream, ...] = ()
     """Streams in joining order (RGB first); empty: `rgb`, `flow` or whole files, as found."""
-    fps: PositiveFloat | None = None
+    fps: float | None = Field(default=None, ge=_SLOWEST, lt=_FASTEST)
     """Frames a second of the videos as the extractor saw them."""
     fps_file: str | None = None
     """JSON object video -> frames a second, where each video kept its own rate."""
@@ -135,10 +142,16 @@ class DatasetDescriptor(_Facts):
     """Named lists of videos. Features may lack annotated videos only where the rest is one of these."""
     sample_length: PositiveInt | None = None
     """Snippets T that training samples from a video, from the paper."""
-    tious: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
-    """tIoU thresholds of the data set's headline mAP, increasing within (0, 1]."""
+    tious: str = "0.5:0.05:0.95"
+    """tIoU thresholds of the data set's headline mAP, written as for `wstal-bench evaluate --tious`: `0.1:0.1:0.7` or
+    `0.3,0.5,0.7`. A range and a list of the same decimals are not the same floats (see `parse_tious`)."""
     headline: str = "anet"
     """Evaluation protocol whose mAP ranks methods; `wstal-bench ls protocols` lists them."""
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        """The tIoU thresholds of the headline mAP, as the evaluator takes them."""
+        return parse_tious(self.tious)
 
     @property
     def family(self) -> str:
@@ -154,6 +167,18 @@ class DatasetDescriptor(_Facts):
         """The names of the training or the test subset."""
         return self.train if name == "train" else self.test
 
+    @field_validator("tious", mode="before")
+    @classmethod
+    def _known_form(cls, value: object) -> object:
+        if not isinstance(value, str):
+            raise ValueError(f'expected text, as "0.1:0.1:0.7" or "0.3,0.5,0.7", got {value}')
+        return _checked_by(parse_tious, value)
+
+    @field_validator("headline")
+    @classmethod
+    def _known_protocol(cls, value: str) -> str:
+        return _checked_by(get_protocol, value)
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.resampled == (self.fps is not None or self.fps_file is not None):
@@ -162,12 +187,19 @@ class DatasetDescriptor(_Facts):
             raise ValueError("state one of `fps` and `fps_file`, not both")
         if self.stride > self.snippet_frames:
             raise ValueError(f"`stride` {self.stride} leaves gaps between windows of {self.snippet_frames} frames")
-        if not self.tious or list(self.tious) != sorted({t for t in self.tious if 0 < t <= 1}):
-            raise ValueError(f"`tious` must increase within (0, 1], got {list(self.tious)}")
         for field, names in (("streams", [s.name for s in self.streams]), ("classes", list(self.classes))):
             if len(set(names)) < len(names):
                 raise ValueError(f"`{field}` names one twice: {names}")
         return self
+
+
+def _checked_by(check: Callable[[str], object], value: str) -> str:
+    """The value, once `check` takes it; its message becomes one about the field."""
+    try:
+        check(value)
+    except UserError as error:
+        raise ValueError(str(error).removesuffix(".")) from error
+    return value
 
 
 def read_descriptor(path: Path) -> DatasetDescriptor:
@@ -202,7 +234,7 @@ def _extended(stated: dict[str, Any], source: str) -> dict[str, Any]:
     base = stated.pop("extends", None)
     if base is None:
         return stated
-    if base not in shipped_descriptors():
+    if not isinstance(base, str) or base not in shipped_descriptors():
         raise UserError(f"{source}: `extends`: unknown data set {base!r}. Known: {', '.join(shipped_descriptors())}.")
     if stated and "name" not in stated:
         raise UserError(f"{source}: state a `name` of its own, such as {base + '-mine'!r}: numbers carry it.")

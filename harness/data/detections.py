@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.data.annotations import LARGEST, DuplicateKeyError, read_limited, unique_keys
+from harness.data.annotations import LARGEST, DuplicateKeyError, check_encodable, read_limited, unique_keys
 from harness.files import atomic_write
 from wstal.errors import UserError
 from wstal.types import Detections
@@ -67,6 +67,7 @@ def read_detections(path: Path, classes: Sequence[str] | None = None, *, allow_e
     known = tuple(sorted(columns.labels)) if classes is None else tuple(classes)
     number = {name: i for i, name in enumerate(known)}
     for name, index in columns.labels.items():
+        check_encodable(name, f"{path}: label")
         if name not in number:
             where = names[video[int(np.argmax(label == index))]]
             raise UserError(f"{path}, video {where}: unknown label {name!r}. {_hint(name, known)}")
@@ -160,6 +161,7 @@ def _parse(path: Path, columns: _Columns) -> dict[str, list[Any]]:
     if not isinstance(results, dict):
         raise UserError(f"{path} is not an ActivityNet-style detection file: it has no `results` object. {FORM}")
     for name, rows in results.items():
+        check_encodable(name, f"{path}: video id")
         if not isinstance(rows, list) or rows.count(ROW) != len(rows):
             raise UserError(f"{path}, video {name}: expected a list of detections with a `segment` each. {FORM}")
     return results
@@ -203,5 +205,7 @@ def _hint(name: str, known: Sequence[str]) -> str:
 
 def _brief(fields: dict[str, Any]) -> str:
     """A detection as messages quote it, cut to a line."""
-    text = json.dumps(fields, ensure_ascii=False, default=lambda value: "...")
+    text = (
+        json.dumps(fields, ensure_ascii=False, default=lambda value: "...").encode(errors="backslashreplace").decode()
+    )
     return text if len(text) <= 100 else text[:97] + "..."

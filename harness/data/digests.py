@@ -41,8 +41,8 @@ def file_digests(paths: Sequence[Path], cache_file: Path | None = None) -> dict[
 
     Args:
         paths: files.
-        cache_file: JSON object path -> [size, mtime_ns, digest]; a file whose size and time are as remembered is not
-            read again. Absent or damaged, it is written anew.
+        cache_file: JSON object path -> [size, mtime_ns, ctime_ns, inode, digest]; a file whose status is as
+            remembered is not read again. Absent or damaged, it is written anew.
 
     Raises:
         StoreError: the cache cannot be written.
@@ -51,16 +51,18 @@ def file_digests(paths: Sequence[Path], cache_file: Path | None = None) -> dict[
 
     def digest(path: Path) -> tuple[str, list[Any]]:
         status, key = path.stat(), str(path.absolute())
+        # the change time and the inode show a file that was replaced with its size and modification time kept
+        known = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
         entry = cache.get(key)
-        if isinstance(entry, list) and len(entry) == 3 and entry[:2] == [status.st_size, status.st_mtime_ns]:
+        if isinstance(entry, list) and len(entry) == 5 and entry[:4] == known:
             return key, entry
-        return key, [status.st_size, status.st_mtime_ns, sha256_file(path)]
+        return key, [*known, sha256_file(path)]
 
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:  # hashing releases the interpreter lock
         entries = list(pool.map(digest, paths))
     if cache_file is not None and any(cache.get(key) != entry for key, entry in entries):
         atomic_write(cache_file, canonical_json(cache | dict(entries)))
-    return {path: str(entry[2]) for path, (_, entry) in zip(paths, entries, strict=True)}
+    return {path: str(entry[4]) for path, (_, entry) in zip(paths, entries, strict=True)}
 
 
 def _read_cache(path: Path | None) -> dict[str, Any]:

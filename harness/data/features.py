@@ -4,7 +4,10 @@ Layouts under the feature root, the first that exists counts (`DIR/features` if 
 
 - `<subset folder>/<stream>/<video>.npy`, one `[T, width]` file a stream
 - `<subset folder>/<video>.npy`, one `[T, sum of widths]` file a video, streams joined in order
-- `<stream>/<video>.npy` and `<video>.npy`, the same without subset folders
+- `<stream>/<subset folder>/<video>.npy`, one file a stream again
+- `<stream>/<video>.npy` and `<video>.npy`, without subset folders
+
+Names of subset and stream folders are compared without case.
 
 Files are never unpickled here; object arrays are `wstal-bench data convert`'s business.
 """
@@ -20,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from wstal.errors import MissingDataError, UserError
 from wstal.types import FloatArray, Video
@@ -50,11 +52,14 @@ def read_header(path: Path) -> Header:
             major, _ = np.lib.format.read_magic(file)
             read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
             shape, _, dtype = read(file)
+            if any(type(length) is not int or length < 0 for length in shape):
+                raise ValueError(f"its header states shape {list(shape)}")
             expected = file.tell() + math.prod(shape) * dtype.itemsize
             size = os.fstat(file.fileno()).st_size
     except FileNotFoundError as error:
         raise MissingDataError(f"{path} is not there. Restore the file.") from error
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, TypeError, EOFError, MemoryError, RecursionError) as error:
+        # what NumPy and the parser of its headers raise on damaged bytes
         raise UserError(f"{path} is not a readable .npy file ({error}). Copy or extract it again.") from error
     if dtype.hasobject:
         raise UserError(f"{path} is a pickled object array. Convert it once with `wstal-bench data convert`.")
@@ -67,6 +72,18 @@ def read_header(path: Path) -> Header:
     if size < expected:
         raise UserError(f"{path} is cut short: {size} bytes of {expected}. Copy or extract it again.")
     return Header(rows=shape[0], width=shape[1], dtype=dtype)
+
+
+def map_features(path: Path) -> FloatArray:
+    """A feature file's array, memory-mapped and read-only.
+
+    Raises:
+        UserError: NumPy cannot map it, although its header may be fine.
+    """
+    try:
+        return np.asanyarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    except (OSError, ValueError, TypeError, EOFError) as error:
+        raise UserError(f"{path} is not a readable .npy file ({error}). Copy or extract it again.") from error
 
 
 @dataclass(frozen=True)
@@ -104,9 +121,7 @@ class FeatureFiles:
         """
         kind = self.header().dtype.newbyteorder("=")
         kind = np.dtype(np.float32) if kind.itemsize == 8 else kind
-        arrays: list[npt.NDArray[np.floating[Any]]] = [
-            np.load(path, mmap_mode="r", allow_pickle=False) for path in self.paths
-        ]
+        arrays = [map_features(path) for path in self.paths]
         if self.columns:
             arrays = [arrays[0][:, slice(*self.columns)]]
         if len(arrays) == 1:
@@ -225,20 +240,45 @@ def find_features(root: Path, folders: Sequence[str], streams: Sequence[str]) ->
         folders: names that the subset's folder may have, the first that exists counts.
         streams: stream folder names in joining order; those that exist are used.
     """
-    subset = next((root / name for name in folders if (root / name).is_dir()), None)
-    for folder in [subset, root] if subset else [root]:
-        nested = folder is subset
-        there = tuple(stream for stream in streams if (folder / stream).is_dir())
-        if there and (found := _per_stream(folder, there, nested)):
-            return found
-        files: dict[str, tuple[Path, ...]] = {path.stem: (path,) for path in _npy_files(folder)}
-        if files:
-            return FeatureFolder(folder, (JOINT,), files, nested=nested)
+    subset = _first_folder(root, folders)
+    if subset and (found := _per_stream(subset, _stream_folders(subset, streams), nested=True)):
+        return found
+    if subset and (files := _joint(subset)):
+        return FeatureFolder(subset, (JOINT,), files)
+    outer = _stream_folders(root, streams)
+    inner = {stream: own for stream, folder in outer.items() if (own := _first_folder(folder, folders))}
+    if inner and (found := _per_stream(next(iter(inner.values())), inner, nested=True)):
+        return found
+    if found := _per_stream(root, outer, nested=False):
+        return found
+    files = _joint(root)
+    return FeatureFolder(root, (JOINT,), files, nested=False) if files else None
+
+
+def _first_folder(parent: Path, names: Sequence[str]) -> Path | None:
+    """The first of these folders that exists: by its exact name, else by its name without case."""
+    for name in names:
+        if (parent / name).is_dir():
+            return parent / name
+        with os.scandir(parent) as entries:
+            alike = sorted(entry.name for entry in entries if entry.name.casefold() == name.casefold())
+        for other in alike:
+            if (parent / other).is_dir():
+                return parent / other
     return None
 
 
-def _per_stream(folder: Path, streams: tuple[str, ...], nested: bool) -> FeatureFolder | None:
-    found = [{path.stem: path for path in _npy_files(folder / stream)} for stream in streams]
+def _stream_folders(parent: Path, streams: Sequence[str]) -> dict[str, Path]:
+    return {stream: folder for stream in streams if (folder := _first_folder(parent, [stream]))}
+
+
+def _joint(folder: Path) -> dict[str, tuple[Path, ...]]:
+    return {path.stem: (path,) for path in _npy_files(folder)}
+
+
+def _per_stream(folder: Path, folders: dict[str, Path], nested: bool) -> FeatureFolder | None:
+    streams = tuple(folders)
+    found = [{path.stem: path for path in _npy_files(own)} for own in folders.values()]
     files, incomplete = {}, {}
     for stem in sorted(set().union(*found)):
         lacking = tuple(stream for stream, paths in zip(streams, found, strict=True) if stem not in paths)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -32,7 +33,7 @@ class HeldOutSource:
 
     def __init__(self, source: DataSource, fraction: float) -> None:
         videos = source.videos("train")
-        count = round(fraction * len(videos))
+        count = round(fraction * len(videos)) if 0 < fraction < 1 else 0
         if not 0 < count < len(videos):
             raise UserError(
                 f"Expected a held-out share that leaves videos on both sides, got {fraction:g} of {len(videos)}."
@@ -44,6 +45,9 @@ class HeldOutSource:
             "test": [videos[index] for index in sorted(order[:count])],
         }
         self.name = f"{source.name}-held-out"
+        self.schedule = source.schedule
+        self.tious = source.tious
+        self.sample_length = source.sample_length
         self.family = source.family
         self.synthetic = source.synthetic
         self.classes = source.classes
@@ -71,9 +75,9 @@ class HeldOutSource:
             ambiguous=truth.ambiguous[:0],
         )
 
-    def describe(self) -> dict[str, Any]:
-        """The source's description with the two parts in place of its subsets."""
-        described = self._source.describe()
+    def describe(self, subsets: Sequence[Subset] = ("train", "test")) -> dict[str, Any]:
+        """The description of the source's training subset, with the two parts in place of subsets."""
+        described = self._source.describe(("train",))
         train, test = (
             {
                 "list": f"{part} part of {described['train']['list']}",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections import Counter
@@ -12,14 +11,23 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from harness.data.annotations import ANNOTATIONS, Annotations, read_annotations
-from harness.data.descriptor import DatasetDescriptor, list_digest, shipped_descriptors
+from harness.data.annotations import ANNOTATIONS, Annotations, name_text, read_annotations, read_json, seconds
+from harness.data.descriptor import DatasetDescriptor, is_frame_rate, list_digest, shipped_descriptors
 from harness.data.features import JOINT, FeatureFolder, Header, feature_root, find_features, read_header, some
 from harness.data.source import Subset
 from wstal.errors import MissingDataError, UserError
 
 SUBSETS: tuple[Subset, ...] = ("train", "test")
-ASSUMED = {"fps": 25.0, "fps_file": None, "resampled": False, "snippet_frames": 16, "stride": 16, "streams": ()}
+# what is assumed of features that nothing describes
+ASSUMED = {
+    "extractor": "unknown",
+    "fps": 25.0,
+    "fps_file": None,
+    "resampled": False,
+    "snippet_frames": 16,
+    "stride": 16,
+    "streams": (),
+}
 
 
 class OfficialLabels(NamedTuple):
@@ -84,7 +92,7 @@ def find_annotations(
                 return content
     raise MissingDataError(
         f"No annotations: there is no {own}, nor annotations.json of a known data set beside the folder. "
-        "Pass the annotation file or its folder."
+        "Pass the annotation file or its folder as --annotations."
     )
 
 
@@ -109,12 +117,12 @@ def recognise(data_dir: Path, content: Annotations, notes: list[str]) -> Dataset
         f"16-frame snippets without overlap, 0.64 s a row. State the truth in {data_dir / 'dataset.toml'}."
     )
     if same:
-        base = shipped_descriptors()[same[0].family]
-        return base.model_copy(update={"name": f"{base.family}-generic", "extractor": "unknown", **ASSUMED})
+        base = shipped_descriptors().get(same[0].family, same[0])
+        return base.model_copy(update={"name": f"{base.family}-generic", **ASSUMED})
     name = re.sub(r"[^a-z0-9]+", "_", data_dir.resolve().name.lower()).strip("_") or "dataset"
     if name in shipped_descriptors():
         name += "_generic"
-    return DatasetDescriptor(name=name, title=data_dir.resolve().name, extractor="unknown", fps=25.0)
+    return DatasetDescriptor.model_validate({"name": name, "title": data_dir.resolve().name, **ASSUMED})
 
 
 def _fit(data_dir: Path, content: Annotations, descriptor: DatasetDescriptor) -> int:
@@ -209,7 +217,9 @@ def choose_columns(
     folders = [folder for folder in found if folder is not None]
     if len({folder.streams for folder in folders}) > 1:
         parts = " and ".join(f"{'+'.join(folder.streams)} in {folder.folder}" for folder in folders)
-        raise UserError(f"The subsets have different streams: {parts}. Add the missing one, or select a common stream.")
+        raise UserError(
+            f"The subsets have different streams: {parts}. Add the missing one, or select one with --streams."
+        )
     folder = next((folder for folder in folders if folder.files), folders[0])
     header = first_headers(folder)
     known, stated = stream_names(descriptor), {stream.name: stream.width for stream in descriptor.streams}
@@ -219,7 +229,7 @@ def choose_columns(
         if stated.get(name) not in (None, one.width):
             raise UserError(
                 f"{name} features in {folder.folder} have width {one.width}, {descriptor.name} states {stated[name]}. "
-                "Choose another descriptor, or describe them in dataset.toml."
+                "Choose another --descriptor, or describe them in dataset.toml."
             )
     if streams is None and descriptor.streams and len(folder.streams) < len(known):
         notes.append(f"Of the streams {', '.join(known)}, {', '.join(folder.streams)} alone is there.")
@@ -234,7 +244,7 @@ def _joint_columns(
     if stated and None not in stated and total != width:
         raise UserError(
             f"Features in {folder.folder} have width {width}, {descriptor.name} states {total}. "
-            "Choose another descriptor, or describe them in dataset.toml."
+            "Choose another --descriptor, or describe them in dataset.toml."
         )
     known = stream_names(descriptor)
     if streams is None or set(streams) == set(known):
@@ -261,12 +271,12 @@ def read_official(path: Path) -> dict[str, OfficialLabels] | None:
     table = _read_object(path)
     labels: dict[str, OfficialLabels] = {}
     for video, entry in table.items():
-        try:
-            names = tuple(sorted({str(label) for label in entry["labels"]}))
-            duration = entry.get("duration_seconds")
-            labels[video] = OfficialLabels(names, None if duration is None else float(duration))
-        except (TypeError, KeyError, ValueError, AttributeError) as error:
-            raise UserError(f'{path}: {video} wants {{"labels": [...], "duration_seconds": s}}. Correct it.') from error
+        where = f"{path}, video {name_text(video, f'{path}: video id')}"
+        if not isinstance(entry, dict) or not isinstance(entry.get("labels"), list):
+            raise UserError(f'{where}: expected {{"labels": [names], "duration_seconds": s}}. Correct it.')
+        names = tuple(sorted({name_text(label, f"{where}: `labels`") for label in entry["labels"]}))
+        duration = seconds(entry.get("duration_seconds"), f"{where}: expected `duration_seconds`")
+        labels[video] = OfficialLabels(names, None if math.isnan(duration) else duration)
     return labels
 
 
@@ -280,17 +290,18 @@ def read_frame_rates(path: Path) -> dict[str, float]:
     if not path.is_file():
         raise MissingDataError(f"{path} is not there: the descriptor takes frame rates from it. Restore it.")
     rates = _read_object(path)
-    wrong = [video for video, rate in rates.items() if not isinstance(rate, int | float) or not 0 < rate < 1e4]
+    wrong = [
+        video
+        for video, rate in rates.items()
+        if isinstance(rate, bool) or not isinstance(rate, int | float) or not is_frame_rate(rate)
+    ]
     if wrong:
-        raise UserError(f"{path}: frames a second must be positive numbers, not so for {some(wrong)}.")
+        raise UserError(f"{path}: frames a second must be positive numbers below 10,000, not so for {some(wrong)}.")
     return {video: float(rate) for video, rate in rates.items()}
 
 
 def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is not readable JSON ({error}). Restore it.") from error
+    value = read_json(path)
     if not isinstance(value, dict):
         raise UserError(f"{path} wants a JSON object keyed by video, got {type(value).__name__}.")
     return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
 from wstal.types import GroundTruth, Video
@@ -17,6 +18,9 @@ class DataSource(Protocol):
         family: the data set whose protocols and recipes apply, for example `thumos14`.
         synthetic: results say nothing about real video.
         classes: class names in the order of label indices.
+        schedule: name of the schedule that applies (`harness.schedules`).
+        tious: thresholds that detections are evaluated at.
+        sample_length: rows that training samples from a video (T), where the data set states it.
         headline: name of the protocol whose mAP ranks methods.
         notes: what was assumed or left out, for people.
     """
@@ -30,6 +34,12 @@ class DataSource(Protocol):
     @property
     def classes(self) -> tuple[str, ...]: ...  # noqa: D102
     @property
+    def schedule(self) -> str: ...  # noqa: D102
+    @property
+    def tious(self) -> tuple[float, ...]: ...  # noqa: D102
+    @property
+    def sample_length(self) -> int | None: ...  # noqa: D102
+    @property
     def headline(self) -> str: ...  # noqa: D102
     @property
     def notes(self) -> tuple[str, ...]: ...  # noqa: D102
@@ -40,5 +50,5 @@ class DataSource(Protocol):
     def ground_truth(self, subset: Subset) -> GroundTruth:
         """Annotated instances of the scored videos: for the evaluator alone."""
 
-    def describe(self) -> dict[str, Any]:
-        """What identifies the data in a record: names, counts, lists and digests; JSON, the same for the same data."""
+    def describe(self, subsets: Sequence[Subset] = ("train", "test")) -> dict[str, Any]:
+        """What identifies these subsets in a record: names, lists, digests; JSON, the same for the same data."""

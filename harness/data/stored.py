@@ -109,6 +109,21 @@ class Dataset:
         """Name of the protocol whose mAP ranks methods."""
         return self.descriptor.headline
 
+    @property
+    def schedule(self) -> str:
+        """Name of the schedule that applies."""
+        return self.descriptor.name
+
+    @property
+    def tious(self) -> tuple[float, ...]:
+        """tIoU thresholds of the headline mAP."""
+        return self.descriptor.thresholds
+
+    @property
+    def sample_length(self) -> int | None:
+        """Snippets T that training samples from a video, where the descriptor states it."""
+        return self.descriptor.sample_length
+
     def videos(self, subset: Subset) -> list[Video]:
         """The subset's predicted videos, sorted by name: features, video-level labels and the clock, nothing temporal.
 
@@ -205,11 +220,6 @@ class Dataset:
             return VideoList(f"available-{len(available)}-{digest}", available)
         raise MissingDataError(self._missing(subset))
 
-    def named_lists(self, subset: Subset) -> dict[str, VideoList]:
-        """The descriptor's lists that the available videos can serve, each a subset of them, by name."""
-        available = set(self.subsets[subset].available)
-        return {n: VideoList(n, v) for n, v in self._rules(subset).items() if available.issuperset(v)}
-
     def _rules(self, subset: Subset) -> dict[str, tuple[str, ...]]:
         annotated = self.subsets[subset].annotated
         rules = {rule.name: rule.apply(annotated) for rule in self.descriptor.lists if rule.subset == subset}
@@ -231,7 +241,7 @@ class Dataset:
         lists = ", ".join(rule.name for rule in self.descriptor.lists if rule.subset == subset)
         return (
             f"{len(missing)} of {len(files.annotated)} annotated {subset} videos have no features in "
-            f"{files.features.folder}{detail}: {some(missing)}. Add them, or allow missing videos"
+            f"{files.features.folder}{detail}: {some(missing)}. Add them, or pass --allow-missing"
             + (f"; what is there is none of the lists {lists}." if lists else ".")
         )
 
@@ -244,16 +254,22 @@ class Dataset:
     def labels(self, video: str) -> tuple[str, ...]:
         """Class names of the actions somewhere in a video, sorted.
 
+        Official labels may be of training videos alone, as a challenge gives them: another video's are then the
+        annotations', which hold none where they are hidden.
+
         Raises:
-            UserError: the official labels lack the video.
+            MissingDataError: the official labels lack a training video.
         """
         if self.label_source == "annotations" or self.official is None:
             return self.entries[video].labels
-        if video not in self.official:
-            raise UserError(
-                f"{self.descriptor.labels_file} has no labels of {video}. Add it, or take the annotations' labels."
+        if video in self.official:
+            return self.official[video].labels
+        if self.entries[video].subset == self.subsets["train"].name:
+            raise MissingDataError(
+                f"{self.descriptor.labels_file} has no labels of {video}. Add it, or take the annotations' labels with "
+                "--labels annotations."
             )
-        return self.official[video].labels
+        return self.entries[video].labels
 
     def _class_index(self, label: str, video: str) -> int:
         if label not in self.classes:
@@ -309,16 +325,18 @@ class Dataset:
         most = -int(-frames // self.descriptor.stride)
         return min(0, rows - max(fewest, 1)) or max(0, rows - max(most, 1))
 
-    def digests(self, cache: Path | None = None) -> dict[str, str]:
+    def digests(self, cache: Path | None = None, subsets: Sequence[Subset] = SUBSETS) -> dict[str, str]:
         """SHA-256 of what numbers rest on: `annotations`, `labels`, `clock`, and `train`, `test` features as available.
 
         None depends on key order in a file or on a folder's order. A subset's features digest is over one line
         `<file digest>  <video>/<stream>` a file, sorted.
 
         Args:
-            cache: JSON file of earlier digests by path, size and modification time; default: `digest_cache`.
+            cache: JSON file of earlier digests by path and file status; default: `digest_cache`.
+            subsets: whose labels, clock and features count; the annotations do as a whole.
         """
-        listed = sorted({video for files in self.subsets.values() for video in files.annotated})
+        subsets = [subset for subset in SUBSETS if subset in subsets]
+        listed = sorted({video for subset in subsets for video in self.subsets[subset].annotated})
         result = {
             "annotations": annotations_digest(self.annotations, self.ambiguous),
             "labels": sha256(canonical_json({video: self.labels(video) for video in listed})),
@@ -326,12 +344,12 @@ class Dataset:
         }
         parts = {
             (subset, f"{video}/{stream}"): path
-            for subset in SUBSETS
+            for subset in subsets
             for video in self.subsets[subset].available
             for stream, path in zip(self.streams_of(subset), self.files(subset, video).paths, strict=True)
         }
         digests = file_digests(list(parts.values()), cache or self.digest_cache)
-        for subset in SUBSETS:
+        for subset in subsets:
             lines = sorted(f"{digests[path]}  {name}" for (owner, name), path in parts.items() if owner == subset)
             if lines:
                 result[subset] = sha256("\n".join([*lines, f"columns {self.columns or 'all'}"]).encode())
@@ -348,11 +366,18 @@ class Dataset:
             return facts | {"durations": {video: self.duration(video) for video in videos}}
         return facts | ({"rates": {v: self.fps[v] for v in videos if v in self.fps}} if self.fps else {})
 
-    def describe(self) -> dict[str, Any]:
-        """What identifies the data in a record; JSON, the same for the same data."""
+    def describe(self, subsets: Sequence[Subset] = SUBSETS) -> dict[str, Any]:
+        """What identifies the data in a record; JSON, the same for the same data.
+
+        Args:
+            subsets: what is listed and hashed: a run that never opens the test subset needs no test features.
+
+        Raises:
+            MissingDataError: as `video_list`, for a subset that has some features.
+        """
         lists: dict[str, Any] = {}
         for subset in SUBSETS:
-            if self.subsets[subset].available:
+            if subset in subsets and self.subsets[subset].available:
                 chosen = self.predicted_list(subset)
                 lists[subset] = {"list": chosen.name, "videos": len(chosen.videos), "sha256": chosen.sha256}
         return {
@@ -364,5 +389,5 @@ class Dataset:
             **lists,
             "classes": len(self.classes),
             "labels": self.label_source,
-            "digests": self.digests(),
+            "digests": self.digests(subsets=subsets),
         }

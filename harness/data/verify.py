@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from rich.table import Table
 
 from harness.data.dataset import Dataset, open_dataset
 from harness.data.descriptor import list_digest
-from harness.data.features import check_finite, read_header, some
+from harness.data.features import check_finite, map_features, read_header, some
 from harness.data.resolve import SUBSETS, first_headers
 from harness.data.source import Subset
 from harness.files import atomic_write, sha256_file
@@ -64,11 +63,14 @@ class VerifyReport:
 
     @property
     def exit_code(self) -> int:
-        """2 if a file is bad, else 3 if data are missing, else 0."""
-        failed = {check.severity for check in self.checks if check.failures}
-        if "bad" in failed:
-            return UserError.exit_code
-        return MissingDataError.exit_code if "missing" in failed else 0
+        """3 if data are missing, whatever else is wrong, else 2 if a file is bad, else 0."""
+        if self.failed("missing"):
+            return MissingDataError.exit_code
+        return UserError.exit_code if self.failed("bad") else 0
+
+    def failed(self, severity: Severity) -> bool:
+        """Whether a check of this severity has failures."""
+        return any(check.failures for check in self.checks if check.severity == severity)
 
     def table(self, shown: int = 3) -> Table:
         """The report as a table, with the first few offenders of each check."""
@@ -126,10 +128,10 @@ def verify(
     checks: list[Check] = []
     for subset in subsets:
         checks += [_presence(data, subset), *_contents(data, subset)]
-    checks += [_labels(data), _instances(data, subsets), _extra(data, subsets)]
+    checks += [*_training_labels(data, subsets), _labels(data), _instances(data, subsets), _extra(data, subsets)]
     report = VerifyReport(data.name, tuple(checks), data.notes)
     if write_manifest:
-        if report.exit_code == UserError.exit_code:
+        if report.failed("bad"):
             raise UserError(f"Some files of {data_dir} are bad, so no manifest was written. Mend them first.")
         _write_manifest(data)
     elif (data_dir / MANIFEST).is_file():
@@ -178,7 +180,7 @@ def _contents(data: Dataset, subset: Subset) -> tuple[Check, ...]:
             rows.append(header.rows)
             width.record(name, header.width == columns, f"{header.width}, expected {columns}")
             try:
-                check_finite(np.load(path, mmap_mode="r", allow_pickle=False), name)
+                check_finite(map_features(path), name)
                 finite.passed += 1
             except UserError as error:
                 finite.failures.append((name, str(error)))
@@ -202,6 +204,16 @@ def _record_length(check: Check, data: Dataset, video: str, rows: int) -> None:
         return
     if excess is not None:
         check.record(video, abs(excess) <= 1, f"{rows} rows, {rows - excess} fit {data.duration(video):.1f} s")
+
+
+def _training_labels(data: Dataset, subsets: Sequence[Subset]) -> list[Check]:
+    """Whether the official labels, where there are any, have every training video."""
+    if data.official is None or "train" not in subsets:
+        return []
+    check = Check("train: official labels there", "missing")
+    for video in data.subsets["train"].annotated:
+        check.record(video, video in data.official, f"not in {data.descriptor.labels_file}")
+    return [check]
 
 
 def _labels(data: Dataset) -> Check:

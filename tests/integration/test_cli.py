@@ -205,6 +205,13 @@ def break_nan(data: Path) -> None:
     np.save(path, features)
 
 
+def break_test(data: Path) -> None:
+    path = data / "features/test/rgb/test_002.npy"
+    features = np.load(path)
+    features[-1, 0] = np.inf
+    np.save(path, features)
+
+
 def break_width(data: Path) -> None:
     path = data / "features/train/rgb/train_002.npy"
     np.save(path, np.load(path)[:, :-1])
@@ -245,6 +252,7 @@ def duplicate(data: Path) -> None:
 BAD_DATA: dict[str, tuple[Callable[[Path], None], int, str]] = {
     "truncated": (break_truncated, 2, "train_000.npy"),
     "nan": (break_nan, 2, "train_001"),
+    "nan in a test video": (break_test, 2, "test_002"),
     "width": (break_width, 2, "train_002.npy"),
     "missing": (break_missing, 3, "train_003"),
     "lengths": (break_lengths, 2, "train_004"),
@@ -270,7 +278,10 @@ def test_bad_data_is_one_message_and_leaves_nothing(cli, tiny: Path, tmp_path: P
     errors = [line for line in err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
     assert message in errors[0]
-    assert not list((tmp_path / "s").glob("runs/*"))
+    # found before the first epoch, with nothing begun
+    assert "train 1/" not in err
+    assert not (tmp_path / "s" / "runs").exists()
+    assert not (tmp_path / "s" / "partial").exists()
     assert not list((tmp_path / "s").rglob("*.tmp"))
 
 
@@ -361,6 +372,7 @@ def test_data_verify_says_what_is_wrong(cli, tiny: Path, tmp_path: Path) -> None
     assert code == 3
     assert "train_003" in out
     assert "data are missing" in err
+    shutil.copy(tiny / "features/train/rgb/train_003.npy", data / "features/train/rgb")
     break_nan(data)
     assert cli("data", "verify", data)[0] == 2
 

@@ -111,6 +111,8 @@ class TestTestSubset:
             (("train", "val"), ("train", "val"), "val"),
             (("mine",), ("mine",), "mine"),
             (("mine",), (), "mine"),
+            (("Training", "Testing"), ("Training", "Testing"), "Testing"),
+            (("TRAIN", "Val"), ("TRAIN", "Val"), "Val"),
         ],
     )
     def test_default(self, tmp_path: Path, subsets: tuple[str, ...], annotated: tuple[str, ...], expected: str) -> None:
@@ -155,6 +157,15 @@ class TestErrors:
             (broken(subset=None), "video bad: `subset`: expected a name, got nothing"),
             (broken(duration=-1), "`duration` to be seconds"),
             (broken(duration="1"), "`duration` to be seconds"),
+            (broken(duration=0), "`duration` to be seconds, above 0"),
+            (broken(duration=1e308), "`duration` to be seconds, above 0 and below 1e"),
+            (broken(duration=1e7), "`duration` to be seconds"),
+            (broken(duration=10**400), "`duration` to be seconds"),
+            (broken(duration=math.nan), "`duration` to be seconds"),
+            (broken(subset="\ud800"), r"`subset`: '\\ud800' is not text that UTF-8 can encode"),
+            (instance(label="R\udfff"), r"annotation 0: `label`: 'R\\udfff' is not text that UTF-8 can encode"),
+            ({"bad\ud800": entry()}, r"video id: 'bad\\ud800' is not text that UTF-8 can encode"),
+            (instance(segment=["\ud800", 1]), "two finite numbers"),
             ({"bad": []}, r"video bad: expected an object, got \[\]"),
         ],
     )
@@ -167,6 +178,7 @@ class TestErrors:
         assert str(path) in str(caught.value)
         assert "bad" in str(caught.value)
         assert "\n" not in str(caught.value)
+        str(caught.value).encode()
 
     @pytest.mark.parametrize(
         ("content", "message"),

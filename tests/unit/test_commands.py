@@ -22,7 +22,7 @@ def test_seeds(text: str, seeds: tuple[int, ...]) -> None:
     assert _seeds(text) == seeds
 
 
-@pytest.mark.parametrize("text", ["", "2-0", "a", "1,1", "-1", "0-", "1;2"])
+@pytest.mark.parametrize("text", ["", "2-0", "a", "1,1", "-1", "0-", "1;2", "0-99999999999"])
 def test_wrong_seeds(text: str) -> None:
     with pytest.raises(UserError, match="--seeds"):
         _seeds(text)
@@ -49,3 +49,13 @@ def test_every_documented_session_exists() -> None:
     sessions = {f.replace("_", "-") for f in re.findall(r"^@nox\.session.*\ndef (\w+)", source, re.MULTILINE)}
     assert named
     assert named <= sessions
+
+
+def test_the_readmes_result_is_the_leaderboards() -> None:
+    readme = (ROOT / "README.md").read_text()
+    row = next(line for line in readme.splitlines() if line.startswith("| mAP (%) |"))
+    cells = [cell.strip().strip("*") for cell in row.strip("|").split("|")[1:]]
+    page = (ROOT / "results" / "leaderboards" / "thumos14-r2plus1d.md").read_text()
+    ours = next(line for line in page.splitlines() if line.startswith("| ACM-Net"))
+    shown = [cell.strip() for cell in ours.strip("|").split("|")]
+    assert cells == [*shown[2:9], shown[-1]]

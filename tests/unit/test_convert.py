@@ -1,5 +1,6 @@
 import io
 import json
+import math
 import os
 import pickle
 import struct
@@ -10,14 +11,15 @@ import numpy as np
 import pytest
 
 from harness.data import convert as module
+from harness.data.annotations import read_annotations
 from harness.data.convert import convert, load_array
 from harness.data.dataset import open_dataset
 from harness.data.descriptor import find_descriptor
 from wstal.errors import MissingDataError, StoreError, UserError
 
 NAMES = ["a", "b", "c"]
-LABELS = [["run", "jump"], ["run"], ["jump"]]
-SEGMENTS = [[[0.0, 1.5], [2.0, 3.0]], [[0.5, 2.0]], [[1.0, 1.0]]]
+LABELS = [["run", "jump"], ["run"], ["jump", "jump"]]
+SEGMENTS = [[[0.0, 1.5], [2.0, 3.0]], [[0.5, 2.0]], [[1.0, 1.0], [2.0, 2.5]]]
 ROWS = [10, 5, 7]
 
 
@@ -53,7 +55,10 @@ def joint(path: Path, width: int = 6, dtype: str = "float64") -> Path:
 def test_wtalc_form(tmp_path: Path) -> None:
     done = convert(wtalc(tmp_path / "in"), tmp_path / "out", joint(tmp_path / "joint.npy"))
     assert (done.form, done.videos, done.instances, done.features) == ("wtalc", {"validation": 2, "test": 1}, 4, 3)
-    assert done.notes == ("The classes are no known data set's: name it in dataset.toml.",)
+    assert done.notes == (
+        "Left out 1 instances that end where they start.",
+        "The classes are no known data set's: name it in dataset.toml.",
+    )
     database = json.loads((tmp_path / "out/annotations.json").read_text())["database"]
     assert list(database) == NAMES
     assert database["a"] == {
@@ -183,6 +188,9 @@ def test_absent_array(tmp_path: Path) -> None:
         ({"videoname": np.array(["a", "a", "c"], dtype="S")}, "lists a twice"),
         ({"videoname": np.array(["../a", "b", "c"], dtype="S")}, "'../a' is not a plain file name"),
         ({"duration": np.array([[1.0], [np.nan], [2.0]])}, "b has a time that is not finite, or no duration"),
+        ({"duration": np.array([[1.0], [1e7], [2.0]])}, "b has a time that is not finite, or no duration below 1e"),
+        ({"videoname": np.array(["a", "b\ud800", "c"])}, r"'b\\ud800' is not text that UTF-8 can encode"),
+        ({"labels_all": objects([["run"], ["\ud800"], ["jump"]])}, r"b has a label: .* is not text that UTF-8"),
     ],
 )
 def test_arrays_that_disagree(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
@@ -212,7 +220,18 @@ def test_reversed_instances_are_dropped_and_said(tmp_path: Path) -> None:
     segments = objects([[[0.0, 1.5], [3.0, 2.0]], *SEGMENTS[1:]])
     done = convert(wtalc(tmp_path / "in", segments=segments), tmp_path / "out")
     assert done.instances == 3
-    assert "Left out 1 instances that end before they start." in done.notes
+    assert done.notes[:2] == (
+        "Left out 1 instances that end before they start.",
+        "Left out 1 instances that end where they start.",
+    )
+    assert len(read_annotations(tmp_path / "out").label) == 3
+
+
+@pytest.mark.parametrize("fps", [math.nan, 0.0, math.inf, -25.0, 1e4])
+def test_what_is_no_frame_rate(tmp_path: Path, fps: float) -> None:
+    with pytest.raises(UserError, match=r"Expected --fps to be frames a second, from 0.001 to below 10,000, got"):
+        convert(wtalc(tmp_path / "in"), tmp_path / "out", fps=fps)
+    assert not (tmp_path / "out").exists()
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
@@ -249,7 +268,7 @@ def test_neither_form(tmp_path: Path) -> None:
 def haan(folder: Path, **changes: Any) -> Path:
     arrays = {
         "video_names": np.array(NAMES),
-        "labels": objects([[[8, 62], [0, 3]], [[0, 3]], [[8, 62]]]),
+        "labels": objects([[[8, 62], [0, 3]], [[0, 3]], [[8, 62], [8, 62]]]),
         "segments": objects(SEGMENTS),
         "sec2clip_ratios": np.array([2.0, 4.0, 0.5]),
     } | changes
@@ -334,7 +353,12 @@ def test_wtalc_arrays_are_the_circulating_thumos14_annotations(shared: Path, tmp
 def test_haan_arrays_are_fineaction(shared: Path, tmp_path: Path) -> None:
     done = convert(shared / "data/fineaction", tmp_path / "out")
     assert done.videos == {"training": 8440, "validation": 4174}
-    assert done.instances == 57752 + 24236 - 60  # 60 end before they start
+    assert done.instances == 57752 + 24236 - 60 - 5  # 60 end before they start, 5 where they start
+    assert done.notes == (
+        "Left out 60 instances that end before they start.",
+        "Left out 5 instances that end where they start.",
+    )
+    assert len(read_annotations(tmp_path / "out").label) == done.instances
     assert find_descriptor(tmp_path / "out/dataset.toml") == find_descriptor("fineaction")
     folder = tmp_path / "out/features/validation"
     folder.mkdir(parents=True)

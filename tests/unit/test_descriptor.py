@@ -12,7 +12,7 @@ from harness.data.descriptor import (
     shipped_descriptors,
 )
 from wstal.errors import UserError
-from wstal.evaluation.protocols import PROTOCOLS, default_tious
+from wstal.evaluation.protocols import ACTIVITYNET_TIOUS, PROTOCOLS, default_tious
 
 MINIMAL = 'name = "mine"\ntitle = "Mine"\nextractor = "I3D"\nfps = 30.0\n'
 
@@ -42,7 +42,13 @@ def test_paper_lengths(name: str, length: int) -> None:
 def test_headline_protocols_and_thresholds_are_those_of_the_evaluator() -> None:
     for descriptor in shipped_descriptors().values():
         assert descriptor.headline in PROTOCOLS
-        assert descriptor.tious == pytest.approx(default_tious(descriptor.family))
+        assert descriptor.thresholds == default_tious(descriptor.family)
+
+
+def test_thresholds_are_the_floats_of_the_evaluator(tmp_path: Path) -> None:
+    assert read(tmp_path, MINIMAL).thresholds == ACTIVITYNET_TIOUS
+    assert read(tmp_path, MINIMAL + 'tious = "0.1:0.1:0.3"\n').thresholds == (0.1, 0.2, 0.1 + 2 * 0.1)
+    assert read(tmp_path, MINIMAL + 'tious = "0.1,0.2,0.3"\n').thresholds == (0.1, 0.2, 0.3)
 
 
 def test_family_is_before_the_dash() -> None:
@@ -64,7 +70,15 @@ def test_a_path_is_read(tmp_path: Path) -> None:
         (MINIMAL + 'fps_file = "fps.json"\n', "state one of `fps` and `fps_file`"),
         (MINIMAL + "resampled = true\n", "state `fps` or `fps_file`, or else `resampled = true`"),
         (MINIMAL.replace("fps = 30.0\n", ""), "state `fps` or `fps_file`"),
-        (MINIMAL + "tious = [0.5, 0.3]\n", "`tious` must increase within (0, 1], got [0.5, 0.3]"),
+        (MINIMAL + 'tious = "0.5,0.3"\n', "`tious`: Expected `tious` to increase within (0, 1], got [0.5, 0.3]."),
+        (MINIMAL + 'tious = "0.1:0.2:0.6"\n', "`tious`: Expected whole steps (of 0.001 or more) from 0.1 to 0.6"),
+        (MINIMAL + "tious = [0.3, 0.5]\n", '`tious`: expected text, as "0.1:0.1:0.7" or "0.3,0.5,0.7"'),
+        (MINIMAL + 'headline = "anet-21"\n', "`headline`: Unknown protocol 'anet-21'. Did you mean anet-21"),
+        (MINIMAL.replace("30.0", "inf"), "`fps`: Input should be a finite number"),
+        (MINIMAL.replace("30.0", "nan"), "`fps`: Input should be a finite number"),
+        (MINIMAL.replace("30.0", "1e308"), "`fps`: Input should be less than 10000"),
+        (MINIMAL.replace("30.0", "-1"), "`fps`: Input should be greater than or equal to 0.001"),
+        ('extends = ["a"]\nname = "x"\n', "`extends`: unknown data set ['a']"),
         (MINIMAL + 'classes = ["a", "a"]\n', "`classes` names one twice"),
         (MINIMAL + "fps = \n", "is not valid TOML"),
         ('extends = "thumos15"\nname = "x"\n', "`extends`: unknown data set 'thumos15'"),

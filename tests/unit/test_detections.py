@@ -168,6 +168,20 @@ class TestErrors:
         assert f"{path}, video bad" in str(caught.value)
         assert "\n" not in str(caught.value)
 
+    @pytest.mark.parametrize(
+        ("results", "what"),
+        [({"bad\ud800": [row()]}, "video id"), ({"b": [row(label="\ud800")]}, "label")],
+    )
+    def test_half_a_surrogate_pair(self, tmp_path: Path, results: Any, what: str) -> None:
+        path = write(tmp_path, results)
+        with pytest.raises(UserError, match=rf"detections.json: {what}: '.*\\ud800' is not text that UTF-8 can"):
+            read_detections(path)
+
+    def test_messages_can_be_printed_whatever_they_quote(self, tmp_path: Path) -> None:
+        with pytest.raises(UserError, match="expected label") as caught:
+            read_detections(write(tmp_path, {"b": [row(label=["\ud800"])]}))
+        str(caught.value).encode()
+
     def test_unknown_label(self, tmp_path: Path) -> None:
         path = write(tmp_path, {"good": [row("Jump")], "bad": [row("Jmp")]})
         with pytest.raises(UserError, match=r"video bad: unknown label 'Jmp'\. Did you mean 'Jump'\?"):

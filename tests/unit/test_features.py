@@ -55,6 +55,35 @@ def broken(folder: Path, case: str) -> Path:
     return path
 
 
+@pytest.mark.parametrize("shape", ["(-1, 4)", "(6, -4)", "(True, 4)", "(-6, -4)", "(6.0, 4)", "6"])
+def test_shapes_that_no_array_has(tmp_path: Path, shape: str) -> None:
+    path = save(tmp_path / "v.npy", rows(6, 4))
+    content = path.read_bytes()
+    stated = b"(6, 4), }" + b" " * max(0, len(shape) - 6)
+    wrong = content.replace(stated, f"{shape}, }}".encode().ljust(len(stated)))
+    assert wrong != content
+    assert len(wrong) == len(content)
+    path.write_bytes(wrong)
+    for read in (read_header, lambda path: FeatureFiles((path,)).read()):
+        with pytest.raises(UserError, match=r"is not a readable .npy file") as caught:
+            read(path)
+        assert str(caught.value).startswith(str(path))
+
+
+@pytest.mark.parametrize("failure", [ValueError, TypeError])
+def test_a_file_that_numpy_cannot_map(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: type[Exception]
+) -> None:
+    path = save(tmp_path / "v.npy", rows(6, 4))
+
+    def broken(*_: object, **__: object) -> None:
+        raise failure("negative dimensions")
+
+    monkeypatch.setattr(np, "load", broken)
+    with pytest.raises(UserError, match=r"v.npy is not a readable .npy file \(negative dimensions\)"):
+        FeatureFiles((path,)).read()
+
+
 @pytest.mark.parametrize(
     ("case", "message"),
     [
@@ -144,6 +173,7 @@ def layout(root: Path, kind: str) -> Path:
     paths = {
         "subset/stream": ["train/rgb", "train/flow", "test/rgb", "test/flow"],
         "subset": ["train", "test"],
+        "stream/subset": ["rgb/train", "flow/train", "rgb/test", "flow/test"],
         "stream": ["rgb", "flow"],
         "flat": [""],
     }[kind]
@@ -157,6 +187,7 @@ def layout(root: Path, kind: str) -> Path:
     [
         ("subset/stream", ("rgb", "flow"), True, "train"),
         ("subset", ("joint",), True, "train"),
+        ("stream/subset", ("rgb", "flow"), True, "rgb/train"),
         ("stream", ("rgb", "flow"), False, ""),
         ("flat", ("joint",), False, ""),
     ],
@@ -172,6 +203,24 @@ def test_order_of_streams_is_the_one_asked_for(tmp_path: Path) -> None:
     found = find_features(layout(tmp_path, "stream"), [], ["flow", "rgb"])
     assert found is not None
     assert [path.parent.name for path in found.files["a"]] == ["flow", "rgb"]
+
+
+@pytest.mark.parametrize("paths", [("Train/RGB", "Train/Flow"), ("RGB/TRAIN", "flow/Train"), ("RGB", "Flow")])
+def test_case_of_folder_names_does_not_count(tmp_path: Path, paths: tuple[str, str]) -> None:
+    for path in paths:
+        save(tmp_path / path / "a.npy", rows(2, 2))
+    found = find_features(tmp_path, ["training", "train"], ["rgb", "flow"])
+    assert found is not None
+    assert found.streams == ("rgb", "flow")
+    assert [str(path.parent.relative_to(tmp_path)) for path in found.files["a"]] == list(paths)
+
+
+def test_the_exact_folder_name_comes_first(tmp_path: Path) -> None:
+    for name in ("TRAIN", "Train", "train"):
+        save(tmp_path / name / "a.npy", rows(2, 2))
+    found = find_features(tmp_path, ["train"], ["rgb"])
+    assert found is not None
+    assert found.folder == tmp_path / "train"
 
 
 def test_hidden_and_other_files_are_no_features(tmp_path: Path) -> None:

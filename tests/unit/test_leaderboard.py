@@ -23,6 +23,7 @@ def record(method: str = "acmnet", seed: int = 0, value: float = 20.0, **changes
     }  # fmt: skip
     return {
         "schema": 1, "id": f"data-{method}-s{seed}-{value}", "method": method, "title": method.upper(), "seed": seed,
+        "status": "done", "artefacts": {},
         "synthetic": False, "recipe": {"train": {"epochs": 3}}, "schedule": {"train.epochs": 3}, "overrides": {},
         "headline": "anet", "metrics": {"anet": metrics},
         "data": {

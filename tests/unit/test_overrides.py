@@ -25,6 +25,7 @@ def test_override_changes_only_what_it_names() -> None:
     changed = override(RECIPE, {"train.epochs": 20, "method.guide": 0.5, "localizer.margin": 0.1})
     assert differences(changed, RECIPE) == {"train.epochs": 20, "method.guide": 0.5, "localizer.margin": 0.1}
     assert type(changed.method) is AcmNet.Options
+    assert override(RECIPE, {"localizer.nms.threshold": 0.3}).localizer.nms.threshold == 0.3
     assert override(RECIPE, {}) == RECIPE
 
 
@@ -33,10 +34,14 @@ def test_override_changes_only_what_it_names() -> None:
     [
         ({"train.epoch": 3}, "did you mean 'epochs'"),
         ({"epochs": 3}, "begin with method., train. or localizer."),
-        ({"train.epochs": 0}, "train.epochs: Input should be greater than 0, got 0"),
+        ({"train.epochs": 0}, "train.epochs: Input should be greater than or equal to 1, got 0"),
         ({"train.epochs": "many"}, "train.epochs"),
         ({"train.learning_rate": float("nan")}, "train.learning_rate"),
         ({"method.dropout": 1.0}, "method.dropout"),
+        ({"train.epochs": True}, "train.epochs: Input should be a valid integer"),
+        ({"train.epochs.more": 1}, "Unknown option 'train.epochs.more'. Options of train.epochs: none."),
+        ({"localizer.nms.treshold": 1}, "did you mean 'threshold'.*Options of localizer.nms"),
+        ({"localizer.nms.threshold": -1.0}, "localizer.nms.threshold"),
     ],
 )
 def test_a_wrong_option_is_one_message_that_names_it(values: dict[str, object], message: str) -> None:

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from harness.files import atomic_write, pretty_json
-from harness.store import RECORD, Store, read_record
+from harness.store import FIELDS, RECORD, Store, read_record
 from wstal.errors import StoreError, UserError
+
+RECORDED = dict.fromkeys(FIELDS, "") | {"schema": 1, "headline": "anet", "metrics": {"anet": {}}}
 
 
 def test_a_run_stands_among_the_finished_ones_only_when_whole(tmp_path: Path) -> None:
@@ -14,12 +18,12 @@ def test_a_run_stands_among_the_finished_ones_only_when_whole(tmp_path: Path) ->
     folder = store.begin("r1")
     atomic_write(folder / "weights", b"w")
     assert store.find("r1") is None
-    assert list(store.records()) == []
-    atomic_write(folder / RECORD, pretty_json({"schema": 1, "id": "r1"}))
+    assert store.finished() == []
+    atomic_write(folder / RECORD, pretty_json(RECORDED))
     assert store.find("r1") is None
     target = store.finish("r1")
-    assert store.find("r1") == {"schema": 1, "id": "r1"}
-    assert [record["id"] for _, record in store.records()] == ["r1"]
+    assert store.find("r1") == RECORDED
+    assert store.finished() == [target]
     assert sorted(p.name for p in target.iterdir()) == [RECORD, "weights"]
     assert not store.partial_folder("r1").exists()
 
@@ -30,15 +34,30 @@ def test_an_interrupted_run_finds_what_it_left(tmp_path: Path) -> None:
     assert [p.name for p in store.begin("r1").iterdir()] == ["checkpoint.json"]
 
 
-def test_finishing_twice_keeps_the_first(tmp_path: Path) -> None:
+def test_a_run_is_held_by_one_at_a_time(tmp_path: Path) -> None:
+    order: list[str] = []
+
+    def second() -> None:
+        with Store(tmp_path).exclusive("r1"):
+            order.append("second")
+
+    with Store(tmp_path).exclusive("r1"):
+        thread = threading.Thread(target=second)
+        thread.start()
+        time.sleep(0.2)
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"]
+
+
+def test_leftovers_of_a_kill_go_and_a_complete_run_only_waits_to_be_moved(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    for content in (b"first", b"second"):
-        folder = store.begin("r1")
-        atomic_write(folder / "weights", content)
-        atomic_write(folder / RECORD, pretty_json({"schema": 1}))
-        store.finish("r1")
-    assert (store.run_folder("r1") / "weights").read_bytes() == b"first"
-    assert not store.partial_folder("r1").exists()
+    folder = store.begin("r1")
+    (folder / ".record.json.abc.tmp").write_text("half")
+    assert list(store.begin("r1").iterdir()) == []
+    assert not store.is_complete("r1")
+    atomic_write(folder / RECORD, pretty_json(RECORDED))
+    assert store.is_complete("r1")
 
 
 def test_a_store_that_cannot_be_written_says_so_at_the_start(tmp_path: Path) -> None:
@@ -47,7 +66,7 @@ def test_a_store_that_cannot_be_written_says_so_at_the_start(tmp_path: Path) -> 
         Store(tmp_path / "file").begin("r1")
 
 
-@pytest.mark.parametrize("content", ["{}", '{"schema": 2}', "[]", "{"])
+@pytest.mark.parametrize("content", ["{}", '{"schema": 2}', "[]", "{", '{"schema": 1}'])
 def test_what_is_no_record_is_refused_with_its_path(tmp_path: Path, content: str) -> None:
     (tmp_path / RECORD).write_text(content)
     with pytest.raises(UserError, match=RECORD):

@@ -98,7 +98,7 @@ def test_checkpoint_of_another_run_or_a_damaged_one_is_refused(tmp_path: Path) -
 
     with pytest.raises(Killed):
         train(fresh(), videos(), SPEC, 0, tmp_path, "x", progress=stop, checkpoint_seconds=0)
-    with pytest.raises(StoreError, match="another run"):
+    with pytest.raises(StoreError, match="is of x, this run is y"):
         train(fresh(), videos(), SPEC, 0, tmp_path, "y")
     assert (tmp_path / POINTER).exists()
     (file,) = tmp_path.glob("checkpoint-*.safetensors")

@@ -140,10 +140,26 @@ def test_a_whole_subset_missing(data: Path) -> None:
     assert verify(data, subsets=["test"]).exit_code == 0
 
 
-def test_bad_files_count_more_than_missing_ones(data: Path) -> None:
-    (data / "features/train/flow/t2.npy").unlink()
+def test_missing_files_count_more_than_bad_ones(data: Path) -> None:
     save(data, "s1", "rgb", nan(5, 3))
     assert verify(data).exit_code == 2
+    (data / "features/train/flow/t2.npy").unlink()
+    assert verify(data).exit_code == 3
+    with pytest.raises(UserError, match="no manifest was written"):
+        verify(data, write_manifest=True)
+
+
+def test_official_labels_may_lack_test_videos_only(data: Path) -> None:
+    official = {name: {"labels": ["run"]} for name in ("t1", "t2")}
+    (data / "video_labels.json").write_text(json.dumps(official))
+    report = verify(data)
+    assert (failures(report), report.exit_code) == ({}, 0)
+    del official["t2"]
+    (data / "video_labels.json").write_text(json.dumps(official))
+    report = verify(data)
+    assert failures(report) == {"train: official labels there": [("t2", "not in video_labels.json")]}
+    assert report.exit_code == 3
+    assert verify(data, subsets=["test"]).exit_code == 0
 
 
 def test_extra_files_and_videos_without_instances_are_notes(data: Path) -> None:
@@ -200,7 +216,7 @@ def test_manifest_in_the_form_of_sha256sum(data: Path) -> None:
         ("features/test/rgb/s1.npy", "content differs from the manifest's digest")
     ]
     assert failures(report)["SHA256SUMS: files there"] == [("features/test/flow/s2.npy", "listed, but not there")]
-    assert report.exit_code == 2
+    assert report.exit_code == 3
 
 
 def test_manifest_with_another_line(data: Path) -> None:

@@ -92,7 +92,7 @@ class LocalizerSpec(_Settings):
     class_threshold: Finite
     class_threshold_inclusive: bool = False
     fallback_to_argmax: bool = True
-    upsampling: int = Field(default=1, ge=1)
+    upsampling: int = Field(default=1, ge=1, le=1000)
     sources: tuple[ProposalSource, ...] = Field(min_length=1)
     margin: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     minimum_run: int = Field(default=1, ge=1)

@@ -1,0 +1,56 @@
+"""The main job's processes: long records, failures, what is published."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harness import reproduce
+from harness.files import atomic_write, pretty_json
+from harness.reproduce import Job, publish, run_jobs
+from harness.store import RECORD
+from tests.unit.test_leaderboard import record
+from wstal.errors import RunError
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str) -> None:
+    """Let every job run a shell script in place of the harness."""
+    program = folder / "program"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(reproduce.sys, "executable", str(program))
+
+
+def test_a_record_longer_than_any_pipe_comes_through(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "out.json").write_text(json.dumps({"run": "somewhere", "long": "x" * 1_000_000}))
+    pretend(monkeypatch, tmp_path, f"cat {tmp_path}/out.json; echo 'run-1 train 3/3 loss 1' >&2")
+    assert run_jobs([Job("a", ()), Job("b", ())], 2, 1) == [Path("somewhere")] * 2
+
+
+def test_a_failure_is_told_with_its_message_after_the_others_are_done(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pretend(monkeypatch, tmp_path, "echo some note >&2; echo 'error: no room' >&2; exit 4")
+    with pytest.raises(RunError, match=r"2 of 2 runs failed:\na \(exit 4\): error: no room\nb") as failed:
+        run_jobs([Job("a", ()), Job("b", ())], 1, 1)
+    assert "some note" not in str(failed.value)
+
+
+def test_publishing_the_same_numbers_again_keeps_the_stored_record(tmp_path: Path) -> None:
+    folder, results = tmp_path / "run", tmp_path / "results"
+    first = record()
+    atomic_write(folder / RECORD, pretty_json(first))
+    (page,) = publish([folder], results)
+    stored = results / "records" / "data" / f"{first['id']}.json"
+    before = stored.read_bytes()
+    again = first | {"environment": first["environment"] | {"cpu": "another"}}
+    atomic_write(folder / RECORD, pretty_json(again))
+    publish([folder], results)
+    assert stored.read_bytes() == before
+    changed = record() | {"id": first["id"], "seed": 5}
+    atomic_write(folder / RECORD, pretty_json(changed))
+    publish([folder], results)
+    assert json.loads(stored.read_text())["seed"] == 5
+    assert "| 5 " in page.read_text()

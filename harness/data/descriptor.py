@@ -142,7 +142,7 @@ class DatasetDescriptor(_Facts):
     """Named lists of videos. Features may lack annotated videos only where the rest is one of these."""
     sample_length: PositiveInt | None = None
     """Snippets T that training samples from a video, from the paper."""
-    tious: str = "0.5:0.05:0.95"
+    tious: str = "0.1:0.1:0.7"
     """tIoU thresholds of the data set's headline mAP, written as for `wstal-bench evaluate --tious`: `0.1:0.1:0.7` or
     `0.3,0.5,0.7`. A range and a list of the same decimals are not the same floats (see `parse_tious`)."""
     headline: str = "anet"

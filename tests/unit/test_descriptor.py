@@ -12,7 +12,7 @@ from harness.data.descriptor import (
     shipped_descriptors,
 )
 from wstal.errors import UserError
-from wstal.evaluation.protocols import ACTIVITYNET_TIOUS, PROTOCOLS, default_tious
+from wstal.evaluation.protocols import PROTOCOLS, default_tious
 
 MINIMAL = 'name = "mine"\ntitle = "Mine"\nextractor = "I3D"\nfps = 30.0\n'
 
@@ -46,7 +46,7 @@ def test_headline_protocols_and_thresholds_are_those_of_the_evaluator() -> None:
 
 
 def test_thresholds_are_the_floats_of_the_evaluator(tmp_path: Path) -> None:
-    assert read(tmp_path, MINIMAL).thresholds == ACTIVITYNET_TIOUS
+    assert read(tmp_path, MINIMAL).thresholds == THUMOS_TIOUS
     assert read(tmp_path, MINIMAL + 'tious = "0.1:0.1:0.3"\n').thresholds == (0.1, 0.2, 0.1 + 2 * 0.1)
     assert read(tmp_path, MINIMAL + 'tious = "0.1,0.2,0.3"\n').thresholds == (0.1, 0.2, 0.3)
 

@@ -12,6 +12,7 @@ from harness.data.descriptor import (
     shipped_descriptors,
 )
 from wstal.errors import UserError
+from wstal.evaluation import THUMOS_TIOUS
 from wstal.evaluation.protocols import PROTOCOLS, default_tious
 
 MINIMAL = 'name = "mine"\ntitle = "Mine"\nextractor = "I3D"\nfps = 30.0\n'

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from wstal.method import Method, Recipe
 from wstal.types import Detections, GroundTruth, SnippetScores, Video
 
 SCHEMA = 1
+PROSE = ("title", "features")  # of the data's description: words that decide no number
 WEIGHTS, SCORES, DETECTIONS, HISTORY, MANIFEST = (
     "weights.safetensors",
     "scores.safetensors",
@@ -52,6 +54,8 @@ class RunSpec:
         schedule: where the data set's schedule departs from the method's own recipe, for people.
         overrides: where the user departs from both, for people.
         data: the data set's description, digests included.
+        headline: protocol that ranks methods.
+        tious: thresholds of the evaluation.
     """
 
     method: str
@@ -60,6 +64,8 @@ class RunSpec:
     schedule: dict[str, Any]
     overrides: dict[str, Any]
     data: dict[str, Any]
+    headline: str
+    tious: tuple[float, ...]
 
     @property
     def digest(self) -> str:
@@ -69,7 +75,10 @@ class RunSpec:
             "method": self.method,
             "seed": self.seed,
             "recipe": self.recipe.model_dump(mode="json"),
-            "data": self.data,
+            "data": {name: value for name, value in self.data.items() if name not in PROSE},
+            "headline": self.headline,
+            "tious": self.tious,
+            "wstal-bench": version("wstal-bench"),
         }
         return sha256(canonical_json(identity))
 
@@ -91,7 +100,16 @@ def plan_run(method: str, seed: int, source: DataSource, overrides: dict[str, An
     stated = {"train.temporal_length": source.sample_length} if source.sample_length else {}
     scheduled = override(own, stated | schedule_for(source.schedule).options(method))
     recipe = override(scheduled, overrides)
-    return RunSpec(method, seed, recipe, differences(scheduled, own), differences(recipe, scheduled), source.describe())
+    return RunSpec(
+        method,
+        seed,
+        recipe,
+        differences(scheduled, own),
+        differences(recipe, scheduled),
+        source.describe(),
+        source.headline,
+        source.tious,
+    )
 
 
 def execute(

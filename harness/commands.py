@@ -68,6 +68,8 @@ def reproduce(arguments: argparse.Namespace) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train and score one method with one seed."""
+    # cuBLAS repeats its sums only with a workspace of fixed size, set before it is loaded
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     import torch
 
     from harness.environment import git_state

@@ -85,7 +85,7 @@ def _numbers(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _run_job(job: Job, threads: int, progress: ProgressReport) -> tuple[int, str, str]:
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     command = [sys.executable, "-m", "harness", "run", *job.arguments, "--threads", str(threads), "--json"]
     said: list[str] = []
     # a file, not a second pipe: a long record would fill a pipe that nobody reads while stderr is followed

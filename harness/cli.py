@@ -214,11 +214,15 @@ def _add_data(commands: _Commands[_Parser]) -> None:
 def _add_ls(commands: _Commands[_Parser]) -> None:
     command = commands.add_parser(
         "ls",
-        help="list methods, datasets, protocols or runs",
+        help="list methods and their options, data sets and their keys, protocols or runs",
         description="List what is registered, shipped or stored.",
-        epilog="example:\n  wstal-bench ls protocols",
+        epilog="examples:\n  wstal-bench ls protocols\n  wstal-bench ls options",
     )
-    command.add_argument("what", choices=("methods", "datasets", "protocols", "runs"))
+    command.add_argument(
+        "what",
+        choices=("methods", "options", "datasets", "keys", "protocols", "runs"),
+        help="options: what --set can change, with each method's THUMOS14 default; keys: of dataset.toml",
+    )
     command.add_argument("--store", type=Path, default=Path("runs"), metavar="STORE", help="for runs (default: runs)")
     command.add_argument("--json", action="store_true", help="print JSON, and only that, on stdout")
     command.set_defaults(handler="ls")

@@ -199,15 +199,23 @@ def data_convert(arguments: argparse.Namespace) -> int:
 
 def ls(arguments: argparse.Namespace) -> int:
     """List what there is."""
-    rows = {"methods": _methods, "datasets": _datasets, "protocols": _protocols, "runs": _runs}[arguments.what](
-        arguments
-    )
+    listed = {
+        "methods": _methods,
+        "options": _options,
+        "datasets": _datasets,
+        "keys": _keys,
+        "protocols": _protocols,
+        "runs": _runs,
+    }
+    rows = listed[arguments.what](arguments)
     if arguments.json:
         print(json.dumps(rows))
     elif rows:
         from tabulate import tabulate
 
-        print(tabulate(rows, headers="keys", disable_numparse=True))
+        wrapped = {"default": 30, "meaning": 72} if arguments.what in ("options", "keys") else {}
+        widths = [wrapped.get(name) for name in rows[0]]
+        print(tabulate(rows, headers="keys", disable_numparse=True, maxcolwidths=widths))
     else:
         _say(f"There are no {arguments.what}.")
     return 0
@@ -320,6 +328,39 @@ def _methods(arguments: argparse.Namespace) -> list[dict[str, str]]:
     from harness.registry import method_entries
 
     return [{"method": name, "implemented in": entry.value} for name, entry in method_entries().items()]
+
+
+def _options(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    from harness.registry import load_method, method_entries
+
+    rows = []
+    for method in method_entries():
+        recipe = load_method(method).recipe("thumos14")
+        defaults = recipe.model_dump(mode="json")
+        for part in ("method", "train", "localizer"):
+            for name, field in type(getattr(recipe, part)).model_fields.items():
+                rows.append(
+                    {
+                        "method": method,
+                        "option": f"{part}.{name}",
+                        "default": defaults[part][name],
+                        "meaning": " ".join((field.description or "").split()),
+                    }
+                )
+    return rows
+
+
+def _keys(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    from harness.data.descriptor import DatasetDescriptor
+
+    return [
+        {
+            "key": name,
+            "default": "required" if field.is_required() else json.loads(json.dumps(field.default, default=dict)),
+            "meaning": " ".join((field.description or "").split()),
+        }
+        for name, field in DatasetDescriptor.model_fields.items()
+    ]
 
 
 def _datasets(arguments: argparse.Namespace) -> list[dict[str, str]]:

@@ -184,6 +184,16 @@ def test_poisoned_training_segments_change_no_weight(cli, done: dict[str, Any], 
     assert json.loads(out)["artefacts"]["weights.safetensors"] == done["artefacts"]["weights.safetensors"]
 
 
+@pytest.mark.parametrize("what", ["options", "keys"])
+def test_every_option_and_key_says_what_it_means(cli, what: str) -> None:
+    code, out, _ = cli("ls", what)
+    rows = json.loads(cli("ls", what, "--json")[1])
+    assert code == 0
+    assert all(row["meaning"] or row["option"] in ("train.epochs",) for row in rows)
+    assert ("train.epochs" in out) == (what == "options")
+    assert ("snippet_frames" in out) == (what == "keys")
+
+
 @pytest.mark.parametrize("what", ["methods", "datasets", "protocols", "runs"])
 def test_ls_lists_as_table_and_json(cli, done: dict[str, Any], store: Path, what: str) -> None:
     code, out, _ = cli("ls", what, "--store", store)

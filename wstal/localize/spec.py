@@ -74,30 +74,29 @@ class Nms(_Settings):
 
 
 class LocalizerSpec(_Settings):
-    """Everything between a method's snippet scores and its detections.
+    """Everything between a method's snippet scores and its detections."""
 
-    Args:
-        class_threshold: a class is kept where the video's probability of it is `>` this.
-        class_threshold_inclusive: `>=` instead.
-        fallback_to_argmax: keep the most probable class of a video where none passes; otherwise it has no detections.
-        upsampling: samples per row, by linear interpolation. Runs, margins and scores count these samples.
-        sources: proposals of all sources are suppressed together.
-        margin: the outside of a run of n samples reaches `margin` * n samples to either side. 0: no outside.
-        minimum_run: shorter runs of active samples are dropped.
-        skip_lone_first_sample: drop a run if it is the only one at its threshold and is sample 0 alone, as released
-            code does that asks a list of indices for a nonzero one. Says nothing where `minimum_run` is above 1.
-        nms: suppression, per video and class.
-    """
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     class_threshold: Finite
+    """A class is kept where the video's probability of it is above this."""
     class_threshold_inclusive: bool = False
+    """... or equal."""
     fallback_to_argmax: bool = True
+    """Keep the most probable class of a video where none passes; otherwise it has no detections."""
     upsampling: int = Field(default=1, ge=1, le=1000)
+    """Samples per row, by linear interpolation. Runs, margins and scores count these samples."""
     sources: tuple[ProposalSource, ...] = Field(min_length=1)
+    """Ways to make proposals; those of all sources are suppressed together."""
     margin: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """The outside of a run of n samples reaches margin * n samples to either side. 0: no outside."""
     minimum_run: int = Field(default=1, ge=1)
+    """Shorter runs of active samples are dropped."""
     skip_lone_first_sample: bool = False
+    """Drop a run if it is the only one at its threshold and is sample 0 alone, as released code does that asks a list
+    of indices for a nonzero one. Says nothing where `minimum_run` is above 1."""
     nms: Nms = Nms()
+    """Suppression, per video and class."""
 
     @property
     def signals(self) -> tuple[str, ...]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +74,26 @@ def test_resuming_after_a_kill_gives_the_same_bits(tmp_path: Path, stop: int) ->
         progress=lambda done, total, loss: seen.append(done), checkpoint_seconds=0,
     )  # fmt: skip
     assert seen[0] == stop + 1
+    assert same(resumed, undisturbed)
+    assert history == expected
+
+
+def test_a_process_killed_outright_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+    undisturbed, resumed = fresh(), fresh(seed=99)
+    expected = train(undisturbed, videos(), SPEC, 0, tmp_path / "a", "x")
+    script = (
+        "import os, sys\nfrom pathlib import Path\nfrom tests.unit.test_trainer import SPEC, fresh, train, videos\n"
+        "kill = lambda done, total, loss: done == 4 and os.kill(os.getpid(), 9)\n"
+        "train(fresh(), videos(), SPEC, 0, Path(sys.argv[1]), 'x', progress=kill, checkpoint_seconds=0)\n"
+    )
+    root = Path(__file__).parents[2]
+    killed = subprocess.run([sys.executable, "-c", script, str(tmp_path / "b")], cwd=root, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    seen: list[int] = []
+    history = train(
+        resumed, videos(), SPEC, 0, tmp_path / "b", "x", progress=lambda done, total, loss: seen.append(done)
+    )
+    assert seen == [4, 5, 6]
     assert same(resumed, undisturbed)
     assert history == expected
 

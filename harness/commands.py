@@ -199,15 +199,9 @@ def data_convert(arguments: argparse.Namespace) -> int:
 
 def ls(arguments: argparse.Namespace) -> int:
     """List what there is."""
-    listed = {
-        "methods": _methods,
-        "options": _options,
-        "datasets": _datasets,
-        "keys": _keys,
-        "protocols": _protocols,
-        "runs": _runs,
-    }
-    rows = listed[arguments.what](arguments)
+    from harness.listing import LISTS
+
+    rows = LISTS[arguments.what](arguments.store)
     if arguments.json:
         print(json.dumps(rows))
     elif rows:
@@ -322,76 +316,6 @@ def _seeds(text: str) -> tuple[int, ...]:
     if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
         raise UserError(f"--seeds wants distinct seeds as 0-2 or 0,3,5, got {text!r}.")
     return tuple(seeds)
-
-
-def _methods(arguments: argparse.Namespace) -> list[dict[str, str]]:
-    from harness.registry import method_entries
-
-    return [{"method": name, "implemented in": entry.value} for name, entry in method_entries().items()]
-
-
-def _options(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    from harness.registry import load_method, method_entries
-
-    rows = []
-    for method in method_entries():
-        recipe = load_method(method).recipe("thumos14")
-        defaults = recipe.model_dump(mode="json")
-        for part in ("method", "train", "localizer"):
-            for name, field in type(getattr(recipe, part)).model_fields.items():
-                rows.append(
-                    {
-                        "method": method,
-                        "option": f"{part}.{name}",
-                        "default": defaults[part][name],
-                        "meaning": " ".join((field.description or "").split()),
-                    }
-                )
-    return rows
-
-
-def _keys(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    from harness.data.descriptor import DatasetDescriptor
-
-    return [
-        {
-            "key": name,
-            "default": "required" if field.is_required() else json.loads(json.dumps(field.default, default=dict)),
-            "meaning": " ".join((field.description or "").split()),
-        }
-        for name, field in DatasetDescriptor.model_fields.items()
-    ]
-
-
-def _datasets(arguments: argparse.Namespace) -> list[dict[str, str]]:
-    from harness.data.descriptor import shipped_descriptors
-
-    return [
-        {"data set": name, "title": descriptor.title, "features": descriptor.extractor}
-        for name, descriptor in shipped_descriptors().items()
-    ]
-
-
-def _protocols(arguments: argparse.Namespace) -> list[dict[str, str]]:
-    from wstal.evaluation import PROTOCOLS
-
-    return [{"protocol": name, "meaning": protocol.meaning} for name, protocol in PROTOCOLS.items()]
-
-
-def _runs(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    from harness.store import RECORD, Store, read_record
-
-    rows: list[dict[str, Any]] = []
-    for folder in Store(arguments.store).finished():
-        try:
-            record = read_record(folder / RECORD)
-        except UserError as error:
-            rows.append({"run": str(folder), "status": f"damaged: {error}"})
-            continue
-        averages = record["metrics"][record["headline"]]["averages"]
-        row = {"run": str(folder), "status": record["status"], "protocol": record["headline"]}
-        rows.append(row | {name: round(value, 2) for name, value in averages.items()})
-    return rows
 
 
 def _print_metrics(metrics: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ recorded from it. Deviations:
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -24,9 +24,9 @@ from torch.nn import functional
 
 from wstal.localize.spec import LocalizerSpec, Nms, ProposalSource
 from wstal.losses.mil import cross_entropy
-from wstal.method import Method, Recipe, Spec, TrainSpec
+from wstal.method import BaseMethod, Recipe, Spec, TrainSpec
 from wstal.parts.pooling import top_k_count, top_k_features, top_k_mean
-from wstal.types import Batch
+from wstal.types import Snippets
 
 INSTANCE, CONTEXT, BACKGROUND = range(3)
 FEATURE_MARGIN = 50.0
@@ -37,6 +37,7 @@ class AcmNetOptions(Spec):
 
     dropout: float = Field(0.7, ge=0, lt=1, description="of snippets and of classifier inputs alike")
     input_dropout: bool = Field(False, description="dropout on the features and before the attention (ActivityNet)")
+    attention_kernel: Literal[1, 3] = Field(1, description="of the attention's convolution over time")
     instance_ratio: int = Field(8, ge=1, description="k = T / ratio snippets are pooled in the instance branch")
     context_ratio: int = Field(3, ge=1, description="the same in the context branch")
     background_ratio: int = Field(3, ge=1, description="the same in the background branch")
@@ -99,7 +100,7 @@ ACTIVITYNET_LOCALIZER = LocalizerSpec(
 )
 
 
-class AcmNet(Method):
+class AcmNet(BaseMethod):
     """ACM-Net over features `[B, T, D]`; the embedding keeps the width D."""
 
     name: ClassVar[str] = "acmnet"
@@ -110,7 +111,7 @@ class AcmNet(Method):
     def __init__(self, spec: AcmNetOptions, feature_dim: int, num_classes: int) -> None:
         super().__init__(spec, feature_dim, num_classes)
         self.embedding = nn.Conv1d(feature_dim, feature_dim, kernel_size=3, padding=1)
-        self.attention = nn.Conv1d(feature_dim, 3, kernel_size=1)
+        self.attention = nn.Conv1d(feature_dim, 3, spec.attention_kernel, padding="same")
         self.classifier = nn.Linear(feature_dim, num_classes + 1)
 
     @classmethod
@@ -143,42 +144,62 @@ class AcmNet(Method):
         logits: Tensor = self.classifier(self._dropout(embedded * snippets))
         return logits
 
-    def losses(self, batch: Batch) -> dict[str, Tensor]:
+    def snippet_losses(self, snippets: Snippets, labels: Float[Tensor, "batch classes"]) -> dict[str, Tensor]:
         """The three classification losses, guide, feature and sparse terms, and their weighted `total`."""
-        spec, labels = self.spec, batch.labels
-        embedded = self.embed(batch.features)
-        attention = self.attend(embedded)
-        cas = self.classify(embedded)
-        zeros, ones = torch.zeros_like(labels[:, :1]), torch.ones_like(labels[:, :1])
-        terms = {
-            "instance": cross_entropy(self._video_log_scores(cas, attention, INSTANCE), torch.cat([labels, zeros], 1)),
-            "context": cross_entropy(self._video_log_scores(cas, attention, CONTEXT), torch.cat([labels, ones], 1)),
-            "background": cross_entropy(
-                self._video_log_scores(cas, attention, BACKGROUND), torch.cat([torch.zeros_like(labels), ones], 1)
-            ),
+        spec = self.spec
+        embedded, attention, cas = snippets.embedded, snippets.attention, snippets.cas
+        terms = self._classification(cas, attention, labels)
+        classification = self._weighted(terms)
+        terms |= {
             "guide": guide_loss(cas, attention),
             "feature": feature_norm_loss(*(self._pooled_feature(embedded, attention, kind) for kind in range(3))),
             "sparse": attention[..., [INSTANCE, CONTEXT]].sum(dim=1).mean(),
         }
         terms["total"] = (
-            spec.instance_weight * terms["instance"]
-            + terms["context"]
-            + terms["background"]
+            classification
             + spec.guide * terms["guide"]
             + spec.feature * terms["feature"]
             + spec.sparse * terms["sparse"]
         )
         return terms
 
-    def score(self, features: Float[Tensor, "time in_dim"]) -> tuple[dict[str, Tensor], Tensor]:
+    def classification_loss(
+        self,
+        cas: Float[Tensor, "batch time classes"],
+        attention: Float[Tensor, "batch time 3"],
+        labels: Float[Tensor, "batch classes"],
+    ) -> Float[Tensor, ""]:
+        """Instance, context and background terms, weighted."""
+        return self._weighted(self._classification(cas, attention, labels))
+
+    def branch_cas(
+        self, cas: Float[Tensor, "batch time classes"], attention: Float[Tensor, "batch time 3"]
+    ) -> tuple[Float[Tensor, "batch time classes"], Float[Tensor, "batch time classes"]]:
+        """The CAS weighted by instance and by background attention."""
+        return cas * attention[..., INSTANCE, None], cas * attention[..., BACKGROUND, None]
+
+    def snippet_scores(self, snippets: Snippets) -> tuple[dict[str, Tensor], Tensor]:
         """Signals `cas` (softmaxed instance CAS of the C classes) and `attention` (instance), and class scores."""
-        embedded = self.embed(features.unsqueeze(0))
-        attention = self.attend(embedded)
-        cas = self.classify(embedded)
+        attention, cas = snippets.attention, snippets.cas
         instance_cas = (cas * attention[..., INSTANCE : INSTANCE + 1]).softmax(dim=-1)
         video_scores = self._video_log_scores(cas, attention, INSTANCE).exp()
         signals = {"cas": instance_cas[0, :, : self.num_classes], "attention": attention[0, :, INSTANCE]}
         return signals, video_scores[0, : self.num_classes]
+
+    def _classification(self, cas: Tensor, attention: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        zeros, ones = torch.zeros_like(labels[:, :1]), torch.ones_like(labels[:, :1])
+        targets = {
+            "instance": torch.cat([labels, zeros], 1),
+            "context": torch.cat([labels, ones], 1),
+            "background": torch.cat([torch.zeros_like(labels), ones], 1),
+        }
+        return {
+            name: cross_entropy(self._video_log_scores(cas, attention, kind), target)
+            for kind, (name, target) in enumerate(targets.items())
+        }
+
+    def _weighted(self, terms: dict[str, Tensor]) -> Tensor:
+        return self.spec.instance_weight * terms["instance"] + terms["context"] + terms["background"]
 
     def _dropout(self, values: Tensor) -> Tensor:
         return functional.dropout(values, self.spec.dropout, self.training)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor
@@ -14,12 +18,47 @@ from wstal.errors import StoreError
 from wstal.method import Method
 
 POINTER = "checkpoint.json"
-History = dict[str, list[float]]
+
+
+@dataclass
+class History:
+    """What a training leaves to look at.
+
+    Args:
+        steps_per_epoch: steps of each epoch.
+        steps: every scalar of `Method.losses`, by name, one value a step.
+        epochs: `Method.diagnostics`, by name, one value (a number, a list or null) an epoch.
+    """
+
+    steps_per_epoch: int = 0
+    steps: dict[str, list[float]] = field(default_factory=dict)
+    epochs: dict[str, list[Any]] = field(default_factory=dict)
+
+    def add_epoch(self, steps: Sequence[Mapping[str, Tensor]], diagnostics: Mapping[str, Any]) -> None:
+        """Append an epoch's steps and its diagnostics."""
+        self.steps_per_epoch = len(steps)
+        values = torch.stack([torch.stack(list(terms.values())).float() for terms in steps]).cpu()
+        for name, column in zip(steps[0], values.T.tolist(), strict=True):
+            # nine digits give a float32 back exactly
+            self.steps.setdefault(name, []).extend(float(f"{value:.9g}") for value in column)
+        for name, value in diagnostics.items():
+            self.epochs.setdefault(name, []).append(value)
+
+    def last_epoch_means(self) -> dict[str, float]:
+        """Mean of each scalar over the last epoch, summed in step order in single precision."""
+        return {
+            name: float(np.cumsum(values[-self.steps_per_epoch :], dtype=np.float32)[-1]) / self.steps_per_epoch
+            for name, values in self.steps.items()
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """As stored."""
+        return {"steps_per_epoch": self.steps_per_epoch, "steps": self.steps, "epochs": self.epochs}
 
 
 def save_weights(path: Path, method: Method) -> str:
-    """Write a method's parameters and buffers as safetensors; returns the file's SHA-256."""
-    data = safetensors.torch.save({name: value.cpu().contiguous() for name, value in method.state_dict().items()})
+    """Write what scoring needs of a method's state as safetensors; returns the file's SHA-256."""
+    data = safetensors.torch.save({name: value.cpu().contiguous() for name, value in method.export_state().items()})
     atomic_write(path, data)
     return sha256(data)
 
@@ -36,8 +75,11 @@ def load_weights(path: Path, method: Method, digest: str) -> None:
         raise StoreError(f"Cannot read the weights {path}: {error.strerror}. Train the run again.") from error
     if sha256(data) != digest:
         raise StoreError(f"{path} is not the file that was written (its SHA-256 differs). Train the run again.")
+    tensors = safetensors.torch.load(data)
+    if wrong := tensors.keys() ^ method.export_state().keys():
+        raise StoreError(f"{path} does not fit {method.name}: {', '.join(sorted(wrong))} in only one of the two.")
     try:
-        method.load_state_dict(safetensors.torch.load(data))
+        method.load_state_dict(tensors, strict=False)  # what export_state drops stays as built
     except RuntimeError as error:
         raise StoreError(f"{path} does not fit {method.name}: {error}") from error
 
@@ -53,7 +95,7 @@ def save_checkpoint(
     data = safetensors.torch.save({name: value.cpu().contiguous() for name, value in tensors.items()})
     file = f"checkpoint-{epoch:06d}.safetensors"
     atomic_write(folder / file, data)
-    pointer = {"identity": identity, "epoch": epoch, "file": file, "sha256": sha256(data), "history": history}
+    pointer = {"identity": identity, "epoch": epoch, "file": file, "sha256": sha256(data)} | {"history": history.to_json()}
     atomic_write(folder / POINTER, pretty_json(pointer))
     for old in folder.glob("checkpoint-*.safetensors"):
         if old.name != file:
@@ -70,13 +112,13 @@ def remove_checkpoints(folder: Path) -> None:
 def load_checkpoint(
     folder: Path, identity: str, method: Method, optimizer: torch.optim.Optimizer
 ) -> tuple[int, History]:
-    """Continue from the checkpoint in `folder`: (epochs done, history), or (0, {}) where there is none.
+    """Continue from the checkpoint in `folder`: (epochs done, history), or (0, an empty one) where there is none.
 
     Raises:
         StoreError: the checkpoint is damaged or belongs to another run.
     """
     if not (folder / POINTER).exists():
-        return 0, {}
+        return 0, History()
     pointer = read_json(folder / POINTER)
     remedy = f"Or remove {folder} to train from the start."
     if pointer.get("identity") != identity:
@@ -98,4 +140,4 @@ def load_checkpoint(
             _, index, name = key.split(".", 2)
             slots.setdefault(int(index), {})[name] = value
     optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
-    return pointer["epoch"], pointer["history"]
+    return pointer["epoch"], History(**pointer["history"])

@@ -53,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_reproduce(commands)
     _add_run(commands)
+    _add_replay(commands)
     _add_localize(commands)
     _add_evaluate(commands)
     _add_data(commands)
@@ -120,6 +121,18 @@ def _add_run(commands: _Commands[_Parser]) -> None:
     _add_training_options(command)
     command.add_argument("--json", action="store_true", help="print the record as JSON, and only that, on stdout")
     command.set_defaults(handler="run")
+
+
+def _add_replay(commands: _Commands[_Parser]) -> None:
+    command = commands.add_parser(
+        "replay",
+        help="do a failed training step again and say what is not finite",
+        description="A training whose loss is not finite keeps the step: batch, weights before it, and random state.\n"
+        "This does its forward pass again on the CPU and prints each loss term and the cause.",
+        epilog="example:\n  wstal-bench replay runs/partial/RUN/failed-step.safetensors\n\n" + EXIT_CODES,
+    )
+    command.add_argument("step", type=Path, metavar="FILE", help="failed-step.safetensors of the run's folder")
+    command.set_defaults(handler="replay")
 
 
 def _add_localize(commands: _Commands[_Parser]) -> None:

@@ -102,6 +102,20 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def replay(arguments: argparse.Namespace) -> int:
+    """Do a failed training step again."""
+    from harness.failure import cause
+    from harness.failure import replay as replay_step
+
+    method, batch, terms = replay_step(arguments.step)
+    for name, value in terms.items():
+        print(f"{name}\t{value:g}")
+    print(f"videos\t{', '.join(batch.videos)}")
+    finite = bool(terms["total"].isfinite())
+    _say("Done: " + ("the loss is finite here, on the CPU" if finite else cause(method, batch)))
+    return 0
+
+
 def localize(arguments: argparse.Namespace) -> int:
     """Apply a trained run to other videos."""
     import torch

@@ -13,7 +13,7 @@ import numpy as np
 import safetensors.numpy
 import torch
 
-from harness.checkpoint import load_weights, remove_checkpoints, save_weights
+from harness.checkpoint import History, load_weights, remove_checkpoints, save_weights
 from harness.data.detections import write_detections
 from harness.data.source import DataSource
 from harness.environment import environment, git_state
@@ -175,7 +175,7 @@ def execute(
                 WEIGHTS: save_weights(folder / WEIGHTS, method),
                 SCORES: _save_scores(folder / SCORES, scores),
                 DETECTIONS: _save_detections(folder / DETECTIONS, detections),
-                HISTORY: _save_json(folder / HISTORY, history),
+                HISTORY: _save_json(folder / HISTORY, history.to_json()),
             }
             _save_json(folder / MANIFEST, {**clock.manifest(), "code": git_state(), "notes": list(source.notes)})
             _save_json(folder / RECORD, _record(spec, source, method, metrics, history, computed_on, artefacts))
@@ -189,7 +189,7 @@ def _record(
     source: DataSource,
     method: Method,
     metrics: dict[str, Any],
-    history: dict[str, list[float]],
+    history: History,
     computed_on: dict[str, Any],
     artefacts: dict[str, str],
 ) -> dict[str, Any]:
@@ -212,7 +212,7 @@ def _record(
         "metrics": metrics,
         "training": {
             "parameters": method.parameter_count(),
-            "final_loss": {name: values[-1] for name, values in history.items()},
+            "final_loss": history.last_epoch_means(),
         },
         "environment": computed_on,
         "artefacts": artefacts,

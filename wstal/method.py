@@ -7,7 +7,7 @@ A method is a torch module with three steps that other parts build on, `embed`, 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from wstal import sampling
 from wstal.localize.spec import LocalizerSpec
-from wstal.types import Batch, IntArray
+from wstal.types import Batch, IntArray, Snippets
 
 
 class Spec(BaseModel):
@@ -92,7 +92,10 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Scalar losses by name; `total` is what is minimised, the others are its terms before weighting."""
+        """Scalars by name; `total` is what is minimised, the others are its terms before weighting, or worth a curve.
+
+        The same names in every step.
+        """
 
     @abstractmethod
     def score(
@@ -103,6 +106,23 @@ class Method(nn.Module, ABC):
         Returns:
             Signals by name, `[T, C]` or `[T]`, and the video's class probabilities `[C]`.
         """
+
+    def start_epoch(self, epoch: int, epochs: int) -> None:
+        """Called in training mode before each epoch, counted from 0; draws come from torch's seeded generators."""
+
+    def end_step(self) -> None:
+        """Called after each optimiser step: what gradients still needed may change now."""
+
+    def end_training(self) -> None:
+        """Called once after the last epoch, before weights are stored and videos scored."""
+
+    def diagnostics(self) -> dict[str, Any]:
+        """Numbers, or lists of them, worth a curve over epochs; asked after each epoch, the same names each time."""
+        return {}
+
+    def export_state(self) -> dict[str, Tensor]:
+        """What scoring needs, stored with a finished run: all of the state unless a method can drop some."""
+        return self.state_dict()
 
     def train_indices(self, length: int, count: int, rng: np.random.Generator) -> IntArray:
         """Rows of a training video of `length` rows that a step sees."""
@@ -120,3 +140,48 @@ class Method(nn.Module, ABC):
     def device(self) -> torch.device:
         """Where the parameters are."""
         return next(self.parameters()).device
+
+
+class BaseMethod(Method):
+    """A method whose losses and scores are functions of one pass embed, attend, classify: what `CrossVideo` wraps."""
+
+    @property
+    def embedding_dim(self) -> int:
+        """Columns of F."""
+        return self.feature_dim
+
+    def snippets(self, features: Float[Tensor, "batch time in_dim"]) -> Snippets:
+        """F, W and A."""
+        embedded = self.embed(features)
+        return Snippets(embedded, self.attend(embedded), self.classify(embedded))
+
+    @abstractmethod
+    def snippet_losses(self, snippets: Snippets, labels: Float[Tensor, "batch classes"]) -> dict[str, Tensor]:
+        """`losses`, given the pass."""
+
+    @abstractmethod
+    def classification_loss(
+        self,
+        cas: Float[Tensor, "batch time classes"],
+        attention: Float[Tensor, "batch time kinds"],
+        labels: Float[Tensor, "batch classes"],
+    ) -> Float[Tensor, ""]:
+        """The weighted video-level classification terms alone (Eq. 5), of any CAS under any attention."""
+
+    @abstractmethod
+    def branch_cas(
+        self, cas: Float[Tensor, "batch time classes"], attention: Float[Tensor, "batch time kinds"]
+    ) -> tuple[Float[Tensor, "batch time classes"], Float[Tensor, "batch time classes"]]:
+        """A^ins and A^bak, the CAS weighted by foreground and by background attention (Eq. 4)."""
+
+    @abstractmethod
+    def snippet_scores(self, snippets: Snippets) -> tuple[dict[str, Tensor], Tensor]:
+        """`score`, given the pass over one video (B = 1)."""
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """The losses of one pass."""
+        return self.snippet_losses(self.snippets(batch.features), batch.labels)
+
+    def score(self, features: Float[Tensor, "time in_dim"]) -> tuple[dict[str, Tensor], Tensor]:
+        """The scores of one pass."""
+        return self.snippet_scores(self.snippets(features.unsqueeze(0)))

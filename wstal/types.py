@@ -54,6 +54,21 @@ class Batch:
 
 
 @dataclass(frozen=True, eq=False)
+class Snippets:
+    """What a method computes of B videos before any loss.
+
+    Args:
+        embedded: `[B, T, D]` F, the snippet embeddings.
+        attention: `[B, T, kinds]` W, attention weights in [0, 1].
+        cas: `[B, T, C]` or, with background last, `[B, T, C + 1]` A, class logits.
+    """
+
+    embedded: torch.Tensor
+    attention: torch.Tensor
+    cas: torch.Tensor
+
+
+@dataclass(frozen=True, eq=False)
 class Segments:
     """Labelled time intervals: column i of each array belongs to interval i.
 

@@ -43,14 +43,15 @@ def same(first: AcmNet, second: AcmNet) -> bool:
     )
 
 
-def test_loss_falls_and_every_term_has_one_value_an_epoch(tmp_path: Path) -> None:
+def test_loss_falls_and_every_term_has_one_value_a_step(tmp_path: Path) -> None:
     spec = SPEC.model_copy(update={"epochs": 60, "learning_rate": 3e-3, "decay_every": None})
     seed_torch(0, "initialisation")
     model = AcmNet(AcmNetOptions(dropout=0.0), 16, 3)
     history = train(model, videos(), spec, 0, tmp_path, "x")
-    assert {len(values) for values in history.values()} == {spec.epochs}
-    assert history["total"][-1] < history["total"][0]
-    assert history["instance"][-1] < history["instance"][0]
+    assert history.steps_per_epoch == 3
+    assert {len(values) for values in history.steps.values()} == {3 * spec.epochs}
+    for term in ("total", "instance"):
+        assert history.last_epoch_means()[term] < np.mean(history.steps[term][:3])
 
 
 class Killed(Exception):
@@ -137,10 +138,10 @@ def test_no_videos_is_a_message(tmp_path: Path) -> None:
         train(fresh(), [], SPEC, 0, tmp_path, "x")
 
 
-def test_a_loss_that_is_not_finite_stops_with_its_epoch(tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_stops_and_names_the_video(tmp_path: Path) -> None:
     bad = videos()
     bad[3].features[:] = np.inf
-    with pytest.raises(UserError, match=r"not finite in epoch 1 .*total"):
+    with pytest.raises(UserError, match=r"not finite in epoch 1, step 2 .*features of v3"):
         train(fresh(), bad, SPEC, 0, tmp_path, "x")
 
 

@@ -1,0 +1,84 @@
+"""A training step whose loss is not finite: kept whole, so that it can be done again and looked into."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from harness.files import atomic_write
+from harness.registry import load_method
+from wstal.errors import UserError
+from wstal.method import Method
+from wstal.types import Batch
+
+FAILED_STEP = "failed-step.safetensors"
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where in a training a step stands, all counted from 0 but `epochs`."""
+
+    epoch: int
+    epochs: int
+    step: int
+
+
+def save_failed_step(path: Path, method: Method, batch: Batch, draws: Tensor, position: Position) -> None:
+    """Write the batch, the state before the step, and the CPU generator's state before its draws."""
+    tensors = {f"method.{name}": value for name, value in method.state_dict().items()}
+    tensors |= {"features": batch.features, "labels": batch.labels, "draws": draws}
+    facts = {
+        "method": method.name,
+        "options": method.spec.model_dump_json(),
+        "videos": json.dumps(batch.videos),
+        "position": json.dumps(vars(position)),
+    }
+    whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    atomic_write(path, safetensors.torch.save(whole, facts))
+
+
+def replay(path: Path) -> tuple[Method, Batch, dict[str, Tensor]]:
+    """Do a failed step's forward pass again, on the CPU, with the same draws.
+
+    Returns:
+        The method as it was before the step, the batch, and the loss terms.
+
+    Raises:
+        UserError: the file is not what `save_failed_step` wrote.
+    """
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            facts = file.metadata()
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+        cls = load_method(facts["method"])
+        options = cls.Options.model_validate_json(facts["options"])
+        position = Position(**json.loads(facts["position"]))
+        batch = Batch(tensors["features"], tensors["labels"], tuple(json.loads(facts["videos"])))
+        method = cls(options, batch.features.shape[2], batch.labels.shape[1])
+        method.train().start_epoch(position.epoch, position.epochs)
+        method.load_state_dict({n.removeprefix("method."): t for n, t in tensors.items() if n.startswith("method.")})
+    except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"{path} cannot be replayed: {error}. Give the {FAILED_STEP} that a failed run left in its folder."
+        ) from error
+    torch.set_rng_state(tensors["draws"])
+    return method, batch, method.losses(batch)
+
+
+def cause(method: Method, batch: Batch) -> str:
+    """What in a step is not finite: features, by video; weights, by name; or neither."""
+    bad = [
+        name for name, features in zip(batch.videos, batch.features, strict=True) if not bool(features.isfinite().all())
+    ]
+    if bad:
+        return f"features of {', '.join(bad)} are not finite: correct or remove them"
+    weights = [name for name, value in method.state_dict().items() if not bool(value.isfinite().all())]
+    if weights:
+        return f"weights are not finite since an earlier step ({', '.join(weights[:3])}): lower train.learning_rate"
+    return "all features and weights are finite, the loss itself overflowed: lower train.learning_rate"

@@ -1,0 +1,556 @@
+"""RMGCL, GKS, GKA and pseudo labels around ACM-Net: each term by hand, the bank's life, and what is stored."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from baselines.acmnet import AcmNet
+from baselines.ours import Ours, OursOptions
+from harness.overrides import override
+from harness.seeds import seed_torch
+from wstal.errors import UserError
+from wstal.summarize.options import SummaryKind
+from wstal.types import Batch, Snippets
+
+WIDTH, CLASSES = 16, 4
+OFF = {"rmgcl": False, "gks": False, "gka": False, "pseudo": False}
+# the rows of Table IV, and the terms that each adds
+ROWS: dict[str, tuple[dict[str, bool], set[str]]] = {
+    "baseline": (OFF, set()),
+    "contrast": (OFF | {"rmgcl": True}, {"contrast"}),
+    "gka": (OFF | {"rmgcl": True, "gka": True}, {"contrast", "auxiliary"}),
+    "gka-pseudo": ({"gks": False}, {"contrast", "auxiliary", "pseudo_label", "pseudo_label_weight"}),
+    "gks": ({"pseudo": False}, {"contrast", "auxiliary"}),
+    "all": ({}, {"contrast", "auxiliary", "pseudo_label", "pseudo_label_weight"}),
+    "no-contrast": ({"rmgcl": False}, {"auxiliary", "pseudo_label", "pseudo_label_weight"}),
+}
+BASE_TERMS = {"instance", "context", "background", "guide", "feature", "sparse", "total"}
+BRANCHES = ("main", "fused", "mean")
+
+
+def ours(**changes: Any) -> Ours:
+    """Small enough to fill; `memory__start=0.5` changes a nested option."""
+    fields: dict[str, Any] = {
+        "memory": {"length": 5, "start": 0.0},
+        "summary": {"count": 3, "neighbours": 4, "heads": 4},
+        "fusion_ratio": 1.0,
+    }
+    for name, value in changes.items():
+        *groups, last = name.split("__")
+        place = fields
+        for group in groups:
+            place = place.setdefault(group, {})
+        place[last] = value
+    seed_torch(0, "initialisation")
+    return Ours(OursOptions.model_validate(fields), WIDTH, CLASSES)
+
+
+def batch(seed: int = 0, videos: int = 5, length: int = 12, seen: int = CLASSES) -> Batch:
+    """Videos of one or two of the first `seen` classes."""
+    rng = np.random.default_rng(seed)
+    labels = np.eye(CLASSES)[rng.integers(0, seen, videos)]
+    labels[0, 0] = 1
+    features = rng.random((videos, length, WIDTH)) + labels[:, np.newaxis] @ np.eye(CLASSES, WIDTH)
+    return Batch(
+        torch.from_numpy(features).float(), torch.from_numpy(labels).float(), tuple(f"v{n}" for n in range(videos))
+    )
+
+
+def adam(method: AcmNet | Ours) -> torch.optim.Adam:
+    return torch.optim.Adam(method.parameters(), lr=1e-2, weight_decay=1e-3)
+
+
+def train(
+    method: AcmNet | Ours,
+    epochs: range = range(3),
+    total: int = 3,
+    optimizer: torch.optim.Adam | None = None,
+    **shape: int,
+) -> list[dict[str, Tensor]]:
+    """Two steps an epoch, in the trainer's order; the terms of every step."""
+    optimizer = optimizer or adam(method)
+    steps = []
+    for epoch in epochs:
+        method.train()
+        seed_torch(0, "dropout", epoch)
+        method.start_epoch(epoch, total)
+        for step in range(2):
+            terms = method.losses(batch(2 * epoch + step, **shape))
+            optimizer.zero_grad()
+            terms["total"].backward()
+            optimizer.step()
+            method.end_step()
+            steps.append({name: value.detach() for name, value in terms.items()})
+    return steps
+
+
+def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+def copied(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in state.items()}
+
+
+def trained(**changes: Any) -> Ours:
+    method = ours(**changes)
+    train(method)
+    return method.eval()
+
+
+# the base
+
+
+def acmnet() -> AcmNet:
+    seed_torch(0, "initialisation")
+    return AcmNet(AcmNet.Options(), WIDTH, CLASSES)
+
+
+@pytest.mark.parametrize("changes", [OFF, {"memory__start": 0.99}], ids=["all off", "before the start"])
+def test_without_its_parts_it_is_acmnet_to_the_bit(changes: dict[str, Any]) -> None:
+    plain, method = acmnet(), ours(**changes)
+    expected, steps = train(plain, total=3), train(method, total=300)
+    for terms, others in zip(steps, expected, strict=True):
+        assert same({name: terms[name] for name in others}, others)
+        assert all(terms[name] == 0 for name in terms.keys() - others.keys())
+    assert same(method.base.state_dict(), plain.state_dict())
+    assert not any(method.diagnostics().get("memory_fill", []))
+    features = batch().features[0]
+    (signals, scores), (other_signals, other_scores) = method.eval().score(features), plain.eval().score(features)
+    assert same(signals, other_signals)
+    assert torch.equal(scores, other_scores)
+
+
+@pytest.mark.parametrize(
+    ("start", "epochs", "first"), [(0.25, 200, 50), (0.25, 8, 2), (0.0, 4, 0), (0.5, 5, 3), (0.07, 100, 7)]
+)
+def test_the_bank_is_built_from_its_start_on(start: float, epochs: int, first: int) -> None:
+    method = ours(memory__start=start)
+    if first:
+        train(method, range(first - 1, first), epochs)
+        assert not any(method.diagnostics()["memory_fill"])
+    train(method, range(first, first + 1), epochs)
+    assert any(method.diagnostics()["memory_fill"])
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_every_step_has_the_same_terms(row: str) -> None:
+    changes, added = ROWS[row]
+    for terms in train(ours(**changes, memory__start=0.5), range(4), 4):
+        assert terms.keys() == BASE_TERMS | added
+        assert all(value.shape == () and value.isfinite() for value in terms.values())
+
+
+def test_terms_are_at_work_once_the_bank_holds_something() -> None:
+    steps = train(ours(memory__start=0.5), range(4), 4)
+    for name in ("contrast", "auxiliary", "pseudo_label", "pseudo_label_weight"):
+        # epochs 0 and 1 do not store; the first step of epoch 2 finds the bank empty
+        assert [bool(terms[name]) for terms in steps] == [False] * 5 + [True] * 3
+
+
+def test_total_is_the_weighted_sum() -> None:
+    method = trained(
+        contrast__weight=0.3,
+        pseudo_label__weight=0.7,
+        base__instance_weight=1.7,
+        base__guide=0.02,
+        base__feature=0.03,
+        base__sparse=0.05,
+    )
+    terms = {name: value.item() for name, value in method.losses(batch()).items()}
+    classification = 1.7 * terms["instance"] + terms["context"] + terms["background"]
+    regularizers = 0.02 * terms["guide"] + 0.03 * terms["feature"] + 0.05 * terms["sparse"]
+    added = 0.3 * terms["contrast"] + terms["auxiliary"] + 0.7 * terms["pseudo_label"]
+    assert terms["total"] == pytest.approx(classification + regularizers + added, rel=1e-5)
+
+
+# the bank
+
+
+def test_the_bank_changes_only_at_the_end_of_a_training_step() -> None:
+    method = ours()
+    train(method, range(1))
+    before = copied(method.memory.state_dict())
+    method.eval()
+    first = method.losses(batch())
+    method.end_step()
+    assert same(method.losses(batch()), first)
+    assert same(method.memory.state_dict(), before)
+    method.train()
+    terms = method.losses(batch())
+    terms["total"].backward()
+    assert same(method.memory.state_dict(), before)
+    method.end_step()
+    assert not same(method.memory.state_dict(), before)
+    stored = copied(method.memory.state_dict())
+    method.end_step()
+    assert same(method.memory.state_dict(), stored)
+
+
+def plain_representatives(snippets: Snippets, labels: Tensor, background: bool = True) -> list[tuple[Tensor, int]]:
+    """Eq. 6-7 by loops: (beta, class) of each video's classes and, last, background; min-max over time, zeta 0.75."""
+    found = []
+    for b, c in itertools.product(range(len(labels)), range(CLASSES + 1)):
+        if labels[b, c] if c < CLASSES else background:
+            weighted = snippets.cas[b, :, c] * snippets.attention[b, :, 0 if c < CLASSES else 2]
+            low, high = weighted.min(), weighted.max()
+            chosen = [t for t, value in enumerate(weighted) if (value - low) / (high - low) > 0.75]
+            found.append((snippets.embedded[b, chosen].mean(dim=0), c))
+    return found
+
+
+@pytest.mark.parametrize("background", [True, False])
+def test_a_step_stores_the_representative_features(background: bool) -> None:
+    method = ours(base__dropout=0.0, memory__length=50, memory__background=background)
+    method.start_epoch(0, 1)
+    given = batch()
+    expected = plain_representatives(method.base.snippets(given.features), given.labels, background)
+    method.losses(given)
+    method.end_step()
+    assert method.memory is not None
+    tokens, row = method.memory.tokens()
+    in_rows = sorted(expected, key=lambda entry: entry[1])
+    assert row.tolist() == [c for _, c in in_rows]
+    torch.testing.assert_close(tokens, torch.stack([beta for beta, _ in in_rows]))
+    assert not tokens.requires_grad
+    assert bool(method.diagnostics()["memory_fill"][-1]) == background
+
+
+@pytest.mark.parametrize("changes", [{}, {"contrast__loss": "info_nce"}, {"contrast__reduction": "sum"}])
+def test_contrast_equals_the_printed_formula(changes: dict[str, Any]) -> None:
+    method = trained(**changes).double()
+    given = batch(9)
+    features, labels = given.features.double(), given.labels.double()
+    assert method.memory is not None
+    tokens, token_row = method.memory.tokens()
+    anchors = []
+    for beta, c in plain_representatives(method.base.snippets(features), labels):
+        scaled = [functional.cosine_similarity(beta, token, dim=0).item() / 0.1 for token in tokens]
+        own = [s for s, row in zip(scaled, token_row, strict=True) if row == c]
+        negatives = sum(math.exp(s) for s, row in zip(scaled, token_row, strict=True) if row != c)
+        if "contrast__loss" in changes:
+            costs = [math.log(math.exp(s) + negatives) - s for s in own]
+        else:
+            costs = [(-math.exp(0.2 * s) + (0.5 * (math.exp(s) + negatives)) ** 0.2) / 0.2 for s in own]
+        if own:
+            anchors.append(sum(costs) / (1 if "contrast__reduction" in changes else len(own)))
+    value = method.losses(Batch(features, labels, given.videos))["contrast"]
+    assert value.item() == pytest.approx(sum(anchors) / len(anchors), rel=1e-6)
+
+
+def gradient_of(term: Tensor, part: torch.nn.Module) -> list[Tensor | None]:
+    return list(torch.autograd.grad(term, list(part.parameters()), retain_graph=True, allow_unused=True))
+
+
+def test_contrast_moves_the_embedding_alone() -> None:
+    method = trained()
+    contrast = method.losses(batch())["contrast"]
+    assert all(gradient is not None and gradient.any() for gradient in gradient_of(contrast, method.base.embedding))
+    for part in (method.base.classifier, method.base.attention, method.fusion, method.summarizer):
+        assert gradient_of(contrast, part) == [None] * len(list(part.parameters()))
+
+
+# the auxiliary branch
+
+
+@pytest.mark.parametrize("row", ["gka-pseudo", "all", "no-contrast"])
+def test_auxiliary_branch_equals_its_equations(row: str) -> None:
+    changes, _ = ROWS[row]
+    method = trained(**changes)
+    given = batch(9)
+    tokens, token_row = method.memory.tokens()
+    knowledge = tokens if row == "gka-pseudo" else method.summarizer(tokens, token_row)
+    assert len(knowledge) == (int(method.memory.filled.sum()) if row == "gka-pseudo" else 3)
+    snippets = method.base.snippets(given.features)
+    teacher = method.base.classify(method.fusion(snippets.embedded, knowledge))
+    terms = method.losses(given)
+    classified = AcmNet.snippet_losses(
+        method.base, Snippets(snippets.embedded, snippets.attention, teacher), given.labels
+    )
+    expected = classified["instance"] + classified["context"] + classified["background"]
+    torch.testing.assert_close(terms["auxiliary"], expected)
+    p, p_hat = snippets.cas.softmax(-1), teacher.softmax(-1)
+    divergence = (p * (p / p_hat).log()).sum(-1)
+    learned = ((-divergence).exp() * -(p_hat * p.log()).sum(-1) + 0.001 * divergence).mean()
+    torch.testing.assert_close(terms["pseudo_label"], learned)
+    torch.testing.assert_close(terms["pseudo_label_weight"], (-divergence).exp().mean())
+
+
+def test_aggregation_without_summary_reads_every_slot() -> None:
+    method = trained(**ROWS["gka"][0])
+    before = method.losses(batch())["auxiliary"]
+    for row, filled in enumerate(method.memory.filled.tolist()):
+        for slot in range(filled):
+            kept = method.memory.slots[row, slot].clone()
+            method.memory.slots[row, slot] *= 2
+            assert method.losses(batch())["auxiliary"] != before
+            method.memory.slots[row, slot] = kept
+    assert method.losses(batch())["auxiliary"] == before
+
+
+@pytest.mark.parametrize("teacher_grad", [False, True])
+def test_pseudo_labels_teach_the_auxiliary_branch_only_if_told(teacher_grad: bool) -> None:
+    method = trained(pseudo_label__teacher_grad=teacher_grad)
+    terms = method.losses(batch())
+    for part in (method.fusion, method.summarizer):
+        learned = gradient_of(terms["pseudo_label"], part)
+        assert all((gradient is not None) == teacher_grad for gradient in learned)
+        assert any(gradient is not None and gradient.any() for gradient in learned) == teacher_grad
+        # video-level labels train it in either case
+        assert all(
+            gradient is not None and gradient.isfinite().all() for gradient in gradient_of(terms["auxiliary"], part)
+        )
+        assert any(gradient.any() for gradient in gradient_of(terms["auxiliary"], part))
+    assert all(gradient.any() for gradient in gradient_of(terms["pseudo_label"], method.base.classifier))
+
+
+def test_detached_uncertainty_changes_the_gradient_and_not_the_value() -> None:
+    values, slopes = [], []
+    for detach in (False, True):
+        method = ours(pseudo_label__detach_uncertainty=detach)
+        method.load_state_dict(trained().state_dict())
+        method.eval().start_epoch(1, 1)
+        term = method.losses(batch())["pseudo_label"]
+        values.append(term)
+        slopes.append(gradient_of(term, method.base.classifier)[0])
+    assert values[0] == values[1]
+    assert not torch.allclose(*slopes)
+
+
+# what is stored
+
+
+@pytest.mark.parametrize("kind", ["codewords", "detr_layer", "em_attention"])
+def test_training_stores_the_summary_of_the_last_bank(kind: str) -> None:
+    method = trained(summary__kind=kind)
+    before = copied(method.state_dict())
+    method.train().end_training()
+    tokens, row = method.memory.tokens()
+    torch.testing.assert_close(method.summary[: method.summary_count], method.eval().summarizer(tokens, row))
+    assert int(method.summary_count) == 3
+    after = method.state_dict()
+    assert {name for name in after if not torch.equal(after[name], before[name])} == {"summary", "summary_count"}
+
+
+def test_a_clustering_of_a_bank_built_in_the_last_epoch_is_stored() -> None:
+    method = ours(summary__kind="k_means", summary__count=1, memory__start=0.5, inference_branch="fused")
+    train(method, range(2), 2)
+    method.end_training()
+    tokens, _ = method.memory.tokens()
+    torch.testing.assert_close(method.summary[:1], tokens.mean(dim=0, keepdim=True))
+
+
+@pytest.mark.parametrize("branch", BRANCHES)
+@pytest.mark.parametrize("kind", ["codewords", "k_means"])
+def test_the_exported_state_scores_the_same_without_a_bank(branch: str, kind: str) -> None:
+    changes = {"inference_branch": branch, "summary__kind": kind}
+    method = trained(**changes)
+    method.end_training()
+    exported = copied(method.export_state())
+    assert not any(name.startswith("memory") for name in exported)
+    restored = ours(**changes)
+    missing = restored.load_state_dict(exported, strict=False)
+    assert set(missing.missing_keys) == {"memory.slots", "memory.pointer", "memory.filled"}
+    assert not missing.unexpected_keys
+    restored.memory = None
+    features = batch(9).features[1]
+    (signals, scores), (other_signals, other_scores) = method.score(features), restored.eval().score(features)
+    assert same(signals, other_signals)
+    assert torch.equal(scores, other_scores)
+
+
+def test_inference_branches_score_what_they_say() -> None:
+    features = batch(9).features[1]
+    scored = {}
+    for branch in BRANCHES:
+        method = trained(inference_branch=branch)
+        method.end_training()
+        scored[branch] = method.score(features)[0]["cas"]
+    snippets = method.base.snippets(features.unsqueeze(0))
+    fused = method.classify(method.fusion(snippets.embedded, method.summary))
+    for branch, cas in {"main": snippets.cas, "fused": fused, "mean": (snippets.cas + fused) / 2}.items():
+        expected = (cas * snippets.attention[..., :1]).softmax(dim=-1)[0, :, :CLASSES]
+        torch.testing.assert_close(scored[branch], expected)
+    assert not torch.allclose(scored["main"], scored["fused"])
+
+
+@pytest.mark.parametrize("branch", ["fused", "mean"])
+def test_an_auxiliary_branch_that_never_was_cannot_be_scored(branch: str) -> None:
+    method = ours(inference_branch=branch, memory__start=0.9)
+    train(method, range(3), 300)
+    with pytest.raises(UserError, match=rf"inference_branch={branch}.*memory\.start=0\.9"):
+        method.end_training()
+    main = ours(memory__start=0.9)
+    train(main, range(3), 300)
+    main.end_training()
+
+
+@pytest.mark.parametrize("kind", get_args(SummaryKind))
+def test_training_goes_on_from_a_checkpoint_to_the_same_bits(kind: str) -> None:
+    straight, begun, resumed = (ours(summary__kind=kind, memory__start=0.25) for _ in range(3))
+    expected = train(straight, range(4), 4)
+    optimizer = adam(begun)
+    train(begun, range(2), 4, optimizer)
+    resumed.load_state_dict(copied(begun.state_dict()))
+    again = adam(resumed)
+    again.load_state_dict(optimizer.state_dict())
+    steps = train(resumed, range(2, 4), 4, again)
+    assert all(same(terms, others) for terms, others in zip(steps, expected[4:], strict=True))
+    assert all(terms["auxiliary"] > 0 for terms in steps)
+    for method in (straight, resumed):
+        method.end_training()
+    assert same(resumed.state_dict(), straight.state_dict())
+
+
+# the edges
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"memory__length": 1},
+        {"memory__length": 1, "memory__update": "class_ema"},
+        {"memory__length": 1, **ROWS["gka-pseudo"][0]},
+        {"memory__update": "fifo"},
+        {"memory__update": "class_ema"},
+        {"memory__background": False},
+        {"memory__score_scale": "softmax"},
+        {"memory__score_scale": "sigmoid", "memory__threshold": 0.5},
+        {"memory__score_scale": "softmax", "memory__threshold": 0.99, "memory__background": False},
+        {"contrast__loss": "info_nce"},
+        {"contrast__reduction": "sum"},
+        {"summary__attention": "entmax15"},
+        {"summary__attention": "dense", "summary__memory_embedding": False, "summary__memory_projection": "depthwise"},
+        {"summary__count": 1, "summary__neighbours": 1},
+        {"pseudo_label__teacher_grad": True, "pseudo_label__detach_uncertainty": True},
+        {"base__attention_kernel": 3, "base__input_dropout": True},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("length", [1, 2, 12])
+def test_every_reading_trains_on_videos_of_any_length(changes: dict[str, Any], length: int) -> None:
+    method = ours(**changes)
+    for terms in train(method, range(3), 3, length=length):
+        assert all(value.isfinite() for value in terms.values())
+    assert all(value.isfinite().all() for value in method.state_dict().values())
+    assert max(method.diagnostics()["memory_fill"]) <= method.spec.memory.length
+    method.end_training()
+    signals, scores = method.eval().score(batch(9, length=length).features[0])
+    assert all(value.isfinite().all() for value in [*signals.values(), scores])
+
+
+def test_a_class_without_videos_has_no_slot_and_harms_nothing() -> None:
+    method = ours()
+    assert all(terms["total"].isfinite() for terms in train(method, seen=2))
+    fill = method.diagnostics()["memory_fill"]
+    assert fill[:2] == [5, 5]
+    assert fill[2:CLASSES] == [0, 0]
+    # then it comes: its anchors have no positive yet
+    terms = method.losses(batch(9))
+    terms["total"].backward()
+    assert all(parameter.grad is None or parameter.grad.isfinite().all() for parameter in method.parameters())
+
+
+@pytest.mark.parametrize("background", [True, False])
+def test_a_batch_without_labels_changes_no_class(background: bool) -> None:
+    method = ours(memory__background=background)
+    train(method, range(1))
+    before = copied(method.memory.state_dict())
+    given = batch()
+    terms = method.losses(Batch(given.features, torch.zeros_like(given.labels), given.videos))
+    terms["total"].backward()
+    method.end_step()
+    assert all(value.isfinite() for value in terms.values())
+    assert torch.equal(method.memory.slots[:CLASSES], before["slots"][:CLASSES])
+    assert torch.equal(method.memory.slots[CLASSES], before["slots"][CLASSES]) != background
+
+
+def test_diagnostics_have_the_same_names_from_the_first_epoch_on() -> None:
+    method = ours()
+    fresh = method.diagnostics()
+    assert fresh == {"memory_fill": [0] * (CLASSES + 1), "memory_within": None, "memory_between": None}
+    train(method)
+    later = method.diagnostics()
+    assert later.keys() == fresh.keys()
+    assert -1 <= later["memory_between"] < later["memory_within"] <= 1
+    assert ours(**OFF).diagnostics() == {}
+
+
+# the options
+
+
+def test_defaults_are_the_papers() -> None:
+    options = Ours.recipe("thumos14").method
+    assert isinstance(options, OursOptions)
+    assert (options.memory.length, options.memory.momentum, options.memory.threshold) == (500, 0.99, 0.75)
+    assert (options.contrast.density, options.contrast.q, options.contrast.weight) == (0.5, 0.2, 0.1)
+    assert (options.pseudo_label.rho, options.pseudo_label.weight) == (0.001, 1.0)
+    assert options.memory.start * Ours.recipe("thumos14").train.epochs == 50
+
+
+@pytest.mark.parametrize(
+    ("dataset", "videos", "rows", "codewords"),
+    [("thumos14", 16, 750, 40), ("activitynet13", 64, 75, 200), ("fineaction", 32, 400, 200)],
+)
+def test_recipes_are_the_papers(dataset: str, videos: int, rows: int, codewords: int) -> None:
+    recipe = Ours.recipe(dataset)
+    assert isinstance(recipe.method, OursOptions)
+    assert (recipe.train.batch_size, recipe.train.temporal_length, recipe.method.summary.count) == (
+        videos,
+        rows,
+        codewords,
+    )
+    assert (recipe.train.epochs, recipe.train.learning_rate) == (200, 1e-4)
+    assert (recipe.train.decay_every, recipe.train.decay_factor) == (100, 0.1)
+    assert recipe.method.base == AcmNet.recipe(dataset).method
+    assert recipe.localizer == AcmNet.recipe(dataset).localizer
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"gka": False, "pseudo": False}, "gks without gka"),
+        ({"gka": False, "gks": False}, "pseudo without gka"),
+        ({"gks": False, "inference_branch": "fused"}, "inference_branch fused and mean need.*gks"),
+        ({"gks": False, "inference_branch": "mean"}, "inference_branch fused and mean need.*gks"),
+        ({"contrast.q": 1.0, "contrast.temperature": 0.01}, "method.contrast: .*q 1 with temperature 0.01 overflows"),
+        ({"contrast.q": 0.0}, "method.contrast.q"),
+        ({"contrast.temperature": 0.001}, "method.contrast.temperature"),
+        ({"contrast.density": 0.0}, "method.contrast.density"),
+        ({"summary.count": 0}, "method.summary.count"),
+        ({"summary.kind": "k-means"}, "method.summary.kind.*'k_means'"),
+        ({"memory.length": 0}, "method.memory.length"),
+        ({"memory.start": 1.0}, "method.memory.start"),
+        ({"fusion_ratio": 0.0}, "method.fusion_ratio"),
+        ({"base.dropout": 1.0}, "method.base.dropout"),
+        ({"memory.lenght": 5}, "did you mean 'length'"),
+    ],
+    ids=str,
+)
+def test_options_refuse_what_cannot_be_run(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        override(Ours.recipe("thumos14"), {f"method.{name}": value for name, value in values.items()})
+
+
+def test_overflow_is_no_matter_of_info_nce() -> None:
+    values = {"method.contrast.q": 1.0, "method.contrast.temperature": 0.01, "method.contrast.loss": "info_nce"}
+    assert override(Ours.recipe("thumos14"), values).method.contrast.loss == "info_nce"
+
+
+def test_a_refusal_is_one_readable_line() -> None:
+    with pytest.raises(UserError) as caught:
+        override(Ours.recipe("thumos14"), {"method.gka": False})
+    assert len(str(caught.value)) < 300
+
+
+def test_heads_that_do_not_divide_the_width_are_the_users_mistake() -> None:
+    with pytest.raises(UserError, match="heads"):
+        ours(summary__kind="detr_layer", summary__heads=3)

@@ -1,0 +1,252 @@
+"""The paper's contribution around any base method: robust memory-guided contrast (RMGCL), knowledge summarisation (GKS),
+aggregation (GKA) and learning from pseudo labels.
+
+Paper: Zhang & Zhao, "Cross-Video Contextual Knowledge Exploration and Exploitation for Ambiguity Reduction in Weakly
+Supervised Temporal Action Localization"; equation numbers are its. No code was released: what the paper leaves open is
+an option here, whose description says so, and `results/readings.md` shows how far each moves the result.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import Field, SerializeAsAny, model_validator
+from torch import Tensor
+from torch.nn import functional
+
+from wstal.aggregate import Fusion
+from wstal.errors import UserError
+from wstal.losses.contrast import Reduction, info_nce, robust_contrast
+from wstal.losses.pseudo_label import pseudo_label_loss
+from wstal.memory import MemoryBank, MemoryOptions, representative_features, scaled_scores
+from wstal.method import BaseMethod, Count, Method, Spec
+from wstal.summarize.options import SummaryOptions, build_summarizer
+from wstal.types import Batch, Snippets
+
+# exp(88) is the last power of e in single precision; 11.5 = log(100,000 slots)
+LARGEST_EXPONENT, LOG_SLOTS = 88.0, 11.5
+
+
+class ContrastOptions(Spec):
+    """Options of RMGCL's loss (Eq. 9)."""
+
+    loss: Literal["robust", "info_nce"] = Field("robust", description="Eq. 9, or InfoNCE as Table V has it before")
+    weight: float = Field(0.1, ge=0, description="mu of Eq. 17")
+    q: float = Field(0.2, gt=0, le=1, description="the exponent q of Eq. 9")
+    density: float = Field(0.5, gt=0, le=1, description="lambda of Eq. 9")
+    temperature: float = Field(0.1, ge=0.01, description="tau of Eq. 9 (not stated)")
+    reduction: Reduction = Field("mean", description="over an anchor's positives; the paper writes a sum")
+
+    @model_validator(mode="after")
+    def _finite(self) -> ContrastOptions:
+        if self.loss == "robust" and self.q * (1 / self.temperature + LOG_SLOTS) > LARGEST_EXPONENT:
+            raise ValueError(
+                f"q {self.q:g} with temperature {self.temperature:g} overflows single precision: "
+                f"q (1 / temperature + {LOG_SLOTS}) is to stay below {LARGEST_EXPONENT:g}"
+            )
+        return self
+
+
+class PseudoLabelOptions(Spec):
+    """Options of learning from pseudo labels (Eq. 15-16)."""
+
+    weight: float = Field(1.0, ge=0, description="gamma of Eq. 17")
+    rho: float = Field(0.001, ge=0, description="rho of Eq. 16")
+    teacher_grad: bool = Field(False, description="let L_ps train the auxiliary branch too (not stated)")
+    detach_uncertainty: bool = Field(False, description="no gradient through exp(-D_t)")
+
+
+class CrossVideoOptions(Spec):
+    """All options; the four switches are the columns of Table IV."""
+
+    base: SerializeAsAny[Spec] = Field(description="options of the base method")
+    rmgcl: bool = Field(True, description="memory-guided contrast")
+    gks: bool = Field(True, description="summarise the memory; without it GKA reads every slot")
+    gka: bool = Field(True, description="the auxiliary branch: snippets read the memory, the shared head classifies")
+    pseudo: bool = Field(True, description="the auxiliary branch teaches the main branch")
+    memory: MemoryOptions = Field(MemoryOptions(), description="the memory bank (Eq. 6-8)")
+    contrast: ContrastOptions = Field(ContrastOptions(), description="RMGCL's loss (Eq. 9)")
+    summary: SummaryOptions = Field(SummaryOptions(), description="GKS (Eq. 10-11)")
+    fusion_width: Count = Field(
+        128, description="hidden width of GKA's FFN (Eq. 13, not stated); D costs more than all of ACM-Net"
+    )
+    pseudo_label: PseudoLabelOptions = Field(PseudoLabelOptions(), description="L_ps (Eq. 15-16)")
+    inference_branch: Literal["main", "fused", "mean"] = Field(
+        "main", description="CAS that is scored (not stated): A, A_hat by the stored T_M, or their mean"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> CrossVideoOptions:
+        if self.gks and not self.gka:
+            raise ValueError("gks without gka: nothing would read the summary; switch gks off too")
+        if self.pseudo and not self.gka:
+            raise ValueError("pseudo without gka: the auxiliary branch is what gives pseudo labels; switch pseudo off")
+        if self.inference_branch != "main" and not self.gks:
+            raise ValueError("inference_branch fused and mean need the stored summary, so gks")
+        return self
+
+
+class CrossVideo(Method):
+    """A base method with memory, contrast, summary, aggregation and pseudo labels. Subclasses name the base."""
+
+    Base: ClassVar[type[BaseMethod]]
+    spec: CrossVideoOptions
+    summary: Tensor
+    summary_count: Tensor
+
+    def __init__(self, spec: CrossVideoOptions, feature_dim: int, num_classes: int) -> None:
+        super().__init__(spec, feature_dim, num_classes)
+        self.base = self.Base(spec.base, feature_dim, num_classes)
+        dim, rows = self.base.embedding_dim, num_classes + 1
+        self.memory = MemoryBank(rows, dim, spec.memory) if spec.rmgcl or spec.gka else None
+        self.summarizer = build_summarizer(spec.summary, dim, rows) if spec.gks else None
+        self.fusion = Fusion(dim, spec.fusion_width) if spec.gka else None
+        # T_M for inference, where there is no bank
+        self.register_buffer("summary", torch.zeros(spec.summary.count if spec.gks else 0, dim))
+        self.register_buffer("summary_count", torch.zeros((), dtype=torch.int64))
+        self._building = False
+        self._unstored: tuple[Tensor, Tensor] | None = None
+
+    def embed(self, features: Float[Tensor, "batch time in_dim"]) -> Float[Tensor, "batch time dim"]:
+        """The base's."""
+        return self.base.embed(features)
+
+    def attend(self, embedded: Float[Tensor, "batch time dim"]) -> Float[Tensor, "batch time kinds"]:
+        """The base's."""
+        return self.base.attend(embedded)
+
+    def classify(self, embedded: Float[Tensor, "batch time dim"]) -> Float[Tensor, "batch time classes"]:
+        """The base's: main and auxiliary branch share the head (Eq. 14)."""
+        return self.base.classify(embedded)
+
+    def start_epoch(self, epoch: int, epochs: int) -> None:
+        """Build the bank from `memory.start` of the epochs on; clusterings are computed afresh."""
+        self._building = epoch >= self.spec.memory.start * epochs
+        if self._building and self.memory is not None and self.summarizer is not None:
+            tokens, row = self.memory.tokens()
+            if len(tokens):
+                self.summarizer.refresh(tokens, row)
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """The base's terms; `contrast` (Eq. 9), `auxiliary` (the base's classification of A_hat), `pseudo_label`
+        (Eq. 16) and its mean weight exp(-D_t), each 0 until the bank holds anything; their weighted `total` (Eq. 17).
+        """  # noqa: D205
+        spec, labels = self.spec, batch.labels
+        snippets = self.base.snippets(batch.features)
+        terms = self.base.snippet_losses(snippets, labels)
+        zero = torch.zeros_like(terms["total"])
+        extra = {"contrast": zero} if spec.rmgcl else {}
+        extra |= {"auxiliary": zero} if spec.gka else {}
+        extra |= {"pseudo_label": zero, "pseudo_label_weight": zero} if spec.pseudo else {}
+        if self._building and self.memory is not None:
+            features, row = self._representatives(snippets, labels)
+            tokens, token_row = self.memory.tokens()
+            if len(tokens):
+                if spec.rmgcl:
+                    extra["contrast"] = self._contrast(features, row, tokens, token_row)
+                if spec.gka:
+                    knowledge = tokens if self.summarizer is None else self.summarizer(tokens, token_row)
+                    extra |= self._auxiliary(snippets, knowledge, labels)
+            if self.training:
+                self._unstored = features.detach(), row
+        terms |= extra
+        terms["total"] = (
+            terms["total"]
+            + spec.contrast.weight * extra.get("contrast", zero)
+            + extra.get("auxiliary", zero)
+            + spec.pseudo_label.weight * extra.get("pseudo_label", zero)
+        )
+        return terms
+
+    def end_step(self) -> None:
+        """Store the step's features in the bank; before the backward pass they would overwrite what it reads."""
+        if self._unstored is not None and self.memory is not None:
+            self.memory.update(*self._unstored)
+            self._unstored = None
+
+    def score(self, features: Float[Tensor, "time in_dim"]) -> tuple[dict[str, Tensor], Tensor]:
+        """The base's signals of A, of A_hat, or of their mean; A_hat reads the stored T_M, never the bank."""
+        snippets = self.base.snippets(features.unsqueeze(0))
+        count = int(self.summary_count)
+        if self.spec.inference_branch != "main" and self.fusion is not None and count:
+            fused = self.classify(self.fusion(snippets.embedded, self.summary[:count]))
+            cas = fused if self.spec.inference_branch == "fused" else (snippets.cas + fused) / 2
+            snippets = Snippets(snippets.embedded, snippets.attention, cas)
+        return self.base.snippet_scores(snippets)
+
+    @torch.no_grad()
+    def end_training(self) -> None:
+        """Store T_M.
+
+        Raises:
+            UserError: A_hat shall be scored, and the bank was never built.
+        """
+        if self.memory is None or self.summarizer is None:
+            return
+        tokens, row = self.memory.tokens()
+        if len(tokens):
+            self.eval()
+            knowledge = self.summarizer(tokens, row)
+            self.summary[: len(knowledge)] = knowledge
+            self.summary_count.fill_(len(knowledge))
+        if self.spec.inference_branch != "main" and not int(self.summary_count):
+            raise UserError(
+                f"method.inference_branch={self.spec.inference_branch} scores the auxiliary branch, but the memory "
+                f"bank was never built: raise train.epochs or lower method.memory.start={self.spec.memory.start:g}."
+            )
+
+    def export_state(self) -> dict[str, Tensor]:
+        """All but the bank, which inference does not need."""
+        return {name: value for name, value in self.state_dict().items() if not name.startswith("memory.")}
+
+    def diagnostics(self) -> dict[str, Any]:
+        """`memory_fill`: filled slots by class and, last, background; `memory_within` and `memory_between`: mean cosine
+        of slots to their class's centre and between centres of classes (absent while there is nothing to compare).
+        """  # noqa: D205
+        if self.memory is None:
+            return {}
+        within, between = self.memory.separation()
+        values = {"memory_within": within, "memory_between": between}
+        return {"memory_fill": self.memory.filled.tolist()} | {
+            name: None if math.isnan(value) else value for name, value in values.items()
+        }
+
+    def _representatives(self, snippets: Snippets, labels: Tensor) -> tuple[Tensor, Tensor]:
+        options, classes = self.spec.memory, self.num_classes
+        instance, background = self.base.branch_cas(snippets.cas.detach(), snippets.attention.detach())
+        scores = torch.cat(
+            [
+                scaled_scores(instance, options.score_scale)[..., :classes],
+                scaled_scores(background, options.score_scale)[..., classes:],
+            ],
+            dim=-1,
+        )
+        stored = torch.full_like(labels[:, :1], float(options.background))
+        present = torch.cat([labels, stored], dim=1) > 0
+        return representative_features(snippets.embedded, scores, present, options.threshold)
+
+    def _contrast(self, features: Tensor, row: Tensor, tokens: Tensor, token_row: Tensor) -> Tensor:
+        options = self.spec.contrast
+        lengths = torch.linalg.vector_norm(tokens, dim=1).clamp(min=1e-12)
+        cosines = functional.normalize(features, dim=1) @ tokens.T / lengths
+        positive = row.unsqueeze(1) == token_row.unsqueeze(0)
+        if options.loss == "info_nce":
+            return info_nce(cosines, positive, options.temperature, options.reduction)
+        return robust_contrast(
+            cosines, positive, options.q, options.density, options.temperature, options.reduction
+        )
+
+    def _auxiliary(self, snippets: Snippets, knowledge: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        if self.fusion is None or not len(knowledge):
+            return {}
+        teacher = self.classify(self.fusion(snippets.embedded, knowledge))
+        terms = {"auxiliary": self.base.classification_loss(teacher, snippets.attention, labels)}
+        if self.spec.pseudo:
+            options = self.spec.pseudo_label
+            target = teacher if options.teacher_grad else teacher.detach()
+            learned = pseudo_label_loss(snippets.cas, target, options.rho, options.detach_uncertainty)
+            terms |= {"pseudo_label": learned.value, "pseudo_label_weight": learned.weight.mean()}
+        return terms

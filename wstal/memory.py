@@ -1,0 +1,166 @@
+"""The class-wise memory bank of Eq. 6-8: representative features of each action class and of background."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from wstal.method import Count, Spec
+
+ScoreScale = Literal["min_max", "softmax", "sigmoid"]
+
+
+class MemoryOptions(Spec):
+    """Options of the memory bank."""
+
+    length: Count = Field(500, description="slots of each class (the paper's queue length)")
+    momentum: float = Field(0.99, gt=0, le=1, description="alpha of Eq. 8")
+    threshold: float = Field(0.75, ge=0, lt=1, description="zeta of Eq. 7, on the scaled attention-weighted CAS")
+    score_scale: ScoreScale = Field(
+        "min_max",
+        description="how Eq. 7's CAS comes to 0-1 (not stated): min_max over the video's time, so that no labelled "
+        "class is left out; softmax over classes; sigmoid",
+    )
+    update: Literal["slot_momentum", "fifo", "class_ema"] = Field(
+        "slot_momentum",
+        description="how Eq. 8 meets a queue (not stated): slot_momentum mixes into the slot under the class's "
+        "pointer; fifo overwrites it; class_ema lets the nearest slot drift, m <- alpha m + (1 - alpha) beta",
+    )
+    background: bool = Field(True, description="store background features too (Table V)")
+    start: float = Field(0.25, ge=0, lt=1, description="share of the epochs before the bank is built (50 of 200)")
+
+
+def scaled_scores(cas: Float[Tensor, "batch time classes"], scale: ScoreScale) -> Float[Tensor, "batch time classes"]:
+    """An attention-weighted CAS on the 0-1 scale that Eq. 7's threshold needs; a constant one scales to 0."""
+    if scale == "softmax":
+        return cas.softmax(dim=-1)
+    if scale == "sigmoid":
+        return cas.sigmoid()
+    low, high = cas.amin(dim=1, keepdim=True), cas.amax(dim=1, keepdim=True)
+    # one snippet, or a flat CAS, has no order: 1 by Eq. 7's intent, that a labelled class contributes
+    return torch.where(high > low, (cas - low) / (high - low).clamp(min=torch.finfo(cas.dtype).tiny), 1.0)
+
+
+def representative_features(
+    embedded: Float[Tensor, "batch time dim"],
+    scores: Float[Tensor, "batch time rows"],
+    present: Bool[Tensor, "batch rows"],
+    threshold: float,
+) -> tuple[Float[Tensor, "entries dim"], Int[Tensor, " entries"]]:
+    """beta of Eq. 6-7: mean embedding of the snippets above the threshold, by video and present class.
+
+    Args:
+        embedded: F.
+        scores: the scaled CAS by memory row (class).
+        present: which rows a video contributes to: its labels, and background.
+        threshold: zeta.
+
+    Returns:
+        Features with gradient, and the memory row of each, videos in order and classes in order within a video.
+        A class without a snippet above the threshold gives none.
+    """
+    chosen = (scores > threshold).to(embedded.dtype)
+    counts = chosen.sum(dim=1)
+    video, row = (present & (counts > 0)).nonzero(as_tuple=True)
+    means = torch.einsum("btr,btd->brd", chosen, embedded) / counts.clamp(min=1).unsqueeze(-1)
+    return means[video, row], row
+
+
+class MemoryBank(nn.Module):
+    """Queues of features, one a row (the C classes and, last, background); all of it buffers without gradient.
+
+    Args:
+        rows: C + 1.
+        dim: D, width of the features.
+        options: length, momentum and update rule.
+    """
+
+    slots: Tensor
+    pointer: Tensor
+    filled: Tensor
+
+    def __init__(self, rows: int, dim: int, options: MemoryOptions) -> None:
+        super().__init__()
+        self.options = options
+        self.register_buffer("slots", torch.zeros(rows, options.length, dim))
+        self.register_buffer("pointer", torch.zeros(rows, dtype=torch.int64))
+        self.register_buffer("filled", torch.zeros(rows, dtype=torch.int64))
+
+    def tokens(self) -> tuple[Float[Tensor, "slots dim"], Int[Tensor, " slots"]]:
+        """All filled slots, row by row, oldest place first, and the row of each."""
+        rows, length, dim = self.slots.shape
+        numbers = torch.arange(rows, device=self.slots.device).unsqueeze(1).expand(rows, length)
+        occupied = torch.arange(length, device=self.slots.device) < self.filled.unsqueeze(1)
+        if bool(occupied.all()):  # no copy of a full bank
+            return self.slots.view(-1, dim), numbers.reshape(-1)
+        return self.slots[occupied], numbers[occupied]
+
+    @torch.no_grad()
+    def update(self, features: Float[Tensor, "entries dim"], row: Int[Tensor, " entries"]) -> None:
+        """Eq. 8 for each feature in turn; features of one row meet it in their order.
+
+        Args:
+            features: beta, detached here.
+            row: the memory row of each.
+        """
+        features = features.detach().to(self.slots.dtype)
+        # the how-manieth of its row within this batch: entries of one round never meet in a slot
+        same = row.unsqueeze(0) == row.unsqueeze(1)
+        rank = same.tril(diagonal=-1).sum(dim=1)
+        drifting = self.options.update == "class_ema"
+        width = 1 if drifting else self.options.length
+        for number in range(-(-len(row) // width)):
+            now = (rank // width) == number
+            if drifting:
+                self._drift(features[now], row[now])
+            else:
+                self._write(features[now], row[now], rank[now] % width)
+
+    def _write(self, features: Tensor, row: Tensor, ahead: Tensor) -> None:
+        """Mix into the slots under and after the pointers; an empty slot takes the feature itself."""
+        length = self.options.length
+        slot = (self.pointer[row] + ahead) % length
+        alpha = 1.0 if self.options.update == "fifo" else self.options.momentum
+        mixed = torch.lerp(self.slots[row, slot], features, alpha)
+        empty = (slot >= self.filled[row]).unsqueeze(1)
+        self.slots[row, slot] = torch.where(empty, features, mixed)
+        self._advance(row)
+
+    def _drift(self, features: Tensor, row: Tensor) -> None:
+        """Fill empty slots first; in a full row the slot of largest cosine drifts towards the feature."""
+        full = self.filled[row] == self.options.length
+        cosines = functional.cosine_similarity(self.slots[row], features.unsqueeze(1), dim=-1)
+        slot = torch.where(full, cosines.argmax(dim=1), self.filled[row])
+        drifted = torch.lerp(features, self.slots[row, slot], self.options.momentum)
+        self.slots[row, slot] = torch.where(full.unsqueeze(1), drifted, features)
+        self._advance(row)
+
+    def _advance(self, row: Tensor) -> None:
+        added = torch.bincount(row, minlength=len(self.filled))
+        self.pointer.copy_((self.pointer + added) % self.options.length)
+        self.filled.copy_((self.filled + added).clamp(max=self.options.length))
+
+    @torch.no_grad()
+    def separation(self) -> tuple[float, float]:
+        """Mean cosine of slots to their own class's centre, and between the centres of different classes.
+
+        NaN where there is nothing to compare: no filled row, or one alone.
+        """
+        tokens, row = self.tokens()
+        if not len(tokens):
+            return float("nan"), float("nan")
+        unit = functional.normalize(tokens, dim=1)
+        centres = functional.normalize(
+            torch.zeros(len(self.filled), unit.shape[1], dtype=unit.dtype, device=unit.device).index_add(0, row, unit),
+            dim=1,
+        )
+        within = (unit * centres[row]).sum(dim=1).mean()
+        seen = centres[self.filled > 0]
+        count = len(seen)
+        between = ((seen @ seen.T).sum() - count) / (count * (count - 1)) if count > 1 else torch.tensor(float("nan"))
+        return float(within), float(between)

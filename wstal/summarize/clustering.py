@@ -1,0 +1,174 @@
+"""Clusterings of the memory bank: the summaries of Table VI that are not learned.
+
+Each is a function `(slots [S, D], N, seed) -> centres [at most N, D]`. Centres are means of slots, un-normalised as the
+slots are, since snippets read them by their dot product (Eq. 12).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from sklearn.cluster import DBSCAN, KMeans, SpectralClustering, kmeans_plusplus
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics.pairwise import cosine_distances, euclidean_distances
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from torch import Tensor
+
+from wstal.summarize.summarizer import Summarizer
+
+ClusteringKind = Literal["k_means", "spectral", "dbscan", "optimal_transport"]
+Array = NDArray[np.floating]
+
+# slots that spectral and dbscan see: both need all S x S distances
+LARGEST_DRAW = 2000
+NEIGHBOURS, CORE_SHARE = 5, 0.5
+TRANSPORT_STRENGTH, TRANSPORT_ROUNDS = 0.05, 10
+
+
+class Clustering(Summarizer):
+    """Centres of clusters of slots, computed once an epoch, without gradient.
+
+    Args:
+        kind: the function of this module that computes them.
+        dim: D.
+        count: N, the largest number of centres.
+    """
+
+    centres: Tensor
+    found: Tensor
+
+    def __init__(self, kind: ClusteringKind, dim: int, count: int) -> None:
+        super().__init__()
+        self.kind = kind
+        self.register_buffer("centres", torch.zeros(count, dim))
+        self.register_buffer("found", torch.zeros((), dtype=torch.int64))
+
+    @torch.no_grad()
+    def refresh(self, tokens: Float[Tensor, "slots dim"], row: Int[Tensor, " slots"]) -> None:
+        """Cluster the slots on the CPU, with one number of torch's global generator as the seed."""
+        seed = int(torch.randint(2**31, ()))
+        # one thread: scikit-learn adds its threads' partial sums in whatever order they end, so runs would not repeat
+        with threadpool_limits(1):
+            centres = _CLUSTERINGS[self.kind](tokens.float().cpu().numpy(), len(self.centres), seed)
+        self.centres.zero_()
+        self.centres[: len(centres)] = torch.from_numpy(centres)
+        self.found.fill_(len(centres))
+
+    def forward(self, tokens: Float[Tensor, "slots dim"], row: Int[Tensor, " slots"]) -> Float[Tensor, "centres dim"]:
+        """T_M of the last refresh; no centre before the first."""
+        return self.centres[: int(self.found)]
+
+
+def k_means(slots: Array, count: int, seed: int) -> Array:
+    """Lloyd's algorithm on all slots from one k-means++ start (four starts lower the error by less than 1 %)."""
+    with warnings.catch_warnings():
+        # fewer distinct slots than clusters: the means below are of the clusters that have slots
+        warnings.filterwarnings("ignore", "Number of distinct clusters", ConvergenceWarning)
+        labels = KMeans(min(count, len(slots)), n_init=1, random_state=seed).fit_predict(slots)
+    return _means(slots, labels, np.unique(labels))
+
+
+def spectral(slots: Array, count: int, seed: int) -> Array:
+    """Normalised cut of a seeded draw of 2,000 slots; up to N slots are their own centres.
+
+    The affinity is 1 / (1 + d / mean d), d the cosine distance: it needs no bandwidth and is never 0, so the graph is
+    connected, which a graph of nearest neighbours is not where classes are apart. Eigenvectors are turned to
+    clusters by QR (Damle et al., 2019), which draws nothing.
+    """
+    slots = _draw(slots, seed)
+    if len(slots) <= count:
+        return slots
+    distances = cosine_distances(slots)
+    affinity = 1 / (1 + distances / max(distances.mean(), np.finfo(float).tiny))
+    clustering = SpectralClustering(count, affinity="precomputed", assign_labels="cluster_qr", random_state=seed)
+    labels = clustering.fit_predict(affinity)
+    return _means(slots, labels, np.unique(labels))
+
+
+def dbscan(slots: Array, count: int, seed: int) -> Array:
+    """The N largest clusters of DBSCAN on a seeded draw of 2,000 slots; the mean of all if it finds none.
+
+    Metric: cosine. A core slot has `NEIGHBOURS` slots (itself one) within eps; eps is the median over slots of the
+    distance to that neighbour, so that half of the slots are core. (On THUMOS14 features 10 % gives clusters of one
+    video each, and 90 % one cluster of everything.) Noise is dropped.
+    """
+    slots = _draw(slots, seed)
+    distances = cosine_distances(slots)
+    neighbours = min(NEIGHBOURS, len(slots))
+    reach = np.partition(distances, neighbours - 1, axis=1)[:, neighbours - 1]
+    # equal slots are at distance 0 up to rounding, and eps has to be positive
+    eps = max(np.quantile(reach, CORE_SHARE, method="higher"), 1e-9)
+    labels = DBSCAN(eps=eps, min_samples=neighbours, metric="precomputed").fit_predict(distances)
+    if labels.max() < 0:
+        return np.asarray(slots.mean(axis=0, keepdims=True))
+    sizes = np.bincount(labels[labels >= 0])
+    return _means(slots, labels, np.argsort(-sizes, kind="stable")[:count])
+
+
+def optimal_transport(slots: Array, count: int, seed: int) -> Array:
+    """Self-labelling of all slots; up to N slots are their own centres.
+
+    Asano et al., ICLR 2020, without a network: balanced assignment of slots to centres and means of the slots by their
+    assignment take turns. Both lower one objective, the mean squared distance between a slot and its centres less
+    the plan's entropy, and distances are in units of the slots' variance, so the strength suits any scale of features.
+    """
+    if len(slots) <= count:
+        return slots
+    centres, _ = kmeans_plusplus(slots, count, random_state=seed)
+    variance = max(slots.var(axis=0).sum(), np.finfo(np.float32).tiny)
+    for _ in range(TRANSPORT_ROUNDS):
+        plan = balanced_assignment(euclidean_distances(slots, centres, squared=True) / variance, TRANSPORT_STRENGTH)
+        centres = (plan / plan.sum(axis=0)).astype(slots.dtype).T @ slots
+    return np.asarray(centres)
+
+
+def balanced_assignment(cost: Array, strength: float) -> NDArray[np.float64]:
+    """The plan Q of least <Q, cost> + strength <Q, log Q> whose rows sum to 1/S and columns to 1/N (Sinkhorn).
+
+    Args:
+        cost: `[S, N]`, of a slot at a centre.
+        strength: of the entropy: at 0.05 a slot gives its first centre about 0.8 on THUMOS14 features.
+
+    Returns:
+        `[S, N]`; rows exact, columns to 0.1 %, or what 1,000 iterations reach.
+    """
+    import ot  # takes two seconds, and only this clustering needs it
+
+    slots, centres = cost.shape
+    # a constant on a row leaves the plan as it is; 300 strengths above a slot's best centre are as good as infinite,
+    # and exp(-300) leaves room for the plan's factors in double precision: an outlier would overflow them
+    above = np.minimum(cost.astype(np.float64) - cost.min(axis=1, keepdims=True), 300 * strength)
+    plan: NDArray[np.float64] = ot.sinkhorn(
+        np.full(slots, 1 / slots),
+        np.full(centres, 1 / centres),
+        above,
+        strength,
+        stopThr=1e-3 / centres,
+        warn=False,  # of the 1,000 iterations: a plan off balance still gives means of slots
+    )
+    return plan
+
+
+_CLUSTERINGS: dict[ClusteringKind, Callable[[Array, int, int], Array]] = {
+    "k_means": k_means,
+    "spectral": spectral,
+    "dbscan": dbscan,
+    "optimal_transport": optimal_transport,
+}
+
+
+def _draw(slots: Array, seed: int) -> Array:
+    """At most `LARGEST_DRAW` of the slots, in double precision."""
+    if len(slots) > LARGEST_DRAW:
+        slots = slots[np.random.default_rng(seed).choice(len(slots), LARGEST_DRAW, replace=False)]
+    return slots.astype(np.float64)
+
+
+def _means(slots: Array, labels: NDArray[np.integer], clusters: NDArray[np.integer]) -> Array:
+    return np.stack([slots[labels == cluster].mean(axis=0, dtype=np.float64) for cluster in clusters])

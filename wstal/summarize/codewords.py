@@ -1,0 +1,141 @@
+"""Latent codewords that read the memory by attention: Eq. 10-11."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import entmax
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from wstal.summarize.summarizer import Summarizer
+
+AttentionKind = Literal["top_k", "entmax15", "dense"]
+ProjectionKind = Literal["depthwise", "separable"]
+
+
+class Codewords(Summarizer):
+    """N learned codewords R: self-attention among them, then sparse cross-attention to the memory.
+
+    Args:
+        dim: D.
+        rows: C + 1 memory rows.
+        count: N.
+        attention: what "sparse" means (not stated): `top_k` is a softmax over each codeword's `neighbours` best
+            slots, `entmax15` the 1.5-entmax over all, `dense` no sparsity.
+        neighbours: k of `top_k`.
+        projection: `separable` is depthwise followed by pointwise, `depthwise` a scale and bias of each channel.
+        memory_embedding: a learned embedding of each memory row joins the keys, the codewords' own the queries. The
+            paper joins its N x D embedding to (C + 1) q keys; places within a queue have no meaning, rows do.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        rows: int,
+        count: int,
+        attention: AttentionKind = "top_k",
+        neighbours: int = 64,
+        projection: ProjectionKind = "separable",
+        memory_embedding: bool = True,
+    ) -> None:
+        super().__init__()
+        self.attention, self.neighbours = attention, neighbours
+        self.codewords = nn.Parameter(torch.randn(count, dim) * dim**-0.5)
+        self.positions = nn.Parameter(torch.randn(count, dim) * dim**-0.5)
+        self.key = _mlp(2 * dim, dim)
+        self.value = _mlp(2 * dim, dim)
+        self.query_norm = nn.LayerNorm(dim)
+        self.memory_rows = nn.Parameter(torch.randn(rows, dim) * dim**-0.5) if memory_embedding else None
+        # a bias of the keys would add one constant to all of a query's logits, which no attention kind here sees
+        self.memory_key = _Projection(dim, projection, bias=False)
+        self.memory_value = _Projection(dim, projection, bias=True)
+        self.memory_norm = nn.LayerNorm(dim)
+        self.feed_forward = _mlp(dim, dim)
+        self.summary_norm = nn.LayerNorm(dim)
+
+    def forward(self, tokens: Float[Tensor, "slots dim"], row: Int[Tensor, " slots"]) -> Float[Tensor, "centres dim"]:
+        """T_M of Eq. 11."""
+        queries = self.queries()
+        attended = self.memory_value(self.weights(queries, tokens, row) @ tokens)
+        read: Tensor = self.memory_norm(queries + attended)
+        summary: Tensor = self.summary_norm(read + self.feed_forward(read))
+        return summary
+
+    def queries(self) -> Float[Tensor, "centres dim"]:
+        """Q_M of Eq. 10."""
+        placed = torch.cat([self.codewords, self.positions], dim=1)
+        among = functional.scaled_dot_product_attention(self.codewords, self.key(placed), self.value(placed))
+        queries: Tensor = self.query_norm(self.codewords + among)
+        return queries
+
+    def weights(
+        self, queries: Float[Tensor, "centres dim"], tokens: Float[Tensor, "slots dim"], row: Int[Tensor, " slots"]
+    ) -> Float[Tensor, "centres slots"]:
+        """Attention of each codeword to each slot; each row sums to 1."""
+        # the projection is linear: applied to N queries in place of (C + 1) q keys, it gives the same logits
+        logits = self.memory_key.transposed(queries) @ tokens.T
+        width = queries.shape[1]
+        if self.memory_rows is not None:
+            logits = logits + (self.positions @ self.memory_rows.T)[:, row]
+            width *= 2
+        logits = logits / math.sqrt(width)
+        if self.attention == "dense":
+            return logits.softmax(dim=1)
+        if self.attention == "entmax15":
+            sparse: Tensor = entmax.entmax15(logits, dim=1)
+            return sparse
+        best, place = logits.topk(min(self.neighbours, logits.shape[1]), dim=1)
+        return torch.zeros_like(logits).scatter(1, place, best.softmax(dim=1))
+
+
+class DetrLayer(Summarizer):
+    """One standard transformer decoder layer, codewords as queries, memory as keys: the structure of Table IX.
+
+    Args:
+        dim: D, also the width of the feed-forward part.
+        count: N.
+        heads: attention heads; must divide D.
+    """
+
+    def __init__(self, dim: int, count: int, heads: int) -> None:
+        super().__init__()
+        self.codewords = nn.Parameter(torch.randn(count, dim) * dim**-0.5)
+        self.layer = nn.TransformerDecoderLayer(dim, heads, dim_feedforward=dim, dropout=0.1, batch_first=True)
+
+    def forward(self, tokens: Float[Tensor, "slots dim"], row: Int[Tensor, " slots"]) -> Float[Tensor, "centres dim"]:
+        """T_M."""
+        summary: Tensor = self.layer(self.codewords.unsqueeze(0), tokens.unsqueeze(0))
+        return summary[0]
+
+
+class _Projection(nn.Module):
+    """A 1x1 convolution over slots: a scale of each channel, then (separable) a pointwise D x D map.
+
+    Attention is a weighted mean with weights that sum to 1, so values are projected after it, at N rows for (C + 1) q.
+    """
+
+    def __init__(self, dim: int, kind: ProjectionKind, bias: bool) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(dim))
+        self.bias = nn.Parameter(torch.zeros(dim)) if bias else None
+        self.pointwise = nn.Linear(dim, dim, bias=bias) if kind == "separable" else None
+
+    def forward(self, values: Tensor) -> Tensor:
+        values = values * self.scale
+        if self.bias is not None:
+            values = values + self.bias
+        return values if self.pointwise is None else self.pointwise(values)
+
+    def transposed(self, queries: Tensor) -> Tensor:
+        """q' with q' . m = q . projection(m) for every m (a projection without bias)."""
+        if self.pointwise is not None:
+            queries = queries @ self.pointwise.weight
+        return queries * self.scale
+
+
+def _mlp(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(inputs, outputs), nn.ReLU(), nn.Linear(outputs, outputs))

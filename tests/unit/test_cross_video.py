@@ -41,7 +41,7 @@ def ours(**changes: Any) -> Ours:
     fields: dict[str, Any] = {
         "memory": {"length": 5, "start": 0.0},
         "summary": {"count": 3, "neighbours": 4, "heads": 4},
-        "fusion_ratio": 1.0,
+        "fusion_width": WIDTH,
     }
     for name, value in changes.items():
         *groups, last = name.split("__")
@@ -529,7 +529,7 @@ def test_recipes_are_the_papers(dataset: str, videos: int, rows: int, codewords:
         ({"summary.kind": "k-means"}, "method.summary.kind.*'k_means'"),
         ({"memory.length": 0}, "method.memory.length"),
         ({"memory.start": 1.0}, "method.memory.start"),
-        ({"fusion_ratio": 0.0}, "method.fusion_ratio"),
+        ({"fusion_width": 0}, "method.fusion_width"),
         ({"base.dropout": 1.0}, "method.base.dropout"),
         ({"memory.lenght": 5}, "did you mean 'length'"),
     ],

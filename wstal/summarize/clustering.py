@@ -27,6 +27,8 @@ Array = NDArray[np.floating]
 
 # slots that spectral and dbscan see: both need all S x S distances
 LARGEST_DRAW = 2000
+# more than the distance of equal slots in double precision
+COSINE_ROUNDING = 1e-9
 NEIGHBOURS, CORE_SHARE = 5, 0.5
 TRANSPORT_STRENGTH, TRANSPORT_ROUNDS = 0.05, 10
 
@@ -75,19 +77,19 @@ def k_means(slots: Array, count: int, seed: int) -> Array:
 
 
 def spectral(slots: Array, count: int, seed: int) -> Array:
-    """Normalised cut of a seeded draw of 2,000 slots; up to N slots are their own centres.
+    """Normalised cut of a seeded draw of 2,000 slots; up to N distinct directions are their own clusters.
 
     The affinity is 1 / (1 + d / mean d), d the cosine distance: it needs no bandwidth and is never 0, so the graph is
     connected, which a graph of nearest neighbours is not where classes are apart. Eigenvectors are turned to
     clusters by QR (Damle et al., 2019), which draws nothing.
     """
     slots = _draw(slots, seed)
-    if len(slots) <= count:
-        return slots
     distances = cosine_distances(slots)
-    affinity = 1 / (1 + distances / max(distances.mean(), np.finfo(float).tiny))
-    clustering = SpectralClustering(count, affinity="precomputed", assign_labels="cluster_qr", random_state=seed)
-    labels = clustering.fit_predict(affinity)
+    labels = (distances < COSINE_ROUNDING).argmax(axis=1)  # the first slot of the same direction
+    if len(np.unique(labels)) > count:  # else there are fewer eigenvectors than clusters
+        affinity = 1 / (1 + distances / distances.mean())
+        clustering = SpectralClustering(count, affinity="precomputed", assign_labels="cluster_qr", random_state=seed)
+        labels = clustering.fit_predict(affinity)
     return _means(slots, labels, np.unique(labels))
 
 
@@ -102,8 +104,7 @@ def dbscan(slots: Array, count: int, seed: int) -> Array:
     distances = cosine_distances(slots)
     neighbours = min(NEIGHBOURS, len(slots))
     reach = np.partition(distances, neighbours - 1, axis=1)[:, neighbours - 1]
-    # equal slots are at distance 0 up to rounding, and eps has to be positive
-    eps = max(np.quantile(reach, CORE_SHARE, method="higher"), 1e-9)
+    eps = max(np.quantile(reach, CORE_SHARE, method="higher"), COSINE_ROUNDING)
     labels = DBSCAN(eps=eps, min_samples=neighbours, metric="precomputed").fit_predict(distances)
     if labels.max() < 0:
         return np.asarray(slots.mean(axis=0, keepdims=True))

@@ -59,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_data(commands)
     _add_ls(commands)
     _add_leaderboard(commands)
+    _add_robustness(commands)
     return parser
 
 
@@ -80,18 +81,25 @@ def _add_reproduce(commands: _Commands[_Parser]) -> None:
     command = commands.add_parser(
         "reproduce",
         help="train and score every method on a data set, then render its leaderboard (the main job)",
-        description="Train every registered method on a data set with several seeds, score each run under every\n"
+        description="Train every registered method and every row of the paper's ablations on a data set with several seeds, score each run under every\n"
         "evaluation protocol that applies, store the records and render the leaderboard.\n\n"
         "Without --data the embedded synthetic data set is used: it shows that everything works, not how\n"
         "good a method is. Runs that are in the store already are not trained again.",
         epilog="examples:\n"
         "  wstal-bench reproduce thumos14\n"
         "  wstal-bench reproduce thumos14 --data ~/thumos14 --seeds 0-4\n"
+        "  wstal-bench reproduce thumos14 --data ~/thumos14 --table IV V\n"
         "  wstal-bench reproduce thumos14 --data ~/thumos14 --methods acmnet --set train.epochs=200\n\n" + EXIT_CODES,
     )
     command.add_argument("dataset", metavar="DATASET", help="thumos14, activitynet13, activitynet12 or fineaction")
     _add_data_options(command)
-    command.add_argument("--methods", nargs="+", metavar="M", help="only these methods (default: all registered)")
+    what = command.add_mutually_exclusive_group()
+    what.add_argument(
+        "--methods", nargs="+", metavar="M", help="only these methods (default: all registered, and all ablations)"
+    )
+    what.add_argument(
+        "--table", nargs="+", metavar="T", help="only these ablations: IV, V, VI, VII, figure_5 or readings"
+    )
     command.add_argument("--seeds", default=None, metavar="S", help="seeds, as 0-2 or 0,3,5 (default: the schedule's)")
     command.add_argument("--jobs", type=_count, metavar="N", help="runs at once (default: one a core, one on a GPU)")
     command.add_argument(
@@ -115,7 +123,9 @@ def _add_run(commands: _Commands[_Parser]) -> None:
         "  wstal-bench run --method acmnet --seed 0\n"
         "  wstal-bench run --method acmnet --data ~/thumos14 --seed 0 --set train.epochs=20 --json\n\n" + EXIT_CODES,
     )
-    command.add_argument("--method", required=True, metavar="M", help="see `wstal-bench ls methods`")
+    what = command.add_mutually_exclusive_group(required=True)
+    what.add_argument("--method", metavar="M", help="see `wstal-bench ls methods`")
+    what.add_argument("--row", metavar="TABLE/ROW", help="a row of an ablation plan, see `wstal-bench ls rows`")
     command.add_argument("--seed", type=int, default=0, metavar="N", help="decides every random draw (default: 0)")
     _add_data_options(command)
     _add_training_options(command)
@@ -233,8 +243,8 @@ def _add_ls(commands: _Commands[_Parser]) -> None:
     )
     command.add_argument(
         "what",
-        choices=("methods", "options", "datasets", "keys", "protocols", "runs"),
-        help="options: what --set can change, with each method's THUMOS14 default; keys: of dataset.toml",
+        choices=("methods", "options", "datasets", "keys", "protocols", "rows", "runs"),
+        help="options: what --set can change, with each method's THUMOS14 default; keys: of dataset.toml; rows: of the ablation plans",
     )
     command.add_argument("--store", type=Path, default=Path("runs"), metavar="STORE", help="for runs (default: runs)")
     command.add_argument("--json", action="store_true", help="print JSON, and only that, on stdout")
@@ -251,6 +261,23 @@ def _add_leaderboard(commands: _Commands[_Parser]) -> None:
     command.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="(default: results)")
     command.add_argument("--check", action="store_true", help="write nothing; exit 2 if a page is out of date")
     command.set_defaults(handler="leaderboard")
+
+
+def _add_robustness(commands: _Commands[_Parser]) -> None:
+    command = commands.add_parser(
+        "robustness",
+        help="measure how the contrastive losses bear wrong pairs, on planted clusters",
+        description="Train linear embeddings of planted clusters (synthetic, no video) by InfoNCE and by Eq. 9 with\n"
+        "pairs of which a known share is wrong, and write accuracies and what they say of the paper's claim to\n"
+        "DIR/robustness.md and DIR/figures/robustness.svg. About two minutes on one core.",
+        epilog="examples:\n  wstal-bench robustness\n  wstal-bench robustness --temperature 0.5 --out tau05 --json\n\n"
+        + EXIT_CODES,
+    )
+    command.add_argument("--seeds", type=_count, default=5, metavar="N", help="seeds 0 to N-1, 2 or more (default: 5)")
+    command.add_argument("--temperature", type=float, default=0.1, metavar="TAU", help="of the losses (default: 0.1)")
+    command.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="(default: results)")
+    command.add_argument("--json", action="store_true", help="print JSON, and only that, on stdout")
+    command.set_defaults(handler="robustness")
 
 
 def _count(text: str) -> int:

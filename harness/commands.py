@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 def reproduce(arguments: argparse.Namespace) -> int:
     """The main job."""
+    from harness.plans import find_plan, paper_tables
     from harness.registry import load_method, method_entries
     from harness.reproduce import Job, publish, run_jobs
     from harness.runner import pick_device, plan_run
@@ -37,25 +38,31 @@ def reproduce(arguments: argparse.Namespace) -> int:
     source = _source(arguments)
     if source.family in families and source.family != arguments.dataset:
         raise UserError(f"{arguments.data} holds {source.family}, not {arguments.dataset}. Name it so.")
-    schedule = schedule_for(source.schedule)
-    seeds = _seeds(arguments.seeds) if arguments.seeds else schedule.seeds
-    methods = arguments.methods or list(method_entries())
-    for method in methods:
-        load_method(method)
-        plan_run(method, 0, source, _assignments(arguments))
+    overrides = _assignments(arguments)
+    seeds = _seeds(arguments.seeds) if arguments.seeds else None
+    passed = _passed_options(arguments)
+    jobs: dict[str, Job] = {}
+    if not arguments.table:
+        for method in arguments.methods or list(method_entries()):
+            load_method(method)
+            for seed in seeds or schedule_for(source.schedule).seeds:
+                spec = plan_run(method, seed, source, overrides)
+                jobs[spec.id] = Job(f"{method}-s{seed}", ("--method", method, "--seed", str(seed), *passed))
+    ablations = schedule_for(source.schedule).ablations
+    for table in arguments.table or ([] if arguments.methods else paper_tables()):
+        plan = find_plan(table)
+        for row in plan.rows:
+            for seed in seeds or (ablations and ablations.seeds) or plan.seeds:
+                # rows that several tables share are one run
+                spec = plan_run(row.method, seed, source, overrides, row)
+                name = f"{table}/{row.id}"
+                jobs.setdefault(spec.id, Job(f"{name}-s{seed}", ("--row", name, "--seed", str(seed), *passed)))
     on_gpu = pick_device(arguments.device).type == "cuda"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    total = len(methods) * len(seeds)
-    at_once = arguments.jobs or (1 if on_gpu else min(cores, total))
+    at_once = arguments.jobs or (1 if on_gpu else min(cores, len(jobs)))
     threads = arguments.threads or (1 if source.synthetic else max(1, cores // at_once))
-    passed = _passed_options(arguments)
-    jobs = [
-        Job(f"{method}-s{seed}", ("--method", method, "--seed", str(seed), *passed))
-        for method in methods
-        for seed in seeds
-    ]
-    _say(f"{len(jobs)} runs of {', '.join(methods)} on {source.name}, {at_once} at a time, {threads} thread(s) each")
-    folders = run_jobs(jobs, at_once, threads)
+    _say(f"{len(jobs)} runs on {source.name}, {at_once} at a time, {threads} thread(s) each")
+    folders = run_jobs(list(jobs.values()), at_once, threads)
     pages = publish(folders, arguments.results)
     for page in pages:
         print(page.read_text())
@@ -73,6 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
     import torch
 
     from harness.environment import git_state
+    from harness.plans import find_row
     from harness.progress import ProgressReport
     from harness.runner import execute, pick_device, plan_run
     from harness.store import Store
@@ -80,7 +88,9 @@ def run(arguments: argparse.Namespace) -> int:
     device = pick_device(arguments.device)
     torch.set_num_threads(arguments.threads or (1 if arguments.data is None else torch.get_num_threads()))
     source = _source(arguments)
-    spec = plan_run(arguments.method, arguments.seed, source, _assignments(arguments))
+    row = find_row(arguments.row) if arguments.row else None
+    method = row.method if row else arguments.method
+    spec = plan_run(method, arguments.seed, source, _assignments(arguments), row)
     with ProgressReport() as progress:
         folder, record, reused = execute(
             spec,
@@ -242,6 +252,26 @@ def leaderboard(arguments: argparse.Namespace) -> int:
         return 0
     write(pages, folder)
     _say(f"Done: {len(pages)} pages in {folder}")
+    return 0
+
+
+def robustness(arguments: argparse.Namespace) -> int:
+    """Contrastive losses under wrong pairs, on planted clusters."""
+    import torch
+
+    from harness.progress import ProgressReport
+    from harness.robustness import PROBLEM, measure, planned_cases, render_page, to_json, write
+
+    # small matrices: more threads only wait for each other, and would round otherwise
+    torch.set_num_threads(1)
+    cases = planned_cases(arguments.temperature)
+    with ProgressReport() as progress:
+        measured = measure(
+            PROBLEM, cases, arguments.seeds, lambda done, total: progress.update("trainings", done, total)
+        )
+    page, figure = write(measured, arguments.out)
+    print(json.dumps(to_json(measured)) if arguments.json else render_page(measured))
+    _say(f"Done: {page} and {figure}")
     return 0
 
 

@@ -38,6 +38,22 @@ def options(store: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def rows(store: Path) -> list[dict[str, Any]]:
+    """Rows of the ablation plans, as `run --row` names them."""
+    from harness.plans import plans
+
+    return [
+        {
+            "row": f"{name}/{row.id}",
+            "method": row.method,
+            "cells": " | ".join(row.cells),
+            "options": json.dumps(row.options) if row.options else "",
+        }
+        for name, plan in plans().items()
+        for row in plan.rows
+    ]
+
+
 def keys(store: Path) -> list[dict[str, Any]]:
     """Keys of a `dataset.toml`."""
     from harness.data.descriptor import DatasetDescriptor
@@ -92,5 +108,6 @@ LISTS: dict[str, Callable[[Path], list[dict[str, Any]]]] = {
     "datasets": datasets,
     "keys": keys,
     "protocols": protocols,
+    "rows": rows,
     "runs": runs,
 }

@@ -70,10 +70,12 @@ def override(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
 
 def differences(recipe: Recipe, default: Recipe) -> dict[str, Any]:
     """The fields in which a recipe differs from another of the same method, by dotted name."""
-    ours, theirs = recipe.model_dump(mode="json"), default.model_dump(mode="json")
-    return {
-        f"{part}.{field}": value
-        for part, fields in ours.items()
-        for field, value in fields.items()
-        if value != theirs[part].get(field)
-    }
+    ours, theirs = _flat(recipe.model_dump(mode="json")), _flat(default.model_dump(mode="json"))
+    return {name: value for name, value in ours.items() if name not in theirs or value != theirs[name]}
+
+
+def _flat(fields: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in fields.items():
+        flat |= _flat(value, f"{above}{name}.") if isinstance(value, dict) else {f"{above}{name}": value}
+    return flat

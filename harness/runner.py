@@ -19,6 +19,7 @@ from harness.data.source import DataSource
 from harness.environment import environment, git_state
 from harness.files import atomic_write, canonical_json, pretty_json, sha256, sha256_file
 from harness.overrides import differences, override
+from harness.plans import Row
 from harness.registry import load_method
 from harness.schedules import schedule_for
 from harness.scoring import score_videos
@@ -52,7 +53,8 @@ class RunSpec:
         seed: decides every random draw.
         recipe: resolved options, schedule and localizer.
         schedule: where the data set's schedule departs from the method's own recipe, for people.
-        overrides: where the user departs from both, for people.
+        ablation: where a row of an ablation plan departs from that; None for the method itself.
+        overrides: where the user departs from all of these, for people.
         data: the data set's description, digests included.
         headline: protocol that ranks methods.
         tious: thresholds of the evaluation.
@@ -62,6 +64,7 @@ class RunSpec:
     seed: int
     recipe: Recipe
     schedule: dict[str, Any]
+    ablation: dict[str, Any] | None
     overrides: dict[str, Any]
     data: dict[str, Any]
     headline: str
@@ -88,8 +91,18 @@ class RunSpec:
         return f"{self.data['name']}-{self.method}-s{self.seed}-{self.digest[:10]}"
 
 
-def plan_run(method: str, seed: int, source: DataSource, overrides: dict[str, Any]) -> RunSpec:
+def plan_run(
+    method: str, seed: int, source: DataSource, overrides: dict[str, Any], row: Row | None = None
+) -> RunSpec:
     """Resolve a run: the method's recipe for the data set, the data set's schedule, then the user's overrides.
+
+    Args:
+        method: registered name.
+        seed: of the run.
+        source: the data set.
+        overrides: the user's options.
+        row: of an ablation plan, of this method; its options come before the user's, its schedule is that of
+            ablations.
 
     Raises:
         UserError: unknown method or option, or a negative seed.
@@ -98,14 +111,16 @@ def plan_run(method: str, seed: int, source: DataSource, overrides: dict[str, An
         raise UserError(f"A seed is a whole number from 0, got {seed}.")
     own = load_method(method).recipe(source.family)
     stated = {"train.temporal_length": source.sample_length} if source.sample_length else {}
-    scheduled = override(own, stated | schedule_for(source.schedule).options(method))
-    recipe = override(scheduled, overrides)
+    scheduled = override(own, stated | schedule_for(source.schedule).options(method, row is not None))
+    planned = scheduled if row is None else override(scheduled, row.options)
+    recipe = override(planned, overrides)
     return RunSpec(
         method,
         seed,
         recipe,
         differences(scheduled, own),
-        differences(recipe, scheduled),
+        None if row is None else differences(planned, scheduled),
+        differences(recipe, planned),
         source.describe(),
         source.headline,
         source.tious,
@@ -207,6 +222,7 @@ def _record(
         "classes": list(source.classes),
         "recipe": spec.recipe.model_dump(mode="json"),
         "schedule": spec.schedule,
+        "ablation": spec.ablation,
         "overrides": spec.overrides,
         "headline": source.headline,
         "metrics": metrics,

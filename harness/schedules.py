@@ -11,6 +11,14 @@ from pydantic import Field
 from wstal.method import Spec
 
 
+class Ablations(Spec):
+    """How the rows of ablation plans are run on one data set."""
+
+    why: str = Field(description="how the values were chosen")
+    options: dict[str, Any] = Field({}, description="options of every row, by dotted name, over the schedule's")
+    seeds: tuple[int, ...] | None = Field(None, description="seeds of every row (default: the plan's own)")
+
+
 class Schedule(Spec):
     """Departures from the methods' own recipes on one data set, and how they were chosen."""
 
@@ -19,9 +27,12 @@ class Schedule(Spec):
     every_method: dict[str, Any] = Field({}, description="options of all methods, by dotted name")
     methods: dict[str, dict[str, Any]] = Field({}, description="options of one method, over those of all")
 
-    def options(self, method: str) -> dict[str, Any]:
-        """The departures for one method."""
-        return {**self.every_method, **self.methods.get(method, {})}
+    ablations: Ablations | None = Field(None, description="for rows of ablation plans, where they differ")
+
+    def options(self, method: str, ablation: bool = False) -> dict[str, Any]:
+        """The departures for one method, as itself or as a row of an ablation plan."""
+        own = {**self.every_method, **self.methods.get(method, {})}
+        return own | (self.ablations.options if ablation and self.ablations else {})
 
 
 def schedule_for(dataset: str) -> Schedule:

@@ -20,8 +20,8 @@ from wstal.errors import StoreError, UserError
 
 RECORD = "record.json"
 FIELDS = (
-    "id", "method", "title", "seed", "status", "synthetic", "data", "recipe", "schedule", "overrides", "headline",
-    "metrics", "environment", "artefacts",
+    "id", "method", "title", "seed", "status", "synthetic", "data", "recipe", "schedule", "ablation", "overrides",
+    "headline", "metrics", "environment", "artefacts",
 )  # fmt: skip
 
 

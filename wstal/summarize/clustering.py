@@ -11,12 +11,14 @@ from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
+import scipy.linalg
 import torch
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
-from sklearn.cluster import DBSCAN, KMeans, SpectralClustering, kmeans_plusplus
+from sklearn.cluster import DBSCAN, KMeans, kmeans_plusplus
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics.pairwise import cosine_distances, euclidean_distances
+from sklearn.preprocessing import normalize
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from torch import Tensor
 
@@ -27,8 +29,6 @@ Array = NDArray[np.floating]
 
 # slots that spectral and dbscan see: both need all S x S distances
 LARGEST_DRAW = 2000
-# more than the distance of equal slots in double precision
-COSINE_ROUNDING = 1e-9
 NEIGHBOURS, CORE_SHARE = 5, 0.5
 TRANSPORT_STRENGTH, TRANSPORT_ROUNDS = 0.05, 10
 
@@ -69,28 +69,23 @@ class Clustering(Summarizer):
 
 def k_means(slots: Array, count: int, seed: int) -> Array:
     """Lloyd's algorithm on all slots from one k-means++ start (four starts lower the error by less than 1 %)."""
-    with warnings.catch_warnings():
-        # fewer distinct slots than clusters: the means below are of the clusters that have slots
-        warnings.filterwarnings("ignore", "Number of distinct clusters", ConvergenceWarning)
-        labels = KMeans(min(count, len(slots)), n_init=1, random_state=seed).fit_predict(slots)
-    return _means(slots, labels, np.unique(labels))
+    return _means(slots, _partition(slots, count, seed))
 
 
 def spectral(slots: Array, count: int, seed: int) -> Array:
-    """Normalised cut of a seeded draw of 2,000 slots; up to N distinct directions are their own clusters.
+    """Ng, Jordan and Weiss, 2001, on a seeded draw of 2,000 slots: k-means of rows of the leading eigenvectors.
 
-    The affinity is 1 / (1 + d / mean d), d the cosine distance: it needs no bandwidth and is never 0, so the graph is
-    connected, which a graph of nearest neighbours is not where classes are apart. Eigenvectors are turned to
-    clusters by QR (Damle et al., 2019), which draws nothing.
+    The affinity is 1 / (1 + d / mean d), d the cosine distance: it needs no bandwidth, and it is never 0, so the graph
+    is connected, which a graph of nearest neighbours is not where classes are apart. Eigenvectors come from LAPACK:
+    scikit-learn's spectral clustering takes ARPACK's, which fail to converge where slots nearly repeat.
     """
     slots = _draw(slots, seed)
     distances = cosine_distances(slots)
-    labels = (distances < COSINE_ROUNDING).argmax(axis=1)  # the first slot of the same direction
-    if len(np.unique(labels)) > count:  # else there are fewer eigenvectors than clusters
-        affinity = 1 / (1 + distances / distances.mean())
-        clustering = SpectralClustering(count, affinity="precomputed", assign_labels="cluster_qr", random_state=seed)
-        labels = clustering.fit_predict(affinity)
-    return _means(slots, labels, np.unique(labels))
+    affinity = 1 / (1 + distances / max(distances.mean(), np.finfo(float).tiny))
+    scale = 1 / np.sqrt(affinity.sum(axis=1))
+    leading = (max(len(slots) - count, 0), len(slots) - 1)
+    _, vectors = scipy.linalg.eigh(affinity * np.outer(scale, scale), subset_by_index=leading)
+    return _means(slots, _partition(normalize(vectors), count, seed))
 
 
 def dbscan(slots: Array, count: int, seed: int) -> Array:
@@ -104,12 +99,14 @@ def dbscan(slots: Array, count: int, seed: int) -> Array:
     distances = cosine_distances(slots)
     neighbours = min(NEIGHBOURS, len(slots))
     reach = np.partition(distances, neighbours - 1, axis=1)[:, neighbours - 1]
-    eps = max(np.quantile(reach, CORE_SHARE, method="higher"), COSINE_ROUNDING)
+    # slots of one direction are 0 apart up to rounding, and eps has to be positive
+    eps = max(np.quantile(reach, CORE_SHARE, method="higher"), 1e-9)
     labels = DBSCAN(eps=eps, min_samples=neighbours, metric="precomputed").fit_predict(distances)
-    if labels.max() < 0:
-        return np.asarray(slots.mean(axis=0, keepdims=True))
     sizes = np.bincount(labels[labels >= 0])
-    return _means(slots, labels, np.argsort(-sizes, kind="stable")[:count])
+    if not len(sizes):
+        return np.asarray(slots.mean(axis=0, keepdims=True))
+    largest = np.argsort(-sizes, kind="stable")[:count]
+    return _means(slots, np.where(np.isin(labels, largest), labels, -1))
 
 
 def optimal_transport(slots: Array, count: int, seed: int) -> Array:
@@ -171,5 +168,14 @@ def _draw(slots: Array, seed: int) -> Array:
     return slots.astype(np.float64)
 
 
-def _means(slots: Array, labels: NDArray[np.integer], clusters: NDArray[np.integer]) -> Array:
-    return np.stack([slots[labels == cluster].mean(axis=0, dtype=np.float64) for cluster in clusters])
+def _partition(points: Array, count: int, seed: int) -> NDArray[np.integer]:
+    with warnings.catch_warnings():
+        # fewer distinct points than clusters: some numbers go unused
+        warnings.filterwarnings("ignore", "Number of distinct clusters", ConvergenceWarning)
+        labels: NDArray[np.integer] = KMeans(min(count, len(points)), n_init=1, random_state=seed).fit_predict(points)
+    return labels
+
+
+def _means(slots: Array, labels: NDArray[np.integer]) -> Array:
+    """Mean slot of each label; the labels of noise, below 0, have none."""
+    return np.stack([slots[labels == label].mean(axis=0, dtype=np.float64) for label in np.unique(labels[labels >= 0])])

@@ -1,0 +1,116 @@
+"""Ablation plans: a paper's table as rows of options, in small TOML files. One row, one place."""
+
+from __future__ import annotations
+
+import tomllib
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from harness.registry import did_you_mean
+from wstal.errors import UserError
+from wstal.method import Spec
+
+
+class Row(Spec):
+    """One row of a table."""
+
+    id: str = Field(pattern=r"^[A-Za-z0-9_.-]+$", description="its name within the plan")
+    method: str = Field("ours", description="registered method")
+    cells: tuple[str, ...] = Field(description="what stands in the plan's columns")
+    options: dict[str, Any] = Field({}, description="options of the recipe, by dotted name")
+    published: tuple[float, ...] | None = Field(None, description="the plan's mAPs and the average, as printed")
+
+
+class Claim(Spec):
+    """What the paper says of two rows."""
+
+    text: str
+    better: str = Field(description="id of the row that is to be better")
+    worse: str
+
+
+class Plan(Spec):
+    """A table or figure of ablations."""
+
+    title: str
+    source: str = Field(description="where published values stand")
+    seeds: tuple[int, ...] = Field(description="seeds of each row, unless the data set's schedule has its own")
+    columns: tuple[str, ...] = Field(description="headings of the rows' cells")
+    mAP: tuple[str, ...] = Field(description="tIoUs shown, besides the mean over the widest range")
+    rows: tuple[Row, ...]
+    claims: tuple[Claim, ...] = ()
+    reference: str | None = Field(None, description="row that all others are compared with, in place of claims")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Plan:
+        ids = [row.id for row in self.rows]
+        if len(set(ids)) < len(ids):
+            raise ValueError(f"two rows have one id: {', '.join(ids)}")
+        for row in self.rows:
+            if len(row.cells) != len(self.columns):
+                raise ValueError(f"row {row.id}: {len(row.cells)} cells for {len(self.columns)} columns")
+            if row.published is not None and len(row.published) != len(self.mAP) + 1:
+                raise ValueError(f"row {row.id}: {len(row.published)} published values for {len(self.mAP) + 1}")
+        named = [name for claim in self.claims for name in (claim.better, claim.worse)]
+        if self.reference is not None:
+            named.append(self.reference)
+        if unknown := set(named) - set(ids):
+            raise ValueError(f"no row {', '.join(sorted(unknown))}")
+        return self
+
+    def row(self, name: str) -> Row:
+        """The row with this id.
+
+        Raises:
+            UserError: no such row.
+        """
+        for row in self.rows:
+            if row.id == name:
+                return row
+        ids = [row.id for row in self.rows]
+        raise UserError(f"Unknown row {name!r}{did_you_mean(name, ids)} Rows of {self.title}: {', '.join(ids)}.")
+
+
+@cache
+def plans() -> dict[str, Plan]:
+    """The shipped plans by name, in the paper's order."""
+    folder = files("harness.data") / "plans"
+    found = {
+        file.name.removesuffix(".toml"): Plan.model_validate(tomllib.loads(file.read_text()))
+        for file in folder.iterdir()
+        if file.name.endswith(".toml")
+    }
+    return dict(sorted(found.items(), key=lambda item: (not item[0].startswith("table"), item[0])))
+
+
+def paper_tables() -> list[str]:
+    """Names of the plans that reproduce a table or figure of the paper."""
+    return [name for name in plans() if name.startswith(("table_", "figure_"))]
+
+
+def find_plan(name: str) -> Plan:
+    """A plan by its name or a table's number: `table_IV`, `IV`, `figure_5`, `readings`.
+
+    Raises:
+        UserError: no such plan.
+    """
+    known = plans()
+    for candidate in (name, f"table_{name}", f"figure_{name}"):
+        if candidate in known:
+            return known[candidate]
+    raise UserError(f"Unknown table {name!r}{did_you_mean(name, known)} Tables: {', '.join(known)}.")
+
+
+def find_row(reference: str) -> Row:
+    """A row by `TABLE/ROW`, for example `IV/full`.
+
+    Raises:
+        UserError: no such table or row.
+    """
+    table, slash, row = reference.partition("/")
+    if not slash:
+        raise UserError(f"--row wants TABLE/ROW (for example IV/full), got {reference!r}.")
+    return find_plan(table).row(row)

@@ -244,14 +244,14 @@ def leaderboard(arguments: argparse.Namespace) -> int:
     from harness.leaderboard import drifted, load_records, render, write
 
     pages = render(load_records(arguments.results / "records"))
-    folder = arguments.results / "leaderboards"
+    results = arguments.results
     if arguments.check:
-        if changed := drifted(pages, folder):
-            raise UserError(f"Out of date in {folder}: {', '.join(changed)}. Run `nox -s leaderboard` and commit.")
-        _say(f"{folder}: {len(pages)} pages are up to date")
+        if changed := drifted(pages, results):
+            raise UserError(f"Out of date in {results}: {', '.join(changed)}. Run `nox -s leaderboard` and commit.")
+        _say(f"{results}: {len(pages)} pages are up to date")
         return 0
-    write(pages, folder)
-    _say(f"Done: {len(pages)} pages in {folder}")
+    write(pages, results)
+    _say(f"Done: {len(pages)} pages in {results}")
     return 0
 
 

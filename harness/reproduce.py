@@ -75,8 +75,9 @@ def publish(folders: Sequence[Path], results: Path) -> list[Path]:
         target = results / "records" / record["data"]["name"] / f"{record['id']}.json"
         if not (target.exists() and _numbers(read_json(target)) == _numbers(record)):
             atomic_write(target, pretty_json(record))
-        pages.add(results / "leaderboards" / f"{record['data']['name']}.md")
-    write(render(load_records(results / "records")), results / "leaderboards")
+        suffix = "" if record["ablation"] is None else "-ablations"
+        pages.add(results / "leaderboards" / f"{record['data']['name']}{suffix}.md")
+    write(render(load_records(results / "records")), results)
     return sorted(pages)
 
 

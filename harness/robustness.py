@@ -19,15 +19,16 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
-from tabulate import tabulate
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from harness.environment import cpu_name
 from harness.files import atomic_write
-from harness.leaderboard import cell, mean_and_half_width
+from harness.markdown import cell, markdown
 from harness.seeds import numpy_stream
+from harness.statistics import mean_and_half_width
 from wstal.errors import UserError
 from wstal.losses.contrast import info_nce, robust_contrast
 
@@ -535,7 +536,7 @@ def render_page(measured: Measured) -> str:
     lines += ["", "![Accuracy against the share of wrong positives](figures/robustness.svg)", ""]
     for case, verdict in verdicts.items():
         lines += [f"## {case.title}", "", case.about, "", _accuracy_table(measured, case), ""]
-        lines += [_table(verdict.table), ""]
+        lines += [markdown(pd.DataFrame(verdict.table)), ""]
     lines += [
         "## How it was measured",
         "",
@@ -555,7 +556,7 @@ def render_page(measured: Measured) -> str:
         f"- Learning rates: each loss has the one of {_listed(LEARNING_RATES)} with the highest accuracy on clean "
         "validation features after training without noise, with a seed that is not reported:",
         "",
-        _table([_learning_rates(measured, layout) for layout in measured.learning_rates]),
+        markdown(pd.DataFrame([_learning_rates(measured, layout) for layout in measured.learning_rates])),
         "",
         "## Limits",
         "",
@@ -578,7 +579,7 @@ def _accuracy_table(measured: Measured, case: Case) -> str:
     ]
     rows.append({"accuracy (%)": "untrained embedding", "noise 0": _cell(measured.untrained)})
     rows.append({"accuracy (%)": "chance", "noise 0": f"{100 / measured.problem.classes:.1f}"})
-    return _table(rows)
+    return markdown(pd.DataFrame(rows))
 
 
 def _learning_rates(measured: Measured, layout: Layout) -> dict[str, str]:
@@ -587,12 +588,6 @@ def _learning_rates(measured: Measured, layout: Layout) -> dict[str, str]:
         loss: f"{rate:g} ({accuracy:.1f} %{', edge of the grid' if rate in edges else ''})"
         for loss, (rate, accuracy) in measured.learning_rates[layout].items()
     }
-
-
-def _table(rows: Sequence[dict[str, str]]) -> str:
-    # rows differ in length; blank where one has no value
-    columns = {name: [row.get(name, "") for row in rows] for name in rows[0]}
-    return str(tabulate(columns, headers="keys", tablefmt="github", disable_numparse=True))
 
 
 def render_figure(measured: Measured) -> bytes:

@@ -53,7 +53,8 @@ class RunSpec:
         seed: decides every random draw.
         recipe: resolved options, schedule and localizer.
         schedule: where the data set's schedule departs from the method's own recipe, for people.
-        ablation: where a row of an ablation plan departs from that; None for the method itself.
+        ablation: where the data set's schedule for ablations, and the plan's row, depart from that, as `schedule`
+            and `row`, for people; None for the method itself, also where a row is just that.
         overrides: where the user departs from all of these, for people.
         data: the data set's description, digests included.
         headline: protocol that ranks methods.
@@ -64,7 +65,7 @@ class RunSpec:
     seed: int
     recipe: Recipe
     schedule: dict[str, Any]
-    ablation: dict[str, Any] | None
+    ablation: dict[str, dict[str, Any]] | None
     overrides: dict[str, Any]
     data: dict[str, Any]
     headline: str
@@ -111,15 +112,21 @@ def plan_run(
         raise UserError(f"A seed is a whole number from 0, got {seed}.")
     own = load_method(method).recipe(source.family)
     stated = {"train.temporal_length": source.sample_length} if source.sample_length else {}
-    scheduled = override(own, stated | schedule_for(source.schedule).options(method, row is not None))
-    planned = scheduled if row is None else override(scheduled, row.options)
+    schedule = schedule_for(source.schedule)
+    scheduled = override(own, stated | schedule.options(method))
+    planned, ablation = scheduled, None
+    if row is not None:
+        cheaper = override(own, stated | schedule.options(method, ablation=True))
+        planned = override(cheaper, row.options)
+        departures = {"schedule": differences(cheaper, scheduled), "row": differences(planned, cheaper)}
+        ablation = departures if any(departures.values()) else None
     recipe = override(planned, overrides)
     return RunSpec(
         method,
         seed,
         recipe,
         differences(scheduled, own),
-        None if row is None else differences(planned, scheduled),
+        ablation,
         differences(recipe, planned),
         source.describe(),
         source.headline,

@@ -144,7 +144,7 @@ class AcmNet(BaseMethod):
         logits: Tensor = self.classifier(self._dropout(embedded * snippets))
         return logits
 
-    def snippet_losses(self, snippets: Snippets, labels: Float[Tensor, "batch classes"]) -> dict[str, Tensor]:
+    def snippet_losses(self, snippets: Snippets, labels: Float[Tensor, "batch actions"]) -> dict[str, Tensor]:
         """The three classification losses, guide, feature and sparse terms, and their weighted `total`."""
         spec = self.spec
         embedded, attention, cas = snippets.embedded, snippets.attention, snippets.cas
@@ -167,7 +167,7 @@ class AcmNet(BaseMethod):
         self,
         cas: Float[Tensor, "batch time classes"],
         attention: Float[Tensor, "batch time 3"],
-        labels: Float[Tensor, "batch classes"],
+        labels: Float[Tensor, "batch actions"],
     ) -> Float[Tensor, ""]:
         """Instance, context and background terms, weighted."""
         return self._weighted(self._classification(cas, attention, labels))

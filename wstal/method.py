@@ -156,7 +156,7 @@ class BaseMethod(Method):
         return Snippets(embedded, self.attend(embedded), self.classify(embedded))
 
     @abstractmethod
-    def snippet_losses(self, snippets: Snippets, labels: Float[Tensor, "batch classes"]) -> dict[str, Tensor]:
+    def snippet_losses(self, snippets: Snippets, labels: Float[Tensor, "batch actions"]) -> dict[str, Tensor]:
         """`losses`, given the pass."""
 
     @abstractmethod
@@ -164,7 +164,7 @@ class BaseMethod(Method):
         self,
         cas: Float[Tensor, "batch time classes"],
         attention: Float[Tensor, "batch time kinds"],
-        labels: Float[Tensor, "batch classes"],
+        labels: Float[Tensor, "batch actions"],
     ) -> Float[Tensor, ""]:
         """The weighted video-level classification terms alone (Eq. 5), of any CAS under any attention."""
 

@@ -21,9 +21,16 @@ FAMILIES = ("thumos14", "activitynet12", "activitynet13", "fineaction", "somebod
 
 @pytest.fixture(params=list(method_entries()))
 def method(request: pytest.FixtureRequest) -> Method:
+    """As it is late in training: what starts with an epoch or needs a step to be filled is there."""
     cls = load_method(request.param)
     seed_torch(0, "initialisation")
-    return cls(cls.recipe("thumos14").method, WIDTH, CLASSES)
+    made = cls(cls.recipe("thumos14").method, WIDTH, CLASSES).train()
+    for epoch in (98, 99):
+        made.start_epoch(epoch, 100)
+        made.losses(batch())["total"].backward()
+        made.end_step()
+    made.zero_grad()
+    return made
 
 
 def batch(videos: int = 3, length: int = 20, dtype: torch.dtype = torch.float32) -> Batch:
@@ -105,6 +112,27 @@ def test_single_precision_agrees_with_double(method: Method) -> None:
     for name, value in method.losses(batch()).items():
         expected = double.losses(batch(dtype=torch.float64))[name]
         torch.testing.assert_close(value.double(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_exported_scores_alike(method: Method) -> None:
+    method.end_training()
+    stored = {name: value.clone() for name, value in method.export_state().items()}
+    restored = type(method)(method.spec, WIDTH, CLASSES).eval()
+    missing, unexpected = restored.load_state_dict(stored, strict=False)
+    assert not unexpected
+    assert missing == [name for name in method.state_dict() if name not in stored]
+    features = batch(1).features[0]
+    signals, video_scores = method.eval().score(features)
+    again, video_scores_again = restored.score(features)
+    assert torch.equal(video_scores, video_scores_again)
+    assert all(torch.equal(signals[name], again[name]) for name in signals)
+
+
+def test_diagnostics_keep_their_names(method: Method) -> None:
+    fresh = type(method)(method.spec, WIDTH, CLASSES).train()
+    fresh.start_epoch(0, 100)
+    assert fresh.losses(batch()).keys() == method.losses(batch()).keys()
+    assert fresh.diagnostics().keys() == method.diagnostics().keys()
 
 
 def test_scores_feed_the_methods_own_localizer(method: Method) -> None:

@@ -64,7 +64,9 @@ def override(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join([part, *map(str, first["loc"])])
-            raise UserError(f"Option {where}: {first['msg']}, got {first['input']!r}.") from error
+            # a rule between fields names them itself; its input is the whole model
+            given = "" if isinstance(first["input"], dict) else f", got {first['input']!r}"
+            raise UserError(f"Option {where}: {first['msg']}{given}.") from error
     return Recipe.model_validate(resolved)
 
 

@@ -83,6 +83,7 @@ def train(
             if time.monotonic() - saved >= checkpoint_seconds or epoch + 1 == spec.epochs:
                 save_checkpoint(folder, identity, method, optimizer, epoch + 1, history)
                 saved = time.monotonic()
+    seed_torch(seed, "dropout", spec.epochs)
     method.end_training()
     return history
 

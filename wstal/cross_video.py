@@ -26,8 +26,8 @@ from wstal.method import BaseMethod, Count, Method, Spec
 from wstal.summarize.options import SummaryOptions, build_summarizer
 from wstal.types import Batch, Snippets
 
-# exp(88) is the last power of e in single precision; 11.5 = log(100,000 slots)
-LARGEST_EXPONENT, LOG_SLOTS = 88.0, 11.5
+# single precision ends at exp(88); 13 of it are left for 1 / tau and the sum over positives; 11.5 = log(100,000 slots)
+LARGEST_EXPONENT, LOG_SLOTS = 75.0, 11.5
 
 
 class ContrastOptions(Spec):
@@ -124,7 +124,8 @@ class CrossVideo(Method):
 
     def start_epoch(self, epoch: int, epochs: int) -> None:
         """Build the bank from `memory.start` of the epochs on; clusterings are computed afresh."""
-        self._building = epoch >= self.spec.memory.start * epochs
+        # 0.07 of 100 epochs is 7.000000000000001 in floats, and means 7
+        self._building = epoch >= self.spec.memory.start * epochs - 1e-9
         if self._building and self.memory is not None and self.summarizer is not None:
             tokens, row = self.memory.tokens()
             if len(tokens):
@@ -189,6 +190,7 @@ class CrossVideo(Method):
         tokens, row = self.memory.tokens()
         if len(tokens):
             self.eval()
+            self.summarizer.refresh(tokens, row)
             knowledge = self.summarizer(tokens, row)
             self.summary[: len(knowledge)] = knowledge
             self.summary_count.fill_(len(knowledge))

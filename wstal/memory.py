@@ -162,5 +162,7 @@ class MemoryBank(nn.Module):
         within = (unit * centres[row]).sum(dim=1).mean()
         seen = centres[self.filled > 0]
         count = len(seen)
-        between = ((seen @ seen.T).sum() - count) / (count * (count - 1)) if count > 1 else torch.tensor(float("nan"))
-        return float(within), float(between)
+        if count < 2:
+            return float(within), float("nan")
+        pairs = (seen @ seen.T).sum() - seen.square().sum()
+        return float(within), float(pairs / (count * (count - 1)))

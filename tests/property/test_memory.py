@@ -80,7 +80,8 @@ class Machine(RuleBasedStateMachine):
     )
     def update(self, seed: int, choices: list[int], size: float, blank: bool) -> None:
         rows = [choice % self.rows for choice in choices]
-        features = torch.from_numpy(np.random.default_rng(seed).normal(size=(len(rows), self.dim)) * size)
+        rng = np.random.default_rng((seed, sum(map(len, self.seen))))  # never the same directions again
+        features = torch.from_numpy(rng.normal(size=(len(rows), self.dim)) * size)
         if blank and rows:
             features[0] = 0.0  # what a ReLU leaves of a dead snippet
         elif rows and self.options.update != "class_ema":  # of equal slots the nearest is a matter of rounding

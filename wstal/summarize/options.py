@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from wstal.errors import UserError
 from wstal.method import Count, Spec
 from wstal.summarize.codewords import AttentionKind, ProjectionKind
 from wstal.summarize.summarizer import Summarizer
@@ -36,6 +37,9 @@ def build_summarizer(options: SummaryOptions, dim: int, rows: int) -> Summarizer
         options: validated.
         dim: D.
         rows: C + 1.
+
+    Raises:
+        UserError: the heads of `detr_layer` do not divide D.
     """
     match options.kind:
         case "codewords":
@@ -53,6 +57,8 @@ def build_summarizer(options: SummaryOptions, dim: int, rows: int) -> Summarizer
         case "detr_layer":
             from wstal.summarize.codewords import DetrLayer
 
+            if dim % options.heads:
+                raise UserError(f"method.summary.heads={options.heads} does not divide the embedding's {dim} columns.")
             return DetrLayer(dim, options.count, options.heads)
         case "em_attention":
             from wstal.summarize.expectation import ExpectationAttention

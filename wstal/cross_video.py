@@ -237,9 +237,7 @@ class CrossVideo(Method):
         positive = row.unsqueeze(1) == token_row.unsqueeze(0)
         if options.loss == "info_nce":
             return info_nce(cosines, positive, options.temperature, options.reduction)
-        return robust_contrast(
-            cosines, positive, options.q, options.density, options.temperature, options.reduction
-        )
+        return robust_contrast(cosines, positive, options.q, options.density, options.temperature, options.reduction)
 
     def _auxiliary(self, snippets: Snippets, knowledge: Tensor, labels: Tensor) -> dict[str, Tensor]:
         if self.fusion is None or not len(knowledge):

@@ -46,11 +46,11 @@ class Codewords(Summarizer):
         self.attention, self.neighbours = attention, neighbours
         self.codewords = nn.Parameter(torch.randn(count, dim) * dim**-0.5)
         self.positions = nn.Parameter(torch.randn(count, dim) * dim**-0.5)
-        self.key = _mlp(2 * dim, dim)
+        # a bias of keys adds one constant to all logits of a query, which no attention kind here sees: none, also below
+        self.key = _mlp(2 * dim, dim, bias=False)
         self.value = _mlp(2 * dim, dim)
         self.query_norm = nn.LayerNorm(dim)
         self.memory_rows = nn.Parameter(torch.randn(rows, dim) * dim**-0.5) if memory_embedding else None
-        # a bias of the keys would add one constant to all of a query's logits, which no attention kind here sees
         self.memory_key = _Projection(dim, projection, bias=False)
         self.memory_value = _Projection(dim, projection, bias=True)
         self.memory_norm = nn.LayerNorm(dim)
@@ -137,5 +137,6 @@ class _Projection(nn.Module):
         return queries * self.scale
 
 
-def _mlp(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(inputs, outputs), nn.ReLU(), nn.Linear(outputs, outputs))
+def _mlp(inputs: int, outputs: int, bias: bool = True) -> nn.Sequential:
+    """Two linear layers with a ReLU between; `bias` of the last one."""
+    return nn.Sequential(nn.Linear(inputs, outputs), nn.ReLU(), nn.Linear(outputs, outputs, bias=bias))

@@ -11,9 +11,7 @@ from wstal.method import Count, Spec
 from wstal.summarize.codewords import AttentionKind, ProjectionKind
 from wstal.summarize.summarizer import Summarizer
 
-SummaryKind = Literal[
-    "codewords", "detr_layer", "k_means", "spectral", "dbscan", "optimal_transport", "em_attention"
-]
+SummaryKind = Literal["codewords", "detr_layer", "k_means", "spectral", "dbscan", "optimal_transport", "em_attention"]
 
 
 class SummaryOptions(Spec):

@@ -20,8 +20,8 @@ SEEDS_FOR_P = 6
 NOT_RUN = "not run"
 READINGS = "readings"
 COMPARABLE = (
-    "Published values come from two-stream I3D features and the paper's own evaluation: they show which order the paper "
-    "reports and are no target for these features."
+    "Published values come from two-stream I3D features and the paper's own evaluation: they show which order the "
+    "paper reports and are no target for these features."
 )
 
 
@@ -113,10 +113,10 @@ def readings_page(by_dataset: dict[str, list[Record]]) -> str:
     lines = [
         "# Readings: what the paper leaves open, and whether it matters",
         "",
-        "The paper states neither code nor every choice. Each row changes one choice of `ours`, all else at its "
-        "default; cells are the change of the mean mAP (widest range) against the defaults, paired by seed, ± half the "
-        "95 % t-interval. A change whose interval holds 0 is within the noise of the seeds. `wstal-bench ls rows` gives "
-        "the option behind each row; `wstal-bench reproduce thumos14 --data DIR --table readings` runs them.",
+        "The paper released no code and does not state every choice. Each row changes one choice of `ours`, all "
+        "else at its default; cells are the change of the mean mAP (widest range) against the defaults, paired by "
+        "seed, ± half the 95 % t-interval. A change whose interval holds 0 is within the noise of the seeds. "
+        "`wstal-bench ls rows` gives the option behind each row; `wstal-bench reproduce thumos14 --data DIR --table readings` runs them.",
         "",
     ]
     columns: dict[str, list[str]] = {
@@ -156,7 +156,9 @@ def _is_row(record: Record, row: Row) -> bool:
 
 
 def _schedule(record: Record) -> dict[str, Any]:
-    return record["schedule"] | (record["ablation"] or {"schedule": {}})["schedule"]
+    own: dict[str, Any] = record["schedule"]
+    departures: dict[str, Any] = (record["ablation"] or {"schedule": {}})["schedule"]
+    return own | departures
 
 
 def _field(recipe: dict[str, Any], name: str) -> Any:

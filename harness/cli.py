@@ -59,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_data(commands)
     _add_ls(commands)
     _add_leaderboard(commands)
+    _add_diagnose(commands)
     _add_robustness(commands)
     return parser
 
@@ -81,8 +82,8 @@ def _add_reproduce(commands: _Commands[_Parser]) -> None:
     command = commands.add_parser(
         "reproduce",
         help="train and score every method on a data set, then render its leaderboard (the main job)",
-        description="Train every registered method and every row of the paper's ablations on a data set with several seeds, score each run under every\n"
-        "evaluation protocol that applies, store the records and render the leaderboard.\n\n"
+        description="Train every registered method and every row of the paper's ablations with several seeds on a data set,\n"
+        "score each run under every evaluation protocol that applies, store the records and render the pages.\n\n"
         "Without --data the embedded synthetic data set is used: it shows that everything works, not how\n"
         "good a method is. Runs that are in the store already are not trained again.",
         epilog="examples:\n"
@@ -244,7 +245,8 @@ def _add_ls(commands: _Commands[_Parser]) -> None:
     command.add_argument(
         "what",
         choices=("methods", "options", "datasets", "keys", "protocols", "rows", "runs"),
-        help="options: what --set can change, with each method's THUMOS14 default; keys: of dataset.toml; rows: of the ablation plans",
+        help="options: what --set can change, with each method's THUMOS14 default; "
+        "keys: of dataset.toml; rows: of the ablation plans",
     )
     command.add_argument("--store", type=Path, default=Path("runs"), metavar="STORE", help="for runs (default: runs)")
     command.add_argument("--json", action="store_true", help="print JSON, and only that, on stdout")
@@ -261,6 +263,21 @@ def _add_leaderboard(commands: _Commands[_Parser]) -> None:
     command.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="(default: results)")
     command.add_argument("--check", action="store_true", help="write nothing; exit 2 if a page is out of date")
     command.set_defaults(handler="leaderboard")
+
+
+def _add_diagnose(commands: _Commands[_Parser]) -> None:
+    command = commands.add_parser(
+        "diagnose",
+        help="draw the training of finished runs: loss terms, memory bank, a method's other diagnostics",
+        description="Draw each run's loss terms by step and its method's diagnostics by epoch (filled memory slots by\n"
+        "class, cosines within and between classes) as RUN/diagnostics.svg, or DIR/ID.svg with the run's id.",
+        epilog="examples:\n"
+        "  wstal-bench diagnose runs/runs/RUN\n"
+        "  wstal-bench diagnose runs/runs/thumos14-ours-* --out figures\n\n" + EXIT_CODES,
+    )
+    command.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folder of a finished run")
+    command.add_argument("--out", type=Path, metavar="DIR", help="(default: each run's own folder)")
+    command.set_defaults(handler="diagnose")
 
 
 def _add_robustness(commands: _Commands[_Parser]) -> None:

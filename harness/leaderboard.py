@@ -45,7 +45,7 @@ def load_records(folder: Path) -> list[Record]:
 def render(records: Sequence[Record]) -> dict[str, str]:
     """Pages by path below `results`: two for each data set (its methods, its ablations), `leaderboards/README.md` that
     leads to them, and `readings.md`.
-    """  # noqa: D205
+    """
     by_dataset: dict[str, list[Record]] = {}
     for record in records:
         by_dataset.setdefault(record["data"]["name"], []).append(record)

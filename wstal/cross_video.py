@@ -1,5 +1,6 @@
-"""The paper's contribution around any base method: robust memory-guided contrast (RMGCL), knowledge summarisation (GKS),
-aggregation (GKA) and learning from pseudo labels.
+"""The paper's contribution around any base method.
+
+Robust memory-guided contrast (RMGCL), knowledge summarisation (GKS) and aggregation (GKA), learning from pseudo labels.
 
 Paper: Zhang & Zhao, "Cross-Video Contextual Knowledge Exploration and Exploitation for Ambiguity Reduction in Weakly
 Supervised Temporal Action Localization"; equation numbers are its. No code was released: what the paper leaves open is
@@ -134,7 +135,7 @@ class CrossVideo(Method):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The base's terms; `contrast` (Eq. 9), `auxiliary` (the base's classification of A_hat), `pseudo_label`
         (Eq. 16) and its mean weight exp(-D_t), each 0 until the bank holds anything; their weighted `total` (Eq. 17).
-        """  # noqa: D205
+        """
         spec, labels = self.spec, batch.labels
         snippets = self.base.snippets(batch.features)
         terms = self.base.snippet_losses(snippets, labels)
@@ -207,7 +208,7 @@ class CrossVideo(Method):
     def diagnostics(self) -> dict[str, Any]:
         """`memory_fill`: filled slots by class and, last, background; `memory_within` and `memory_between`: mean cosine
         of slots to their class's centre and between centres of classes (absent while there is nothing to compare).
-        """  # noqa: D205
+        """
         if self.memory is None:
             return {}
         within, between = self.memory.separation()

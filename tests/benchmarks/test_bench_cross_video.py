@@ -68,7 +68,9 @@ def test_step_beside_the_base(benchmark: Any, device: str) -> None:
     benchmark.pedantic(steps["ours"], rounds=1)
     ratio = min(seconds["ours"]) / min(seconds["base"])
     benchmark.extra_info.update({"ratio": ratio, "base_s": min(seconds["base"]), "ours_s": min(seconds["ours"])})
-    print(f"\nstep on {device}: ours {min(seconds['ours']):.2f} s, base {min(seconds['base']):.2f} s, ratio {ratio:.3f}")
+    print(
+        f"\nstep on {device}: ours {min(seconds['ours']):.2f} s, base {min(seconds['base']):.2f} s, ratio {ratio:.3f}"
+    )
     assert ratio < 1.25
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import copy
 import json
-import math
 from pathlib import Path
 from typing import Any
 
 import pytest
-from scipy import stats
 
-from harness.leaderboard import cell, drifted, load_records, mean_and_half_width, render, write
+from harness.leaderboard import drifted, load_records, render, write
+from harness.markdown import cell
 from wstal.errors import UserError
 
 
@@ -24,7 +23,8 @@ def record(method: str = "acmnet", seed: int = 0, value: float = 20.0, **changes
     return {
         "schema": 1, "id": f"data-{method}-s{seed}-{value}", "method": method, "title": method.upper(), "seed": seed,
         "status": "done", "artefacts": {},
-        "synthetic": False, "recipe": {"train": {"epochs": 3}}, "schedule": {"train.epochs": 3}, "overrides": {},
+        "synthetic": False, "recipe": {"train": {"epochs": 3}}, "schedule": {"train.epochs": 3},
+        "ablation": None, "overrides": {},
         "headline": "anet", "metrics": {"anet": metrics},
         "data": {
             "name": "data", "title": "Data", "features": "RGB", "labels": "official",
@@ -37,16 +37,6 @@ def record(method: str = "acmnet", seed: int = 0, value: float = 20.0, **changes
     }  # fmt: skip
 
 
-def test_interval_is_students_t() -> None:
-    values = [20.0, 22.0, 24.0]
-    mean, half = mean_and_half_width(values)
-    low, high = stats.t.interval(0.95, 2, loc=22, scale=stats.sem(values))
-    assert mean == 22
-    assert (mean - half, mean + half) == pytest.approx((low, high))
-    # by hand: t(.975, 2) = 4.3027, s = 2, n = 3
-    assert half == pytest.approx(4.3027 * 2 / math.sqrt(3), rel=1e-4)
-
-
 def test_cells() -> None:
     assert cell([20.0, 22.0, 24.0], 3) == "22.0 ± 5.0"
     assert cell([20.04], 1) == "20.0"
@@ -57,7 +47,7 @@ def test_cells() -> None:
 def test_seeds_of_one_recipe_share_a_row_and_others_do_not() -> None:
     records = [record(seed=seed, value=20.0 + seed) for seed in range(3)]
     records.append(record(seed=0, value=30.0, recipe={"train": {"epochs": 9}}, overrides={"train.epochs": 9}))
-    page = render(records)["data.md"]
+    page = render(records)["leaderboards/data.md"]
     assert "| ACMNET" in page
     assert "21.0 ± 2.5" in page
     assert "ACMNET (train.epochs=9)" in page
@@ -67,16 +57,16 @@ def test_seeds_of_one_recipe_share_a_row_and_others_do_not() -> None:
 def test_other_data_is_another_section_never_another_seed() -> None:
     other = record(seed=1)
     other["data"] = other["data"] | {"labels": "annotations"}
-    page = render([record(seed=0), other])["data.md"]
+    page = render([record(seed=0), other])["leaderboards/data.md"]
     assert page.count("## Data ") == 2
     assert "20.0 ±" not in page
 
 
 def test_synthetic_results_say_so() -> None:
     page = render([record(synthetic=True)])
-    assert "Synthetic data" in page["data.md"]
-    assert "synthetic" in page["README.md"]
-    assert "ynthetic" not in render([record()])["data.md"]
+    assert "Synthetic data" in page["leaderboards/data.md"]
+    assert "synthetic" in page["leaderboards/README.md"]
+    assert "ynthetic" not in render([record()])["leaderboards/data.md"]
 
 
 def test_rendering_does_not_depend_on_file_order_and_drift_is_found(tmp_path: Path) -> None:
@@ -89,10 +79,10 @@ def test_rendering_does_not_depend_on_file_order_and_drift_is_found(tmp_path: Pa
     assert pages == render(load_records(tmp_path / "b"))
     write(pages, tmp_path / "pages")
     assert drifted(pages, tmp_path / "pages") == []
-    (tmp_path / "pages" / "data.md").write_text("edited")
-    (tmp_path / "pages" / "stale.md").write_text("of no record")
-    assert drifted(pages, tmp_path / "pages") == ["data.md", "stale.md"]
-    assert drifted(pages, tmp_path / "absent") == ["README.md", "data.md"]
+    (tmp_path / "pages" / "leaderboards" / "data.md").write_text("edited")
+    (tmp_path / "pages" / "leaderboards" / "stale.md").write_text("of no record")
+    assert drifted(pages, tmp_path / "pages") == ["leaderboards/data.md", "leaderboards/stale.md"]
+    assert drifted(pages, tmp_path / "absent") == ["leaderboards/README.md", "leaderboards/data.md"]
 
 
 @pytest.mark.parametrize("value", [-1, 120, None, "20", float("nan")])
@@ -112,4 +102,4 @@ def test_one_run_stored_twice_is_refused(tmp_path: Path) -> None:
 
 
 def test_no_records_give_an_index_alone(tmp_path: Path) -> None:
-    assert list(render(load_records(tmp_path))) == ["README.md"]
+    assert list(render(load_records(tmp_path))) == ["leaderboards/README.md"]

@@ -1,0 +1,145 @@
+"""Ablation pages: rows find their records, differences are paired, verdicts follow from intervals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from scipy import stats
+
+from harness.ablations import Difference, ablation_page, difference, readings_page, rows_of
+from harness.leaderboard import render
+from harness.plans import find_plan
+from tests.unit.test_leaderboard import record
+from wstal.errors import UserError
+
+FULL = {"rmgcl": True, "gks": True, "gka": True, "pseudo": True, "summary": {"kind": "codewords", "count": 40}}
+
+
+def run(method: str, seed: int, average: float, **changes: Any) -> dict[str, Any]:
+    """A record of a row: `changes` are the row's options of the method."""
+    options = FULL | changes if method == "ours" else {}
+    made = record(method, seed, average, recipe={"method": options, "train": {"epochs": 3}})
+    made["id"] = f"{method}-{seed}-{sorted(changes)}"
+    made["ablation"] = {
+        "schedule": {"train.epochs": 3},
+        "row": {f"method.{name}": value for name, value in changes.items()},
+    }
+    made["metrics"]["anet"]["averages"] = {"0.1:0.7": average}
+    return made
+
+
+WITHOUT = {"gks": False, "gka": False, "pseudo": False}
+
+
+def test_each_record_is_in_its_own_row() -> None:
+    records = [
+        run("acmnet", 0, 20.0), run("ours", 0, 24.0), run("ours", 0, 21.0, **WITHOUT),
+        run("ours", 1, 23.0, pseudo=False),
+    ]  # fmt: skip
+    found = rows_of(find_plan("IV"), records)
+    assert {row: [r["metrics"]["anet"]["averages"]["0.1:0.7"] for r in members] for row, members in found.items()} == {
+        "baseline": [20.0], "rmgcl": [21.0], "gka-without-gks": [], "pseudo-without-gks": [], "no-pseudo": [23.0],
+        "full": [24.0],
+    }  # fmt: skip
+    assert [len(members) for members in rows_of(find_plan("VII"), records).values()] == [0, 0, 1, 0, 0, 0]
+
+
+def test_a_departure_that_no_row_has_is_in_no_row() -> None:
+    assert not any(rows_of(find_plan("IV"), [run("ours", 0, 24.0, fusion_width=7)]).values())
+
+
+def test_two_recipes_in_one_row_are_refused() -> None:
+    other = run("ours", 1, 24.0)
+    other["recipe"]["train"]["epochs"] = 4
+    with pytest.raises(UserError, match="2 recipes"):
+        rows_of(find_plan("IV"), [run("ours", 0, 24.0), other])
+
+
+def test_differences_are_paired_by_seed() -> None:
+    better = [run("ours", seed, value) for seed, value in ((0, 21.0), (1, 25.0), (2, 30.0), (7, 99.0))]
+    worse = [run("acmnet", seed, value) for seed, value in ((2, 27.0), (1, 23.0), (0, 20.0), (8, 0.0))]
+    found = difference(better, worse)
+    assert found is not None
+    assert found.seeds == 3
+    low, high = stats.t.interval(0.95, 2, loc=2, scale=stats.sem([1, 2, 3]))
+    assert (found.mean - found.half_width, found.mean + found.half_width) == pytest.approx((low, high))
+    assert found.p == 2 / 8
+    assert difference(better, []) is None
+
+
+@pytest.mark.parametrize(
+    ("mean", "half", "verdict"),
+    [
+        (1.0, 0.5, "holds"),
+        (-1.0, 0.5, "reversed"),
+        (0.4, 0.5, "not resolved"),
+        (-0.5, 0.5, "not resolved"),
+        (9.0, float("nan"), "not resolved"),
+    ],
+)
+def test_verdicts(mean: float, half: float, verdict: str) -> None:
+    assert Difference(6, mean, half, 0.03).verdict == verdict
+
+
+def test_page_has_measured_beside_printed_and_says_what_was_not_run() -> None:
+    records = [
+        run(method, seed, value + seed) for method, value in (("acmnet", 20.0), ("ours", 24.0)) for seed in range(6)
+    ]
+    page = ablation_page(records, [])
+    table = page[page.index("## Table IV") : page.index("## Table V:")]
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("|")]
+    assert lines[2] == ["", "", "", "", "0, 1, 2, 3, 4, 5", "22.5 ± 2.0", "", "22.5 ± 2.0", "68.9", "55", "42.6"]
+    assert lines[3][4:8] == ["none", "not run", "not run", "not run"]
+    whole = next(line for line in lines if line[0] == "the whole helps the baseline")
+    assert whole == ["the whole helps the baseline", "+4.2", "+4.0 ± 0.0", "6", "0.031", "holds"]
+    assert next(line for line in lines if line[0] == "pseudo labels help")[2] == "not run"
+
+
+def test_few_seeds_have_no_p() -> None:
+    records = [
+        run(method, seed, value + seed) for method, value in (("acmnet", 20.0), ("ours", 24.0)) for seed in range(3)
+    ]
+    assert "needs 6 seeds" in ablation_page(records, [])
+
+
+def test_synthetic_pages_have_neither_verdict_nor_printed_values() -> None:
+    records = [
+        run(method, seed, value + seed) | {"synthetic": True}
+        for method, value in (("acmnet", 20.0), ("ours", 24.0))
+        for seed in range(6)
+    ]
+    pages = render(records)
+    page = pages["leaderboards/data-ablations.md"]
+    assert "Synthetic data" in page
+    assert "42.6" not in page
+    assert "holds" not in page
+    assert "readings.md" not in pages
+
+
+def test_methods_themselves_stand_in_the_rows_that_are_just_that() -> None:
+    themselves = [run("acmnet", seed, 20.0) | {"ablation": None} for seed in range(2)]
+    part = run("ours", 0, 21.0, **WITHOUT)
+    part["ablation"]["schedule"] = {}
+    pages = render([*themselves, part])
+    assert "| 0, 1 " in pages["leaderboards/data-ablations.md"]
+    assert "20.0 ± 0.0" in pages["leaderboards/data.md"]
+    assert "21.0" not in pages["leaderboards/data.md"]
+    # with another schedule for ablations, the methods' own runs are other experiments
+    part["ablation"]["schedule"] = {"train.epochs": 3}
+    assert "| 0, 1 " not in render([*themselves, part])["leaderboards/data-ablations.md"]
+
+
+def test_other_overrides_are_another_section() -> None:
+    records = [run("ours", 0, 24.0), run("ours", 0, 25.0) | {"overrides": {"train.epochs": 9}, "id": "x"}]
+    page = ablation_page(records, [])
+    assert page.index("24.0") < page.index("# With train.epochs=9") < page.index("25.0")
+
+
+def test_readings_are_changes_against_the_defaults() -> None:
+    records = [run("ours", seed, 24.0 + seed) for seed in range(2)]
+    moved = [run("ours", seed, 23.0 + seed, fusion_width=1024) for seed in range(2)]
+    page = readings_page({"data": [*records, *moved]})
+    assert "24.5 ± 6.4" in page
+    assert "-1.0 ± 0.0 (2 seeds)" in page
+    assert page.count("not run") == len(find_plan("readings").rows) - 2

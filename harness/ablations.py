@@ -116,7 +116,8 @@ def readings_page(by_dataset: dict[str, list[Record]]) -> str:
         "The paper released no code and does not state every choice. Each row changes one choice of `ours`, all "
         "else at its default; cells are the change of the mean mAP (widest range) against the defaults, paired by "
         "seed, ± half the 95 % t-interval. A change whose interval holds 0 is within the noise of the seeds. "
-        "`wstal-bench ls rows` gives the option behind each row; `wstal-bench reproduce thumos14 --data DIR --table readings` runs them.",
+        "`wstal-bench ls rows` gives the option behind each row; "
+        "`wstal-bench reproduce thumos14 --data DIR --table readings` runs them.",
         "",
     ]
     columns: dict[str, list[str]] = {

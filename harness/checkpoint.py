@@ -95,7 +95,9 @@ def save_checkpoint(
     data = safetensors.torch.save({name: value.cpu().contiguous() for name, value in tensors.items()})
     file = f"checkpoint-{epoch:06d}.safetensors"
     atomic_write(folder / file, data)
-    pointer = {"identity": identity, "epoch": epoch, "file": file, "sha256": sha256(data)} | {"history": history.to_json()}
+    pointer = {"identity": identity, "epoch": epoch, "file": file, "sha256": sha256(data)} | {
+        "history": history.to_json()
+    }
     atomic_write(folder / POINTER, pretty_json(pointer))
     for old in folder.glob("checkpoint-*.safetensors"):
         if old.name != file:

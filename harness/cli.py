@@ -82,8 +82,9 @@ def _add_reproduce(commands: _Commands[_Parser]) -> None:
     command = commands.add_parser(
         "reproduce",
         help="train and score every method on a data set, then render its leaderboard (the main job)",
-        description="Train every registered method and every row of the paper's ablations with several seeds on a data set,\n"
-        "score each run under every evaluation protocol that applies, store the records and render the pages.\n\n"
+        description="Train every registered method, and every row of the paper's ablations, with several seeds on\n"
+        "a data set, score each run under every evaluation protocol that applies, store the records and render\n"
+        "the pages.\n\n"
         "Without --data the embedded synthetic data set is used: it shows that everything works, not how\n"
         "good a method is. Runs that are in the store already are not trained again.",
         epilog="examples:\n"

@@ -255,12 +255,27 @@ def leaderboard(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def diagnose(arguments: argparse.Namespace) -> int:
+    """Draw the training of finished runs."""
+    from harness.diagnostics import FIGURE, draw, read_run
+    from harness.files import atomic_write
+
+    # every run is read before the first figure is written
+    runs = [(folder, *read_run(folder)) for folder in arguments.runs]
+    for folder, history, record in runs:
+        path = arguments.out / f"{record['id']}.svg" if arguments.out else folder / FIGURE
+        atomic_write(path, draw(history, record))
+        print(path)
+    _say(f"Done: {len(runs)} figure(s)")
+    return 0
+
+
 def robustness(arguments: argparse.Namespace) -> int:
     """Contrastive losses under wrong pairs, on planted clusters."""
     import torch
 
     from harness.progress import ProgressReport
-    from harness.robustness import PROBLEM, measure, planned_cases, render_page, to_json, write
+    from harness.robustness import PROBLEM, measure, planned_cases, to_json, write
 
     # small matrices: more threads only wait for each other, and would round otherwise
     torch.set_num_threads(1)
@@ -270,7 +285,7 @@ def robustness(arguments: argparse.Namespace) -> int:
             PROBLEM, cases, arguments.seeds, lambda done, total: progress.update("trainings", done, total)
         )
     page, figure = write(measured, arguments.out)
-    print(json.dumps(to_json(measured)) if arguments.json else render_page(measured))
+    print(json.dumps(to_json(measured)) if arguments.json else page.read_text().rstrip())
     _say(f"Done: {page} and {figure}")
     return 0
 

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+from unicodedata import east_asian_width
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,12 +33,13 @@ SETTINGS: dict[Any, Any] = {
 }  # fmt: skip
 RAW, MARK = "#9ecae1", "#d95f02"
 LINES = (("#08519c", "o"), ("#a50f15", "s"))
-# inches
+# inches: the figure, a panel's height and the space below it, a line of text, a row and a letter of a heat map
 WIDTH, PANEL, GAP, LINE, ROW, LETTER = 11.0, 1.25, 0.58, 0.18, 0.125, 0.053
-MOST_HEAT = 10.0
+TALLEST_HEAT = 10.0
 COLUMNS, HEAT_COLUMNS, HEAT_ROWS = 4, 3, 40
-LONGEST_NAME, CAPTION_LETTERS = 30, 165
-# a panel is about 150 points wide
+# letters that fit
+NAME, PANEL_TITLE, TITLE, CAPTION = 30, 40, 110, 165
+# of a curve; a panel is 150 points wide
 MOST_POINTS = 1_500
 
 Numbers = NDArray[np.float64]
@@ -133,10 +135,10 @@ def _content(history: Mapping[str, Any]) -> _Content:
     names = sorted(history["steps"], key=lambda name: (name != TOTAL, name == WEIGHT))
     terms = {name: _numbers(history["steps"][name], count) for name in names}
     others = {name: _numbers(values, epochs) for name, values in history["epochs"].items()}
-    left_out = [name for name, values in (*terms.items(), *others.items()) if values is None]
     if (weight := terms.get(WEIGHT)) is not None:
         # exp(-D) is above 0: the zeros before the first pseudo label stand for no value
-        weight[: int((weight > 0).argmax())] = np.nan
+        weight[~np.logical_or.accumulate(weight > 0)] = np.nan
+        terms[WEIGHT] = _numbers(weight, count)
     curves: dict[str, dict[str, Numbers]] = {}
     for name, values in others.items():
         if values is not None and values.ndim == 1:
@@ -151,11 +153,11 @@ def _content(history: Mapping[str, Any]) -> _Content:
         {name: values for name, values in terms.items() if values is not None},
         curves,
         {name: values for name, values in others.items() if values is not None and values.ndim == 2},
-        left_out,
+        [name for name, values in (*terms.items(), *others.items()) if values is None],
     )
 
 
-def _numbers(values: Sequence[Any], length: int) -> Numbers | None:
+def _numbers(values: Sequence[Any] | Numbers, length: int) -> Numbers | None:
     """`[length]` or `[length, rows]`, NaN where there is no finite number; None where there is none at all."""
     width = next((len(value) for value in values if isinstance(value, list)), None)
     rows = values if width is None else [[None] * width if value is None else value for value in values]
@@ -201,17 +203,21 @@ def _figure(content: _Content, record: Mapping[str, Any]) -> Figure:
 def _caption(content: _Content, record: Mapping[str, Any]) -> list[str]:
     """The title, and below it what the marks mean."""
     synthetic = "SYNTHETIC DATA, no real video: " if record["synthetic"] else ""
-    lines = [_label(f"{synthetic}{record['title']} on {record['data']['title']}, seed {record['seed']}", 110)]
+    lines = [
+        _label(f"{synthetic}{record['title']} on {record['data']['title']}, seed {record['seed']}", TITLE),
+        _label(f"Run {record['id']}", CAPTION),
+    ]
     text = (
-        f"Run {record['id']}. Losses before weighting; {TOTAL} is what is minimised. Thin: each step. Thick: mean of an epoch of "
-        f"{content.steps_per_epoch} steps."
+        f"Losses before weighting; {TOTAL} is what is minimised. Thin: each step. Thick: mean of an epoch of "
+        f"{content.steps_per_epoch} step(s)."
     )
     if content.start is not None:
         text += f" Dashed: the memory bank starts to build (epoch {content.start + 1})."
+    lines += textwrap.wrap(text, CAPTION)
     if content.left_out:
-        names = ", ".join(_label(name, LONGEST_NAME) for name in content.left_out)
-        text += f" Not drawn, for want of numbers: {names}."
-    return lines + textwrap.wrap(text, CAPTION_LETTERS)
+        names = ", ".join(_label(name, NAME) for name in content.left_out)
+        lines += textwrap.wrap(f"Not drawn, for want of a number or an equal list a step or epoch: {names}", CAPTION)
+    return lines
 
 
 def _label(text: object, longest: int) -> str:
@@ -230,7 +236,7 @@ def _draw_term(axes: Axes, name: str, values: Numbers, content: _Content, gid: s
     axes.plot(middles, means, color=colour, marker=marker, markersize=1.5, linewidth=1.2, gid=f"{gid}-mean")
     if name == WEIGHT:
         axes.set_ylim(0, 1)
-    axes.set_title(_label(f"{name}, mean exp(-D)" if name == WEIGHT else name, 40))
+    axes.set_title(_label(f"{name}, mean exp(-D)" if name == WEIGHT else name, PANEL_TITLE))
     _finish_panel(axes, "step", len(values), content.start, content.steps_per_epoch, gid)
 
 
@@ -239,6 +245,7 @@ def _extremes(values: Numbers) -> NDArray[np.int64]:
     width = -(-3 * len(values) // MOST_POINTS)
     if width <= 3:
         return np.arange(len(values))
+    # filled up with the last value, which is found before its copies
     stretches = np.append(values, np.full(-len(values) % width, values[-1])).reshape(-1, width)
     gaps = np.isnan(stretches)
     places = [
@@ -246,8 +253,7 @@ def _extremes(values: Numbers) -> NDArray[np.int64]:
         np.where(gaps, -np.inf, stretches).argmax(axis=1),
         gaps.argmax(axis=1),
     ]
-    indices = np.unique(np.stack(places) + np.arange(0, stretches.size, width))
-    return indices[indices < len(values)]
+    return np.unique(np.stack(places) + np.arange(0, stretches.size, width))
 
 
 def _draw_curves(axes: Axes, name: str, curves: dict[str, Numbers], content: _Content, gid: str) -> None:
@@ -256,12 +262,12 @@ def _draw_curves(axes: Axes, name: str, curves: dict[str, Numbers], content: _Co
             np.arange(1, content.epochs + 1), values, color=colour, marker=marker, markersize=1.5, linewidth=1,
             label=label, gid=f"{gid}-{number}",
         )  # fmt: skip
-    axes.set_title(_label(name, 40))
+    axes.set_title(_label(name, PANEL_TITLE))
     _finish_panel(axes, "epoch", content.epochs, content.start, 1, gid)
-    if len(curves) > 1:
+    if name not in curves:
         low, high = axes.get_ylim()
         axes.set_ylim(low, high + 0.45 * (high - low))  # room for the legend
-        axes.legend(fontsize=6.5, frameon=False, loc="upper right", borderaxespad=0)
+        axes.legend(fontsize=6.5, edgecolor="none", loc="upper right", borderaxespad=0)
 
 
 def _finish(axes: Axes, unit: str, count: int, start: int | None, an_epoch: int, gid: str) -> None:
@@ -271,7 +277,7 @@ def _finish(axes: Axes, unit: str, count: int, start: int | None, an_epoch: int,
     if start is not None:
         axes.axvline(start * an_epoch + 0.5, color=MARK, linestyle="--", linewidth=1, gid=f"{gid}-start")
     axes.set_xlim(0.5, count + 0.5)
-    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.set_xlabel(unit, labelpad=1)
 
@@ -282,7 +288,7 @@ def _finish_panel(axes: Axes, unit: str, count: int, start: int | None, an_epoch
     _finish(axes, unit, count, start, an_epoch, gid)
     # the first step is often the highest: off the axis
     axes.set_xlim(0.5 - 0.02 * count, count + 0.5)
-    axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     axes.yaxis.set_major_formatter("{x:,.6g}")
 
 
@@ -297,7 +303,7 @@ class _HeatSize(NamedTuple):
     def of(cls, count: int) -> _HeatSize:
         columns = min(HEAT_COLUMNS, -(-count // HEAT_ROWS))
         rows = -(-count // columns)
-        return cls(columns, rows, min(ROW, MOST_HEAT / rows))
+        return cls(columns, rows, min(ROW, TALLEST_HEAT / rows))
 
 
 def _draw_heat(
@@ -317,15 +323,17 @@ def _draw_heat(
     names = [*record["classes"], "background"]
     if count not in (len(names), len(names) - 1):
         names = [str(number) for number in range(1, count + 1)]
-    labels = [_label(one, LONGEST_NAME) for one in names[:count]]
-    margin = 0.2 + LETTER * max(map(len, labels))
-    title, low, high = _label(name, 40), float(np.nanmin(table)), float(np.nanmax(table))
+    labels = [_label(one, NAME) for one in names[:count]]
+    cell = (WIDTH - 0.7) / size.columns
+    letters = max(sum(1 + (east_asian_width(letter) in "WF") for letter in label) for label in labels)
+    margin = min(0.2 + LETTER * letters, 0.6 * cell)
+    title, low, high = _label(name, PANEL_TITLE), float(np.nanmin(table)), float(np.nanmax(table))
     colours = matplotlib.colormaps["viridis_r"].with_extremes(under="white", bad="#cccccc")
     if name == FILL:
-        low, high = 1, max(high, _length(record))
-        title += f": filled slots of each class (white: none; a full class has {high:g})"
+        length = _length(record)
+        low, high = 0.5, max(high, length, 1)  # none is below the scale
+        title += ": filled slots of each class (white: none" + (f"; full: {length})" if length else ")")
     every = -(-ROW // size.row)  # rows a name, so that names do not overlap
-    cell = (WIDTH - 0.7) / size.columns
     for column, first in enumerate(range(0, count, size.rows)):
         shown = range(first, min(first + size.rows, count))
         axes = place(column * cell + margin, top, cell - margin - 0.1, len(shown) * size.row)

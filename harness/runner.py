@@ -92,9 +92,7 @@ class RunSpec:
         return f"{self.data['name']}-{self.method}-s{self.seed}-{self.digest[:10]}"
 
 
-def plan_run(
-    method: str, seed: int, source: DataSource, overrides: dict[str, Any], row: Row | None = None
-) -> RunSpec:
+def plan_run(method: str, seed: int, source: DataSource, overrides: dict[str, Any], row: Row | None = None) -> RunSpec:
     """Resolve a run: the method's recipe for the data set, the data set's schedule, then the user's overrides.
 
     Args:

@@ -59,9 +59,7 @@ def train(
     if not videos:
         raise UserError("There are no training videos. Check the train subset of the data set.")
     # fused: one pass over each parameter in place of about ten
-    optimizer = torch.optim.Adam(
-        method.parameters(), lr=spec.learning_rate, weight_decay=spec.weight_decay, fused=True
-    )
+    optimizer = torch.optim.Adam(method.parameters(), lr=spec.learning_rate, weight_decay=spec.weight_decay, fused=True)
     done, history = load_checkpoint(folder, identity, method, optimizer)
     (folder / FAILED_STEP).unlink(missing_ok=True)
     saved = time.monotonic()

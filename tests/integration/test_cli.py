@@ -19,7 +19,7 @@ from tests.tiny import write_tiny
 QUICK = ["--set", "train.epochs=12", "train.temporal_length=32", "train.learning_rate=3e-3", "train.batch_size=3"]
 COMMANDS = (
     [], ["reproduce"], ["run"], ["localize"], ["evaluate"], ["data"], ["data", "verify"], ["data", "convert"], ["ls"],
-    ["leaderboard"],
+    ["leaderboard"], ["robustness"],
 )  # fmt: skip
 
 
@@ -400,6 +400,32 @@ def test_reproduce_of_another_data_set_than_named(cli, shared: Path, tmp_path: P
     code, _, err = cli("reproduce", "fineaction", "--data", data, "--store", tmp_path)
     assert code == 2
     assert "holds thumos14, not fineaction" in err
+
+
+def test_robustness_writes_its_page_and_prints_it(cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness import robustness
+
+    tiny = robustness.Problem(classes=3, anchors=2, held_out=5, steps=1)
+    monkeypatch.setattr(robustness, "PROBLEM", tiny)
+    code, out, err = cli("robustness", "--seeds", 2, "--temperature", 0.2, "--out", tmp_path)
+    page = (tmp_path / "robustness.md").read_text()
+    figure = (tmp_path / "figures" / "robustness.svg").read_bytes()
+    assert (code, out) == (0, page.rstrip() + "\n")
+    assert "tau = 0.2: the claim **" in page
+    assert "Done: " in err
+    code, out, _ = cli("robustness", "--seeds", 2, "--temperature", 0.2, "--out", tmp_path, "--json")
+    assert code == 0
+    assert json.loads(out)["seeds"] == 2
+    assert (tmp_path / "robustness.md").read_text() == page
+    assert (tmp_path / "figures" / "robustness.svg").read_bytes() == figure
+
+
+@pytest.mark.parametrize(("option", "value"), [("--temperature", 0.01), ("--temperature", "nan"), ("--seeds", 1)])
+def test_bad_options_of_robustness(cli, tmp_path: Path, option: str, value: object) -> None:
+    code, out, err = cli("robustness", option, value, "--out", tmp_path / "results")
+    assert (code, out) == (2, "")
+    assert f"error: {option} wants" in err
+    assert not (tmp_path / "results").exists()
 
 
 @pytest.mark.parametrize(

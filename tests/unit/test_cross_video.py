@@ -436,10 +436,10 @@ def test_training_goes_on_from_a_checkpoint_to_the_same_bits(kind: str) -> None:
     ],
     ids=str,
 )
-@pytest.mark.parametrize("length", [1, 2, 12])
+@pytest.mark.parametrize("length", [1, 12])
 def test_every_reading_trains_on_videos_of_any_length(changes: dict[str, Any], length: int) -> None:
     method = ours(**changes)
-    for terms in train(method, range(3), 3, length=length):
+    for terms in train(method, range(2), 2, length=length):
         assert all(value.isfinite() for value in terms.values())
     assert all(value.isfinite().all() for value in method.state_dict().values())
     assert max(method.diagnostics()["memory_fill"]) <= method.spec.memory.length

@@ -17,7 +17,7 @@ from harness.checkpoint import History, load_weights, remove_checkpoints, save_w
 from harness.data.detections import write_detections
 from harness.data.source import DataSource
 from harness.environment import environment, git_state
-from harness.files import atomic_write, canonical_json, pretty_json, sha256, sha256_file
+from harness.files import atomic_write, canonical_json, pretty_json, read_json, sha256, sha256_file
 from harness.overrides import differences, override
 from harness.plans import Row
 from harness.registry import load_method
@@ -33,6 +33,7 @@ from wstal.method import Method, Recipe
 from wstal.types import Detections, GroundTruth, SnippetScores, Video
 
 SCHEMA = 1
+BITS = ("wstal-bench", "method", "python", "packages", "device", "cpu", "threads")  # of the environment
 PROSE = ("title", "features")  # of the data's description: words that decide no number
 WEIGHTS, SCORES, DETECTIONS, HISTORY, MANIFEST = (
     "weights.safetensors",
@@ -87,9 +88,25 @@ class RunSpec:
         return sha256(canonical_json(identity))
 
     @property
+    def trained_by(self) -> str:
+        """SHA-256 of what decides the weights: options that only score or localize are left out."""
+        return training_digest(
+            self.method, self.seed, self.recipe.model_dump(mode="json"), self.data, version("wstal-bench")
+        )
+
+    @property
     def id(self) -> str:
         """The run's name: readable parts and ten digits of the digest."""
         return f"{self.data['name']}-{self.method}-s{self.seed}-{self.digest[:10]}"
+
+
+def training_digest(method: str, seed: int, recipe: dict[str, Any], data: dict[str, Any], package: str) -> str:
+    """`RunSpec.trained_by`, from the parts of a spec or of a record."""
+    scoring = load_method(method).SCORING_OPTIONS
+    options = {name: value for name, value in recipe["method"].items() if name not in scoring}
+    schedule = {name: value for name, value in recipe["train"].items() if name != "test_length"}
+    kept = {name: value for name, value in data.items() if name not in PROSE}
+    return sha256(canonical_json([SCHEMA, method, seed, options, schedule, kept, package]))
 
 
 def plan_run(method: str, seed: int, source: DataSource, overrides: dict[str, Any], row: Row | None = None) -> RunSpec:
@@ -176,10 +193,15 @@ def execute(
             torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
             computed_on = environment(device, spec.method)
             bits = f"{spec.digest} on {computed_on['device']}, {computed_on['threads']} thread(s)"
-            history = train(
-                method, training_videos, spec.recipe.train, spec.seed, folder, bits,
-                progress=lambda done, total, loss: report("train", done, total, loss),
-            )  # fmt: skip
+            trained = _trained(store, spec, computed_on)
+            if trained is not None:
+                load_weights(trained / WEIGHTS, method, read_record(trained / RECORD)["artefacts"][WEIGHTS])
+                history = History(**read_json(trained / HISTORY))
+            else:
+                history = train(
+                    method, training_videos, spec.recipe.train, spec.seed, folder, bits,
+                    progress=lambda done, total, loss: report("train", done, total, loss),
+                )  # fmt: skip
             clock.lap("train")
             scores = score_videos(
                 method, test_videos, spec.recipe.train, lambda done, total: report("score", done, total, None)
@@ -197,11 +219,24 @@ def execute(
                 DETECTIONS: _save_detections(folder / DETECTIONS, detections),
                 HISTORY: _save_json(folder / HISTORY, history.to_json()),
             }
-            _save_json(folder / MANIFEST, {**clock.manifest(), "code": git_state(), "notes": list(source.notes)})
+            made_with = {"weights_of": trained.name if trained else None, "code": git_state()}
+            _save_json(folder / MANIFEST, clock.manifest() | made_with | {"notes": list(source.notes)})
             _save_json(folder / RECORD, _record(spec, source, method, metrics, history, computed_on, artefacts))
         folder = store.finish(spec.id)
         remove_checkpoints(folder)
     return folder, read_record(folder / RECORD), False
+
+
+def _trained(store: Store, spec: RunSpec, computed_on: dict[str, Any]) -> Path | None:
+    """A finished run whose training was this one's, bit for bit, so that only scoring is left to do."""
+    for folder in store.finished():
+        record = read_record(folder / RECORD)
+        same_bits = all(record["environment"].get(name) == computed_on[name] for name in BITS)
+        if same_bits and record["method"] == spec.method and record["seed"] == spec.seed:
+            parts = (record["recipe"], record["data"], record["environment"]["wstal-bench"])
+            if training_digest(spec.method, spec.seed, *parts) == spec.trained_by:
+                return folder
+    return None
 
 
 def _record(

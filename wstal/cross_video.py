@@ -94,6 +94,7 @@ class CrossVideo(Method):
     """A base method with memory, contrast, summary, aggregation and pseudo labels. Subclasses name the base."""
 
     Base: ClassVar[type[BaseMethod]]
+    SCORING_OPTIONS: ClassVar[frozenset[str]] = frozenset({"inference_branch"})
     spec: CrossVideoOptions
     summary: Tensor
     summary_count: Tensor

@@ -63,6 +63,8 @@ class Method(nn.Module, ABC):
     name: ClassVar[str]
     title: ClassVar[str]
     Options: ClassVar[type[Spec]]
+    SCORING_OPTIONS: ClassVar[frozenset[str]] = frozenset()
+    """Options that only `score` reads: runs that differ in nothing else share their weights."""
 
     def __init__(self, spec: Spec, feature_dim: int, num_classes: int) -> None:
         super().__init__()

@@ -110,6 +110,21 @@ def test_the_same_run_elsewhere_has_the_same_bits(cli, done: dict[str, Any], tin
     assert again == {name: value for name, value in done.items() if name in again}
 
 
+def test_other_settings_of_the_localizer_need_no_training(cli, done: dict[str, Any], tiny: Path, store: Path) -> None:
+    code, out, err = cli(
+        "run", "--method", "acmnet", "--data", tiny, "--store", store, "--threads", 1, *QUICK,
+        "--set", "localizer.nms.threshold=0.3", "--json",
+    )  # fmt: skip
+    assert code == 0
+    other = json.loads(out)
+    assert other["id"] != done["id"]
+    assert " train " not in err
+    assert other["artefacts"]["weights.safetensors"] == done["artefacts"]["weights.safetensors"]
+    assert other["artefacts"]["history.json"] == done["artefacts"]["history.json"]
+    assert other["artefacts"]["detections.json.gz"] != done["artefacts"]["detections.json.gz"]
+    assert json.loads((Path(other["run"]) / "manifest.json").read_text())["weights_of"] == done["id"]
+
+
 def test_another_seed_is_another_run(cli, done: dict[str, Any], tiny: Path, store: Path) -> None:
     _, out, _ = cli("run", "--method", "acmnet", "--seed", 1, "--data", tiny, "--store", store, *QUICK, "--json")
     other = json.loads(out)

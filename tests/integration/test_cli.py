@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from tests.tiny import write_tiny
 QUICK = ["--set", "train.epochs=12", "train.temporal_length=32", "train.learning_rate=3e-3", "train.batch_size=3"]
 COMMANDS = (
     [], ["reproduce"], ["run"], ["localize"], ["evaluate"], ["data"], ["data", "verify"], ["data", "convert"], ["ls"],
-    ["leaderboard"], ["robustness"],
+    ["leaderboard"], ["robustness"], ["replay"],
 )  # fmt: skip
 
 
@@ -156,20 +157,67 @@ def test_localize_needs_a_test_subset_only(cli, done: dict[str, Any], tiny: Path
 
 
 def test_reproduce_trains_publishes_and_renders(tiny: Path, tmp_path: Path) -> None:
-    command = [
-        sys.executable, "-m", "harness", "reproduce", "thumos14", "--data", str(tiny), "--seeds", "0-1",
-        "--store", str(tmp_path / "runs"), "--results", str(tmp_path / "results"), *QUICK,
-    ]  # fmt: skip
-    first = subprocess.run(command, capture_output=True, text=True, check=True)
+    def reproduce(*what: str) -> subprocess.CompletedProcess[str]:
+        command = [
+            sys.executable, "-m", "harness", "reproduce", "thumos14", "--data", str(tiny), *what,
+            "--store", str(tmp_path / "runs"), "--results", str(tmp_path / "results"), *QUICK,
+        ]  # fmt: skip
+        return subprocess.run(command, capture_output=True, text=True, check=True)
+
+    def written() -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in (tmp_path / "results").rglob("*") if path.is_file()}
+
+    first = reproduce("--methods", "acmnet", "--seeds", "0-1")
     assert "Done: 2 runs" in first.stderr
     page = tmp_path / "results" / "leaderboards" / "tiny.md"
     assert page.read_text() in first.stdout
-    before = {path: path.read_bytes() for path in (tmp_path / "results").rglob("*") if path.is_file()}
-    subprocess.run(command, capture_output=True, text=True, check=True)
-    assert before == {path: path.read_bytes() for path in (tmp_path / "results").rglob("*") if path.is_file()}
+    before = written()
+    reproduce("--methods", "acmnet", "--seeds", "0-1")
+    assert before == written()
+
+    # one seed of a table; its baseline is a run that is there
+    second = reproduce("--table", "V", "--seeds", "0")
+    assert "Done: 4 runs" in second.stderr
+    ablations = tmp_path / "results" / "leaderboards" / "tiny-ablations.md"
+    assert ablations.read_text() in second.stdout
+    assert len(list((tmp_path / "runs" / "runs").iterdir())) == 5
+    table = ablations.read_text().split("## Table V:")[1].split("## ")[0]
+    assert table.count("not run") == 0
+    assert len([line for line in table.splitlines() if line.startswith("| +")]) == 3
+    assert before[page] == page.read_bytes()
+
     assert main(["leaderboard", "--check", "--results", str(tmp_path / "results")]) == 0
     page.write_text("edited")
     assert main(["leaderboard", "--check", "--results", str(tmp_path / "results")]) == 2
+
+
+def test_a_row_is_run_by_its_name(cli, tiny: Path, tmp_path: Path) -> None:
+    code, out, _ = cli("run", "--row", "VI/k_means", "--data", tiny, "--store", tmp_path, *QUICK, "--json")
+    assert code == 0
+    record = json.loads(out)
+    assert record["method"] == "ours"
+    assert record["recipe"]["method"]["summary"]["kind"] == "k_means"
+    assert record["ablation"]["row"] == {"method.summary.kind": "k_means"}
+    assert cli("run", "--row", "VI/kmeans", "--data", tiny, "--store", tmp_path)[0] == 2
+    code, out, _ = cli("ls", "rows", "--json")
+    assert code == 0
+    assert "table_VI/k_means" in [row["row"] for row in json.loads(out)]
+
+
+def test_a_step_that_is_not_finite_is_kept_and_replayed(cli, tiny: Path, tmp_path: Path) -> None:
+    code, _, err = cli(
+        "run", "--method", "acmnet", "--data", tiny, "--store", tmp_path, "--set", "train.learning_rate=1e37",
+        "train.temporal_length=32", "train.epochs=3",
+    )  # fmt: skip
+    assert code == 4
+    assert re.search(r"error: The loss of acmnet is not finite in epoch \d, step \d .*videos train_", err)
+    (step,) = tmp_path.glob("partial/*/failed-step.safetensors")
+    assert str(step) in err
+    code, out, err = cli("replay", step)
+    assert code == 0
+    assert re.search(r"^total\t(nan|inf)$", out, re.MULTILINE)
+    assert "Done: " in err
+    assert cli("replay", tiny / "annotations.json")[0] == 2
 
 
 def test_held_out_scores_training_videos_only(cli, tiny: Path, tmp_path: Path) -> None:

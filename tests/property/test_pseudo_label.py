@@ -52,12 +52,13 @@ def gradients(cas: Tensor, teacher: Tensor, rho: float, detach: bool = False) ->
 @patient
 @given(logits(), rhos, st.booleans())
 def test_equals_the_printed_formula(given_logits: tuple[Tensor, Tensor], rho: float, detach: bool) -> None:
-    learned = pseudo_label_loss(*given_logits, rho, detach)
+    learned = pseudo_label_loss(given_logits[0].clone().requires_grad_(), given_logits[1], rho, detach)
     terms = snippet_terms(*given_logits)
     weights = [math.exp(-divergence) for divergence, _ in terms]
     costs = [weight * entropy + rho * d for weight, (d, entropy) in zip(weights, terms, strict=True)]
     assert learned.value.item() == pytest.approx(math.fsum(costs) / len(costs), rel=1e-9, abs=1e-12)
     assert learned.weight.flatten().tolist() == pytest.approx(weights, rel=1e-9, abs=1e-12)
+    assert learned.value.requires_grad
     assert not learned.weight.requires_grad
 
 

@@ -12,11 +12,13 @@ import pytest
 import torch
 
 from baselines.acmnet import AcmNet, AcmNetOptions
+from baselines.ours import Ours, OursOptions
 from harness.checkpoint import POINTER, load_weights, save_weights
+from harness.failure import FAILED_STEP, cause, replay
 from harness.seeds import seed_torch
 from harness.trainer import train
-from wstal.errors import StoreError, UserError
-from wstal.method import TrainSpec
+from wstal.errors import RunError, StoreError, UserError
+from wstal.method import Method, TrainSpec
 from wstal.types import Video
 
 SPEC = TrainSpec(epochs=6, batch_size=4, temporal_length=12, test_length=12, learning_rate=1e-2, decay_every=4)
@@ -32,12 +34,16 @@ def videos(count: int = 10, width: int = 16, classes: int = 3) -> list[Video]:
     return made
 
 
-def fresh(seed: int = 0) -> AcmNet:
+def fresh(seed: int = 0, kind: str = "acmnet") -> Method:
+    """A method with a seed's first weights: ACM-Net, or ours with codewords or k-means over a memory of 5 slots."""
     seed_torch(seed, "initialisation")
-    return AcmNet(AcmNetOptions(dropout=0.5), 16, 3)
+    base = AcmNetOptions(dropout=0.5)
+    if kind == "acmnet":
+        return AcmNet(base, 16, 3)
+    return Ours(OursOptions(base=base, memory={"length": 5}, summary={"kind": kind, "count": 4}), 16, 3)
 
 
-def same(first: AcmNet, second: AcmNet) -> bool:
+def same(first: Method, second: Method) -> bool:
     return all(
         torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True)
     )
@@ -58,9 +64,10 @@ class Killed(Exception):
     pass
 
 
+@pytest.mark.parametrize("kind", ["acmnet", "codewords", "k_means"])
 @pytest.mark.parametrize("stop", [1, 3, 5])
-def test_resuming_after_a_kill_gives_the_same_bits(tmp_path: Path, stop: int) -> None:
-    undisturbed = fresh()
+def test_resuming_after_a_kill_gives_the_same_bits(tmp_path: Path, stop: int, kind: str) -> None:
+    undisturbed = fresh(kind=kind)
     expected = train(undisturbed, videos(), SPEC, 0, tmp_path / "a", "x")
 
     def kill(done: int, total: int, loss: float) -> None:
@@ -68,8 +75,8 @@ def test_resuming_after_a_kill_gives_the_same_bits(tmp_path: Path, stop: int) ->
             raise Killed
 
     with pytest.raises(Killed):
-        train(fresh(), videos(), SPEC, 0, tmp_path / "b", "x", progress=kill, checkpoint_seconds=0)
-    resumed, seen = fresh(seed=99), []
+        train(fresh(kind=kind), videos(), SPEC, 0, tmp_path / "b", "x", progress=kill, checkpoint_seconds=0)
+    resumed, seen = fresh(99, kind), []
     history = train(
         resumed, videos(), SPEC, 0, tmp_path / "b", "x",
         progress=lambda done, total, loss: seen.append(done), checkpoint_seconds=0,
@@ -143,6 +150,50 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_video(tmp_path: Path) -> 
     bad[3].features[:] = np.inf
     with pytest.raises(UserError, match=r"not finite in epoch 1, step 2 .*features of v3"):
         train(fresh(), bad, SPEC, 0, tmp_path, "x")
+
+
+@pytest.mark.parametrize("kind", ["acmnet", "codewords", "k_means"])
+def test_a_failed_step_can_be_done_again(tmp_path: Path, kind: str) -> None:
+    """A weight is spoilt in the fourth epoch, when there is a bank; the step is kept with the state before it."""
+    method, terms = fresh(kind=kind), {}
+
+    def spoil(done: int, total: int, loss: float) -> None:
+        if done == 4:
+            with torch.no_grad():
+                next(method.parameters())[:] = 1e38
+
+    losses = method.losses
+    method.losses = lambda batch: terms.update(losses(batch)) or dict(terms)  # type: ignore[method-assign]
+    with pytest.raises(RunError, match=r"epoch 5, step 1 .*all features and weights are finite.*wstal-bench replay"):
+        train(method, videos(), SPEC, 0, tmp_path, "x", progress=spoil)
+    again, batch, replayed = replay(tmp_path / FAILED_STEP)
+    assert same(again, method)
+    assert replayed.keys() == terms.keys()
+    for name, value in terms.items():
+        torch.testing.assert_close(replayed[name], value.detach(), rtol=0, atol=0, equal_nan=True, check_dtype=False)
+    assert "loss itself overflowed" in cause(again, batch)
+    # the file goes once training begins again
+    train(fresh(kind=kind), videos(), SPEC, 0, tmp_path, "x")
+    assert not (tmp_path / FAILED_STEP).exists()
+
+
+def test_a_failed_step_with_bad_weights_says_which(tmp_path: Path) -> None:
+    method = fresh()
+
+    def spoil(done: int, total: int, loss: float) -> None:
+        with torch.no_grad():
+            next(method.parameters())[0] = np.nan
+
+    with pytest.raises(RunError, match=r"weights are not finite since an earlier step \(embedding.weight\)"):
+        train(method, videos(), SPEC, 0, tmp_path, "x", progress=spoil)
+
+
+def test_what_is_no_failed_step_is_refused(tmp_path: Path) -> None:
+    save_weights(tmp_path / "weights", fresh())
+    (tmp_path / "garbage").write_bytes(b"no tensors at all")
+    for name in ("weights", "garbage", "absent"):
+        with pytest.raises(UserError, match=f"{name} cannot be replayed"):
+            replay(tmp_path / name)
 
 
 def test_weights_round_trip_and_refuse_damage_and_other_networks(tmp_path: Path) -> None:

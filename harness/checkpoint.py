@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,12 +27,12 @@ class History:
 
     Args:
         steps_per_epoch: steps of each epoch.
-        steps: every scalar of `Method.losses`, by name, one value a step.
+        steps: every scalar of `Method.losses`, by name, one value a step; None where it is not finite.
         epochs: `Method.diagnostics`, by name, one value (a number, a list or null) an epoch.
     """
 
     steps_per_epoch: int = 0
-    steps: dict[str, list[float]] = field(default_factory=dict)
+    steps: dict[str, list[float | None]] = field(default_factory=dict)
     epochs: dict[str, list[Any]] = field(default_factory=dict)
 
     def add_epoch(self, steps: Sequence[Mapping[str, Tensor]], diagnostics: Mapping[str, Any]) -> None:
@@ -40,20 +41,27 @@ class History:
         values = torch.stack([torch.stack(list(terms.values())).float() for terms in steps]).cpu()
         for name, column in zip(steps[0], values.T.tolist(), strict=True):
             # nine digits give a float32 back exactly
-            self.steps.setdefault(name, []).extend(float(f"{value:.9g}") for value in column)
+            self.steps.setdefault(name, []).extend(_finite(float(f"{value:.9g}")) for value in column)
         for name, value in diagnostics.items():
-            self.epochs.setdefault(name, []).append(value)
+            kept = [_finite(one) for one in value] if isinstance(value, list) else _finite(value)
+            self.epochs.setdefault(name, []).append(kept)
 
-    def last_epoch_means(self) -> dict[str, float]:
-        """Mean of each scalar over the last epoch, summed in step order in single precision."""
-        return {
-            name: float(np.cumsum(values[-self.steps_per_epoch :], dtype=np.float32)[-1]) / self.steps_per_epoch
-            for name, values in self.steps.items()
-        }
+    def last_epoch_means(self) -> dict[str, float | None]:
+        """Mean of each scalar over the last epoch, summed in step order in single precision; None where one is None."""
+        means: dict[str, float | None] = {}
+        for name, values in self.steps.items():
+            last = [value for value in values[-self.steps_per_epoch :] if value is not None]
+            whole = len(last) == self.steps_per_epoch
+            means[name] = float(np.cumsum(last, dtype=np.float32)[-1]) / self.steps_per_epoch if whole else None
+        return means
 
     def to_json(self) -> dict[str, Any]:
         """As stored."""
         return {"steps_per_epoch": self.steps_per_epoch, "steps": self.steps, "epochs": self.epochs}
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def save_weights(path: Path, method: Method) -> str:

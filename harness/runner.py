@@ -16,6 +16,7 @@ import torch
 from harness.checkpoint import History, load_weights, remove_checkpoints, save_weights
 from harness.data.detections import write_detections
 from harness.data.source import DataSource
+from harness.diagnostics import FIGURE, HISTORY, draw
 from harness.environment import environment, git_state
 from harness.files import atomic_write, canonical_json, pretty_json, read_json, sha256, sha256_file
 from harness.overrides import differences, override
@@ -35,11 +36,10 @@ from wstal.types import Detections, GroundTruth, SnippetScores, Video
 SCHEMA = 1
 BITS = ("wstal-bench", "method", "python", "packages", "device", "cpu", "threads")  # of the environment
 PROSE = ("title", "features")  # of the data's description: words that decide no number
-WEIGHTS, SCORES, DETECTIONS, HISTORY, MANIFEST = (
+WEIGHTS, SCORES, DETECTIONS, MANIFEST = (
     "weights.safetensors",
     "scores.safetensors",
     "detections.json.gz",
-    "history.json",
     "manifest.json",
 )
 Report = Callable[[str, int, int, float | None], None]
@@ -221,7 +221,9 @@ def execute(
             }
             made_with = {"weights_of": trained.name if trained else None, "code": git_state()}
             _save_json(folder / MANIFEST, clock.manifest() | made_with | {"notes": list(source.notes)})
-            _save_json(folder / RECORD, _record(spec, source, method, metrics, history, computed_on, artefacts))
+            record = _record(spec, source, method, metrics, history, computed_on, artefacts)
+            atomic_write(folder / FIGURE, draw(history.to_json(), record))
+            _save_json(folder / RECORD, record)
         folder = store.finish(spec.id)
         remove_checkpoints(folder)
     return folder, read_record(folder / RECORD), False

@@ -77,7 +77,9 @@ def train(
                 for step, batch in enumerate(batches)
             ]
             history.add_epoch(steps, method.diagnostics())
-            progress(epoch + 1, spec.epochs, history.last_epoch_means()["total"])
+            loss = history.last_epoch_means()["total"]
+            assert loss is not None  # a step whose total is not finite has stopped the run
+            progress(epoch + 1, spec.epochs, loss)
             if time.monotonic() - saved >= checkpoint_seconds or epoch + 1 == spec.epochs:
                 save_checkpoint(folder, identity, method, optimizer, epoch + 1, history)
                 saved = time.monotonic()

@@ -87,7 +87,7 @@ def test_run_learns_and_prints_its_record(done: dict[str, Any], tiny: Path) -> N
     folder = Path(done["run"])
     assert json.loads((folder / "record.json").read_text())["id"] == done["id"]
     assert sorted(p.name for p in folder.iterdir()) == [
-        "detections.json.gz", "history.json", "manifest.json", "record.json", "scores.safetensors",
+        "detections.json.gz", "diagnostics.svg", "history.json", "manifest.json", "record.json", "scores.safetensors",
         "weights.safetensors",
     ]  # fmt: skip
 

@@ -177,6 +177,17 @@ def test_a_failed_step_can_be_done_again(tmp_path: Path, kind: str) -> None:
     assert not (tmp_path / FAILED_STEP).exists()
 
 
+def test_a_curve_may_have_gaps(tmp_path: Path) -> None:
+    method = fresh()
+    losses = method.losses
+    method.losses = lambda batch: losses(batch) | {"aside": torch.tensor(np.nan)}  # type: ignore[method-assign]
+    method.diagnostics = lambda: {"one": np.inf, "some": [1.0, np.nan]}  # type: ignore[method-assign]
+    history = train(method, videos(), SPEC, 0, tmp_path, "x", checkpoint_seconds=0)
+    assert set(history.steps["aside"]) == {None}
+    assert history.last_epoch_means()["aside"] is None
+    assert history.epochs == {"one": [None] * 6, "some": [[1.0, None]] * 6}
+
+
 def test_a_failed_step_with_bad_weights_says_which(tmp_path: Path) -> None:
     method = fresh()
 

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from wstal.errors import UserError
 
 
@@ -24,18 +26,23 @@ def options(store: Path) -> list[dict[str, Any]]:
     rows = []
     for method in method_entries():
         recipe = load_method(method).recipe("thumos14")
-        defaults = recipe.model_dump(mode="json")
-        for part in ("method", "train", "localizer"):
-            for name, field in type(getattr(recipe, part)).model_fields.items():
-                rows.append(
-                    {
-                        "method": method,
-                        "option": f"{part}.{name}",
-                        "default": defaults[part][name],
-                        "meaning": " ".join((field.description or "").split()),
-                    }
-                )
+        for part, model in (("method", recipe.method), ("train", recipe.train), ("localizer", recipe.localizer)):
+            rows += [{"method": method, **row} for row in _fields(part, model)]
     return rows
+
+
+def _fields(name: str, model: BaseModel) -> list[dict[str, Any]]:
+    """Options by dotted name, those of nested specifications each on a row of its own."""
+    found = []
+    stored = model.model_dump(mode="json")
+    for field, info in type(model).model_fields.items():
+        value = getattr(model, field)
+        if isinstance(value, BaseModel):
+            found += _fields(f"{name}.{field}", value)
+        else:
+            meaning = " ".join((info.description or "").split())
+            found.append({"option": f"{name}.{field}", "default": stored[field], "meaning": meaning})
+    return found
 
 
 def rows(store: Path) -> list[dict[str, Any]]:

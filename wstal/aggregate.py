@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -19,7 +20,7 @@ class Fusion(nn.Module):
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
         self.hidden = nn.Linear(2 * dim, hidden)
-        self.output = nn.Linear(hidden, dim)
+        self.output = nn.Linear(hidden, dim, bias=False)
         self.norm = nn.LayerNorm(dim)
 
     def forward(
@@ -31,9 +32,16 @@ class Fusion(nn.Module):
             embedded: F.
             knowledge: T_M, or the memory's own slots for aggregation without summary (Table IV).
         """
-        attention = (embedded @ knowledge.T / math.sqrt(embedded.shape[-1])).softmax(dim=-1)
-        # the hidden layer is linear in F': mapping the few centres first gives the same sum for a fraction of the work
+        dim = embedded.shape[-1]
         of_context, of_video = self.hidden.weight.chunk(2, dim=1)
-        hidden = attention @ (knowledge @ of_context.T) + embedded @ of_video.T + self.hidden.bias
-        fused: Tensor = self.norm(embedded + self.output(hidden.relu()))
-        return fused
+        # F meets T_M and the video half of the hidden layer in one product, and no D-wide F' or sum is made: the hidden
+        # layer is linear in F', so that the few centres can be mapped in its place, and the product adds the residual
+        flat = embedded.flatten(0, 1)
+        logits, of_video_part = (flat @ torch.cat([knowledge / math.sqrt(dim), of_video]).T).split(
+            [len(knowledge), len(of_video)], dim=1
+        )
+        context = logits.softmax(dim=1) @ (knowledge @ of_context.T)
+        hidden = (context + of_video_part + self.hidden.bias).relu()
+        residual = torch.addmm(flat, hidden, self.output.weight.T)
+        fused: Tensor = self.norm(residual)
+        return fused.unflatten(0, embedded.shape[:2])

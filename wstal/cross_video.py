@@ -27,8 +27,8 @@ from wstal.method import BaseMethod, Count, Method, Spec
 from wstal.summarize.options import SummaryOptions, build_summarizer
 from wstal.types import Batch, Snippets
 
-# single precision ends at exp(88); 13 of it are left for 1 / tau and the sum over positives; 11.5 = log(100,000 slots)
-LARGEST_EXPONENT, LOG_SLOTS = 75.0, 11.5
+# Adam squares gradients, and single precision ends at exp(88); 11.5 = log(100,000 slots)
+LARGEST_EXPONENT, LOG_SLOTS = 40.0, 11.5
 
 
 class ContrastOptions(Spec):
@@ -71,6 +71,11 @@ class CrossVideoOptions(Spec):
     memory: MemoryOptions = Field(MemoryOptions(), description="the memory bank (Eq. 6-8)")
     contrast: ContrastOptions = Field(ContrastOptions(), description="RMGCL's loss (Eq. 9)")
     summary: SummaryOptions = Field(SummaryOptions(), description="GKS (Eq. 10-11)")
+    head_dropout: bool = Field(
+        False,
+        description="dropout in the head where Eq. 7 and 14-16 read a CAS (not stated): ACM-Net's drops 7 of 10 "
+        "snippets whole, each branch others, so that D_t would be mostly noise",
+    )
     fusion_width: Count = Field(
         128, description="hidden width of GKA's FFN (Eq. 13, not stated); D costs more than all of ACM-Net"
     )
@@ -145,6 +150,7 @@ class CrossVideo(Method):
         extra |= {"auxiliary": zero} if spec.gka else {}
         extra |= {"pseudo_label": zero, "pseudo_label_weight": zero} if spec.pseudo else {}
         if self._building and self.memory is not None:
+            snippets = self._for_memory(snippets)
             features, row = self._representatives(snippets, labels)
             tokens, token_row = self.memory.tokens()
             if len(tokens):
@@ -241,10 +247,26 @@ class CrossVideo(Method):
             return info_nce(cosines, positive, options.temperature, options.reduction)
         return robust_contrast(cosines, positive, options.q, options.density, options.temperature, options.reduction)
 
+    def _for_memory(self, snippets: Snippets) -> Snippets:
+        """The pass with the CAS that the memory and the pseudo labels read."""
+        # convolutions leave F transposed in memory; what follows are products over its columns
+        embedded = snippets.embedded.contiguous()
+        cas = snippets.cas if self.spec.head_dropout else self._classify_whole(embedded)
+        return Snippets(embedded, snippets.attention, cas)
+
+    def _classify_whole(self, embedded: Tensor) -> Tensor:
+        """The head in evaluation mode, where it drops nothing."""
+        training = self.base.training
+        self.base.eval()
+        cas = self.classify(embedded)
+        self.base.train(training)
+        return cas
+
     def _auxiliary(self, snippets: Snippets, knowledge: Tensor, labels: Tensor) -> dict[str, Tensor]:
         if self.fusion is None or not len(knowledge):
             return {}
-        teacher = self.classify(self.fusion(snippets.embedded, knowledge))
+        fused = self.fusion(snippets.embedded, knowledge)
+        teacher = self.classify(fused) if self.spec.head_dropout else self._classify_whole(fused)
         terms = {"auxiliary": self.base.classification_loss(teacher, snippets.attention, labels)}
         if self.spec.pseudo:
             options = self.spec.pseudo_label

@@ -36,7 +36,7 @@ class MemoryOptions(Spec):
 
 
 def scaled_scores(cas: Float[Tensor, "batch time classes"], scale: ScoreScale) -> Float[Tensor, "batch time classes"]:
-    """An attention-weighted CAS on the 0-1 scale that Eq. 7's threshold needs; a constant one scales to 0."""
+    """An attention-weighted CAS on the 0-1 scale that Eq. 7's threshold needs; a constant one scales to 1."""
     if scale == "softmax":
         return cas.softmax(dim=-1)
     if scale == "sigmoid":
@@ -92,7 +92,7 @@ class MemoryBank(nn.Module):
         self.register_buffer("filled", torch.zeros(rows, dtype=torch.int64))
 
     def tokens(self) -> tuple[Float[Tensor, "slots dim"], Int[Tensor, " slots"]]:
-        """All filled slots, row by row, oldest place first, and the row of each."""
+        """All filled slots, row by row in the order of their places, and the row of each."""
         rows, length, dim = self.slots.shape
         numbers = torch.arange(rows, device=self.slots.device).unsqueeze(1).expand(rows, length)
         occupied = torch.arange(length, device=self.slots.device) < self.filled.unsqueeze(1)
@@ -114,7 +114,8 @@ class MemoryBank(nn.Module):
         rank = same.tril(diagonal=-1).sum(dim=1)
         drifting = self.options.update == "class_ema"
         width = 1 if drifting else self.options.length
-        for number in range(-(-len(row) // width)):
+        fullest = int(torch.bincount(row).max()) if len(row) else 0
+        for number in range(-(-fullest // width)):
             now = (rank // width) == number
             if drifting:
                 self._drift(features[now], row[now])
@@ -155,10 +156,8 @@ class MemoryBank(nn.Module):
         if not len(tokens):
             return float("nan"), float("nan")
         unit = functional.normalize(tokens, dim=1)
-        centres = functional.normalize(
-            torch.zeros(len(self.filled), unit.shape[1], dtype=unit.dtype, device=unit.device).index_add(0, row, unit),
-            dim=1,
-        )
+        members = functional.one_hot(row, len(self.filled)).to(unit.dtype)
+        centres = functional.normalize(members.T @ unit, dim=1)
         within = (unit * centres[row]).sum(dim=1).mean()
         seen = centres[self.filled > 0]
         count = len(seen)

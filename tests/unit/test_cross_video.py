@@ -367,15 +367,17 @@ def test_the_exported_state_scores_the_same_without_a_bank(branch: str, kind: st
     assert torch.equal(scores, other_scores)
 
 
-def test_inference_branches_score_what_they_say() -> None:
+# k-means finds no more centres than there are slots
+@pytest.mark.parametrize("changes", [{}, {"summary__kind": "k_means", "summary__count": 40}], ids=str)
+def test_inference_branches_score_what_they_say(changes: dict[str, Any]) -> None:
     features = batch(9).features[1]
     scored = {}
     for branch in BRANCHES:
-        method = trained(inference_branch=branch)
+        method = trained(inference_branch=branch, **changes)
         method.end_training()
         scored[branch] = method.score(features)[0]["cas"]
     snippets = method.base.snippets(features.unsqueeze(0))
-    fused = method.classify(method.fusion(snippets.embedded, method.summary))
+    fused = method.classify(method.fusion(snippets.embedded, method.summarizer(*method.memory.tokens())))
     for branch, cas in {"main": snippets.cas, "fused": fused, "mean": (snippets.cas + fused) / 2}.items():
         expected = (cas * snippets.attention[..., :1]).softmax(dim=-1)[0, :, :CLASSES]
         torch.testing.assert_close(scored[branch], expected)

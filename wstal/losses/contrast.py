@@ -23,8 +23,8 @@ def robust_contrast(
     """Eq. 9: RINCE (Chuang et al., CVPR 2022) with every slot of the anchor's class as a positive.
 
     For s+ = cos+ / tau and s- = cos- / tau, each positive costs
-    `-exp(q s+) / q + (lambda (exp(s+) + sum exp(s-)))^q / q`, taken in log space: finite as long as
-    q (1 / tau + log(slots + 1)) stays below 88 in single precision.
+    `-exp(q s+) / q + (lambda (exp(s+) + sum exp(s-)))^q / q`, taken in log space: finite in single precision
+    while q (1 / tau + log(slots + 1)) stays well below 88; Adam's squares of its gradient need half of that.
 
     Args:
         cosines: similarity of each anchor to each filled slot.
@@ -57,9 +57,8 @@ def info_nce(
 def _positive_and_all(cosines: Tensor, positive: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """s of every pair, and log(exp(s) + sum over the anchor's negatives of exp(s-))."""
     scaled = cosines / temperature
-    # a finite floor: a row without negatives has no gradient through it, -inf would make it NaN
-    floor = torch.finfo(scaled.dtype).min / 4
-    negatives = scaled.masked_fill(positive, floor).logsumexp(dim=1, keepdim=True)
+    # -inf for positives; an anchor without negatives has logaddexp(s, -inf) = s, value and gradient
+    negatives = scaled.masked_fill(positive, -math.inf).logsumexp(dim=1, keepdim=True)
     return scaled, torch.logaddexp(scaled, negatives)
 
 

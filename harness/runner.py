@@ -232,7 +232,10 @@ def execute(
 def _trained(store: Store, spec: RunSpec, computed_on: dict[str, Any]) -> Path | None:
     """A finished run whose training was this one's, bit for bit, so that only scoring is left to do."""
     for folder in store.finished():
-        record = read_record(folder / RECORD)
+        try:
+            record = read_record(folder / RECORD)
+        except UserError:
+            continue  # another run's damage is not this one's business
         same_bits = all(record["environment"].get(name) == computed_on[name] for name in BITS)
         if same_bits and record["method"] == spec.method and record["seed"] == spec.seed:
             parts = (record["recipe"], record["data"], record["environment"]["wstal-bench"])

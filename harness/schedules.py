@@ -15,7 +15,8 @@ class Ablations(Spec):
     """How the rows of ablation plans are run on one data set."""
 
     why: str = Field(description="how the values were chosen")
-    options: dict[str, Any] = Field({}, description="options of every row, by dotted name, over the schedule's")
+    every_method: dict[str, Any] = Field({}, description="options of every row, by dotted name, over the schedule's")
+    methods: dict[str, dict[str, Any]] = Field({}, description="options of one method's rows, over those of all")
     seeds: tuple[int, ...] | None = Field(None, description="seeds of every row (default: the plan's own)")
 
 
@@ -31,8 +32,10 @@ class Schedule(Spec):
 
     def options(self, method: str, ablation: bool = False) -> dict[str, Any]:
         """The departures for one method, as itself or as a row of an ablation plan."""
-        own = {**self.every_method, **self.methods.get(method, {})}
-        return own | (self.ablations.options if ablation and self.ablations else {})
+        own = self.every_method | self.methods.get(method, {})
+        if ablation and self.ablations:
+            own |= self.ablations.every_method | self.ablations.methods.get(method, {})
+        return own
 
 
 def schedule_for(dataset: str) -> Schedule:

@@ -22,14 +22,24 @@ def test_every_shipped_schedule_says_why_and_fits_every_method(name: str) -> Non
     schedule = schedule_for(name)
     assert schedule.why
     assert set(schedule.methods) <= set(method_entries())
+    assert schedule.ablations is None or schedule.ablations.why
     for method in method_entries():
-        override(load_method(method).recipe(name), schedule.options(method))
+        for ablation in (False, True):
+            override(load_method(method).recipe(name), schedule.options(method, ablation))
 
 
 def test_one_methods_options_go_over_those_of_all() -> None:
     schedule = Schedule(every_method={"train.epochs": 1, "train.batch_size": 2}, methods={"m": {"train.epochs": 9}})
     assert schedule.options("m") == {"train.epochs": 9, "train.batch_size": 2}
     assert schedule.options("other") == {"train.epochs": 1, "train.batch_size": 2}
+
+
+def test_ablations_options_go_over_the_schedules() -> None:
+    ablations = {"why": "cheap", "every_method": {"a": 3, "c": 5}, "methods": {"m": {"c": 6}}}
+    schedule = Schedule(every_method={"a": 1, "b": 2}, methods={"m": {"b": 4}}, ablations=ablations)
+    assert schedule.options("m") == {"a": 1, "b": 4}
+    assert schedule.options("m", ablation=True) == {"a": 3, "b": 4, "c": 6}
+    assert schedule.options("other", ablation=True) == {"a": 3, "b": 2, "c": 5}
 
 
 def test_an_unknown_field_is_refused() -> None:

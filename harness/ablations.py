@@ -9,8 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from harness.markdown import cell, changes, counts, markdown, widest_average
-from harness.plans import Plan, Row, plans
+from harness.files import canonical_json, sha256
+from harness.markdown import cell, changes, computed_with, counts, markdown, widest_average
+from harness.plans import Claim, Plan, Row, plans
 from harness.statistics import mean_and_half_width, sign_flip_p
 from wstal.errors import UserError
 
@@ -20,8 +21,8 @@ SEEDS_FOR_P = 6
 NOT_RUN = "not run"
 READINGS = "readings"
 COMPARABLE = (
-    "Published values come from two-stream I3D features and the paper's own evaluation: they show which order the "
-    "paper reports and are no target for these features."
+    "Published values are of THUMOS14, two-stream I3D features and the paper's own evaluation: they show which order "
+    "the paper reports and are no target for this data."
 )
 
 
@@ -44,6 +45,8 @@ class Difference:
     @property
     def verdict(self) -> str:
         """Whether the first row is better: by the interval alone, so `not resolved` where it holds 0."""
+        if self.seeds < SEEDS_FOR_P:
+            return "too few seeds"
         if math.isnan(self.half_width) or abs(self.mean) <= self.half_width:
             return "not resolved"
         return "holds" if self.mean > 0 else "reversed"
@@ -61,15 +64,19 @@ def rows_of(plan: Plan, records: Sequence[Record]) -> dict[str, list[Record]]:
         records: of one data set, one schedule and equal overrides.
 
     Raises:
-        UserError: a row has records of two recipes.
+        UserError: a row has records of two recipes, or two of one seed.
     """
     found = {}
     for row in plan.rows:
         members = [record for record in records if _is_row(record, row)]
-        recipes = {str(record["recipe"]) for record in members}
-        if len(recipes) > 1:
+        recipes = {canonical_json(record["recipe"]) for record in members}
+        seeds = {record["seed"] for record in members}
+        if len(recipes) > 1 or len(seeds) < len(members):
             names = ", ".join(record["id"] for record in members)
-            raise UserError(f"Row {row.id} of {plan.title} was run with {len(recipes)} recipes: {names}. Remove some.")
+            raise UserError(
+                f"Row {row.id} of {plan.title} has {len(members)} records of {len(recipes)} recipes and {len(seeds)} "
+                f"seeds: {names}. Remove some."
+            )
         found[row.id] = members
     return found
 
@@ -92,13 +99,15 @@ def ablation_page(records: Sequence[Record], banner: list[str]) -> str:
     """
     data = records[0]["data"]
     lines = [f"# {data['title']}: ablations", "", *banner]
-    for (overrides, _), members in _groups(records).items():
-        if overrides != "none":
-            lines += [f"# With {overrides}", ""]
+    groups = _groups(records)
+    for (overrides, version, digest), members in groups.items():
+        if len(groups) > 1:
+            lines += [f"# Data {digest}, wstal-bench {version}, options: {overrides}", ""]
         lines += _facts(members)
         for name, plan in plans().items():
             if name != READINGS:
                 lines += _table(plan, rows_of(plan, members), synthetic=members[0]["synthetic"])
+        lines += computed_with(members)
     return "\n".join(lines)
 
 
@@ -107,9 +116,10 @@ def has_ablations(records: Sequence[Record]) -> bool:
     return any(record["ablation"] for record in records)
 
 
-def readings_page(by_dataset: dict[str, list[Record]]) -> str:
-    """How far each open reading moves the mean on each real data set."""
+def readings_page(records: Sequence[Record]) -> str | None:
+    """How far each open reading moves the mean on each real data set; None where none was run."""
     plan = plans()[READINGS]
+    assert plan.reference is not None
     lines = [
         "# Readings: what the paper leaves open, and whether it matters",
         "",
@@ -123,29 +133,49 @@ def readings_page(by_dataset: dict[str, list[Record]]) -> str:
     columns: dict[str, list[str]] = {
         heading: [row.cells[index] for row in plan.rows] for index, heading in enumerate(plan.columns)
     }
-    assert plan.reference is not None
-    for records in by_dataset.values():
-        members = [group for (overrides, _), group in _groups(records).items() if overrides == "none"]
-        found = rows_of(plan, [record for group in members for record in group])
+    shown: list[Record] = []
+    for (overrides, version, digest), members in _groups(records).items():
+        found = rows_of(plan, members)
         reference = found[plan.reference]
-        cells = []
-        for row in plan.rows:
-            if row.id == plan.reference:
-                cells.append(cell([_average(record) for record in reference], len(reference)) or NOT_RUN)
-            else:
-                moved = difference(found[row.id], reference)
-                cells.append(NOT_RUN if moved is None else f"{moved} ({moved.seeds} seeds)")
-        columns[records[0]["data"]["title"]] = cells
-    return "\n".join([*lines, markdown(pd.DataFrame(columns)), ""])
+        others = [row for row in plan.rows if row.id != plan.reference and found[row.id]]
+        data = members[0]["data"]["title"]
+        if members[0]["synthetic"] or overrides != "none" or not (reference and others):
+            continue
+        title = data if data not in columns else f"{data} ({digest}, {version})"
+        columns[title] = [
+            cell([_average(record) for record in reference], len(reference))
+            if row.id == plan.reference
+            else _moved(found[row.id], reference)
+            for row in plan.rows
+        ]
+        shown += [record for row in plan.rows for record in found[row.id]]
+    if not shown:
+        return None
+    return "\n".join([*lines, markdown(pd.DataFrame(columns)), "", *computed_with(shown)])
 
 
-def _groups(records: Sequence[Record]) -> dict[tuple[str, str], list[Record]]:
-    """Records by the user's overrides and the schedule of ablations; groups without any ablation are left out."""
-    groups: dict[tuple[str, str], list[Record]] = {}
+def _moved(records: Sequence[Record], reference: Sequence[Record]) -> str:
+    moved = difference(records, reference)
+    return NOT_RUN if moved is None else f"{moved} ({moved.seeds} {'seed' if moved.seeds == 1 else 'seeds'})"
+
+
+def _groups(records: Sequence[Record]) -> dict[tuple[str, str, str], list[Record]]:
+    """Records that may stand in one table, by the user's options, version and data; those without ablations left out.
+
+    Where ablations have a schedule of their own, runs of the methods themselves are other experiments.
+    """
+    groups: dict[tuple[str, str, str], list[Record]] = {}
     for record in records:
-        schedule = (record["ablation"] or {"schedule": {}})["schedule"]
-        groups.setdefault((changes(record["overrides"]), changes(schedule)), []).append(record)
-    return {key: members for key, members in groups.items() if has_ablations(members)}
+        data = sha256(canonical_json(record["data"]))[:8]
+        key = (changes(record["overrides"]), record["environment"]["wstal-bench"], data)
+        groups.setdefault(key, []).append(record)
+    kept = {}
+    for key, members in groups.items():
+        ablations = [record for record in members if record["ablation"]]
+        own_schedule = any(record["ablation"]["schedule"] for record in ablations)
+        if ablations:
+            kept[key] = ablations if own_schedule else members
+    return kept
 
 
 def _is_row(record: Record, row: Row) -> bool:
@@ -206,6 +236,7 @@ def _table_row(plan: Plan, row: Row, records: list[Record], synthetic: bool) -> 
     cells = dict(zip(plan.columns, row.cells, strict=True))
     cells["seeds"] = ", ".join(str(seed) for seed in sorted(record["seed"] for record in records)) or "none"
     metrics = [record["metrics"][record["headline"]] for record in records]
+    cells["memory filled (%)"] = _filled(records)
     for tiou in plan.mAP:
         values = [one["mAP"][tiou] for one in metrics if tiou in one["mAP"]]
         cells[tiou] = cell(values, len(records)) if records else NOT_RUN
@@ -217,7 +248,7 @@ def _table_row(plan: Plan, row: Row, records: list[Record], synthetic: bool) -> 
     return cells
 
 
-def _claim_row(plan: Plan, claim: Any, found: dict[str, list[Record]]) -> dict[str, str]:
+def _claim_row(plan: Plan, claim: Claim, found: dict[str, list[Record]]) -> dict[str, str]:
     better, worse = plan.row(claim.better), plan.row(claim.worse)
     measured = difference(found[claim.better], found[claim.worse])
     printed = ""
@@ -231,6 +262,21 @@ def _claim_row(plan: Plan, claim: Any, found: dict[str, list[Record]]) -> dict[s
         "published": printed,
         "measured": str(measured),
         "seeds": str(measured.seeds),
-        "p": f"{measured.p:.3f}" if enough else f"needs {SEEDS_FOR_P} seeds",
+        "p": _p(measured.p) if enough else f"needs {SEEDS_FOR_P} seeds",
         "in these runs": measured.verdict,
     }
+
+
+def _filled(records: Sequence[Record]) -> str:
+    """Mean share of the slots of the classes (background left out) that hold a feature at the end."""
+    shares = []
+    for record in records:
+        fill = record["training"]["diagnostics"].get("memory_fill")
+        if fill:
+            length = _field(record["recipe"], "method.memory.length")
+            shares.append(sum(fill[:-1]) / (len(fill) - 1) / length)
+    return f"{100 * sum(shares) / len(shares):.0f}" if shares else ""
+
+
+def _p(value: float) -> str:
+    return "too many pairs" if math.isnan(value) else f"{value:.3f}"

@@ -32,6 +32,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except RuntimeError as error:
+        if "allocate memory" not in str(error) and "out of memory" not in str(error):
+            raise
+        print("error: out of memory. Lower train.batch_size, train.temporal_length or what --set made large.",
+              file=sys.stderr)  # fmt: skip
+        return RunError.exit_code
     except MemoryError:
         print("error: out of memory. Lower train.batch_size or train.temporal_length.", file=sys.stderr)
         return RunError.exit_code

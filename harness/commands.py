@@ -17,10 +17,13 @@ if TYPE_CHECKING:
 
     from harness.data.source import DataSource, Subset
     from harness.data.stored import Dataset
+    from harness.plans import Row
+    from harness.runner import RunSpec
 
 
 def reproduce(arguments: argparse.Namespace) -> int:
     """The main job."""
+    from harness.ablations import READINGS
     from harness.plans import find_plan, paper_tables
     from harness.registry import load_method, method_entries
     from harness.reproduce import Job, publish, run_jobs
@@ -49,12 +52,14 @@ def reproduce(arguments: argparse.Namespace) -> int:
                 spec = plan_run(method, seed, source, overrides)
                 jobs[spec.id] = Job(f"{method}-s{seed}", ("--method", method, "--seed", str(seed), *passed))
     ablations = schedule_for(source.schedule).ablations
+    if source.synthetic and READINGS in (arguments.table or ()):
+        raise UserError("Readings are about real features: give --data DIR.")
     for table in arguments.table or ([] if arguments.methods else paper_tables()):
         plan = find_plan(table)
         for row in plan.rows:
             for seed in seeds or (ablations and ablations.seeds) or plan.seeds:
                 # rows that several tables share are one run
-                spec = plan_run(row.method, seed, source, overrides, row)
+                spec = _planned(f"{table}/{row.id}", row, seed, source, overrides)
                 name = f"{table}/{row.id}"
                 jobs.setdefault(spec.id, Job(f"{name}-s{seed}", ("--row", name, "--seed", str(seed), *passed)))
     on_gpu = pick_device(arguments.device).type == "cuda"
@@ -62,13 +67,13 @@ def reproduce(arguments: argparse.Namespace) -> int:
     at_once = arguments.jobs or (1 if on_gpu else min(cores, len(jobs)))
     threads = arguments.threads or (1 if source.synthetic else max(1, cores // at_once))
     _say(f"{len(jobs)} runs on {source.name}, {at_once} at a time, {threads} thread(s) each")
-    folders = run_jobs(list(jobs.values()), at_once, threads)
-    pages = publish(folders, arguments.results)
+    records = run_jobs(list(jobs.values()), at_once, threads)
+    pages = publish(records, arguments.results)
     for page in pages:
         print(page.read_text())
     if source.synthetic:
         _say(source.notes[0])
-    _say(f"Done: {len(folders)} runs under {arguments.store / 'runs'}; records under {arguments.results / 'records'}; "
+    _say(f"Done: {len(records)} runs under {arguments.store / 'runs'}; records under {arguments.results / 'records'}; "
          f"leaderboard {', '.join(map(str, pages))}")  # fmt: skip
     return 0
 
@@ -288,6 +293,16 @@ def robustness(arguments: argparse.Namespace) -> int:
     print(json.dumps(to_json(measured)) if arguments.json else page.read_text().rstrip())
     _say(f"Done: {page} and {figure}")
     return 0
+
+
+def _planned(name: str, row: Row, seed: int, source: DataSource, overrides: dict[str, Any]) -> RunSpec:
+    """The run of a row; an option that its method has not is an error that names the row."""
+    from harness.runner import plan_run
+
+    try:
+        return plan_run(row.method, seed, source, overrides, row)
+    except UserError as error:
+        raise UserError(f"Row {name}: {error}") from error
 
 
 def _source(arguments: argparse.Namespace) -> DataSource:

@@ -13,7 +13,7 @@ import torch
 
 from harness.registry import method_origin
 
-PACKAGES = ("torch", "numpy", "safetensors", "pydantic")
+PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "threadpoolctl", "pot", "entmax", "safetensors", "pydantic")
 
 
 def environment(device: torch.device, method: str) -> dict[str, Any]:

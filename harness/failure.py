@@ -62,13 +62,15 @@ def replay(path: Path) -> tuple[Method, Batch, dict[str, Tensor]]:
         batch = Batch(tensors["features"], tensors["labels"], tuple(json.loads(facts["videos"])))
         method = cls(options, batch.features.shape[2], batch.labels.shape[1])
         method.train().start_epoch(position.epoch, position.epochs)
+        if batch.features.ndim != 3 or len(batch.labels) != len(batch.features):
+            raise ValueError(f"features {tuple(batch.features.shape)} do not go with {len(batch.labels)} labels")
         method.load_state_dict({n.removeprefix("method."): t for n, t in tensors.items() if n.startswith("method.")})
-    except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        torch.set_rng_state(tensors["draws"])
+        return method, batch, method.losses(batch)
+    except (OSError, safetensors.SafetensorError, LookupError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(
             f"{path} cannot be replayed: {error}. Give the {FAILED_STEP} that a failed run left in its folder."
         ) from error
-    torch.set_rng_state(tensors["draws"])
-    return method, batch, method.losses(batch)
 
 
 def cause(method: Method, batch: Batch) -> str:

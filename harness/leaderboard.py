@@ -10,7 +10,7 @@ import pandas as pd
 
 from harness.ablations import ablation_page, has_ablations, readings_page
 from harness.files import atomic_write, canonical_json, sha256
-from harness.markdown import cell, changes, counts, markdown, widest_average
+from harness.markdown import cell, changes, computed_with, counts, markdown, widest_average
 from harness.store import read_record
 from wstal.errors import UserError
 
@@ -58,9 +58,8 @@ def render(records: Sequence[Record]) -> dict[str, str]:
     pages = {f"leaderboards/{name}.md": _dataset_page(members) for name, members in methods.items()}
     for name, members in ablations.items():
         pages[f"leaderboards/{name}-ablations.md"] = ablation_page(members, _banner(members))
-    real = {name: members for name, members in ablations.items() if not members[0]["synthetic"]}
-    if real:
-        pages["readings.md"] = readings_page(real)
+    if readings := readings_page(records):
+        pages["readings.md"] = readings
     pages["leaderboards/README.md"] = _index(methods, ablations)
     return pages
 
@@ -147,9 +146,7 @@ def _section(records: list[Record]) -> list[str]:
     chosen = f"chosen as `harness/data/schedules/{data['name'].removesuffix('-held-out')}.toml` says"
     lines += [f"Schedules, where they differ from the methods' own papers ({chosen}):", ""]
     lines += sorted({f"- {record['title']}: {changes(record['schedule'])}" for record in records})
-    lines += ["", "Computed with:", ""]
-    lines += sorted({f"- {_environment(record['environment'])}" for record in records})
-    return [*lines, ""]
+    return [*lines, "", *computed_with(records)]
 
 
 def _label(group: list[Record]) -> str:
@@ -179,11 +176,3 @@ def _protocol_row(group: list[Record]) -> dict[str, str]:
 
 def _seeds(group: list[Record]) -> str:
     return ", ".join(str(seed) for seed in sorted(record["seed"] for record in group))
-
-
-def _environment(environment: dict[str, Any]) -> str:
-    packages = ", ".join(f"{name} {version}" for name, version in environment["packages"].items())
-    return (
-        f"wstal-bench {environment['wstal-bench']}, Python {environment['python']}, {packages}; "
-        f"{environment['device']} ({environment['cpu']}), {environment['threads']} thread(s) a run"
-    )

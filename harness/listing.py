@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 
 from wstal.errors import UserError
+
+BOUNDS = ("gt", "ge", "lt", "le")
 
 
 def methods(store: Path) -> list[dict[str, str]]:
@@ -40,7 +42,12 @@ def _fields(name: str, model: BaseModel) -> list[dict[str, Any]]:
         if isinstance(value, BaseModel):
             found += _fields(f"{name}.{field}", value)
         else:
-            meaning = " ".join((info.description or "").split())
+            limits = [
+                f"{kind} {getattr(bound, kind)}" for bound in info.metadata for kind in BOUNDS if hasattr(bound, kind)
+            ]
+            if get_origin(info.annotation) is Literal:
+                limits.append(" | ".join(map(str, get_args(info.annotation))))
+            meaning = " ".join([*(info.description or "").split(), *(f"[{limit}]" for limit in limits)])
             found.append({"option": f"{name}.{field}", "default": stored[field], "meaning": meaning})
     return found
 

@@ -30,6 +30,19 @@ def counts(metrics: dict[str, Any]) -> str:
     return f"{metrics['videos']:,} videos with {metrics['instances']:,} instances"
 
 
+def computed_with(records: Sequence[dict[str, Any]]) -> list[str]:
+    """The environments of records as list items, each once."""
+    return ["Computed with:", "", *sorted({f"- {_environment(record['environment'])}" for record in records}), ""]
+
+
+def _environment(environment: dict[str, Any]) -> str:
+    packages = ", ".join(f"{name} {version}" for name, version in environment["packages"].items())
+    return (
+        f"wstal-bench {environment['wstal-bench']}, Python {environment['python']}, {packages}; "
+        f"{environment['device']} ({environment['cpu']}), {environment['threads']} thread(s) a run"
+    )
+
+
 def widest_average(averages: dict[str, float]) -> str:
     """The name of the average over the widest range of tIoUs."""
 

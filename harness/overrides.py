@@ -26,7 +26,7 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
             raise UserError(f"--set wants FIELD=VALUE (for example train.epochs=20), got {assignment!r}.")
         try:
             values[name.strip()] = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
+        except (tomllib.TOMLDecodeError, RecursionError):
             values[name.strip()] = text.strip()
     return values
 

@@ -21,6 +21,9 @@ class Row(Spec):
     method: str = Field("ours", description="registered method")
     cells: tuple[str, ...] = Field(description="what stands in the plan's columns")
     options: dict[str, Any] = Field({}, description="options of the recipe, by dotted name")
+    trained_as: str | None = Field(
+        None, description="method whose schedule the row is trained by, where its own would compare schedules"
+    )
     published: tuple[float, ...] | None = Field(None, description="the plan's mAPs and the average, as printed")
 
 

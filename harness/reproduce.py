@@ -17,7 +17,6 @@ from typing import Any
 from harness.files import atomic_write, pretty_json, read_json
 from harness.leaderboard import load_records, render, write
 from harness.progress import ProgressReport
-from harness.store import RECORD
 from wstal.errors import RunError
 
 PROGRESS_LINE = re.compile(r"^\S+ (\w+) (\d+)/(\d+) ?(.*)$")
@@ -31,7 +30,7 @@ class Job:
     arguments: tuple[str, ...]
 
 
-def run_jobs(jobs: Sequence[Job], at_once: int, threads: int) -> list[Path]:
+def run_jobs(jobs: Sequence[Job], at_once: int, threads: int) -> list[dict[str, Any]]:
     """Do all jobs, some at once, each in a fresh interpreter.
 
     Args:
@@ -40,29 +39,30 @@ def run_jobs(jobs: Sequence[Job], at_once: int, threads: int) -> list[Path]:
         threads: CPU threads of each, set before its interpreter starts.
 
     Returns:
-        Folders of the finished runs, in the order of the jobs.
+        Records of the finished runs, in the order of the jobs.
 
     Raises:
         RunError: a run failed; the others are finished first, and the message holds what each failure said.
     """
     failures = []
-    folders: dict[str, Path] = {}
+    records: dict[str, dict[str, Any]] = {}
     with ProgressReport() as progress, ThreadPoolExecutor(max_workers=at_once) as pool:
         futures = {pool.submit(_run_job, job, threads, progress): job for job in jobs}
         for future in as_completed(futures):
             job = futures[future]
             code, output, complaint = future.result()
             if code == 0:
-                folders[job.name] = Path(json.loads(output)["run"])
+                said = json.loads(output)
+                records[job.name] = {name: value for name, value in said.items() if name not in ("run", "reused")}
             else:
                 failures.append(f"{job.name} (exit {code}): {complaint}")
     if failures:
         raise RunError(f"{len(failures)} of {len(jobs)} runs failed:\n" + "\n".join(sorted(failures)))
-    return [folders[job.name] for job in jobs]
+    return [records[job.name] for job in jobs]
 
 
-def publish(folders: Sequence[Path], results: Path) -> list[Path]:
-    """Copy the records of finished runs to `results/records/` and render `results/leaderboards/`.
+def publish(records: Sequence[dict[str, Any]], results: Path) -> list[Path]:
+    """Write the records of finished runs to `results/records/` and render `results/leaderboards/`.
 
     A record whose numbers are already there is left as it is.
 
@@ -70,14 +70,16 @@ def publish(folders: Sequence[Path], results: Path) -> list[Path]:
         The leaderboard pages of the runs' data sets.
     """
     pages = set()
-    for folder in folders:
-        record = read_json(folder / RECORD)
+    for record in records:
         target = results / "records" / record["data"]["name"] / f"{record['id']}.json"
         if not (target.exists() and _numbers(read_json(target)) == _numbers(record)):
             atomic_write(target, pretty_json(record))
         suffix = "" if record["ablation"] is None else "-ablations"
         pages.add(results / "leaderboards" / f"{record['data']['name']}{suffix}.md")
-    write(render(load_records(results / "records")), results)
+    rendered = render(load_records(results / "records"))
+    write(rendered, results)
+    if any(record["ablation"] for record in records) and "readings.md" in rendered:
+        pages.add(results / "readings.md")
     return sorted(pages)
 
 

@@ -30,7 +30,7 @@ from harness.trainer import train
 from wstal.errors import UserError
 from wstal.evaluation import Protocol, evaluate, get_protocol, protocols_for, to_json
 from wstal.localize import localize
-from wstal.method import Method, Recipe
+from wstal.method import Method, Recipe, TrainSpec
 from wstal.types import Detections, GroundTruth, SnippetScores, Video
 
 SCHEMA = 1
@@ -56,7 +56,7 @@ class RunSpec:
         schedule: where the data set's schedule departs from the method's own recipe, for people.
         ablation: where the data set's schedule for ablations, and the plan's row, depart from that, as `schedule`
             and `row`, for people; None for the method itself, also where a row is just that.
-        overrides: where the user departs from all of these, for people.
+        overrides: the user's options, as given, for people.
         data: the data set's description, digests included.
         headline: protocol that ranks methods.
         tious: thresholds of the evaluation.
@@ -86,6 +86,11 @@ class RunSpec:
             "wstal-bench": version("wstal-bench"),
         }
         return sha256(canonical_json(identity))
+
+    @property
+    def departures(self) -> dict[str, Any]:
+        """How the recipe came about, for people: one run may be planned in several ways."""
+        return {"schedule": self.schedule, "ablation": self.ablation, "overrides": self.overrides}
 
     @property
     def trained_by(self) -> str:
@@ -132,6 +137,11 @@ def plan_run(method: str, seed: int, source: DataSource, overrides: dict[str, An
     planned, ablation = scheduled, None
     if row is not None:
         cheaper = override(own, stated | schedule.options(method, ablation=True))
+        if row.trained_as is not None:
+            other = load_method(row.trained_as).recipe(source.family)
+            train = override(other, stated | schedule.options(row.trained_as, ablation=True)).train
+            if _effective(train) != _effective(cheaper.train):
+                cheaper = cheaper.model_copy(update={"train": train})
         planned = override(cheaper, row.options)
         departures = {"schedule": differences(cheaper, scheduled), "row": differences(planned, cheaper)}
         ablation = departures if any(departures.values()) else None
@@ -142,11 +152,17 @@ def plan_run(method: str, seed: int, source: DataSource, overrides: dict[str, An
         recipe,
         differences(scheduled, own),
         ablation,
-        differences(recipe, planned),
+        overrides,
         source.describe(),
         source.headline,
         source.tious,
     )
+
+
+def _effective(train: TrainSpec) -> TrainSpec:
+    """The schedule without a decay that never comes."""
+    never = train.decay_every is not None and train.decay_every >= train.epochs
+    return train.model_copy(update={"decay_every": None}) if never else train
 
 
 def execute(
@@ -174,7 +190,7 @@ def execute(
         StoreError: the store cannot be written, or the run was begun on another device or number of threads.
     """
     if (record := store.find(spec.id)) is not None:
-        return store.run_folder(spec.id), record, True
+        return store.run_folder(spec.id), record | spec.departures, True
     # all that can be wrong with the input is found before the first epoch, and before anything is written
     clock = _Clock()
     training_videos, test_videos = source.videos("train"), source.videos("test")
@@ -187,17 +203,14 @@ def execute(
     clock.lap("check")
     with store.exclusive(spec.id):
         if (record := store.find(spec.id)) is not None:
-            return store.run_folder(spec.id), record, True
+            return store.run_folder(spec.id), record | spec.departures, True
         if not store.is_complete(spec.id):
             folder = store.begin(spec.id)
             torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
             computed_on = environment(device, spec.method)
             bits = f"{spec.digest} on {computed_on['device']}, {computed_on['threads']} thread(s)"
-            trained = _trained(store, spec, computed_on)
-            if trained is not None:
-                load_weights(trained / WEIGHTS, method, read_record(trained / RECORD)["artefacts"][WEIGHTS])
-                history = History(**read_json(trained / HISTORY))
-            else:
+            history, weights_of = _share_training(store, spec, computed_on, method)
+            if history is None:
                 history = train(
                     method, training_videos, spec.recipe.train, spec.seed, folder, bits,
                     progress=lambda done, total, loss: report("train", done, total, loss),
@@ -219,29 +232,39 @@ def execute(
                 DETECTIONS: _save_detections(folder / DETECTIONS, detections),
                 HISTORY: _save_json(folder / HISTORY, history.to_json()),
             }
-            made_with = {"weights_of": trained.name if trained else None, "code": git_state()}
-            _save_json(folder / MANIFEST, clock.manifest() | made_with | {"notes": list(source.notes)})
-            record = _record(spec, source, method, metrics, history, computed_on, artefacts)
+            _save_json(folder / MANIFEST, {**clock.manifest(), "code": git_state(), "notes": list(source.notes)})
+            record = _record(spec, source, method, metrics, history, weights_of, computed_on, artefacts)
             atomic_write(folder / FIGURE, draw(history.to_json(), record))
             _save_json(folder / RECORD, record)
         folder = store.finish(spec.id)
         remove_checkpoints(folder)
-    return folder, read_record(folder / RECORD), False
+    return folder, read_record(folder / RECORD) | spec.departures, False
 
 
-def _trained(store: Store, spec: RunSpec, computed_on: dict[str, Any]) -> Path | None:
-    """A finished run whose training was this one's, bit for bit, so that only scoring is left to do."""
+def _share_training(
+    store: Store, spec: RunSpec, computed_on: dict[str, Any], method: Method
+) -> tuple[History | None, str | None]:
+    """Load the weights of a finished run whose training was this one's, bit for bit, so that only scoring is left.
+
+    Returns:
+        That run's history and id, or (None, None): no such run, or its files are damaged.
+    """
     for folder in store.finished():
         try:
             record = read_record(folder / RECORD)
-        except UserError:
-            continue  # another run's damage is not this one's business
-        same_bits = all(record["environment"].get(name) == computed_on[name] for name in BITS)
-        if same_bits and record["method"] == spec.method and record["seed"] == spec.seed:
+            same_bits = all(record["environment"].get(name) == computed_on[name] for name in BITS)
+            if not same_bits or (record["method"], record["seed"]) != (spec.method, spec.seed):
+                continue
             parts = (record["recipe"], record["data"], record["environment"]["wstal-bench"])
-            if training_digest(spec.method, spec.seed, *parts) == spec.trained_by:
-                return folder
-    return None
+            if training_digest(spec.method, spec.seed, *parts) != spec.trained_by:
+                continue
+            history = History(**read_json(folder / HISTORY))
+            load_weights(folder / WEIGHTS, method, record["artefacts"][WEIGHTS])
+        except (UserError, TypeError):
+            continue  # another run's damage is not this one's business
+        method.end_training()
+        return history, str(record["id"])
+    return None, None
 
 
 def _record(
@@ -250,6 +273,7 @@ def _record(
     method: Method,
     metrics: dict[str, Any],
     history: History,
+    weights_of: str | None,
     computed_on: dict[str, Any],
     artefacts: dict[str, str],
 ) -> dict[str, Any]:
@@ -266,14 +290,14 @@ def _record(
         "data": spec.data,
         "classes": list(source.classes),
         "recipe": spec.recipe.model_dump(mode="json"),
-        "schedule": spec.schedule,
-        "ablation": spec.ablation,
-        "overrides": spec.overrides,
+        **spec.departures,
         "headline": source.headline,
         "metrics": metrics,
         "training": {
             "parameters": method.parameter_count(),
+            "weights_of": weights_of,
             "final_loss": history.last_epoch_means(),
+            "diagnostics": {name: values[-1] for name, values in history.epochs.items()},
         },
         "environment": computed_on,
         "artefacts": artefacts,

@@ -80,6 +80,7 @@ def train(
             loss = history.last_epoch_means()["total"]
             assert loss is not None  # a step whose total is not finite has stopped the run
             progress(epoch + 1, spec.epochs, loss)
+            _check_weights(method, epoch)
             if time.monotonic() - saved >= checkpoint_seconds or epoch + 1 == spec.epochs:
                 save_checkpoint(folder, identity, method, optimizer, epoch + 1, history)
                 saved = time.monotonic()
@@ -108,6 +109,16 @@ def _step(
     optimizer.step()
     method.end_step()
     return {name: value.detach() for name, value in terms.items()}
+
+
+def _check_weights(method: Method, epoch: int) -> None:
+    """A checkpoint of weights that are not finite would only fail again."""
+    bad = [name for name, value in method.state_dict().items() if not bool(value.isfinite().all())]
+    if bad:
+        raise RunError(
+            f"Weights of {method.name} are not finite after epoch {epoch + 1} ({', '.join(bad[:3])}). "
+            "Lower train.learning_rate; the same command goes on from the last checkpoint."
+        )
 
 
 def _batches(

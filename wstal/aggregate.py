@@ -37,11 +37,10 @@ class Fusion(nn.Module):
         # F meets T_M and the video half of the hidden layer in one product, and no D-wide F' or sum is made: the hidden
         # layer is linear in F', so that the few centres can be mapped in its place, and the product adds the residual
         flat = embedded.flatten(0, 1)
-        logits, of_video_part = (flat @ torch.cat([knowledge / math.sqrt(dim), of_video]).T).split(
-            [len(knowledge), len(of_video)], dim=1
-        )
+        products = flat @ torch.cat([knowledge / math.sqrt(dim), of_video]).T
+        logits, of_video_part = products[:, : len(knowledge)], products[:, len(knowledge) :]
         context = logits.softmax(dim=1) @ (knowledge @ of_context.T)
         hidden = (context + of_video_part + self.hidden.bias).relu()
         residual = torch.addmm(flat, hidden, self.output.weight.T)
         fused: Tensor = self.norm(residual)
-        return fused.unflatten(0, embedded.shape[:2])
+        return fused.view(embedded.shape)

@@ -130,9 +130,19 @@ class CrossVideo(Method):
         return self.base.classify(embedded)
 
     def start_epoch(self, epoch: int, epochs: int) -> None:
-        """Build the bank from `memory.start` of the epochs on; clusterings are computed afresh."""
+        """Build the bank from `memory.start` of the epochs on; clusterings are computed afresh.
+
+        Raises:
+            UserError: the training is too short to reach that start.
+        """
+        start = self.spec.memory.start
+        if self.memory is not None and start * epochs > epochs - 1 + 1e-9:
+            raise UserError(
+                f"The memory bank would never be built: it starts after {start:g} of {epochs} epochs. "
+                "Raise train.epochs or lower method.memory.start."
+            )
         # 0.07 of 100 epochs is 7.000000000000001 in floats, and means 7
-        self._building = epoch >= self.spec.memory.start * epochs - 1e-9
+        self._building = epoch >= start * epochs - 1e-9
         if self._building and self.memory is not None and self.summarizer is not None:
             tokens, row = self.memory.tokens()
             if len(tokens):

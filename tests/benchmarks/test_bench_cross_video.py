@@ -61,7 +61,7 @@ def test_step_beside_the_base(benchmark: Any, device: str) -> None:
     assert sum(buffer.numel() * buffer.element_size() for buffer in ours.memory.buffers()) < 100e6
     steps = {"base": stepper(base, batch), "ours": stepper(ours, batch)}
     seconds: dict[str, list[float]] = {"base": [], "ours": []}
-    for turn in range(5):
+    for turn in range(7):
         for name, step in steps.items():
             begin = time.perf_counter()
             step()
@@ -73,8 +73,7 @@ def test_step_beside_the_base(benchmark: Any, device: str) -> None:
     print(
         f"\nstep on {device}: ours {min(seconds['ours']):.2f} s, base {min(seconds['base']):.2f} s, ratio {ratio:.3f}"
     )
-    # 1.22 on a quiet machine; the gate leaves room for a busy one
-    assert ratio < 1.4
+    assert ratio < 1.25
 
 
 def test_contrast_grows_with_the_bank_and_no_faster(benchmark: Any) -> None:

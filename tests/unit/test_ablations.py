@@ -52,7 +52,7 @@ def test_a_departure_that_no_row_has_is_in_no_row() -> None:
 def test_two_recipes_in_one_row_are_refused() -> None:
     other = run("ours", 1, 24.0)
     other["recipe"]["train"]["epochs"] = 4
-    with pytest.raises(UserError, match="2 recipes"):
+    with pytest.raises(UserError, match="of 2 recipes"):
         rows_of(find_plan("IV"), [run("ours", 0, 24.0), other])
 
 
@@ -75,11 +75,11 @@ def test_differences_are_paired_by_seed() -> None:
         (-1.0, 0.5, "reversed"),
         (0.4, 0.5, "not resolved"),
         (-0.5, 0.5, "not resolved"),
-        (9.0, float("nan"), "not resolved"),
     ],
 )
 def test_verdicts(mean: float, half: float, verdict: str) -> None:
     assert Difference(6, mean, half, 0.03).verdict == verdict
+    assert Difference(5, mean, half, 0.06).verdict == "too few seeds"
 
 
 def test_page_has_measured_beside_printed_and_says_what_was_not_run() -> None:
@@ -89,8 +89,8 @@ def test_page_has_measured_beside_printed_and_says_what_was_not_run() -> None:
     page = ablation_page(records, [])
     table = page[page.index("## Table IV") : page.index("## Table V:")]
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("|")]
-    assert lines[2] == ["", "", "", "", "0, 1, 2, 3, 4, 5", "22.5 ± 2.0", "", "22.5 ± 2.0", "68.9", "55", "42.6"]
-    assert lines[3][4:8] == ["none", "not run", "not run", "not run"]
+    assert lines[2] == ["", "", "", "", "0, 1, 2, 3, 4, 5", "", "22.5 ± 2.0", "", "22.5 ± 2.0", "68.9", "55", "42.6"]
+    assert lines[3][4:9] == ["none", "", "not run", "not run", "not run"]
     whole = next(line for line in lines if line[0] == "the whole helps the baseline")
     assert whole == ["the whole helps the baseline", "+4.2", "+4.0 ± 0.0", "6", "0.031", "holds"]
     assert next(line for line in lines if line[0] == "pseudo labels help")[2] == "not run"
@@ -100,7 +100,10 @@ def test_few_seeds_have_no_p() -> None:
     records = [
         run(method, seed, value + seed) for method, value in (("acmnet", 20.0), ("ours", 24.0)) for seed in range(3)
     ]
-    assert "needs 6 seeds" in ablation_page(records, [])
+    page = ablation_page(records, [])
+    assert "needs 6 seeds" in page
+    assert "too few seeds" in page
+    assert "holds" not in page.split("## Table IV")[1]
 
 
 def test_synthetic_pages_have_neither_verdict_nor_printed_values() -> None:
@@ -133,13 +136,50 @@ def test_methods_themselves_stand_in_the_rows_that_are_just_that() -> None:
 def test_other_overrides_are_another_section() -> None:
     records = [run("ours", 0, 24.0), run("ours", 0, 25.0) | {"overrides": {"train.epochs": 9}, "id": "x"}]
     page = ablation_page(records, [])
-    assert page.index("24.0") < page.index("# With train.epochs=9") < page.index("25.0")
+    assert page.index("options: none") < page.index("24.0") < page.index("options: train.epochs=9") < page.index("25.0")
+
+
+def test_other_data_or_another_version_is_another_section_never_another_seed() -> None:
+    other_data, other_version = run("ours", 1, 54.0), run("ours", 1, 74.0)
+    other_data["data"] = other_data["data"] | {"labels": "annotations"}
+    other_version["environment"] = other_version["environment"] | {"wstal-bench": "9"}
+    page = ablation_page([run("ours", 0, 24.0), other_data, other_version], [])
+    assert page.count("## Table IV") == 3
+    assert "±" not in page.split("## Table IV")[1].split("## Table V:")[0].replace("95 %", "")
+
+
+def test_two_records_of_one_seed_are_refused() -> None:
+    with pytest.raises(UserError, match="2 records of 1 recipes and 1 seeds"):
+        rows_of(find_plan("IV"), [run("ours", 0, 24.0), run("ours", 0, 25.0) | {"id": "again"}])
+
+
+def test_the_fill_of_the_memory_is_shown() -> None:
+    record = run("ours", 0, 24.0, memory={"length": 100})
+    record["ablation"]["row"] = {}
+    record["training"] = {"diagnostics": {"memory_fill": [50, 100, 0, 100]}}
+    line = next(line for line in ablation_page([record], []).splitlines() if line.startswith("| x "))
+    full = next(
+        line for line in ablation_page([record], []).splitlines() if line.replace(" ", "").startswith("|x|x|x|x|0|")
+    )
+    assert "| 50 " in full
+    assert "not run" in line
+
+
+def test_more_pairs_than_patterns_can_be_enumerated_have_no_p() -> None:
+    records = [
+        run(method, seed, value + seed) for method, value in (("acmnet", 20.0), ("ours", 24.0)) for seed in range(17)
+    ]
+    assert "too many pairs" in ablation_page(records, [])
 
 
 def test_readings_are_changes_against_the_defaults() -> None:
     records = [run("ours", seed, 24.0 + seed) for seed in range(2)]
     moved = [run("ours", seed, 23.0 + seed, fusion_width=1024) for seed in range(2)]
-    page = readings_page({"data": [*records, *moved]})
+    page = readings_page([*records, *moved])
+    assert page is not None
     assert "24.5 ± 6.4" in page
+    assert "Computed with" in page
     assert "-1.0 ± 0.0 (2 seeds)" in page
     assert page.count("not run") == len(find_plan("readings").rows) - 2
+    assert readings_page(records) is None
+    assert readings_page([record | {"synthetic": True} for record in [*records, *moved]]) is None

@@ -141,6 +141,13 @@ def test_the_bank_is_built_from_its_start_on(start: float, epochs: int, first: i
     assert any(method.diagnostics()["memory_fill"])
 
 
+def test_a_training_that_ends_before_the_bank_begins_is_refused() -> None:
+    with pytest.raises(UserError, match=r"never be built.*0\.9 of 4 epochs"):
+        ours(memory__start=0.9).start_epoch(0, 4)
+    ours(memory__start=0.75).start_epoch(0, 4)
+    ours(memory__start=0.9, rmgcl=False, gks=False, gka=False, pseudo=False).start_epoch(0, 4)
+
+
 @pytest.mark.parametrize("row", ROWS)
 def test_every_step_has_the_same_terms(row: str) -> None:
     changes, added = ROWS[row]

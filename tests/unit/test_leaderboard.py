@@ -22,7 +22,7 @@ def record(method: str = "acmnet", seed: int = 0, value: float = 20.0, **changes
     }  # fmt: skip
     return {
         "schema": 1, "id": f"data-{method}-s{seed}-{value}", "method": method, "title": method.upper(), "seed": seed,
-        "status": "done", "artefacts": {},
+        "status": "done", "artefacts": {}, "training": {"diagnostics": {}},
         "synthetic": False, "recipe": {"train": {"epochs": 3}}, "schedule": {"train.epochs": 3},
         "ablation": None, "overrides": {},
         "headline": "anet", "metrics": {"anet": metrics},

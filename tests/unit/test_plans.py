@@ -45,6 +45,22 @@ def test_rows_that_tables_share_are_one_run(source: Any) -> None:
     assert run("IV/pseudo-without-gks") == run("figure_5/500-without-gks")
 
 
+def test_a_baseline_is_trained_by_the_schedule_of_what_it_is_compared_with() -> None:
+    """ACM-Net's own 1,000 epochs beside ours' 200 would compare schedules."""
+
+    class RealThumos(type(embedded_source(full_size=False))):  # type: ignore[misc]
+        family = "thumos14"
+
+        def __init__(self) -> None:
+            super().__init__(embedded_source(full_size=False).spec, "thumos14")
+
+    source = RealThumos()
+    baseline, full = (plan_run(row.method, 0, source, {}, row) for row in map(find_row, ("IV/baseline", "IV/full")))
+    assert baseline.recipe.train == full.recipe.train
+    assert baseline.recipe.train.epochs == 200
+    assert plan_run("acmnet", 0, source, {}).recipe.train.epochs == 1000
+
+
 def test_overrides_come_after_the_row(source: Any) -> None:
     spec = plan_run("ours", 0, source, {"method.summary.count": 7}, find_row("VII/10"))
     assert spec.recipe.method.summary.count == 7

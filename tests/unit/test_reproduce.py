@@ -8,9 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness import reproduce
-from harness.files import atomic_write, pretty_json
 from harness.reproduce import Job, publish, run_jobs
-from harness.store import RECORD
 from tests.unit.test_leaderboard import record
 from wstal.errors import RunError
 
@@ -26,7 +24,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str) -> None:
 def test_a_record_longer_than_any_pipe_comes_through(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "out.json").write_text(json.dumps({"run": "somewhere", "long": "x" * 1_000_000}))
     pretend(monkeypatch, tmp_path, f"cat {tmp_path}/out.json; echo 'run-1 train 3/3 loss 1' >&2")
-    assert run_jobs([Job("a", ()), Job("b", ())], 2, 1) == [Path("somewhere")] * 2
+    assert run_jobs([Job("a", ()), Job("b", ())], 2, 1) == [{"long": "x" * 1_000_000}] * 2
 
 
 def test_a_failure_is_told_with_its_message_after_the_others_are_done(
@@ -39,18 +37,14 @@ def test_a_failure_is_told_with_its_message_after_the_others_are_done(
 
 
 def test_publishing_the_same_numbers_again_keeps_the_stored_record(tmp_path: Path) -> None:
-    folder, results = tmp_path / "run", tmp_path / "results"
-    first = record()
-    atomic_write(folder / RECORD, pretty_json(first))
-    (page,) = publish([folder], results)
+    results, first = tmp_path / "results", record()
+    (page,) = publish([first], results)
     stored = results / "records" / "data" / f"{first['id']}.json"
     before = stored.read_bytes()
     again = first | {"environment": first["environment"] | {"cpu": "another"}}
-    atomic_write(folder / RECORD, pretty_json(again))
-    publish([folder], results)
+    publish([again], results)
     assert stored.read_bytes() == before
     changed = record() | {"id": first["id"], "seed": 5}
-    atomic_write(folder / RECORD, pretty_json(changed))
-    publish([folder], results)
+    publish([changed], results)
     assert json.loads(stored.read_text())["seed"] == 5
     assert "| 5 " in page.read_text()

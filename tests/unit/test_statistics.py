@@ -60,7 +60,5 @@ def test_sign_flip_does_not_depend_on_scale_order_or_sign(values: list[float], s
     assert sign_flip_p([-value for value in reversed(values)]) == p
 
 
-@pytest.mark.parametrize("count", [0, 17])
-def test_sign_flip_refuses_what_it_cannot_enumerate(count: int) -> None:
-    with pytest.raises(ValueError, match=str(count)):
-        sign_flip_p([1.0] * count)
+def test_sign_flip_of_too_many_pairs_is_not_computed() -> None:
+    assert math.isnan(sign_flip_p([1.0] * 17))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 from baselines.acmnet import AcmNet, AcmNetOptions
@@ -40,7 +41,9 @@ def fresh(seed: int = 0, kind: str = "acmnet") -> Method:
     base = AcmNetOptions(dropout=0.5)
     if kind == "acmnet":
         return AcmNet(base, 16, 3)
-    return Ours(OursOptions(base=base, memory={"length": 5}, summary={"kind": kind, "count": 4}), 16, 3)
+    update = "class_ema" if kind == "detr_layer" else "slot_momentum"
+    memory, summary = {"length": 5, "update": update}, {"kind": kind, "count": 4}
+    return Ours(OursOptions(base=base, memory=memory, summary=summary), 16, 3)
 
 
 def same(first: Method, second: Method) -> bool:
@@ -64,7 +67,7 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("kind", ["acmnet", "codewords", "k_means"])
+@pytest.mark.parametrize("kind", ["acmnet", "codewords", "k_means", "detr_layer"])
 @pytest.mark.parametrize("stop", [1, 3, 5])
 def test_resuming_after_a_kill_gives_the_same_bits(tmp_path: Path, stop: int, kind: str) -> None:
     undisturbed = fresh(kind=kind)
@@ -177,6 +180,19 @@ def test_a_failed_step_can_be_done_again(tmp_path: Path, kind: str) -> None:
     assert not (tmp_path / FAILED_STEP).exists()
 
 
+def test_weights_spoilt_by_the_last_step_are_not_kept(tmp_path: Path) -> None:
+    method = fresh()
+
+    def spoil() -> None:
+        with torch.no_grad():
+            next(method.parameters())[0] = np.inf
+
+    method.end_step = spoil  # type: ignore[method-assign]
+    with pytest.raises(RunError, match=r"not finite after epoch 1 \(embedding.weight\)"):
+        train(method, videos(count=4), SPEC.model_copy(update={"epochs": 1}), 0, tmp_path, "x")
+    assert not list(tmp_path.glob("checkpoint*"))
+
+
 def test_a_curve_may_have_gaps(tmp_path: Path) -> None:
     method = fresh()
     losses = method.losses
@@ -191,15 +207,30 @@ def test_a_curve_may_have_gaps(tmp_path: Path) -> None:
 def test_a_failed_step_with_bad_weights_says_which(tmp_path: Path) -> None:
     method = fresh()
 
-    def spoil(done: int, total: int, loss: float) -> None:
+    def spoil() -> None:
         with torch.no_grad():
             next(method.parameters())[0] = np.nan
 
-    with pytest.raises(RunError, match=r"weights are not finite since an earlier step \(embedding.weight\)"):
-        train(method, videos(), SPEC, 0, tmp_path, "x", progress=spoil)
+    method.end_step = spoil  # type: ignore[method-assign]
+    with pytest.raises(RunError, match=r"step 2 .*weights are not finite since an earlier step \(embedding.weight\)"):
+        train(method, videos(), SPEC, 0, tmp_path, "x")
 
 
 def test_what_is_no_failed_step_is_refused(tmp_path: Path) -> None:
+    bad = videos()
+    bad[0].features[:] = np.nan
+    with pytest.raises(RunError, match=FAILED_STEP):
+        train(fresh(), bad, SPEC, 0, tmp_path, "x")
+    with safetensors.safe_open(tmp_path / FAILED_STEP, "pt") as file:
+        facts, whole = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    for name, changes in {
+        "no-draws": {"draws": None}, "short-draws": {"draws": whole["draws"][:9]},
+        "flat": {"features": whole["features"].flatten()}, "other-labels": {"labels": whole["labels"][:1]},
+    }.items():  # fmt: skip
+        tensors = {key: value for key, value in (whole | changes).items() if value is not None}
+        safetensors.torch.save_file(tensors, tmp_path / name, facts)
+        with pytest.raises(UserError, match=f"{name} cannot be replayed"):
+            replay(tmp_path / name)
     save_weights(tmp_path / "weights", fresh())
     (tmp_path / "garbage").write_bytes(b"no tensors at all")
     for name in ("weights", "garbage", "absent"):

@@ -244,7 +244,7 @@ def _table_row(plan: Plan, row: Row, records: list[Record], synthetic: bool) -> 
     if not synthetic and any(other.published for other in plan.rows):
         printed = row.published or ()
         for name, value in zip([*plan.mAP, "AVG"], printed, strict=False):
-            cells[f"published {name}"] = f"{value:g}"
+            cells[f"published {name}"] = f"{value:.1f}"
     return cells
 
 

@@ -40,6 +40,7 @@ def _environment(environment: dict[str, Any]) -> str:
     return (
         f"wstal-bench {environment['wstal-bench']}, Python {environment['python']}, {packages}; "
         f"{environment['device']} ({environment['cpu']}), {environment['threads']} thread(s) a run"
+        + (f"; commit {environment['commit'][:7]}" if environment.get("commit") else "")
     )
 
 

@@ -89,7 +89,7 @@ def test_page_has_measured_beside_printed_and_says_what_was_not_run() -> None:
     page = ablation_page(records, [])
     table = page[page.index("## Table IV") : page.index("## Table V:")]
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("|")]
-    assert lines[2] == ["", "", "", "", "0, 1, 2, 3, 4, 5", "", "22.5 ± 2.0", "", "22.5 ± 2.0", "68.9", "55", "42.6"]
+    assert lines[2] == ["", "", "", "", "0, 1, 2, 3, 4, 5", "", "22.5 ± 2.0", "", "22.5 ± 2.0", "68.9", "55.0", "42.6"]
     assert lines[3][4:9] == ["none", "", "not run", "not run", "not run"]
     whole = next(line for line in lines if line[0] == "the whole helps the baseline")
     assert whole == ["the whole helps the baseline", "+4.2", "+4.0 ± 0.0", "6", "0.031", "holds"]

@@ -59,3 +59,32 @@ def test_the_readmes_result_is_the_leaderboards() -> None:
     ours = next(line for line in page.splitlines() if line.startswith("| ACM-Net"))
     shown = [cell.strip() for cell in ours.strip("|").split("|")]
     assert cells == [*shown[2:9], shown[-1]]
+
+
+def test_the_readmes_ablations_are_the_pages() -> None:
+    readme = (ROOT / "README.md").read_text().split("**Does the paper's method help there?**")[1].split("```")[0]
+    page = (ROOT / "results" / "leaderboards" / "thumos14-r2plus1d-ablations.md").read_text()
+    table = page.split("## Table IV")[1].split("## Table V:")[0]
+    cells = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line.startswith("|")
+    ]
+    rows = {tuple(row[:4]): (row[8], row[-1]) for row in cells if len(row) == 12}
+    claims = {row[0]: row[2] for row in cells if len(row) == 6}
+    claimed = {
+        "+ RMGCL": "RMGCL helps the baseline",
+        "+ RMGCL + GKSA, no pseudo labels": "GKS and GKA without pseudo labels help the baseline",
+        "+ RMGCL + GKSA": "the whole helps the baseline",
+    }
+    switches = {
+        "ACM-Net": ("", "", "", ""),
+        "+ RMGCL": ("x", "", "", ""),
+        "+ RMGCL + GKSA, no pseudo labels": ("x", "x", "x", ""),
+        "+ RMGCL + GKSA": ("x", "x", "x", "x"),
+    }
+    shown = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in readme.splitlines() if line.startswith("| ")
+    ]
+    assert [row[0] for row in shown[1:]] == list(switches)
+    for name, measured, moved, printed in shown[1:]:
+        assert (measured, printed) == rows[switches[name]]
+        assert moved == claims.get(claimed.get(name, ""), "")

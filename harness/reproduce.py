@@ -78,7 +78,7 @@ def publish(records: Sequence[dict[str, Any]], results: Path) -> list[Path]:
         pages.add(results / "leaderboards" / f"{record['data']['name']}{suffix}.md")
     rendered = render(load_records(results / "records"))
     write(rendered, results)
-    if any(record["ablation"] for record in records) and "readings.md" in rendered:
+    if any(record["ablation"] and not record["synthetic"] for record in records) and "readings.md" in rendered:
         pages.add(results / "readings.md")
     return sorted(pages)
 

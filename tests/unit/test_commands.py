@@ -88,3 +88,11 @@ def test_the_readmes_ablations_are_the_pages() -> None:
     for name, measured, moved, printed in shown[1:]:
         assert (measured, printed) == rows[switches[name]]
         assert moved == claims.get(claimed.get(name, ""), "")
+
+
+@pytest.mark.parametrize("page", ["README.md", "results/leaderboards/README.md", "results/robustness.md"])
+def test_links_lead_somewhere(page: str) -> None:
+    file = ROOT / page
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", file.read_text()) if "://" not in link]
+    assert links
+    assert [link for link in links if not (file.parent / link).exists()] == []

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli import _parser, main
-from harness.commands import _seeds
+from harness.cli import build_parser, main
+from harness.commands.reproduce import _seeds
 from wstal.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -40,7 +40,7 @@ def test_every_documented_command_is_one_that_the_parser_takes(capsys: pytest.Ca
     found = re.findall(r"^ *(wstal-bench .*)$", text.replace("\\\n", " "), re.MULTILINE)
     assert len(found) > 15
     for line in found:
-        _parser().parse_args(shlex.split(line, comments=True)[1:])
+        build_parser().parse_args(shlex.split(line, comments=True)[1:])
 
 
 def test_every_documented_session_exists() -> None:

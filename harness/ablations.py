@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
-
 from harness.files import canonical_json, sha256
-from harness.markdown import cell, changes, computed_with, counts, markdown, widest_average
+from harness.pages import Estimate, Figure, Page, Role, Table, estimate
 from harness.plans import Claim, Plan, Row, plans
+from harness.prose import bullets, changes, computed_with, counts, widest_average
 from harness.statistics import mean_and_half_width, sign_flip_p
 from wstal.errors import UserError
 
@@ -51,9 +50,10 @@ class Difference:
             return "not resolved"
         return "holds" if self.mean > 0 else "reversed"
 
-    def __str__(self) -> str:
-        half = "" if math.isnan(self.half_width) else f" ± {self.half_width:.1f}"
-        return f"{self.mean:+.1f}{half}"
+    @property
+    def estimate(self) -> Estimate:
+        """As a cell of a table."""
+        return Estimate(self.mean, self.half_width, self.seeds, signed=True)
 
 
 def rows_of(plan: Plan, records: Sequence[Record]) -> dict[str, list[Record]]:
@@ -83,32 +83,33 @@ def rows_of(plan: Plan, records: Sequence[Record]) -> dict[str, list[Record]]:
 
 def difference(better: Sequence[Record], worse: Sequence[Record]) -> Difference | None:
     """The headline average of one row minus another's, over the seeds that both have; None where there is none."""
-    first, second = ({record["seed"]: _average(record) for record in row} for row in (better, worse))
+    first, second = ({record["seed"]: average(record) for record in row} for row in (better, worse))
     pairs = [first[seed] - second[seed] for seed in sorted(first.keys() & second.keys())]
     if not pairs:
         return None
     return Difference(len(pairs), *mean_and_half_width(pairs), sign_flip_p(pairs))
 
 
-def ablation_page(records: Sequence[Record], banner: list[str]) -> str:
+def ablation_page(records: Sequence[Record]) -> Page:
     """All tables of one data set.
 
     Args:
         records: all of its records; those of the methods themselves stand in the rows that are just that.
-        banner: what stands under the title, for synthetic data.
     """
     data = records[0]["data"]
-    lines = [f"# {data['title']}: ablations", "", *banner]
+    blocks: list[str | Table | Figure] = []
     groups = _groups(records)
-    for (overrides, version, digest), members in groups.items():
+    for number, ((overrides, version, digest), members) in enumerate(groups.items()):
+        name = data["name"] if number == 0 else f"{data['name']}-{number + 1}"
         if len(groups) > 1:
-            lines += [f"# Data {digest}, wstal-bench {version}, options: {overrides}", ""]
-        lines += _facts(members)
-        for name, plan in plans().items():
-            if name != READINGS:
-                lines += _table(plan, rows_of(plan, members), synthetic=members[0]["synthetic"])
-        lines += computed_with(members)
-    return "\n".join(lines)
+            blocks.append(f"# Data {digest}, wstal-bench {version}, options: {overrides}")
+        blocks.append(_facts(members))
+        for table, plan in plans().items():
+            if table != READINGS:
+                blocks += _table(f"{name}-{table}", plan, rows_of(plan, members), synthetic=members[0]["synthetic"])
+        blocks += computed_with(members)
+    path = f"leaderboards/{data['name']}-ablations"
+    return Page(path, f"{data['title']}: ablations", blocks, synthetic=records[0]["synthetic"])
 
 
 def has_ablations(records: Sequence[Record]) -> bool:
@@ -116,24 +117,20 @@ def has_ablations(records: Sequence[Record]) -> bool:
     return any(record["ablation"] for record in records)
 
 
-def readings_page(records: Sequence[Record]) -> str | None:
+def readings_page(records: Sequence[Record]) -> Page | None:
     """How far each open reading moves the mean on each real data set; None where none was run."""
     plan = plans()[READINGS]
     assert plan.reference is not None
-    lines = [
-        "# Readings: what the paper leaves open, and whether it matters",
-        "",
+    text = (
         "The paper released no code and does not state every choice. Each row changes one choice of `ours`, all "
         "else at its default; cells are the change of the mean mAP (widest range) against the defaults, paired by "
-        "seed, ± half the 95 % t-interval. A change whose interval holds 0 is within the noise of the seeds. "
-        "`wstal-bench ls rows` gives the option behind each row; "
-        "`wstal-bench reproduce thumos14 --data DIR --table readings` runs them.",
-        "",
-    ]
-    columns: dict[str, list[str]] = {
-        heading: [row.cells[index] for row in plan.rows] for index, heading in enumerate(plan.columns)
-    }
-    shown: list[Record] = []
+        "seed, ± half the 95 % t-interval, with its seeds in the next column. A change whose interval holds 0 is "
+        "within the noise of the seeds. `wstal-bench ls rows` gives the option behind each row; "
+        "`wstal-bench reproduce thumos14 --data DIR --table readings` runs them."
+    )
+    rows: list[dict[str, Any]] = [dict(zip(plan.columns, row.cells, strict=True)) for row in plan.rows]
+    roles: dict[str, Role] = {}
+    used: list[Record] = []
     for (overrides, version, digest), members in _groups(records).items():
         found = rows_of(plan, members)
         reference = found[plan.reference]
@@ -141,22 +138,20 @@ def readings_page(records: Sequence[Record]) -> str | None:
         data = members[0]["data"]["title"]
         if members[0]["synthetic"] or overrides != "none" or not (reference and others):
             continue
-        title = data if data not in columns else f"{data} ({digest}, {version})"
-        columns[title] = [
-            cell([_average(record) for record in reference], len(reference))
-            if row.id == plan.reference
-            else _moved(found[row.id], reference)
-            for row in plan.rows
-        ]
-        shown += [record for row in plan.rows for record in found[row.id]]
-    if not shown:
+        title = data if data not in rows[0] else f"{data} ({digest}, {version})"
+        roles[title] = "difference"
+        for row, cells in zip(plan.rows, rows, strict=True):
+            moved = difference(found[row.id], reference)
+            cells[title] = NOT_RUN if moved is None else moved.estimate
+            if row.id == plan.reference:
+                cells[title] = estimate([average(record) for record in reference], len(reference))
+            cells[f"seeds, {title}"] = len({record["seed"] for record in found[row.id]})
+        used += [record for row in plan.rows for record in found[row.id]]
+    if not used:
         return None
-    return "\n".join([*lines, markdown(pd.DataFrame(columns)), "", *computed_with(shown)])
-
-
-def _moved(records: Sequence[Record], reference: Sequence[Record]) -> str:
-    moved = difference(records, reference)
-    return NOT_RUN if moved is None else f"{moved} ({moved.seeds} {'seed' if moved.seeds == 1 else 'seeds'})"
+    table = Table(READINGS, "What each open reading changes", rows, roles)
+    title = "Readings: what the paper leaves open, and whether it matters"
+    return Page(READINGS, title, [text, table, *computed_with(used)])
 
 
 def _groups(records: Sequence[Record]) -> dict[tuple[str, str, str], list[Record]]:
@@ -199,48 +194,55 @@ def _field(recipe: dict[str, Any], name: str) -> Any:
     return value
 
 
-def _average(record: Record) -> float:
+def average(record: Record) -> float:
+    """The headline: mean mAP over the widest range under the data set's headline protocol, in percent."""
     averages = record["metrics"][record["headline"]]["averages"]
     return float(averages[widest_average(averages)])
 
 
-def _facts(records: Sequence[Record]) -> list[str]:
+def _facts(records: Sequence[Record]) -> str:
     data, headline = records[0]["data"], records[0]["headline"]
     schedules = sorted({f"{record['title']}: {changes(_schedule(record))}" for record in records})
-    return [
-        f"- features: {data['features']}",
-        f"- training videos: {data['train']['videos']}, predicted test videos: {data['test']['videos']}",
-        f"- protocol: `{headline}` on {counts(records[0]['metrics'][headline])}, mAP in percent over tIoU",
-        "- checkpoint: the last of a fixed schedule, never chosen on the scored videos",
-        f"- schedule, where it differs from the method's own: {'; '.join(schedules)}",
-        "- cells: mean ± half the 95 % Student-t interval over seeds; differences are paired by seed; p is the exact "
-        f"sign-flip test's, which needs {SEEDS_FOR_P} seeds to fall below 0.05 and is not corrected for many tables",
-        "",
-    ]
+    return bullets(
+        [
+            f"features: {data['features']}",
+            f"training videos: {data['train']['videos']}, predicted test videos: {data['test']['videos']}",
+            f"protocol: `{headline}` on {counts(records[0]['metrics'][headline])}, mAP in percent over tIoU",
+            "checkpoint: the last of a fixed schedule, never chosen on the scored videos",
+            f"schedule, where it differs from the method's own: {'; '.join(schedules)}",
+            "cells: mean ± half the 95 % Student-t interval over seeds; differences are paired by seed; p is the exact "
+            f"sign-flip test's, which needs {SEEDS_FOR_P} seeds to fall below 0.05, and p (Holm) the same corrected "
+            "for all comparisons of its table",
+        ]
+    )
 
 
-def _table(plan: Plan, found: dict[str, list[Record]], synthetic: bool) -> list[str]:
+def _table(name: str, plan: Plan, found: dict[str, list[Record]], synthetic: bool) -> list[str | Table | Figure]:
     rows = [_table_row(plan, row, found[row.id], synthetic) for row in plan.rows]
-    lines = [f"## {plan.title}", "", markdown(pd.DataFrame(rows)), ""]
+    roles: dict[str, Role] = dict.fromkeys([*plan.mAP, "average"], "measured")
+    roles |= dict.fromkeys([heading for heading in rows[0] if heading.startswith("published")], "published")
+    blocks: list[str | Table | Figure] = [f"## {plan.title}", Table(name, plan.title, rows, roles)]
     # a synthetic result gets no verdict and no published neighbour
     if synthetic:
-        return lines
+        return blocks
     if any(row.published for row in plan.rows):
-        lines += [f"Published: {plan.source}. {COMPARABLE}", ""]
+        blocks.append(f"Published: {plan.source}. {COMPARABLE}")
     if plan.claims:
-        lines += [markdown(pd.DataFrame([_claim_row(plan, claim, found) for claim in plan.claims])), ""]
-    return lines
+        claims = [_claim_row(plan, claim, found) for claim in plan.claims]
+        claim_roles: dict[str, Role] = {"measured": "difference", "published": "published", "in these runs": "verdict"}
+        blocks.append(Table(f"{name}-claims", f"{plan.title}: what the paper says", claims, claim_roles))
+    return blocks
 
 
-def _table_row(plan: Plan, row: Row, records: list[Record], synthetic: bool) -> dict[str, str]:
-    cells = dict(zip(plan.columns, row.cells, strict=True))
+def _table_row(plan: Plan, row: Row, records: list[Record], synthetic: bool) -> dict[str, Any]:
+    cells: dict[str, Any] = dict(zip(plan.columns, row.cells, strict=True))
     cells["seeds"] = ", ".join(str(seed) for seed in sorted(record["seed"] for record in records)) or "none"
     metrics = [record["metrics"][record["headline"]] for record in records]
     cells["memory filled (%)"] = _filled(records)
     for tiou in plan.mAP:
         values = [one["mAP"][tiou] for one in metrics if tiou in one["mAP"]]
-        cells[tiou] = cell(values, len(records)) if records else NOT_RUN
-    cells["average"] = cell([_average(record) for record in records], len(records)) if records else NOT_RUN
+        cells[tiou] = estimate(values, len(records)) if records else NOT_RUN
+    cells["average"] = estimate([average(record) for record in records], len(records)) if records else NOT_RUN
     if not synthetic and any(other.published for other in plan.rows):
         printed = row.published or ()
         for name, value in zip([*plan.mAP, "AVG"], printed, strict=False):
@@ -248,7 +250,7 @@ def _table_row(plan: Plan, row: Row, records: list[Record], synthetic: bool) -> 
     return cells
 
 
-def _claim_row(plan: Plan, claim: Claim, found: dict[str, list[Record]]) -> dict[str, str]:
+def _claim_row(plan: Plan, claim: Claim, found: dict[str, list[Record]]) -> dict[str, Any]:
     better, worse = plan.row(claim.better), plan.row(claim.worse)
     measured = difference(found[claim.better], found[claim.worse])
     printed = ""
@@ -260,8 +262,8 @@ def _claim_row(plan: Plan, claim: Claim, found: dict[str, list[Record]]) -> dict
     return {
         "the paper says": claim.text,
         "published": printed,
-        "measured": str(measured),
-        "seeds": str(measured.seeds),
+        "measured": measured.estimate,
+        "seeds": measured.seeds,
         "p": _p(measured.p) if enough else f"needs {SEEDS_FOR_P} seeds",
         "in these runs": measured.verdict,
     }

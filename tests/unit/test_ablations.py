@@ -10,6 +10,7 @@ from scipy import stats
 from harness.ablations import Difference, ablation_page, difference, readings_page, rows_of
 from harness.leaderboard import render
 from harness.plans import find_plan
+from harness.render import markdown_page
 from tests.unit.test_leaderboard import record
 from wstal.errors import UserError
 
@@ -86,7 +87,7 @@ def test_page_has_measured_beside_printed_and_says_what_was_not_run() -> None:
     records = [
         run(method, seed, value + seed) for method, value in (("acmnet", 20.0), ("ours", 24.0)) for seed in range(6)
     ]
-    page = ablation_page(records, [])
+    page = markdown_page(ablation_page(records))
     table = page[page.index("## Table IV") : page.index("## Table V:")]
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("|")]
     assert lines[2] == ["", "", "", "", "0, 1, 2, 3, 4, 5", "", "22.5 ± 2.0", "", "22.5 ± 2.0", "68.9", "55.0", "42.6"]
@@ -100,7 +101,7 @@ def test_few_seeds_have_no_p() -> None:
     records = [
         run(method, seed, value + seed) for method, value in (("acmnet", 20.0), ("ours", 24.0)) for seed in range(3)
     ]
-    page = ablation_page(records, [])
+    page = markdown_page(ablation_page(records))
     assert "needs 6 seeds" in page
     assert "too few seeds" in page
     assert "holds" not in page.split("## Table IV")[1]
@@ -135,7 +136,7 @@ def test_methods_themselves_stand_in_the_rows_that_are_just_that() -> None:
 
 def test_other_overrides_are_another_section() -> None:
     records = [run("ours", 0, 24.0), run("ours", 0, 25.0) | {"overrides": {"train.epochs": 9}, "id": "x"}]
-    page = ablation_page(records, [])
+    page = markdown_page(ablation_page(records))
     assert page.index("options: none") < page.index("24.0") < page.index("options: train.epochs=9") < page.index("25.0")
 
 
@@ -143,7 +144,7 @@ def test_other_data_or_another_version_is_another_section_never_another_seed() -
     other_data, other_version = run("ours", 1, 54.0), run("ours", 1, 74.0)
     other_data["data"] = other_data["data"] | {"labels": "annotations"}
     other_version["environment"] = other_version["environment"] | {"wstal-bench": "9"}
-    page = ablation_page([run("ours", 0, 24.0), other_data, other_version], [])
+    page = markdown_page(ablation_page([run("ours", 0, 24.0), other_data, other_version]))
     assert page.count("## Table IV") == 3
     assert "±" not in page.split("## Table IV")[1].split("## Table V:")[0].replace("95 %", "")
 
@@ -157,9 +158,11 @@ def test_the_fill_of_the_memory_is_shown() -> None:
     record = run("ours", 0, 24.0, memory={"length": 100})
     record["ablation"]["row"] = {}
     record["training"] = {"diagnostics": {"memory_fill": [50, 100, 0, 100]}}
-    line = next(line for line in ablation_page([record], []).splitlines() if line.startswith("| x "))
+    line = next(line for line in markdown_page(ablation_page([record])).splitlines() if line.startswith("| x "))
     full = next(
-        line for line in ablation_page([record], []).splitlines() if line.replace(" ", "").startswith("|x|x|x|x|0|")
+        line
+        for line in markdown_page(ablation_page([record])).splitlines()
+        if line.replace(" ", "").startswith("|x|x|x|x|0|")
     )
     assert "| 50 " in full
     assert "not run" in line
@@ -169,17 +172,19 @@ def test_more_pairs_than_patterns_can_be_enumerated_have_no_p() -> None:
     records = [
         run(method, seed, value + seed) for method, value in (("acmnet", 20.0), ("ours", 24.0)) for seed in range(17)
     ]
-    assert "too many pairs" in ablation_page(records, [])
+    assert "too many pairs" in markdown_page(ablation_page(records))
 
 
 def test_readings_are_changes_against_the_defaults() -> None:
     records = [run("ours", seed, 24.0 + seed) for seed in range(2)]
     moved = [run("ours", seed, 23.0 + seed, fusion_width=1024) for seed in range(2)]
-    page = readings_page([*records, *moved])
-    assert page is not None
+    rendered = readings_page([*records, *moved])
+    assert rendered is not None
+    page = markdown_page(rendered)
     assert "24.5 ± 6.4" in page
     assert "Computed with" in page
-    assert "-1.0 ± 0.0 (2 seeds)" in page
+    line = next(line for line in page.splitlines() if "1,024 wide" in line)
+    assert [cell.strip() for cell in line.strip("|").split("|")][2:] == ["-1.0 ± 0.0", "2"]
     assert page.count("not run") == len(find_plan("readings").rows) - 2
     assert readings_page(records) is None
     assert readings_page([record | {"synthetic": True} for record in [*records, *moved]]) is None

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from harness.leaderboard import drifted, load_records, render, write
-from harness.markdown import cell
+from harness.pages import estimate
 from wstal.errors import UserError
 
 
@@ -38,10 +38,10 @@ def record(method: str = "acmnet", seed: int = 0, value: float = 20.0, **changes
 
 
 def test_cells() -> None:
-    assert cell([20.0, 22.0, 24.0], 3) == "22.0 ± 5.0"
-    assert cell([20.04], 1) == "20.0"
-    assert cell([20.0, 22.0], 3) == ""
-    assert cell([], 0) == ""
+    assert str(estimate([20.0, 22.0, 24.0], 3)) == "22.0 ± 5.0"
+    assert str(estimate([20.04], 1)) == "20.0"
+    assert estimate([20.0, 22.0], 3) is None
+    assert estimate([], 0) is None
 
 
 def test_seeds_of_one_recipe_share_a_row_and_others_do_not() -> None:
@@ -82,7 +82,10 @@ def test_rendering_does_not_depend_on_file_order_and_drift_is_found(tmp_path: Pa
     (tmp_path / "pages" / "leaderboards" / "data.md").write_text("edited")
     (tmp_path / "pages" / "leaderboards" / "stale.md").write_text("of no record")
     assert drifted(pages, tmp_path / "pages") == ["leaderboards/data.md", "leaderboards/stale.md"]
-    assert drifted(pages, tmp_path / "absent") == ["leaderboards/README.md", "leaderboards/data.md"]
+    assert drifted(pages, tmp_path / "absent") == sorted(pages)
+    write(pages, tmp_path / "pages")
+    assert drifted(pages, tmp_path / "pages") == []
+    assert not (tmp_path / "pages" / "leaderboards" / "stale.md").exists()
 
 
 @pytest.mark.parametrize("value", [-1, 120, None, "20", float("nan")])

@@ -1,23 +1,14 @@
-"""How records become words and tables: what all rendered pages share."""
+"""How records become words: what all rendered pages share."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-import pandas as pd
-from tabulate import tabulate
 
-from harness.statistics import mean_and_half_width
-
-
-def cell(values: Sequence[float], seeds: int) -> str:
-    """`mean ± half width`, the mean alone for one seed, blank where any of the seeds has no value."""
-    if len(values) < seeds or not values:
-        return ""
-    mean, half = mean_and_half_width(values)
-    return f"{mean:.1f}" if math.isnan(half) else f"{mean:.1f} ± {half:.1f}"
+def bullets(items: Iterable[str]) -> str:
+    """A Markdown list."""
+    return "\n".join(f"- {item}" for item in items)
 
 
 def changes(values: dict[str, Any]) -> str:
@@ -31,8 +22,8 @@ def counts(metrics: dict[str, Any]) -> str:
 
 
 def computed_with(records: Sequence[dict[str, Any]]) -> list[str]:
-    """The environments of records as list items, each once."""
-    return ["Computed with:", "", *sorted({f"- {_environment(record['environment'])}" for record in records}), ""]
+    """The environments of records, each once."""
+    return ["Computed with:", bullets(sorted({_environment(record["environment"]) for record in records}))]
 
 
 def _environment(environment: dict[str, Any]) -> str:
@@ -52,10 +43,3 @@ def widest_average(averages: dict[str, float]) -> str:
         return high - low, name
 
     return max(averages, key=span)
-
-
-def markdown(frame: pd.DataFrame) -> str:
-    """A GitHub table; absent cells are blank."""
-    columns = frame.fillna("").to_dict("list")
-    table: str = tabulate(columns, headers="keys", tablefmt="github", disable_numparse=True)
-    return table

@@ -24,7 +24,6 @@ class Row(Spec):
     trained_as: str | None = Field(
         None, description="method whose schedule the row is trained by, where its own would compare schedules"
     )
-    published: tuple[float, ...] | None = Field(None, description="the plan's mAPs and the average, as printed")
 
 
 class Claim(Spec):
@@ -55,8 +54,6 @@ class Plan(Spec):
         for row in self.rows:
             if len(row.cells) != len(self.columns):
                 raise ValueError(f"row {row.id}: {len(row.cells)} cells for {len(self.columns)} columns")
-            if row.published is not None and len(row.published) != len(self.mAP) + 1:
-                raise ValueError(f"row {row.id}: {len(row.published)} published values for {len(self.mAP) + 1}")
         named = [name for claim in self.claims for name in (claim.better, claim.worse)]
         if self.reference is not None:
             named.append(self.reference)

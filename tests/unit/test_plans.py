@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from harness.data.embedded import embedded_source
-from harness.plans import Plan, find_plan, find_row, paper_tables, plans
+from harness.plans import Plan, find_row, paper_tables, plans
 from harness.runner import plan_run
 from wstal.errors import UserError
 
@@ -69,19 +67,6 @@ def test_overrides_come_after_the_row(source: Any) -> None:
     assert spec.ablation["row"] == {"method.summary.count": 10}
 
 
-@pytest.mark.shared
-def test_printed_values_are_the_papers(shared: Path) -> None:
-    """Each row's printed mAPs stand in one line of the paper's table, in this order."""
-    text = (shared / "paper.md").read_text()
-    for name in ("IV", "V", "VI", "VII"):
-        begin = text.index(f"TABLE {name}")
-        lines = text[begin : begin + 3000].split("\n\n\n")[0].splitlines()
-        for row in find_plan(name).rows:
-            assert row.published is not None
-            wanted = [f"{value:.1f}" for value in row.published]
-            assert any(re.findall(r"\d+\.\d", line) == wanted for line in lines), (name, row.id)
-
-
 @pytest.mark.parametrize(
     ("reference", "message"),
     [
@@ -97,7 +82,7 @@ def test_unknown_rows_are_named(reference: str, message: str) -> None:
 
 
 def plan(**changes: Any) -> dict[str, Any]:
-    row = {"id": "a", "cells": ["A"], "published": [1.0, 2.0]}
+    row = {"id": "a", "cells": ["A"]}
     return {"title": "T", "source": "S", "seeds": [0], "columns": ["c"], "mAP": ["0.1"], "rows": [row]} | changes
 
 
@@ -106,7 +91,6 @@ def plan(**changes: Any) -> dict[str, Any]:
     [
         ({"rows": [{"id": "a", "cells": ["A"]}] * 2}, "one id"),
         ({"rows": [{"id": "a", "cells": ["A", "B"]}]}, "2 cells for 1 columns"),
-        ({"mAP": ["0.1", "0.3"]}, "2 published values for 3"),
         ({"claims": [{"text": "t", "better": "a", "worse": "b"}]}, "no row b"),
         ({"reference": "b"}, "no row b"),
         ({"colour": "red"}, "colour"),

@@ -1,0 +1,41 @@
+"""`wstal-bench audit`: where the paper's printed numbers do not agree with each other."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from harness.commands.options import EXIT_CODES, Commands, say
+
+
+def add(commands: Commands) -> None:
+    """Declare the command."""
+    command = commands.add_parser(
+        "audit",
+        help="check the paper's printed numbers against each other",
+        description="Recompute printed averages within rounding, compare what is printed more than once, and read the\n"
+        "gains that the text quotes off the tables. Findings do not change the exit code: they are the paper's.",
+        epilog="examples:\n  wstal-bench audit\n  wstal-bench audit --json\n\n" + EXIT_CODES,
+    )
+    command.add_argument("--json", action="store_true", help="print JSON, and only that, on stdout")
+    command.set_defaults(handle=handle)
+
+
+def handle(arguments: argparse.Namespace) -> int:
+    """Print the findings and what was checked."""
+    from harness.audit import claims_table, findings_table, rules_table, tallies, the_paper
+
+    paper = the_paper()
+    found = tallies(paper)
+    findings = [finding for tally in found.values() for finding in tally.findings]
+    tables = {"findings": findings_table(findings), "rules": rules_table(found), "claims": claims_table(paper)}
+    if arguments.json:
+        print(json.dumps({name: table.rows for name, table in tables.items()}, ensure_ascii=False))
+        return 0
+    from tabulate import tabulate
+
+    for name, left_out, widths in (("findings", "", [12, 28, 16, 24, 56]), ("rules", "what it demands", None)):
+        columns = {column: tables[name].column(column) for column in tables[name].columns if column != left_out}
+        print(tabulate(columns, headers="keys", disable_numparse=True, maxcolwidths=widths), end="\n\n")
+    say(f"Done: {sum(tally.checked for tally in found.values())} checks, {len(findings)} finding(s)")
+    return 0

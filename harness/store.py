@@ -15,14 +15,11 @@ from typing import Any
 
 from filelock import FileLock
 
-from harness.files import atomic_write, read_json
-from wstal.errors import StoreError, UserError
+from harness.files import atomic_write
+from harness.record import RECORD, read_record
+from wstal.errors import StoreError
 
-RECORD = "record.json"
-FIELDS = (
-    "id", "method", "title", "seed", "status", "synthetic", "data", "recipe", "schedule", "ablation", "overrides",
-    "headline", "metrics", "environment", "artefacts",
-)  # fmt: skip
+__all__ = ["RECORD", "Store", "read_record"]
 
 
 @dataclass(frozen=True)
@@ -102,19 +99,3 @@ class Store:
             yield
         finally:
             lock.release()
-
-
-def read_record(path: Path) -> dict[str, Any]:
-    """A record as a run wrote it.
-
-    Raises:
-        UserError: not a record of this schema.
-    """
-    record = read_json(path)
-    if not isinstance(record, dict) or record.get("schema") != 1:
-        raise UserError(f"{path} is not a record of schema 1; it was written by another version, or is no record.")
-    if missing := [name for name in FIELDS if name not in record]:
-        raise UserError(f"{path} is damaged: it lacks {', '.join(missing)}. Restore it, or remove it and run again.")
-    if record["headline"] not in record["metrics"]:
-        raise UserError(f"{path} is damaged: its headline {record['headline']!r} is none of its protocols.")
-    return record

@@ -25,20 +25,18 @@ from harness.checkpoint import History
 from harness.cli import main
 from harness.diagnostics import FIGURE, HISTORY, MOST_POINTS, PANEL, _extremes, draw
 from harness.files import sha256
+from harness.record import run_id
+from tests.records import make_record
 
-CLASSES = ["Diving", "HighJump"]
+CLASSES = ("Diving", "HighJump")
 # two epochs of three steps; the memory is built from the second on
 TOTAL = [4.0, 1.0, 7.0, 2.0, 9.0, 4.0]
 FILL = [[0, 0, 0], [2, 0, 5], [4, 0, 5]]
 
 
 def record(**changes: Any) -> dict[str, Any]:
-    return {
-        "schema": 1, "id": "data-ours-s3-0123456789", "method": "ours", "title": "Ours", "seed": 3, "status": "done",
-        "synthetic": False, "data": {"title": "Data"}, "classes": CLASSES, "schedule": {}, "ablation": None,
-        "recipe": {"method": {"memory": {"length": 5}}}, "overrides": {}, "headline": "anet", "metrics": {"anet": {}},
-        "environment": {}, "artefacts": {}, **changes,
-    }  # fmt: skip
+    recipe = {"method": {"memory": {"length": 5}}, "train": {}, "localizer": {}}
+    return make_record("ours", 3, classes=CLASSES, title="Ours", recipe=recipe, schedule={}) | changes
 
 
 def history(epochs: dict[str, Any] | None = None, **steps: Any) -> dict[str, Any]:
@@ -102,7 +100,7 @@ def test_a_method_without_memory_has_its_losses_alone() -> None:
 
 def test_titles_say_what_run_it_is_and_that_data_are_synthetic() -> None:
     assert "Ours on Data, seed 3" in texts(drawn())
-    assert "Run data-ours-s3-0123456789" in texts(drawn())
+    assert f"Run {record()['id']}" in texts(drawn())
     synthetic = texts(ElementTree.fromstring(draw(history(), record(synthetic=True))))
     assert "SYNTHETIC DATA, no real video: Ours on Data, seed 3" in synthetic
 
@@ -262,8 +260,10 @@ def store_run(folder: Path, content: Any, raw: bytes | None = None, **changes: A
     data = content if isinstance(content, bytes) else json.dumps(content).encode()
     folder.mkdir()
     (folder / HISTORY).write_bytes(data if raw is None else raw)
-    changes = {"artefacts": {HISTORY: sha256(data)}, "id": folder.name} | changes
-    (folder / "record.json").write_text(json.dumps(record(**changes)))
+    made = record(artefacts={HISTORY: sha256(data)}, **changes)
+    made["data"]["name"] = folder.name
+    made["id"] = run_id(folder.name, made["method"], made["seed"], made["digest"])
+    (folder / "record.json").write_text(json.dumps(made))
     return folder
 
 
@@ -271,12 +271,12 @@ def test_the_command_draws_each_run(tmp_path: Path, capsys: pytest.CaptureFixtur
     runs = [store_run(tmp_path / name, history({"memory_fill": FILL})) for name in ("one", "two")]
     assert main(["diagnose", *map(str, runs)]) == 0
     assert capsys.readouterr().out.splitlines() == [str(run / FIGURE) for run in runs]
-    expected = draw(history({"memory_fill": FILL}), record(id="one"))
+    expected = draw(history({"memory_fill": FILL}), json.loads((runs[0] / "record.json").read_text()))
     assert (runs[0] / FIGURE).read_bytes() == expected
     out = tmp_path / "new" / "figures"
     assert main(["diagnose", *map(str, runs), "--out", str(out)]) == 0
-    assert sorted(path.name for path in out.iterdir()) == ["one.svg", "two.svg"]
-    assert (out / "one.svg").read_bytes() == expected
+    assert [path.name.partition("-")[0] for path in sorted(out.iterdir())] == ["one", "two"]
+    assert sorted(out.iterdir())[0].read_bytes() == expected
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import threading
 import time
 from pathlib import Path
@@ -7,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from harness.files import atomic_write, pretty_json
-from harness.store import FIELDS, RECORD, Store, read_record
+from harness.store import RECORD, Store, read_record
+from tests.records import make_record
 from wstal.errors import StoreError, UserError
 
-RECORDED = dict.fromkeys(FIELDS, "") | {"schema": 1, "headline": "anet", "metrics": {"anet": {}}}
+RECORDED = make_record()
 
 
 def test_a_run_stands_among_the_finished_ones_only_when_whole(tmp_path: Path) -> None:
@@ -22,6 +24,8 @@ def test_a_run_stands_among_the_finished_ones_only_when_whole(tmp_path: Path) ->
     atomic_write(folder / RECORD, pretty_json(RECORDED))
     assert store.find("r1") is None
     target = store.finish("r1")
+    assert store.find("r1") == RECORDED
+    (target / RECORD).write_text(json.dumps(RECORDED | {"schema": 1}))
     assert store.find("r1") == RECORDED
     assert store.finished() == [target]
     assert sorted(p.name for p in target.iterdir()) == [RECORD, "weights"]
@@ -66,7 +70,7 @@ def test_a_store_that_cannot_be_written_says_so_at_the_start(tmp_path: Path) -> 
         Store(tmp_path / "file").begin("r1")
 
 
-@pytest.mark.parametrize("content", ["{}", '{"schema": 2}', "[]", "{", '{"schema": 1}'])
+@pytest.mark.parametrize("content", ["{}", '{"schema": 99}', '{"schema": 2}', "[]", "{", '{"schema": 1}'])
 def test_what_is_no_record_is_refused_with_its_path(tmp_path: Path, content: str) -> None:
     (tmp_path / RECORD).write_text(content)
     with pytest.raises(UserError, match=RECORD):

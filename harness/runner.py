@@ -19,13 +19,15 @@ from harness.data.source import DataSource
 from harness.diagnostics import FIGURE, HISTORY, draw
 from harness.environment import environment, git_state
 from harness.files import atomic_write, canonical_json, pretty_json, read_json, sha256, sha256_file
+from harness.flags import DETECTIONS, FLAGS, save_flags
 from harness.overrides import differences, override
 from harness.plans import Row
+from harness.record import PROSE, RECORD, SCHEMA, Record, read_record, run_id
 from harness.registry import load_method
 from harness.schedules import schedule_for
 from harness.scoring import score_videos
 from harness.seeds import seed_torch
-from harness.store import RECORD, Store, read_record
+from harness.store import Store
 from harness.trainer import train
 from wstal.errors import UserError
 from wstal.evaluation import Protocol, evaluate, get_protocol, protocols_for, to_json
@@ -33,15 +35,9 @@ from wstal.localize import localize
 from wstal.method import Method, Recipe, TrainSpec
 from wstal.types import Detections, GroundTruth, SnippetScores, Video
 
-SCHEMA = 1
+IDENTITY = 1  # of what digests are taken of: apart from the record's schema, because another number renames all runs
 BITS = ("wstal-bench", "method", "python", "packages", "device", "cpu", "threads")  # of the environment
-PROSE = ("title", "features")  # of the data's description: words that decide no number
-WEIGHTS, SCORES, DETECTIONS, MANIFEST = (
-    "weights.safetensors",
-    "scores.safetensors",
-    "detections.json.gz",
-    "manifest.json",
-)
+WEIGHTS, SCORES, MANIFEST = "weights.safetensors", "scores.safetensors", "manifest.json"
 Report = Callable[[str, int, int, float | None], None]
 
 
@@ -76,7 +72,7 @@ class RunSpec:
     def digest(self) -> str:
         """SHA-256 of what decides the numbers."""
         identity = {
-            "schema": SCHEMA,
+            "schema": IDENTITY,
             "method": self.method,
             "seed": self.seed,
             "recipe": self.recipe.model_dump(mode="json"),
@@ -102,7 +98,7 @@ class RunSpec:
     @property
     def id(self) -> str:
         """The run's name: readable parts and ten digits of the digest."""
-        return f"{self.data['name']}-{self.method}-s{self.seed}-{self.digest[:10]}"
+        return run_id(self.data["name"], self.method, self.seed, self.digest)
 
 
 def training_digest(method: str, seed: int, recipe: dict[str, Any], data: dict[str, Any], package: str) -> str:
@@ -111,7 +107,7 @@ def training_digest(method: str, seed: int, recipe: dict[str, Any], data: dict[s
     options = {name: value for name, value in recipe["method"].items() if name not in scoring}
     schedule = {name: value for name, value in recipe["train"].items() if name != "test_length"}
     kept = {name: value for name, value in data.items() if name not in PROSE}
-    return sha256(canonical_json([SCHEMA, method, seed, options, schedule, kept, package]))
+    return sha256(canonical_json([IDENTITY, method, seed, options, schedule, kept, package]))
 
 
 def plan_run(method: str, seed: int, source: DataSource, overrides: dict[str, Any], row: Row | None = None) -> RunSpec:
@@ -222,18 +218,19 @@ def execute(
             clock.lap("score")
             detections = localize(scores, spec.recipe.localizer, source.classes)
             clock.lap("localize")
-            metrics = {
-                protocol.name: to_json(evaluate(detections, truth, protocol, source.tious)) for protocol in protocols
-            }
+            results = {protocol.name: evaluate(detections, truth, protocol, source.tious) for protocol in protocols}
+            metrics = {name: to_json(result) for name, result in results.items()}
             clock.lap("evaluate")
             artefacts = {
                 WEIGHTS: save_weights(folder / WEIGHTS, method),
                 SCORES: _save_scores(folder / SCORES, scores),
                 DETECTIONS: _save_detections(folder / DETECTIONS, detections),
+                FLAGS: save_flags(folder / FLAGS, results[source.headline], truth.videos),
                 HISTORY: _save_json(folder / HISTORY, history.to_json()),
             }
             _save_json(folder / MANIFEST, {**clock.manifest(), "code": git_state(), "notes": list(source.notes)})
             record = _record(spec, source, method, metrics, history, weights_of, computed_on, artefacts)
+            Record.model_validate_json(canonical_json(record))  # what could not be read back is not stored
             atomic_write(folder / FIGURE, draw(history.to_json(), record))
             _save_json(folder / RECORD, record)
         folder = store.finish(spec.id)

@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 
 from harness.cli import main
+from harness.flags import read_flags
 from tests.tiny import write_tiny
+from wstal.evaluation import class_average_precision
 
 QUICK = ["--set", "train.epochs=12", "train.temporal_length=32", "train.learning_rate=3e-3", "train.batch_size=3"]
 COMMANDS = (
@@ -87,9 +89,16 @@ def test_run_learns_and_prints_its_record(done: dict[str, Any], tiny: Path) -> N
     folder = Path(done["run"])
     assert json.loads((folder / "record.json").read_text())["id"] == done["id"]
     assert sorted(p.name for p in folder.iterdir()) == [
-        "detections.json.gz", "diagnostics.svg", "history.json", "manifest.json", "record.json", "scores.safetensors",
-        "weights.safetensors",
+        "detections.json.gz", "diagnostics.svg", "flags.safetensors", "history.json", "manifest.json", "record.json",
+        "scores.safetensors", "weights.safetensors",
     ]  # fmt: skip
+
+
+def test_the_flags_of_a_run_give_its_numbers(done: dict[str, Any], tiny: Path) -> None:
+    stored = read_flags(Path(done["run"]))
+    ap = class_average_precision(stored.flags, len(stored.classes), stored.protocol)
+    assert (100 * np.nanmean(ap, axis=0)).tolist() == pytest.approx(list(done["metrics"]["anet"]["mAP"].values()))
+    assert stored.evaluated == tuple(sorted(stored.videos))
 
 
 def test_a_finished_run_is_not_repeated(cli, done: dict[str, Any], tiny: Path, store: Path) -> None:

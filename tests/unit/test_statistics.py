@@ -1,7 +1,8 @@
-"""Statistics against scipy and hand-worked arrays."""
+"""Statistics against scipy, statsmodels, published tables and hand-worked arrays."""
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -9,8 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.weightstats import DescrStatsW
 
-from harness.statistics import mean_and_half_width, sign_flip_p
+from harness.statistics import (
+    equivalence,
+    expected_best,
+    expected_maximum,
+    holm,
+    mean_and_half_width,
+    sign_flip_p,
+    smallest_sign_flip_p,
+    standard_deviation,
+)
 
 differences = st.lists(st.floats(-10, 10, allow_subnormal=False), min_size=1, max_size=8)
 
@@ -23,12 +35,88 @@ def test_interval_is_students_t() -> None:
     assert (mean - half, mean + half) == pytest.approx((low, high))
     # by hand: t(.975, 2) = 4.3027, s = 2, n = 3
     assert half == pytest.approx(4.3027 * 2 / math.sqrt(3), rel=1e-4)
+    # t(.95, 2) = 2.9200
+    assert mean_and_half_width(values, 0.9)[1] == pytest.approx(2.9200 * 2 / math.sqrt(3), rel=1e-4)
 
 
 def test_one_value_has_no_interval() -> None:
     mean, half = mean_and_half_width([7.0])
     assert mean == 7
     assert math.isnan(half)
+
+
+def test_equivalence_by_hand() -> None:
+    # mean 42, s = 1, n = 4, so the error is 0.5; from 42.5 the two t are (1 - 0.5) / 0.5 = 1 and (1 + 0.5) / 0.5 = 3
+    values = [41.0, 41.0, 43.0, 43.0]
+    scale = math.sqrt(3) / 2
+    shrunk = [42 + (value - 42) * scale for value in values]
+    assert standard_deviation(shrunk) == pytest.approx(1)
+    shown = equivalence(shrunk, 42.5, 1)
+    # P(t_3 > 1) = 0.19550
+    assert shown.p == pytest.approx(0.19550, abs=1e-5)
+    # t(.95, 3) = 2.3534
+    assert (shown.low, shown.high) == pytest.approx((42 - 2.3534 / 2, 42 + 2.3534 / 2), abs=1e-4)
+
+
+@given(
+    st.lists(st.floats(0, 100), min_size=2, max_size=8).filter(lambda values: standard_deviation(values) > 1e-3),
+    st.floats(0, 100),
+    st.floats(0.1, 20),
+)
+def test_equivalence_is_statsmodels_tost(values: list[float], target: float, tolerance: float) -> None:
+    shown = equivalence(values, target, tolerance)
+    reference = DescrStatsW(np.array(values))
+    assert shown.p == pytest.approx(reference.ttost_mean(target - tolerance, target + tolerance)[0], abs=1e-9)
+    assert (shown.low, shown.high) == pytest.approx(reference.tconfint_mean(alpha=0.1))
+    inside = target - tolerance < shown.low and shown.high < target + tolerance
+    assert (shown.p < 0.05) == inside or shown.p == pytest.approx(0.05)
+
+
+def test_equivalence_without_spread_is_certain() -> None:
+    assert equivalence([42.0] * 3, 42.5, 1).p == 0
+    assert equivalence([42.0] * 3, 43.0, 1).p == 0.5
+    assert equivalence([42.0] * 3, 44.0, 1).p == 1
+    assert equivalence([42.0] * 3, 40.0, 1).p == 1
+
+
+def test_holm_by_hand() -> None:
+    # sorted .01, .02, .03, .04 times 4, 3, 2, 1 are .04, .06, .06, .04; the last must not fall below the third
+    assert holm([0.03, 0.01, 0.04, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    assert holm([0.5, 0.9]) == [1, 1]
+    assert holm([0.02]) == [0.02]
+    assert holm([]) == []
+
+
+@pytest.mark.parametrize("count", [1, 3, 12])
+def test_holm_is_statsmodels(count: int) -> None:
+    p = (np.random.default_rng(count).integers(0, 30, count) / 200).tolist()  # equal ones among them
+    assert holm(p) == pytest.approx(multipletests(p, method="holm")[1].tolist())
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [
+        (1, 0),
+        (2, 1 / math.sqrt(math.pi)),
+        (3, 3 / (2 * math.sqrt(math.pi))),
+        # Harter 1961, table of expected normal order statistics
+        (4, 1.02938), (5, 1.16296), (10, 1.53875), (50, 2.24907), (100, 2.50759), (400, 2.96818),
+    ],
+)  # fmt: skip
+def test_expected_maximum_is_the_tabled_one(count: int, expected: float) -> None:
+    assert expected_maximum(count) == pytest.approx(expected, abs=1e-5)
+
+
+def test_expected_maximum_needs_a_draw() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        expected_maximum(0)
+
+
+def test_best_of_looks_is_what_draws_give() -> None:
+    values = [41.0, 42.0, 43.0]  # mean 42, s = 1
+    assert expected_best(values, 1) == 42
+    draws = np.random.default_rng(0).normal(42, 1, (100_000, 20)).max(axis=1)
+    assert expected_best(values, 20) == pytest.approx(draws.mean(), abs=0.01)
 
 
 def test_sign_flip_by_hand() -> None:
@@ -38,14 +126,12 @@ def test_sign_flip_by_hand() -> None:
     assert sign_flip_p([3, -1]) == 1
     assert sign_flip_p([0, 0, 0]) == 1
     # six alike reach the smallest p of six pairs; five cannot fall below 0.05
-    assert sign_flip_p([0.1] * 6) == 2 / 64
+    assert sign_flip_p([0.1] * 6) == 2 / 64 == smallest_sign_flip_p(6)
     assert sign_flip_p([0.1] * 5) == 2 / 32
 
 
-@given(differences)
+@given(st.lists(st.integers(-80, 80).map(lambda count: count / 8), min_size=2, max_size=8))
 def test_sign_flip_is_scipys_exact_test(values: list[float]) -> None:
-    if len(values) < 2 or len({abs(value) for value in values}) < len(values):
-        return  # scipy wants two; ties differ by rounding
     expected = stats.permutation_test(
         (np.array(values),), np.mean, permutation_type="samples", n_resamples=np.inf, alternative="two-sided"
     ).pvalue
@@ -60,5 +146,13 @@ def test_sign_flip_does_not_depend_on_scale_order_or_sign(values: list[float], s
     assert sign_flip_p([-value for value in reversed(values)]) == p
 
 
-def test_sign_flip_of_too_many_pairs_is_not_computed() -> None:
-    assert math.isnan(sign_flip_p([1.0] * 17))
+def test_sign_flip_of_many_pairs_draws_its_patterns() -> None:
+    values = np.random.default_rng(1).normal(0.3, 1, 18).round(3)
+    # the sums of all 2^18 patterns, from those of two halves
+    halves = [np.array(list(itertools.product((1, -1), repeat=9))) @ part for part in (values[:9], values[9:])]
+    exact = np.mean(np.abs(halves[0][:, None] + halves[1]) >= abs(values.sum()) - 1e-9)
+    assert 0.005 < exact < 0.5
+    drawn = sign_flip_p(values.tolist())
+    assert drawn == pytest.approx(exact, abs=4 * math.sqrt(exact * (1 - exact) / 100_000))
+    assert sign_flip_p(values.tolist()) == drawn
+    assert sign_flip_p([1.0] * 30) == smallest_sign_flip_p(30) == 1e-5

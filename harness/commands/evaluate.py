@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 
 from harness.commands.options import EXIT_CODES, Commands, print_metrics, say
-from wstal.errors import UserError
 
 
 def add(commands: Commands) -> None:
@@ -43,43 +42,16 @@ def add(commands: Commands) -> None:
 
 def handle(arguments: argparse.Namespace) -> int:
     """Score a detection file."""
-    from harness.data.annotations import read_annotations
-    from harness.data.detections import read_detections
-    from wstal.evaluation import default_tious, get_protocol, parse_tious, protocols_for, to_json
-    from wstal.evaluation import evaluate as evaluate_detections
+    from harness.score_file import score_file
+    from wstal.evaluation import to_json
 
-    annotations = read_annotations(arguments.annotations)
-    subset = arguments.subset or annotations.default_test_subset()
-    truth = annotations.ground_truth(subset)
-    named = arguments.protocol != "all"
-    protocols = (get_protocol(arguments.protocol),) if named else protocols_for(truth)
-    tious = parse_tious(arguments.tious) if arguments.tious is not None else default_tious(_family(annotations.classes))
-    detections = read_detections(arguments.detections, annotations.classes)
-    if not len(detections):
-        raise UserError(f"{arguments.detections} has no detections: every list in `results` is empty.")
-    silent = set(truth.videos) - {detections.videos[index] for index in set(detections.video.tolist())}
-    if silent:
-        say(f"{len(silent)} of the {len(truth.videos)} videos of subset {subset!r} have no detection")
-    results = {}
-    for protocol in protocols:
-        result = evaluate_detections(detections, truth, protocol, tious)
-        results[protocol.name] = to_json(result)
-        if protocol.expected_videos not in (None, result.videos):
-            say(f"{protocol.name}: {result.videos} videos, where published numbers have {protocol.expected_videos}")
-        if result.unlisted:
-            fate = "were left out" if protocol.drops_unlisted else "count as false positives"
-            say(f"{protocol.name}: {result.unlisted} detections in videos that are not evaluated {fate}")
+    protocols = None if arguments.protocol == "all" else [arguments.protocol]
+    scored = score_file(arguments.detections, arguments.annotations, arguments.subset, protocols, arguments.tious)
+    say(*scored.remarks)
+    results = {name: to_json(result) for name, result in scored.results.items()}
     if arguments.json:
         print(json.dumps(results))
     else:
         print_metrics(results)
-    say(f"Done: {len(detections)} detections against subset {subset!r} of {arguments.annotations}")
+    say(f"Done: {len(scored.detections)} detections against subset {scored.subset!r} of {arguments.annotations}")
     return 0
-
-
-def _family(classes: tuple[str, ...]) -> str:
-    """The shipped data set with exactly these classes, by family; empty where there is none."""
-    from harness.data.descriptor import list_digest, shipped_descriptors
-
-    digest = list_digest(classes)
-    return next((d.family for d in shipped_descriptors().values() if digest in d.class_sets), "")

@@ -1,0 +1,364 @@
+"""Detections by their authors, scored by us under each protocol: from released files to small records of their numbers.
+
+A record keeps digests, provenance and numbers; the detections themselves stay with those who released them.
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Annotated, Self
+
+import pandas as pd
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+
+from harness.data.annotations import AMBIGUOUS, read_limited
+from harness.files import atomic_write, pretty_json, read_json, sha256_file
+from harness.prose import widest_average
+from harness.score_file import ScoredFile, score_file
+from wstal.errors import UserError
+from wstal.evaluation import EvaluationResult, get_protocol, parse_tious, to_json
+from wstal.evaluation.result import AVERAGES
+
+FOLDER = "rescored"
+SCHEMA = 1
+TOLERANCE = 1e-6  # mAP points between a stored average and the mean of its stored members
+FORM = (
+    "Expected one table [name] a detection file, with `detections`, `annotations`, `method` and `source`: "
+    "who released the file, where, which commit or entry."
+)
+
+
+def _checked(check: Callable[[str], object]) -> AfterValidator:
+    """A text that `check` takes; its message becomes one about the field."""
+
+    def validate(value: str) -> str:
+        try:
+            check(value)
+        except UserError as error:
+            raise ValueError(str(error).removesuffix(".")) from error
+        return value
+
+    return AfterValidator(validate)
+
+
+Line = Annotated[str, Field(pattern=r"^[^\r\n]*\S[^\r\n]*$")]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=100)]
+Reference = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+$")]
+ProtocolName = Annotated[str, _checked(get_protocol)]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Percent = Annotated[float, Field(strict=True, ge=0, le=100)]
+Threshold = Annotated[str, Field(pattern=r"^(0\.\d+|1)$")]
+
+
+class _Facts(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True, serialize_by_alias=True
+    )
+
+
+class Source(_Facts):
+    """A released detection file, as a table of a sources file states it."""
+
+    detections: Path
+    """ActivityNet-style detection file."""
+    annotations: Path
+    """Annotation file, or folder with `annotations.json` (and `Ambiguous_test.txt`)."""
+    method: Line
+    """Whose detections they are."""
+    source: Line
+    """Provenance: who released the file, where, which commit or entry."""
+    features: Line | None = None
+    """What the method saw, where the release says so."""
+    note: Line | None = None
+    """What else a reader has to know, as the unit of the times."""
+    dataset: Name | None = None
+    """The data set, where its classes do not show it."""
+    subset: Line | None = None
+    """Subset of the annotations (default: the test subset)."""
+    protocols: tuple[ProtocolName, ...] | None = Field(None, min_length=1)
+    """Protocols to score under (default: all that apply)."""
+    tious: Annotated[str, _checked(parse_tious)] | None = None
+    """tIoU thresholds, as `0.1:0.1:0.9` (default: the data set's)."""
+    published: Reference | None = None
+    """The published row whose numbers these detections should give, as `table_I/autoloc`."""
+
+
+class DetectionFacts(_Facts):
+    """Which detections."""
+
+    file: Line
+    sha256: Digest
+    count: NonNegativeInt
+    videos: NonNegativeInt
+    """Videos of the evaluated subset that have a detection."""
+
+
+class AnnotationFacts(_Facts):
+    """What they were scored on."""
+
+    file: Line
+    sha256: Digest
+    ambiguous_sha256: Digest | None
+    """Of `Ambiguous_test.txt` beside the annotations, where it is there."""
+    subset: Line
+    videos: NonNegativeInt
+    instances: NonNegativeInt
+
+
+class Metrics(_Facts):
+    """Numbers under one protocol, mAPs in percent."""
+
+    mAP: dict[Threshold, Percent] = Field(min_length=1)
+    """By tIoU."""
+    averages: dict[str, Percent]
+    """Mean mAP by range of tIoUs."""
+    videos: NonNegativeInt
+    instances: NonNegativeInt
+    detections: NonNegativeInt
+    """How many were ranked."""
+    unlisted: NonNegativeInt
+    """Detections in videos that are not evaluated."""
+    dropped: NonNegativeInt
+    """Detections removed because they overlap an Ambiguous interval."""
+
+    @model_validator(mode="after")
+    def _averages_agree(self) -> Self:
+        for name, stored in self.averages.items():
+            members = [self.mAP.get(tiou, math.nan) for tiou in AVERAGES.get(name, ("",))]
+            if not abs(stored - fmean(members)) <= TOLERANCE:
+                raise ValueError(f"the average {name} is {stored}, its tIoUs' mean {fmean(members)}")
+        return self
+
+
+class Rescored(_Facts):
+    """The record of one detection file. Its verdict against `published` is for pages to compute."""
+
+    version: int = Field(alias="schema", ge=SCHEMA, le=SCHEMA, strict=True)
+    name: Name
+    method: Line
+    source: Line
+    features: Line | None
+    note: Line | None
+    dataset: Name
+    published: Reference | None
+    headline: ProtocolName
+    """The protocol that the data set's numbers are compared under."""
+    detections: DetectionFacts
+    annotations: AnnotationFacts
+    metrics: dict[ProtocolName, Metrics] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.headline not in self.metrics:
+            raise ValueError(f"its headline {self.headline!r} is none of its protocols")
+        if len({(*one.mAP, "", *one.averages) for one in self.metrics.values()}) > 1:
+            raise ValueError("its protocols have different tIoUs or averages")
+        return self
+
+
+def read_sources(path: Path) -> dict[str, Source]:
+    """The detection files that a sources file lists, by name.
+
+    Raises:
+        MissingDataError: there is no such file.
+        UserError: it cannot be read, is not TOML, lists nothing, or a table lacks its provenance or has a field that
+            does not fit.
+    """
+    try:
+        tables = tomllib.loads(read_limited(path).decode())
+    except ValueError as error:
+        raise UserError(f"{path} is not valid TOML ({error}). {FORM}") from error
+    try:
+        sources = TypeAdapter(dict[Name, Source]).validate_python(tables)
+    except ValidationError as error:
+        raise UserError(f"{path}: {_problems(error)}. {FORM}") from error
+    if not sources:
+        raise UserError(f"{path} lists no detection file. {FORM}")
+    return sources
+
+
+def rescore(sources: Path, data: Path | None = None) -> list[Rescored]:
+    """Score every detection file of a sources file under each protocol that applies.
+
+    Args:
+        sources: the sources file.
+        data: folder that its paths are relative to; the sources file's own if absent.
+
+    Raises:
+        MissingDataError: a file is not there.
+        UserError: the sources, a detection file or its annotations cannot be used; says which.
+    """
+    root = sources.parent if data is None else data
+    records = []
+    for name, source in read_sources(sources).items():
+        try:
+            records.append(_rescored(name, source, root))
+        except UserError as error:
+            raise type(error)(f"{sources}, [{name}]: {error}") from error
+    return records
+
+
+def _rescored(name: str, source: Source, root: Path) -> Rescored:
+    detections = root / source.detections
+    scored = score_file(detections, root / source.annotations, source.subset, source.protocols, source.tious)
+    dataset = source.dataset or (scored.known_as.family if scored.known_as else None)
+    if dataset is None:
+        raise UserError(f"The classes of {scored.annotations.path} are of no known data set. State `dataset`.")
+    usual = scored.known_as.headline if scored.known_as else ""
+    return Rescored(
+        schema=SCHEMA,
+        name=name,
+        method=source.method,
+        source=source.source,
+        features=source.features,
+        note=source.note,
+        dataset=dataset,
+        published=source.published,
+        headline=usual if usual in scored.results else next(iter(scored.results)),
+        detections=DetectionFacts(
+            file=detections.name,
+            sha256=sha256_file(detections),
+            count=len(scored.detections),
+            videos=scored.found_videos,
+        ),
+        annotations=_annotation_facts(scored),
+        metrics={protocol: _metrics(result) for protocol, result in scored.results.items()},
+    )
+
+
+def _annotation_facts(scored: ScoredFile) -> AnnotationFacts:
+    path = scored.annotations.path
+    ambiguous = path.parent / AMBIGUOUS
+    return AnnotationFacts(
+        file=path.name,
+        sha256=sha256_file(path),
+        ambiguous_sha256=sha256_file(ambiguous) if ambiguous.is_file() else None,
+        subset=scored.subset,
+        videos=len(scored.truth.videos),
+        instances=len(scored.truth),
+    )
+
+
+def _metrics(result: EvaluationResult) -> Metrics:
+    numbers = to_json(result)
+    del numbers["per_class"]
+    return Metrics(**numbers, unlisted=result.unlisted, dropped=result.dropped)
+
+
+def write_rescored(records: Sequence[Rescored], folder: Path) -> list[Path]:
+    """Write each record as `NAME.json`; the same record gives the same bytes.
+
+    Raises:
+        StoreError: the folder cannot be written.
+    """
+    paths = [folder / f"{record.name}.json" for record in records]
+    for path, record in zip(paths, records, strict=True):
+        atomic_write(path, pretty_json(record.model_dump()))
+    return paths
+
+
+def load_rescored(folder: Path) -> tuple[list[Rescored], list[tuple[Path, str]]]:
+    """All records in a folder, by data set and name, and (path, message) of each file that is refused."""
+    records: list[Rescored] = []
+    refused: list[tuple[Path, str]] = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            records.append(_read(path))
+        except UserError as error:
+            refused.append((path, str(error)))
+    return sorted(records, key=lambda record: (record.dataset, record.name)), refused
+
+
+def _read(path: Path) -> Rescored:
+    remedy = "Restore it, or remove it and run `wstal-bench rescore` again."
+    value = read_json(path)
+    if isinstance(value, dict) and isinstance(value.get("schema"), int) and value["schema"] > SCHEMA:
+        raise UserError(f"{path} is of schema {value['schema']}; this version reads {SCHEMA}. Update wstal-bench.")
+    try:
+        record = Rescored.model_validate(value)
+    except ValidationError as error:
+        raise UserError(f"{path} is no record of rescored detections: {_problems(error)}. {remedy}") from error
+    if record.name != path.stem:
+        raise UserError(f"{path} is the record of {record.name!r}. Name the file so, or remove it.")
+    return record
+
+
+def _problems(error: ValidationError) -> str:
+    return "; ".join(
+        f"`{'.'.join(map(str, item['loc'])) or 'file'}`: {item['msg'].removeprefix('Value error, ')}"
+        for item in error.errors(include_url=False, include_input=False)
+    )
+
+
+def rescored_frame(records: Sequence[Rescored]) -> pd.DataFrame:
+    """One row a detection file and protocol.
+
+    Columns: detections (the record's name), method, features, source, data set, published (on the headline's row
+    only, the one to compare), protocol, counts as in `Metrics`, then mAP in percent by tIoU (`0.5`) and by range
+    (`avg 0.1:0.7`). Absent cells are NaN: data sets differ in their tIoUs.
+    """
+    rows = [
+        {
+            "detections": record.name,
+            "method": record.method,
+            "features": record.features,
+            "source": record.source,
+            "data set": record.dataset,
+            "published": record.published if protocol == record.headline else None,
+            "protocol": protocol,
+            "videos": metrics.videos,
+            "instances": metrics.instances,
+            "ranked": metrics.detections,
+            "unlisted": metrics.unlisted,
+            "dropped": metrics.dropped,
+        }
+        | metrics.mAP
+        | {f"avg {name}": value for name, value in metrics.averages.items()}
+        for record in records
+        for protocol, metrics in record.metrics.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def spread_frame(records: Sequence[Rescored]) -> pd.DataFrame:
+    """How far one detection file's mean mAP moves between the protocols that apply, in points.
+
+    One row a detection file whose thresholds make a usual average: its range (`over`), the lowest and the highest
+    mean with the protocols that give them, and the difference; NaN where one protocol alone applies.
+    """
+    rows = []
+    for record in records:
+        averages = {protocol: metrics.averages for protocol, metrics in record.metrics.items()}
+        if not averages[record.headline]:
+            continue
+        over = widest_average(averages[record.headline])
+        means = {protocol: values[over] for protocol, values in averages.items()}
+        low, high = min(means.values()), max(means.values())
+        rows.append(
+            {
+                "detections": record.name,
+                "method": record.method,
+                "data set": record.dataset,
+                "over": over,
+                "protocols": len(means),
+                "lowest": low,
+                "lowest under": ", ".join(name for name, mean in means.items() if mean == low),
+                "highest": high,
+                "highest under": ", ".join(name for name, mean in means.items() if mean == high),
+                "spread": high - low if len(means) > 1 else math.nan,
+            }
+        )
+    return pd.DataFrame(rows)

@@ -1,0 +1,95 @@
+"""Score a detection file against an annotation file: what `evaluate` prints and `rescore` keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.data.annotations import Annotations, read_annotations
+from harness.data.descriptor import DatasetDescriptor, list_digest, shipped_descriptors
+from harness.data.detections import read_detections
+from wstal.errors import UserError
+from wstal.evaluation import EvaluationResult, default_tious, evaluate, get_protocol, parse_tious, protocols_for
+from wstal.types import Detections, GroundTruth
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredFile:
+    """A detection file's numbers and what they are over.
+
+    Args:
+        detections: as read.
+        annotations: as read.
+        subset: the evaluated one.
+        truth: its videos and instances.
+        known_as: the shipped data set with the annotations' classes, where there is one.
+        results: by protocol.
+    """
+
+    detections: Detections
+    annotations: Annotations
+    subset: str
+    truth: GroundTruth
+    known_as: DatasetDescriptor | None
+    results: dict[str, EvaluationResult]
+
+    @property
+    def found_videos(self) -> int:
+        """How many of the subset's videos have a detection."""
+        return len(set(self.truth.videos) & {self.detections.videos[i] for i in set(self.detections.video.tolist())})
+
+    @property
+    def remarks(self) -> list[str]:
+        """What makes the numbers differ from published ones: silent videos, another list, detections elsewhere."""
+        lines = []
+        if silent := len(self.truth.videos) - self.found_videos:
+            lines.append(f"{silent} of the {len(self.truth.videos)} videos of subset {self.subset!r} have no detection")
+        for name, result in self.results.items():
+            expected = result.protocol.expected_videos
+            if expected not in (None, result.videos):
+                lines.append(f"{name}: {result.videos} videos, where published numbers have {expected}")
+            if result.unlisted:
+                fate = "were left out" if result.protocol.drops_unlisted else "count as false positives"
+                lines.append(f"{name}: {result.unlisted} detections in videos that are not evaluated {fate}")
+        return lines
+
+
+def score_file(
+    detections: Path,
+    annotations: Path,
+    subset: str | None = None,
+    protocols: Sequence[str] | None = None,
+    tious: str | None = None,
+) -> ScoredFile:
+    """Score a detection file.
+
+    Args:
+        detections: ActivityNet-style.
+        annotations: file, or folder with `annotations.json`.
+        subset: of the annotations; their test subset if absent.
+        protocols: names; all that apply if absent.
+        tious: as `parse_tious` reads them; those of the data set, recognised by its classes, if absent.
+
+    Raises:
+        MissingDataError: a file is not there.
+        UserError: a file, an option, or the two files together cannot be used; the message names the file.
+    """
+    known = read_annotations(annotations)
+    subset = known.default_test_subset() if subset is None else subset
+    truth = known.ground_truth(subset)
+    chosen = protocols_for(truth) if protocols is None else tuple(map(get_protocol, protocols))
+    known_as = _known_as(known.classes)
+    thresholds = default_tious(known_as.family if known_as else "") if tious is None else parse_tious(tious)
+    found = read_detections(detections, known.classes)
+    try:
+        results = {protocol.name: evaluate(found, truth, protocol, thresholds) for protocol in chosen}
+    except UserError as error:
+        raise UserError(f"{detections} against subset {subset!r} of {known.path}: {error}") from error
+    return ScoredFile(found, known, subset, truth, known_as, results)
+
+
+def _known_as(classes: Sequence[str]) -> DatasetDescriptor | None:
+    """The first shipped data set with exactly these classes."""
+    digest = list_digest(classes)
+    return next((known for known in shipped_descriptors().values() if digest in known.class_sets), None)

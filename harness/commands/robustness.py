@@ -32,7 +32,8 @@ def handle(arguments: argparse.Namespace) -> int:
     import torch
 
     from harness.progress import ProgressReport
-    from harness.robustness import PROBLEM, measure, planned_cases, to_json, write
+    from harness.robustness import PROBLEM, measure, planned_cases
+    from harness.robustness_page import to_json, write
 
     # small matrices: more threads only wait for each other, and would round otherwise
     torch.set_num_threads(1)

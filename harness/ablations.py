@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,8 @@ from harness.files import canonical_json, sha256
 from harness.pages import Estimate, Figure, Page, Role, Table, estimate
 from harness.plans import Claim, Plan, Row, plans
 from harness.prose import bullets, changes, computed_with, counts, widest_average
-from harness.statistics import mean_and_half_width, sign_flip_p
+from harness.published import PublishedTable, published_tables
+from harness.statistics import holm, mean_and_half_width, sign_flip_p
 from wstal.errors import UserError
 
 Record = dict[str, Any]
@@ -98,7 +99,7 @@ def ablation_page(records: Sequence[Record]) -> Page:
     """
     data = records[0]["data"]
     blocks: list[str | Table | Figure] = []
-    groups = _groups(records)
+    groups = comparable_groups(records)
     for number, ((overrides, version, digest), members) in enumerate(groups.items()):
         name = data["name"] if number == 0 else f"{data['name']}-{number + 1}"
         if len(groups) > 1:
@@ -106,7 +107,15 @@ def ablation_page(records: Sequence[Record]) -> Page:
         blocks.append(_facts(members))
         for table, plan in plans().items():
             if table != READINGS:
-                blocks += _table(f"{name}-{table}", plan, rows_of(plan, members), synthetic=members[0]["synthetic"])
+                found = rows_of(plan, members)
+                # a synthetic result gets no verdict and no published neighbour
+                blocks.append(f"## {plan.title}")
+                if members[0]["synthetic"]:
+                    blocks.append(_measured(f"{name}-{table}", plan, found))
+                else:
+                    blocks += _beside_published(
+                        f"{name}-{table}", plan, found, published_tables().get(table.removeprefix("table_"))
+                    )
         blocks += computed_with(members)
     path = f"leaderboards/{data['name']}-ablations"
     return Page(path, f"{data['title']}: ablations", blocks, synthetic=records[0]["synthetic"])
@@ -131,7 +140,7 @@ def readings_page(records: Sequence[Record]) -> Page | None:
     rows: list[dict[str, Any]] = [dict(zip(plan.columns, row.cells, strict=True)) for row in plan.rows]
     roles: dict[str, Role] = {}
     used: list[Record] = []
-    for (overrides, version, digest), members in _groups(records).items():
+    for (overrides, version, digest), members in comparable_groups(records).items():
         found = rows_of(plan, members)
         reference = found[plan.reference]
         others = [row for row in plan.rows if row.id != plan.reference and found[row.id]]
@@ -154,7 +163,7 @@ def readings_page(records: Sequence[Record]) -> Page | None:
     return Page(READINGS, title, [text, table, *computed_with(used)])
 
 
-def _groups(records: Sequence[Record]) -> dict[tuple[str, str, str], list[Record]]:
+def comparable_groups(records: Sequence[Record]) -> dict[tuple[str, str, str], list[Record]]:
     """Records that may stand in one table, by the user's options, version and data; those without ablations left out.
 
     Where ablations have a schedule of their own, runs of the methods themselves are other experiments.
@@ -217,24 +226,30 @@ def _facts(records: Sequence[Record]) -> str:
     )
 
 
-def _table(name: str, plan: Plan, found: dict[str, list[Record]], synthetic: bool) -> list[str | Table | Figure]:
-    rows = [_table_row(plan, row, found[row.id], synthetic) for row in plan.rows]
+def _measured(name: str, plan: Plan, found: dict[str, list[Record]], printed: PublishedTable | None = None) -> Table:
+    rows = [_table_row(plan, row, found[row.id], printed) for row in plan.rows]
     roles: dict[str, Role] = dict.fromkeys([*plan.mAP, "average"], "measured")
-    roles |= dict.fromkeys([heading for heading in rows[0] if heading.startswith("published")], "published")
-    blocks: list[str | Table | Figure] = [f"## {plan.title}", Table(name, plan.title, rows, roles)]
-    # a synthetic result gets no verdict and no published neighbour
-    if synthetic:
-        return blocks
-    if any(row.published for row in plan.rows):
-        blocks.append(f"Published: {plan.source}. {COMPARABLE}")
+    roles |= {heading: "published" for heading in rows[0] if heading.startswith("published")}
+    return Table(name, plan.title, rows, roles)
+
+
+def _beside_published(
+    name: str, plan: Plan, found: dict[str, list[Record]], printed: PublishedTable | None
+) -> Iterator[str | Table | Figure]:
+    yield _measured(name, plan, found, printed)
+    if printed:
+        yield f"Published: {printed.source}. {COMPARABLE}"
     if plan.claims:
-        claims = [_claim_row(plan, claim, found) for claim in plan.claims]
-        claim_roles: dict[str, Role] = {"measured": "difference", "published": "published", "in these runs": "verdict"}
-        blocks.append(Table(f"{name}-claims", f"{plan.title}: what the paper says", claims, claim_roles))
-    return blocks
+        differences = [difference(found[claim.better], found[claim.worse]) for claim in plan.claims]
+        rows = [
+            _claim_row(claim, measured, p, printed)
+            for claim, measured, p in zip(plan.claims, differences, _adjusted(differences), strict=True)
+        ]
+        roles: dict[str, Role] = {"measured": "difference", "published": "published", "in these runs": "verdict"}
+        yield Table(f"{name}-claims", f"{plan.title}: what the paper says", rows, roles)
 
 
-def _table_row(plan: Plan, row: Row, records: list[Record], synthetic: bool) -> dict[str, Any]:
+def _table_row(plan: Plan, row: Row, records: list[Record], printed: PublishedTable | None) -> dict[str, Any]:
     cells: dict[str, Any] = dict(zip(plan.columns, row.cells, strict=True))
     cells["seeds"] = ", ".join(str(seed) for seed in sorted(record["seed"] for record in records)) or "none"
     metrics = [record["metrics"][record["headline"]] for record in records]
@@ -243,28 +258,33 @@ def _table_row(plan: Plan, row: Row, records: list[Record], synthetic: bool) -> 
         values = [one["mAP"][tiou] for one in metrics if tiou in one["mAP"]]
         cells[tiou] = estimate(values, len(records)) if records else NOT_RUN
     cells["average"] = estimate([average(record) for record in records], len(records)) if records else NOT_RUN
-    if not synthetic and any(other.published for other in plan.rows):
-        printed = row.published or ()
-        for name, value in zip([*plan.mAP, "AVG"], printed, strict=False):
-            cells[f"published {name}"] = f"{value:.1f}"
+    if printed:
+        cells |= {f"published {name}": text for name, text in printed.row(row.id).cells.items()}
     return cells
 
 
-def _claim_row(plan: Plan, claim: Claim, found: dict[str, list[Record]]) -> dict[str, Any]:
-    better, worse = plan.row(claim.better), plan.row(claim.worse)
-    measured = difference(found[claim.better], found[claim.worse])
-    printed = ""
-    if better.published and worse.published:
-        printed = f"{better.published[-1] - worse.published[-1]:+.1f}"
+def _adjusted(differences: Sequence[Difference | None]) -> list[float | None]:
+    """Holm's p of those differences of a table that have the seeds for one."""
+    tested = [one.p for one in differences if one is not None and one.seeds >= SEEDS_FOR_P]
+    adjusted = iter(holm(tested))
+    return [next(adjusted) if one is not None and one.seeds >= SEEDS_FOR_P else None for one in differences]
+
+
+def _claim_row(
+    claim: Claim, measured: Difference | None, adjusted: float | None, printed: PublishedTable | None
+) -> dict[str, Any]:
+    row: dict[str, Any] = {"the paper says": claim.text}
+    if printed:
+        column = printed.columns[-1].name
+        better, worse = (printed.row(name).value(column) for name in (claim.better, claim.worse))
+        row["published"] = f"{better - worse:+.1f}" if better is not None and worse is not None else None
     if measured is None:
-        return {"the paper says": claim.text, "published": printed, "measured": NOT_RUN}
-    enough = measured.seeds >= SEEDS_FOR_P
-    return {
-        "the paper says": claim.text,
-        "published": printed,
+        return row | {"measured": NOT_RUN}
+    return row | {
         "measured": measured.estimate,
         "seeds": measured.seeds,
-        "p": _p(measured.p) if enough else f"needs {SEEDS_FOR_P} seeds",
+        "p": f"needs {SEEDS_FOR_P} seeds" if adjusted is None else f"{measured.p:.3f}",
+        "p (Holm)": None if adjusted is None else f"{adjusted:.3f}",
         "in these runs": measured.verdict,
     }
 
@@ -278,7 +298,3 @@ def _filled(records: Sequence[Record]) -> str:
             length = _field(record["recipe"], "method.memory.length")
             shares.append(sum(fill[:-1]) / (len(fill) - 1) / length)
     return f"{100 * sum(shares) / len(shares):.0f}" if shares else ""
-
-
-def _p(value: float) -> str:
-    return "too many pairs" if math.isnan(value) else f"{value:.3f}"

@@ -7,14 +7,19 @@ import sys
 from collections.abc import Sequence
 
 from harness.commands import (
+    audit,
+    compare,
+    cost,
     data,
     diagnose,
     evaluate,
     leaderboard,
     localize,
     ls,
+    records,
     replay,
     reproduce,
+    rescore,
     robustness,
     run,
 )
@@ -22,7 +27,10 @@ from harness.commands.options import EXIT_CODES, Parser
 from wstal.errors import RunError, UserError
 
 # in the order of `--help`
-COMMANDS = (reproduce, run, replay, localize, evaluate, data, ls, leaderboard, diagnose, robustness)
+COMMANDS = (
+    reproduce, run, replay, localize, evaluate, rescore, data, ls, records, leaderboard, compare, audit, cost,
+    diagnose, robustness,
+)  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,102 +1,140 @@
-"""From records to pages: the same records give the same bytes."""
+"""From stored results to pages and files: the same results give the same bytes."""
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.ablations import ablation_page, has_ablations, readings_page
+from harness.audit import audit_page
+from harness.compare import compare, table_page
+from harness.cost import FILE as COST
+from harness.cost import CostFile, load_cost
+from harness.data.held_out import SUFFIX
 from harness.files import atomic_write, canonical_json, sha256
 from harness.pages import Figure, Page, Role, Table, estimate
 from harness.prose import bullets, changes, computed_with, counts, widest_average
+from harness.published import published_tables
+from harness.record import load_records
 from harness.render import files
-from harness.store import read_record
+from harness.rescore import FOLDER as RESCORED
+from harness.rescore import Rescored, load_rescored
+from harness.rescored_page import rescored_page
 from wstal.errors import UserError
 
 Record = dict[str, Any]
 
 
-def load_records(folder: Path) -> list[Record]:
-    """All records below a folder, by dataset, method and seed.
+@dataclass(frozen=True)
+class Results:
+    """All that is stored of one results folder.
 
-    Raises:
-        UserError: a file is no record, holds an impossible mAP, or two files hold one run.
+    Args:
+        records: of runs, by data set, method and id.
+        rescored: detections by their authors.
+        cost: measured cost of methods; None where it was not measured.
+        refused: a message for each file that cannot be used.
     """
-    records: dict[str, Record] = {}
-    for path in sorted(folder.glob("**/*.json")):
-        record = read_record(path)
-        for protocol, metrics in record["metrics"].items():
-            for tiou, value in {**metrics["mAP"], **metrics["averages"]}.items():
-                if not (isinstance(value, (int, float)) and 0 <= value <= 100):
-                    raise UserError(f"{path}: mAP {value!r} at {tiou} under {protocol} is not a percentage.")
-        if record["id"] in records:
-            raise UserError(f"{path}: run {record['id']} is stored twice. Remove one.")
-        records[record["id"]] = record
-    return sorted(records.values(), key=lambda r: (r["data"]["name"], r["method"], r["id"], r["seed"]))
+
+    records: Sequence[Record]
+    rescored: Sequence[Rescored] = ()
+    cost: CostFile | None = None
+    refused: Sequence[str] = ()
 
 
-def render(records: Sequence[Record]) -> dict[str, str]:
-    """Every rendered file by path below `results`."""
-    return files(pages(records))
+def read_results(folder: Path) -> Results:
+    """What a results folder holds; damaged files and those of a newer version are refused by name, the rest is read."""
+    records, bad_records = load_records(folder / "records")
+    rescored, bad_rescored = load_rescored(folder / RESCORED)
+    refused = [message for _, message in [*bad_records, *bad_rescored]]
+    cost = None
+    if (folder / COST).exists():
+        try:
+            cost = load_cost(folder / COST)
+        except UserError as error:
+            refused.append(str(error))
+    return Results(records, rescored, cost, refused)
 
 
-def pages(records: Sequence[Record]) -> list[Page]:
-    """Two pages for each data set (its methods, its ablations), the readings, and the entry page that leads to them."""
+def render(results: Results) -> dict[str, str]:
+    """Every rendered file by path below the results folder."""
+    return files(pages(results))
+
+
+def pages(results: Results) -> list[Page]:
+    """The entry page, then the published tables with verdicts, two pages for each data set (its methods, its
+    ablations), the readings, rescored detections and the audit.
+    """
     by_dataset: dict[str, list[Record]] = {}
-    for record in records:
+    for record in results.records:
         by_dataset.setdefault(record["data"]["name"], []).append(record)
-    ablations = {name: members for name, members in by_dataset.items() if has_ablations(members)}
-    methods = {
-        name: themselves
-        for name, members in by_dataset.items()
-        if (themselves := [record for record in members if record["ablation"] is None])
+    real: list[Page] = []
+    synthetic: list[Page] = []
+    for members in by_dataset.values():
+        of_data = synthetic if members[0]["synthetic"] else real
+        if themselves := [record for record in members if record["ablation"] is None]:
+            of_data.append(_dataset_page(themselves))
+        if has_ablations(members):
+            of_data.append(ablation_page(members))
+    if readings := readings_page(results.records):
+        real.append(readings)
+    if results.rescored:
+        real.append(rescored_page(results.rescored))
+    tables = [
+        table_page(table, compare(table, results.records, results.rescored))
+        for table in published_tables().values()
+        if table.dataset
+    ]
+    sections = {
+        "The paper's tables, published beside measured": [*tables, audit_page()],
+        "Measured on real video": real,
+        "Synthetic": synthetic,
     }
-    rendered = [_dataset_page(members) for members in methods.values()]
-    rendered += [ablation_page(members) for members in ablations.values()]
-    if readings := readings_page(records):
-        rendered.append(readings)
-    return [_index(methods, ablations), *rendered]
+    return [_entry_page(sections), *(page for members in sections.values() for page in members)]
 
 
-def write(pages: dict[str, str], results: Path) -> None:
-    """Write pages below `results`, each whole or not at all, and remove those that belong to no record any more."""
+def write(rendered: dict[str, str], results: Path, keep_stale: bool = False) -> None:
+    """Write files below `results`, each whole or not at all, and remove those that belong to no page any more.
+
+    Args:
+        rendered: by `render`.
+        results: the folder.
+        keep_stale: leave them, because some record could not be read.
+    """
     for name, stale in _rendered(results).items():
-        if name not in pages:
+        if name not in rendered and not keep_stale:
             stale.unlink()
-    for name, text in pages.items():
+    for name, text in rendered.items():
         atomic_write(results / name, text.encode())
 
 
-def drifted(pages: dict[str, str], results: Path) -> list[str]:
-    """Names of pages below `results` that differ from `pages`, are absent, or belong to no record."""
+def drifted(rendered: dict[str, str], results: Path) -> list[str]:
+    """Names of files below `results` that differ from `rendered`, are absent, or belong to no page."""
     stored = {name: path.read_text() for name, path in _rendered(results).items()}
-    return sorted(name for name in pages.keys() | stored.keys() if pages.get(name) != stored.get(name))
+    return sorted(name for name in rendered.keys() | stored.keys() if rendered.get(name) != stored.get(name))
 
 
 def _rendered(results: Path) -> dict[str, Path]:
     """The files below `results` that `render` is answerable for, by path."""
-    paths = [path for path in results.glob("leaderboards/**/*") if path.is_file()] + list(results.glob("readings.md"))
+    paths = [path for path in results.glob("leaderboards/**/*") if path.is_file()]
+    paths += [path for name in ("readings.md", "audit.md") if (path := results / name).exists()]
     return {path.relative_to(results).as_posix(): path for path in paths}
 
 
-def _index(methods: dict[str, list[Record]], ablations: dict[str, list[Record]]) -> Page:
-    rows = [
-        {
-            "page": f"[{records[0]['data']['title']}{suffix}]({name}{file})",
-            "features": records[0]["data"]["features"],
-            "methods": len({record["method"] for record in records}),
-            "runs": len(records),
-            "kind": "synthetic" if records[0]["synthetic"] else "real",
-        }
-        for by_dataset, suffix, file in ((methods, "", ".md"), (ablations, ": ablations", "-ablations.md"))
-        for name, records in by_dataset.items()
+def _entry_page(sections: dict[str, list[Page]]) -> Page:
+    blocks: list[str | Table | Figure] = [
+        "Rendered from what `results/` stores by `nox -s leaderboard`; do not edit by hand. One page a data set with "
+        "its features: numbers on different pages are not comparable. Each table also stands as CSV and LaTeX in "
+        "[tables](tables).",
     ]
-    text = (
-        "Rendered from `results/records/` by `nox -s leaderboard`; do not edit by hand. "
-        "One page a data set with its features: numbers on different pages are not comparable."
-    )
-    return Page("leaderboards/README", "Leaderboards", [text, Table(None, "All pages", rows)])
+    for heading, members in sections.items():
+        if members:
+            links = [f"[{page.title}]({posixpath.relpath(page.path, 'leaderboards')}.md)" for page in members]
+            blocks += [f"## {heading}", bullets(links)]
+    return Page("leaderboards/README", "Leaderboards", blocks)
 
 
 def _dataset_page(records: list[Record]) -> Page:
@@ -130,7 +168,7 @@ def _section(records: list[Record], name: str) -> list[str | Table | Figure]:
     headline_rows = [_headline_row(group, headline) for group in groups.values()]
     protocol_rows = [_protocol_row(group) for group in groups.values()]
     caption = f"{data['title']}, `{headline}`, mAP in percent over tIoU"
-    chosen = f"chosen as `harness/data/schedules/{data['name'].removesuffix('-held-out')}.toml` says"
+    chosen = f"chosen as `harness/data/schedules/{data['name'].removesuffix(SUFFIX)}.toml` says"
     schedules = sorted({f"{record['title']}: {changes(record['schedule'])}" for record in records})
     return [
         bullets(f"{fact}: {text}" for fact, text in facts.items()),

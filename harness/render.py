@@ -15,6 +15,7 @@ from tabulate import tabulate
 from harness.pages import SYNTHETIC_BANNER, Estimate, Figure, Page, Table
 
 TABLES, FIGURES = "leaderboards/tables", "leaderboards/figures"
+WRAPPED = 40  # characters
 LATEX = {"±": r"$\pm$", "†": r"$\dagger$", "≥": r"$\geq$", "≤": r"$\leq$", "✓": r"$\checkmark$"}
 
 
@@ -57,13 +58,22 @@ def markdown_page(page: Page) -> str:
 
 def markdown_table(table: Table) -> str:
     """The table in GitHub's Markdown."""
+    return _tabulated(table, "github")
+
+
+def terminal_table(table: Table) -> str:
+    """The table for a terminal, with wrapped columns."""
+    return _tabulated(table, "simple", widths=[WRAPPED] * len(table.columns))
+
+
+def _tabulated(table: Table, style: str, widths: list[int] | None = None) -> str:
     columns = {name: [shown(value) for value in table.column(name)] for name in table.columns}
-    text: str = tabulate(columns, headers="keys", tablefmt="github", disable_numparse=True)
+    text: str = tabulate(columns, headers="keys", tablefmt=style, disable_numparse=True, maxcolwidths=widths)
     return text
 
 
 def csv_table(table: Table, synthetic: bool) -> str:
-    """The table as CSV at full precision; an estimate becomes its mean, half the width of its interval and its seeds."""
+    """The table as CSV, at full precision; an estimate becomes mean, half the width of its interval and seeds."""
     columns: dict[str, list[Any]] = {"data": ["synthetic"] * len(table.rows)} if synthetic else {}
     for name in table.columns:
         values = table.column(name)

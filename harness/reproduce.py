@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.files import atomic_write, pretty_json, read_json
-from harness.leaderboard import load_records, render, write
+from harness.environment import KEEP_MEMORY
+from harness.files import atomic_write, pretty_json
+from harness.leaderboard import read_results, render, write
 from harness.progress import ProgressReport
+from harness.record import read_record
 from wstal.errors import RunError
 
-# glibc gives large tensors back to the system and faults them in again at every step: an eighth of a full-size step
-KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000"}
 PROGRESS_LINE = re.compile(r"^\S+ (\w+) (\d+)/(\d+) ?(.*)$")
 
 
@@ -74,12 +74,13 @@ def publish(records: Sequence[dict[str, Any]], results: Path) -> list[Path]:
     pages = set()
     for record in records:
         target = results / "records" / record["data"]["name"] / f"{record['id']}.json"
-        if not (target.exists() and _numbers(read_json(target)) == _numbers(record)):
+        if not (target.exists() and _numbers(read_record(target)) == _numbers(record)):
             atomic_write(target, pretty_json(record))
         suffix = "" if record["ablation"] is None else "-ablations"
         pages.add(results / "leaderboards" / f"{record['data']['name']}{suffix}.md")
-    rendered = render(load_records(results / "records"))
-    write(rendered, results)
+    stored = read_results(results)
+    rendered = render(stored)
+    write(rendered, results, keep_stale=bool(stored.refused))
     if any(record["ablation"] and not record["synthetic"] for record in records) and "readings.md" in rendered:
         pages.add(results / "readings.md")
     return sorted(pages)

@@ -24,15 +24,19 @@ def add(commands: Commands) -> None:
 
 def handle(arguments: argparse.Namespace) -> int:
     """Render leaderboards, or check them."""
-    from harness.leaderboard import drifted, load_records, render, write
+    from harness.leaderboard import drifted, read_results, render, write
 
-    pages = render(load_records(arguments.results / "records"))
-    results = arguments.results
+    folder = arguments.results
+    results = read_results(folder)
+    for message in results.refused:
+        say(f"error: {message}")
+    rendered = render(results)
     if arguments.check:
-        if changed := drifted(pages, results):
-            raise UserError(f"Out of date in {results}: {', '.join(changed)}. Run `nox -s leaderboard` and commit.")
-        say(f"{results}: {len(pages)} pages are up to date")
-        return 0
-    write(pages, results)
-    say(f"Done: {len(pages)} pages in {results}")
-    return 0
+        if changed := drifted(rendered, folder):
+            raise UserError(f"Out of date in {folder}: {', '.join(changed)}. Run `nox -s leaderboard` and commit.")
+        say(f"{folder}: {len(rendered)} files are up to date")
+    else:
+        write(rendered, folder, keep_stale=bool(results.refused))
+        left_out = f", {len(results.refused)} stored files left out" if results.refused else ""
+        say(f"Done: {len(rendered)} files in {folder}{left_out}; begin at {folder / 'leaderboards' / 'README.md'}")
+    return UserError.exit_code if results.refused else 0

@@ -275,3 +275,9 @@ def find_descriptor(name_or_path: str | Path) -> DatasetDescriptor:
     near = difflib.get_close_matches(str(name_or_path), known, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise UserError(f"Unknown data set {str(name_or_path)!r}.{hint} Known: {', '.join(known)}; or give a TOML file.")
+
+
+def family_of(classes: Iterable[str]) -> str:
+    """The family of the shipped data set with exactly these classes; empty where there is none."""
+    digest = list_digest(classes)
+    return next((d.family for d in shipped_descriptors().values() if digest in d.class_sets), "")

@@ -14,6 +14,13 @@ from harness.seeds import numpy_stream
 from wstal.errors import UserError
 from wstal.types import GroundTruth, Video
 
+SUFFIX = "-held-out"
+
+
+def is_held_out(name: str) -> bool:
+    """Whether a data set of this name scores held-out training videos in place of its test set."""
+    return name.endswith(SUFFIX)
+
 
 class HeldOutSource:
     """Another source's training videos, split once and for all: most train, the others are scored.
@@ -44,7 +51,7 @@ class HeldOutSource:
             "train": [videos[index] for index in sorted(order[count:])],
             "test": [videos[index] for index in sorted(order[:count])],
         }
-        self.name = f"{source.name}-held-out"
+        self.name = f"{source.name}{SUFFIX}"
         self.schedule = source.schedule
         self.tious = source.tious
         self.sample_length = source.sample_length

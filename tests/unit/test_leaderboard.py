@@ -2,39 +2,33 @@
 
 from __future__ import annotations
 
-import copy
 import json
+import os
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness.leaderboard import drifted, load_records, render, write
+from harness.cli import main
+from harness.leaderboard import Results, drifted, read_results, write
+from harness.leaderboard import render as render_results
 from harness.pages import estimate
-from wstal.errors import UserError
+from tests.records import make_record
+
+ROOT = Path(__file__).parents[2]
+
+
+def render(records: Sequence[dict[str, Any]] | Results) -> dict[str, str]:
+    return render_results(records if isinstance(records, Results) else Results(records))
 
 
 def record(method: str = "acmnet", seed: int = 0, value: float = 20.0, **changes: Any) -> dict[str, Any]:
-    metrics = {
-        "mAP": {"0.1": value, "0.2": value - 5},
-        "averages": {"0.1:0.2": value - 2.5},
-        "videos": 2, "instances": 5, "detections": 9,
-    }  # fmt: skip
-    return {
-        "schema": 1, "id": f"data-{method}-s{seed}-{value}", "method": method, "title": method.upper(), "seed": seed,
-        "status": "done", "artefacts": {}, "training": {"diagnostics": {}},
-        "synthetic": False, "recipe": {"train": {"epochs": 3}}, "schedule": {"train.epochs": 3},
-        "ablation": None, "overrides": {},
-        "headline": "anet", "metrics": {"anet": metrics},
-        "data": {
-            "name": "data", "title": "Data", "features": "RGB", "labels": "official",
-            "train": {"list": "l", "videos": 4}, "test": {"list": "m", "videos": 2},
-        },
-        "environment": {
-            "wstal-bench": "0", "python": "3", "packages": {"torch": "2"}, "device": "cpu", "cpu": "c", "threads": 1,
-        },
-        **changes,
-    }  # fmt: skip
+    """A record with two tIoUs alone: `value` and `value - 5`."""
+    made = make_record(method, seed, value, **changes)
+    metrics = {"mAP": {"0.1": value, "0.2": value - 5}, "averages": {"0.1:0.2": value - 2.5}}
+    return made | {"metrics": {"anet": made["metrics"]["anet"] | metrics}}
 
 
 def test_cells() -> None:
@@ -65,44 +59,81 @@ def test_other_data_is_another_section_never_another_seed() -> None:
 def test_synthetic_results_say_so() -> None:
     page = render([record(synthetic=True)])
     assert "Synthetic data" in page["leaderboards/data.md"]
-    assert "synthetic" in page["leaderboards/README.md"]
+    assert "## Synthetic" in page["leaderboards/README.md"]
     assert "ynthetic" not in render([record()])["leaderboards/data.md"]
 
 
 def test_rendering_does_not_depend_on_file_order_and_drift_is_found(tmp_path: Path) -> None:
-    records = [record(seed=seed, value=20.0 + seed) for seed in range(3)]
-    for folder, order in ((tmp_path / "a", records), (tmp_path / "b", records[::-1])):
-        folder.mkdir()
+    records = [make_record(seed=seed, value=20.0 + seed) for seed in range(3)]
+    for folder, order in ((tmp_path / "a" / "records", records), (tmp_path / "b" / "records", records[::-1])):
+        folder.mkdir(parents=True)
         for number, one in enumerate(order):
             (folder / f"{number}.json").write_text(json.dumps(one))
-    pages = render(load_records(tmp_path / "a"))
-    assert pages == render(load_records(tmp_path / "b"))
+    pages = render(read_results(tmp_path / "a"))
+    assert pages == render(read_results(tmp_path / "b"))
     write(pages, tmp_path / "pages")
     assert drifted(pages, tmp_path / "pages") == []
     (tmp_path / "pages" / "leaderboards" / "data.md").write_text("edited")
-    (tmp_path / "pages" / "leaderboards" / "stale.md").write_text("of no record")
+    (tmp_path / "pages" / "leaderboards" / "stale.md").write_text("of no page")
     assert drifted(pages, tmp_path / "pages") == ["leaderboards/data.md", "leaderboards/stale.md"]
     assert drifted(pages, tmp_path / "absent") == sorted(pages)
+    write(pages, tmp_path / "pages", keep_stale=True)
+    assert drifted(pages, tmp_path / "pages") == ["leaderboards/stale.md"]
     write(pages, tmp_path / "pages")
     assert drifted(pages, tmp_path / "pages") == []
     assert not (tmp_path / "pages" / "leaderboards" / "stale.md").exists()
 
 
-@pytest.mark.parametrize("value", [-1, 120, None, "20", float("nan")])
-def test_an_impossible_map_is_refused_with_its_path(tmp_path: Path, value: object) -> None:
-    bad = copy.deepcopy(record())
-    bad["metrics"]["anet"]["mAP"]["0.1"] = value
-    (tmp_path / "bad.json").write_text(json.dumps(bad))
-    with pytest.raises(UserError, match=r"bad\.json: mAP"):
-        load_records(tmp_path)
+@pytest.mark.parametrize(
+    ("spoil", "complaint"),
+    [
+        (lambda text: text.replace("20.0", "NaN", 1), r"bad\.json"),
+        (lambda text: text.replace("20.0", "120.0"), r"bad\.json.*120"),
+        (lambda text: text.replace('"method": "acmnet"', '"method": "acmmet"'), r"bad\.json.*acmmet.*acmnet"),
+        (lambda text: text.replace('"schema": 2', '"schema": 99'), r"bad\.json is of schema 99.*newer"),
+        (lambda text: text[: len(text) // 2], r"bad\.json"),
+    ],
+)
+def test_a_bad_record_is_refused_by_its_path_and_the_others_still_render(
+    tmp_path: Path, spoil: Callable[[str], str], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "records"
+    folder.mkdir()
+    (folder / "bad.json").write_text(spoil(json.dumps(make_record(seed=0))))
+    (folder / "good.json").write_text(json.dumps(make_record(seed=1, value=30.0)))
+    (tmp_path / "leaderboards").mkdir()
+    (tmp_path / "leaderboards" / "other.md").write_text("of the record that cannot be read, perhaps")
+    assert main(["leaderboard", "--results", str(tmp_path)]) == 2
+    assert re.search(complaint, capsys.readouterr().err)
+    page = (tmp_path / "leaderboards" / "data.md").read_text()
+    assert "30.0" in page
+    assert "120" not in page
+    assert (tmp_path / "leaderboards" / "other.md").exists()
 
 
-def test_one_run_stored_twice_is_refused(tmp_path: Path) -> None:
-    for name in ("a.json", "b.json"):
-        (tmp_path / name).write_text(json.dumps(record()))
-    with pytest.raises(UserError, match="stored twice"):
-        load_records(tmp_path)
+def test_a_bad_rescored_file_and_a_bad_cost_file_are_refused_too(tmp_path: Path) -> None:
+    (tmp_path / "rescored").mkdir()
+    (tmp_path / "rescored" / "x.json").write_text('{"schema": 1}')
+    (tmp_path / "cost.json").write_text("{}")
+    results = read_results(tmp_path)
+    assert [name for name in ("x.json", "cost.json") if any(name in message for message in results.refused)] == [
+        "x.json", "cost.json",
+    ]  # fmt: skip
+    assert results.cost is None
 
 
-def test_no_records_give_an_index_alone(tmp_path: Path) -> None:
-    assert list(render(load_records(tmp_path))) == ["leaderboards/README.md"]
+def test_no_records_give_the_papers_tables_with_nothing_measured(tmp_path: Path) -> None:
+    rendered = render(read_results(tmp_path))
+    pages = {name for name in rendered if name.endswith(".md")}
+    numerals = ("I", "II", "III", "IV", "V", "VI", "VII", "VIII")
+    assert pages == {"audit.md", "leaderboards/README.md"} | {f"leaderboards/table_{name}.md" for name in numerals}
+    assert "reproduced" not in rendered["leaderboards/table_I.md"].split("| Supervision")[1]
+
+
+def test_every_link_of_a_page_leads_to_a_page() -> None:
+    rendered = render(read_results(ROOT / "results"))
+    for name, text in rendered.items():
+        if name.endswith(".md"):
+            for target in re.findall(r"\]\(([^)#]+)\)", text):
+                path = os.path.normpath(os.path.join(os.path.dirname(name), target))
+                assert path in rendered or (ROOT / "results" / path).exists(), (name, target)

@@ -9,7 +9,7 @@ import pytest
 
 from harness import reproduce
 from harness.reproduce import Job, publish, run_jobs
-from tests.unit.test_leaderboard import record
+from tests.records import make_record
 from wstal.errors import RunError
 
 
@@ -37,14 +37,13 @@ def test_a_failure_is_told_with_its_message_after_the_others_are_done(
 
 
 def test_publishing_the_same_numbers_again_keeps_the_stored_record(tmp_path: Path) -> None:
-    results, first = tmp_path / "results", record()
+    results, first = tmp_path / "results", make_record()
     (page,) = publish([first], results)
     stored = results / "records" / "data" / f"{first['id']}.json"
     before = stored.read_bytes()
     again = first | {"environment": first["environment"] | {"cpu": "another"}}
     publish([again], results)
     assert stored.read_bytes() == before
-    changed = record() | {"id": first["id"], "seed": 5}
-    publish([changed], results)
-    assert json.loads(stored.read_text())["seed"] == 5
-    assert "| 5 " in page.read_text()
+    publish([first | {"overrides": {"train.epochs": 7}}], results)
+    assert json.loads(stored.read_text())["overrides"] == {"train.epochs": 7}
+    assert "train.epochs=7" in page.read_text()

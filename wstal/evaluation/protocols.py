@@ -1,4 +1,4 @@
-"""Named evaluation protocols: the same detections read up to 1.5 points of mAP apart under the published ones.
+"""Named evaluation protocols: the same detections read points of mAP apart under the published ones.
 
 A protocol is a value; what it does is in `matching`, `average_precision` and `evaluate`. A published number belongs to
 the protocol of its source, so numbers under two protocols are never subtracted.

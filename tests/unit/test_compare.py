@@ -1,0 +1,153 @@
+"""Published beside measured: which records may stand beside which row, and what is said of each cell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.compare import Cell, compare, headline, table_page
+from harness.data.descriptor import shipped_descriptors
+from harness.published import PublishedTable, find_table, published_tables
+from harness.render import markdown_page
+from harness.rescore import Rescored, load_rescored
+from tests.records import make_record
+
+RESULTS = Path(__file__).parents[2] / "results"
+I3D = "I3D (Kinetics-400), RGB and TV-L1 flow"
+TIOUS = [f"0.{tenth}" for tenth in range(1, 8)]
+
+
+def run(method: str, seed: int, average: float, features: str = I3D, **changes: Any) -> dict[str, Any]:
+    """A record on THUMOS14 whose mAP is the same at every tIoU."""
+    values = dict.fromkeys(TIOUS, average)
+    averages = dict.fromkeys(("0.1:0.5", "0.3:0.7", "0.1:0.7"), average)
+    metrics = {"mAP": values, "averages": averages, "per_class": {}, "videos": 210, "instances": 3311, "detections": 9}
+    made = make_record(method, seed, average)
+    return made | {
+        "classes": list(shipped_descriptors()["thumos14"].classes or ()),
+        "data": made["data"] | {"features": features, "streams": ["rgb", "flow"], "width": 2048},
+        "headline": "anet-210",
+        "metrics": {"anet-210": metrics},
+        **changes,
+    }
+
+
+def lines_of(
+    table: str, records: list[dict[str, Any]], rescored: list[Rescored] | None = None
+) -> dict[str, list[Cell]]:
+    return {line[0].row.id: line for line in compare(find_table(table), records, rescored or [])}
+
+
+def test_every_row_is_there_and_none_without_a_reason() -> None:
+    for table in published_tables().values():
+        if not table.dataset:
+            continue
+        lines = compare(table, [], [])
+        assert [line[0].row.id for line in lines] == [row.id for row in table.rows]
+        for cell in (cell for line in lines for cell in line):
+            assert cell.measured is None
+            assert cell.verdict.kind in ("not run", "not implemented")
+            assert cell.verdict.reason
+    kinds = {name: headline(line).verdict.kind for name, line in lines_of("I", []).items()}
+    assert kinds["ours"] == "not run"
+    assert kinds["ssn"] == "not implemented"
+
+
+@pytest.mark.parametrize(
+    ("averages", "verdict"),
+    [
+        ([46.7, 46.8, 46.9], "reproduced"),
+        ([45.0, 46.8, 48.6], "consistent"),
+        ([43.1, 43.2, 43.3], "below"),
+        ([49.1, 49.2, 49.3], "above"),
+        ([40.0, 45.0, 50.0], "inconclusive"),
+        ([46.8, 46.8], "inconclusive"),
+    ],
+)
+def test_ours_against_its_printed_average(averages: list[float], verdict: str) -> None:
+    cell = headline(lines_of("I", [run("ours", seed, value) for seed, value in enumerate(averages)])["ours"])
+    assert (cell.column.name, cell.row.cells[cell.column.name]) == ("AVG (0.1:0.7)", "46.8")
+    assert cell.verdict.kind == verdict, cell.verdict.reason
+    assert cell.measured is not None
+    assert cell.measured.mean == pytest.approx(sum(averages) / len(averages))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"features": "R(2+1)D-18 (Kinetics-400), RGB"}, "features: published I3D, measured R(2+1)D"),
+        ({"features": "I3D (Kinetics-400), RGB, 160 x 160 crop", "streams": ["rgb"], "width": 1024}, "features"),
+    ],
+)
+def test_other_features_are_shown_and_never_judged(changes: dict[str, Any], reason: str) -> None:
+    records = [run("ours", seed, 46.8) for seed in range(3)]
+    for record in records:
+        record["data"] |= changes
+    cell = headline(lines_of("I", records)["ours"])
+    assert cell.verdict.kind == "not comparable"
+    assert reason in cell.verdict.reason
+    assert cell.measured is not None
+
+
+def test_synthetic_held_out_other_data_and_changed_recipes_do_not_stand_beside_the_paper() -> None:
+    synthetic = run("ours", 0, 46.8, synthetic=True)
+    held_out = run("ours", 0, 46.8)
+    held_out["data"] = held_out["data"] | {"name": "thumos14-held-out"}
+    other_data = run("ours", 0, 46.8, classes=["a", "b"])
+    changed = run("ours", 0, 46.8, overrides={"train.epochs": 3})
+    ablation = run("ours", 0, 46.8, ablation={"schedule": {}, "row": {"method.gks": False}})
+    for record in (synthetic, held_out, other_data, changed, ablation):
+        assert headline(lines_of("I", [record])["ours"]).verdict.kind == "not run"
+
+
+def test_the_protocol_of_the_rows_own_source_is_used_where_the_run_was_scored_by_it() -> None:
+    record = run("acmnet", 0, 42.6)
+    record["ablation"] = {"schedule": {"train.epochs": 3}, "row": {}}
+    better = {name: value + 1 for name, value in record["metrics"]["anet-210"]["mAP"].items()}
+    averages = dict.fromkeys(record["metrics"]["anet-210"]["averages"], 43.6)
+    record["metrics"]["anet-212"] = record["metrics"]["anet-210"] | {"mAP": better, "averages": averages}
+    baseline = lines_of("IV", [record])["baseline"]
+    assert baseline[0].row.protocol == "anet-212"  # ACM-Net's own, by its sheet
+    assert headline(baseline).measured is not None
+    assert headline(baseline).measured.mean == 43.6  # type: ignore[union-attr]
+    rmgcl = lines_of("IV", [record])["rmgcl"]
+    assert headline(rmgcl).verdict.kind == "not run"
+
+
+def test_released_detections_give_autolocs_row_to_the_digit() -> None:
+    records, refused = load_rescored(RESULTS / "rescored")
+    assert not refused
+    line = lines_of("I", [], records)["autoloc"]
+    judged = {cell.column.name: cell.verdict.kind for cell in line if cell.row.value(cell.column.name) is not None}
+    assert judged == dict.fromkeys(["0.3", "0.4", "0.5", "0.6", "0.7", "AVG (0.3:0.7)"], "reproduced")
+    assert headline(line).column.name == "AVG (0.3:0.7)"
+    assert line[0].verdict.kind == "not comparable"  # the paper prints no number at 0.1
+
+
+def test_a_page_has_every_printed_cell_and_all_judged_ones() -> None:
+    table: PublishedTable = find_table("I")
+    records = [run("ours", seed, 46.8 + 0.1 * seed) for seed in range(3)]
+    page = markdown_page(table_page(table, compare(table, records, [])))
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line[:1] == "|"]
+    for row in table.rows:
+        assert [*row.labels.values(), *row.cells.values()] in [
+            line[: len(row.labels) + len(row.cells)] for line in cells
+        ]
+    assert "1 reproduced" in page
+    ours = [line for line in cells if line[0] == "Ours"]
+    # the row's own measured line, then one line a judged cell
+    assert len(ours) == 1 + len(table.columns)
+    assert all(line[-2] in ("reproduced", "below", "above", "consistent") for line in ours)
+
+
+def test_of_several_measurements_the_judged_one_stands_beside_the_row() -> None:
+    records = [run("ours", seed, 46.8 + 0.1 * seed) for seed in range(3)]
+    other = [run("ours", seed, 30.0, features="R(2+1)D") for seed in range(3)]
+    for order in (records + other, other + records):
+        table = find_table("I")
+        page = markdown_page(table_page(table, compare(table, order, [])))
+        row = next(line for line in page.splitlines() if line.startswith("| Weak") and "| Ours" in line)
+        assert "| reproduced" in row
+        assert "R(2+1)D" in page

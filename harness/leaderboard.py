@@ -13,6 +13,7 @@ from harness.audit import audit_page
 from harness.compare import compare, table_page
 from harness.cost import FILE as COST
 from harness.cost import CostFile, load_cost
+from harness.cost_page import cost_page
 from harness.data.held_out import SUFFIX
 from harness.files import atomic_write, canonical_json, sha256
 from harness.pages import Figure, Page, Role, Table, estimate
@@ -85,8 +86,9 @@ def pages(results: Results) -> list[Page]:
         real.append(rescored_page(results.rescored))
     tables = [
         table_page(table, compare(table, results.records, results.rescored))
-        for table in published_tables().values()
         if table.dataset
+        else cost_page(table, results.cost)
+        for table in published_tables().values()
     ]
     sections = {
         "The paper's tables, published beside measured": [*tables, audit_page()],

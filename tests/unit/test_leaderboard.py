@@ -125,7 +125,7 @@ def test_a_bad_rescored_file_and_a_bad_cost_file_are_refused_too(tmp_path: Path)
 def test_no_records_give_the_papers_tables_with_nothing_measured(tmp_path: Path) -> None:
     rendered = render(read_results(tmp_path))
     pages = {name for name in rendered if name.endswith(".md")}
-    numerals = ("I", "II", "III", "IV", "V", "VI", "VII", "VIII")
+    numerals = ("I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX")
     assert pages == {"audit.md", "leaderboards/README.md"} | {f"leaderboards/table_{name}.md" for name in numerals}
     assert "reproduced" not in rendered["leaderboards/table_I.md"].split("| Supervision")[1]
 

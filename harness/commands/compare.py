@@ -22,7 +22,7 @@ def add(commands: Commands) -> None:
         "sign-flip test) and by a paired bootstrap over test videos from the stored flags.",
         epilog="examples:\n"
         "  wstal-bench compare --table I\n"
-        "  wstal-bench compare --json > verdicts.json\n"
+        "  wstal-bench compare --json\n"
         "  wstal-bench compare --runs runs/runs/thumos14-acmnet-* runs/runs/thumos14-ours-*\n\n" + EXIT_CODES,
     )
     what = command.add_mutually_exclusive_group()

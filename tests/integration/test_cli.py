@@ -23,6 +23,7 @@ QUICK = ["--set", "train.epochs=12", "train.temporal_length=32", "train.learning
 COMMANDS = (
     [], ["reproduce"], ["run"], ["localize"], ["evaluate"], ["data"], ["data", "verify"], ["data", "convert"], ["ls"],
     ["leaderboard"], ["robustness"], ["replay"],
+    ["compare"], ["audit"], ["cost"], ["rescore"], ["records", "query"], ["records", "diff"], ["records", "migrate"],
 )  # fmt: skip
 
 

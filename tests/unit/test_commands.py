@@ -28,8 +28,11 @@ def test_wrong_seeds(text: str) -> None:
         _seeds(text)
 
 
-HELP = ([], ["reproduce"], ["run"], ["localize"], ["evaluate"], ["data", "verify"], ["data", "convert"], ["ls"],
-        ["leaderboard"])  # fmt: skip
+HELP = (
+    [], ["reproduce"], ["run"], ["replay"], ["localize"], ["evaluate"], ["rescore"], ["data", "verify"],
+    ["data", "convert"], ["ls"], ["records", "query"], ["records", "diff"], ["records", "migrate"], ["leaderboard"],
+    ["compare"], ["audit"], ["cost"], ["diagnose"], ["robustness"],
+)  # fmt: skip
 
 
 def test_every_documented_command_is_one_that_the_parser_takes(capsys: pytest.CaptureFixture[str]) -> None:
@@ -69,7 +72,7 @@ def test_the_readmes_ablations_are_the_pages() -> None:
         [cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line.startswith("|")
     ]
     rows = {tuple(row[:4]): (row[8], row[-1]) for row in cells if len(row) == 12}
-    claims = {row[0]: row[2] for row in cells if len(row) == 6}
+    claims = {row[0]: row[2] for row in cells if len(row) == 7}
     claimed = {
         "+ RMGCL": "RMGCL helps the baseline",
         "+ RMGCL + GKSA, no pseudo labels": "GKS and GKA without pseudo labels help the baseline",
@@ -96,3 +99,24 @@ def test_links_lead_somewhere(page: str) -> None:
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", file.read_text()) if "://" not in link]
     assert links
     assert [link for link in links if not (file.parent / link).exists()] == []
+
+
+def test_the_readmes_audit_is_the_audits() -> None:
+    readme = (ROOT / "README.md").read_text()
+    checks, findings = re.search(r"(\d+) checks, (\d+) findings", readme).groups()  # type: ignore[union-attr]
+    page = (ROOT / "results" / "audit.md").read_text()
+    assert f"{checks} checks" in page
+    assert f"{findings} findings" in page
+
+
+def test_the_readmes_spread_is_the_pages() -> None:
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    spread = re.search(r"move by ([\d.]+) \(STPN\) to (\d+) points", readme)
+    page = (ROOT / "results" / "leaderboards" / "rescored.md").read_text()
+    assert spread is not None
+    table = page.split("## Spread between protocols")[1].split("##")[0]
+    spreads = {
+        line.split("|")[1].strip(): line.split("|")[-2].strip() for line in table.splitlines() if line[:1] == "|"
+    }
+    assert spreads["stpn"] == spread[1]
+    assert f"{float(spreads['pmil-base']):.0f}" == spread[2]

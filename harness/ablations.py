@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.figures import Bar, ablation_bars
 from harness.files import canonical_json, sha256
 from harness.pages import Estimate, Figure, Page, Role, Table, estimate
 from harness.plans import Claim, Plan, Row, plans
@@ -111,7 +112,7 @@ def ablation_page(records: Sequence[Record]) -> Page:
                 # a synthetic result gets no verdict and no published neighbour
                 blocks.append(f"## {plan.title}")
                 if members[0]["synthetic"]:
-                    blocks.append(_measured(f"{name}-{table}", plan, found))
+                    blocks += [_measured(f"{name}-{table}", plan, found), *_bars(f"{name}-{table}", plan, found)]
                 else:
                     blocks += _beside_published(
                         f"{name}-{table}", plan, found, published_tables().get(table.removeprefix("table_"))
@@ -233,10 +234,28 @@ def _measured(name: str, plan: Plan, found: dict[str, list[Record]], printed: Pu
     return Table(name, plan.title, rows, roles)
 
 
+def _bars(name: str, plan: Plan, found: dict[str, list[Record]]) -> Iterator[Figure]:
+    """Differences from the reference row, else from the first; nothing where it or all others were not run."""
+    first, *others = sorted(plan.rows, key=lambda row: row.id != plan.reference)
+    differences = [(row, difference(found[row.id], found[first.id])) for row in others]
+    if any(moved for _, moved in differences):
+        rows = [Bar(_words(row), NOT_RUN if moved is None else moved.estimate) for row, moved in differences]
+        caption = f"{plan.title}: change of the mean mAP against {_words(first)}"
+        synthetic = found[first.id][0]["synthetic"]
+        yield ablation_bars(rows, _words(first), name=name, caption=caption, synthetic=synthetic)
+
+
+def _words(row: Row) -> str:
+    """A row by name, or by its cells where they say what it is."""
+    marks = {"", "x"}
+    return ", ".join(cell for cell in row.cells if cell not in marks) if set(row.cells) - marks else row.id
+
+
 def _beside_published(
     name: str, plan: Plan, found: dict[str, list[Record]], printed: PublishedTable | None
 ) -> Iterator[str | Table | Figure]:
     yield _measured(name, plan, found, printed)
+    yield from _bars(name, plan, found)
     if printed:
         yield f"Published: {printed.source}. {COMPARABLE}"
     if plan.claims:

@@ -10,6 +10,7 @@ from typing import Any
 from harness.ablations import comparable_groups, rows_of
 from harness.data.descriptor import family_of
 from harness.data.held_out import is_held_out
+from harness.figures import Compared, dumbbell
 from harness.files import canonical_json
 from harness.pages import Estimate, Figure, Page, Role, Table, estimate
 from harness.plans import plans
@@ -75,6 +76,11 @@ class Cell:
         values = self.measurement.values.get(_metric(self.column), ())
         return estimate(values, len(self.measurement.seeds) or 1)
 
+    @property
+    def shown(self) -> Estimate | str:
+        """The measured number, or why there is none."""
+        return self.measured or self.verdict.kind
+
 
 def compare(table: PublishedTable, records: Sequence[Record], rescored: Sequence[Rescored]) -> list[list[Cell]]:
     """Every cell of a table of mAPs: for each row one list of cells, in the table's order, for each of its
@@ -112,18 +118,19 @@ def compare(table: PublishedTable, records: Sequence[Record], rescored: Sequence
 
 def table_page(table: PublishedTable, lines: Sequence[Sequence[Cell]]) -> Page:
     """A table as printed with the verdict on each row's headline, the measured rows in full, and all judged cells."""
-    name = f"table_{table.number}"
+    name, title = f"table_{table.number}", f"Table {table.number}: {table.title}"
     printed: dict[str, dict[str, Any]] = {}
     for line in lines:
         cell = headline(line)
         # of several measurements the one that can be judged stands beside the row
         if cell.row.id not in printed or cell.verdict.kind in JUDGED:
-            printed[cell.row.id] = cell.row.labels | cell.row.cells | _judgement(cell)
+            judgement = {"judged": cell.column.name, "measured": cell.shown, "verdict": cell.verdict.kind}
+            printed[cell.row.id] = cell.row.labels | judgement | cell.row.cells | {"why": cell.verdict.reason}
     roles: dict[str, Role] = {column.name: "published" for column in table.columns}
     roles |= {"measured": "measured", "verdict": "verdict"}
     blocks: list[str | Table | Figure] = [
         _facts(table, lines),
-        Table(name, f"Table {table.number}", list(printed.values()), roles),
+        Table(name, title, list(printed.values()), roles),
     ]
     with_numbers = [line for line in lines if line[0].measurement]
     if with_numbers:
@@ -132,16 +139,27 @@ def table_page(table: PublishedTable, lines: Sequence[Sequence[Cell]]) -> Page:
         caption = f"Table {table.number}: measured rows"
         blocks += [
             "## Measured",
-            "The rows of which there are numbers, in the table's columns.",
+            "The rows of which there are numbers, in the table's columns. Each is scored by the evaluator that gave "
+            "its published number where that is known, so that protocols may differ between rows.",
             Table(f"{name}-measured", caption, rows, columns | {"verdict": "verdict"}),
         ]
+        rows_drawn = [
+            Compared(
+                f"{_label(cell.row)}: {cell.column.name}",
+                cell.row.value(cell.column.name),
+                cell.measured or cell.verdict.kind,
+                cell.verdict.kind in JUDGED,
+            )
+            for cell in map(headline, with_numbers)
+        ]
+        blocks.append(dumbbell(rows_drawn, name=name, caption=f"{caption}, against the printed number"))
     if judged := [cell for line in with_numbers for cell in line if cell.verdict.kind in JUDGED]:
         caption = f"Table {table.number}: cell by cell"
         cell_roles: dict[str, Role] = {"published": "published", "measured": "measured", "verdict": "verdict"}
         blocks += ["## Cell by cell", Table(f"{name}-cells", caption, [cell_row(cell) for cell in judged], cell_roles)]
     if records := [record for line in with_numbers for record in (line[0].measurement or NOTHING).records]:
         blocks += computed_with(records)
-    return Page(f"leaderboards/{name}", f"Table {table.number}: {table.title}", blocks)
+    return Page(f"leaderboards/{name}", title, blocks)
 
 
 def cell_row(cell: Cell) -> dict[str, Any]:
@@ -150,7 +168,7 @@ def cell_row(cell: Cell) -> dict[str, Any]:
         "row": _label(cell.row),
         "column": cell.column.name,
         "published": cell.row.cells[cell.column.name],
-        "measured": cell.measured,
+        "measured": cell.shown,
         "on": cell.measurement.on if cell.measurement else None,
         "verdict": cell.verdict.kind,
         "why": cell.verdict.reason,
@@ -161,15 +179,6 @@ def headline(line: Sequence[Cell]) -> Cell:
     """The last printed number of a row, which is its average where it has one."""
     printed = [cell for cell in line if cell.row.value(cell.column.name) is not None]
     return (printed or line)[-1]
-
-
-def _judgement(cell: Cell) -> dict[str, Any]:
-    return {
-        "judged": cell.column.name,
-        "measured": cell.measured,
-        "verdict": cell.verdict.kind,
-        "why": cell.verdict.reason,
-    }
 
 
 def _by_recipe(records: Sequence[Record], method: str) -> Iterator[list[Record]]:

@@ -12,7 +12,7 @@ from harness.paper_profile import flops_frame, size_frame
 from harness.prose import bullets
 from harness.published import PublishedTable
 
-ROLES: dict[str, Role] = {"published": "published", "as the paper counted": "measured"}
+ROLES: dict[str, Role] = {"published": "published"}
 
 
 def cost_page(table: PublishedTable, cost: CostFile | None) -> Page:

@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.ablations import ablation_page, has_ablations, readings_page
+from harness.ablations import ablation_page, average, has_ablations, readings_page
 from harness.audit import audit_page
 from harness.compare import compare, table_page
 from harness.cost import FILE as COST
 from harness.cost import CostFile, load_cost
 from harness.cost_page import cost_page
 from harness.data.held_out import SUFFIX
+from harness.figures import LINES, Curve, Seeds, curves, intervals
 from harness.files import atomic_write, canonical_json, sha256
 from harness.pages import Figure, Page, Role, Table, estimate
 from harness.prose import bullets, changes, computed_with, counts, widest_average
 from harness.published import published_tables
 from harness.record import load_records
 from harness.render import files
+from harness.report import html_report
 from harness.rescore import FOLDER as RESCORED
 from harness.rescore import Rescored, load_rescored
 from harness.rescored_page import rescored_page
 from wstal.errors import UserError
 
 Record = dict[str, Any]
+
+REPORT = "report.html"
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,8 @@ def read_results(folder: Path) -> Results:
 
 def render(results: Results) -> dict[str, str]:
     """Every rendered file by path below the results folder."""
-    return files(pages(results))
+    made = pages(results)
+    return files(made) | {REPORT: html_report(made)}
 
 
 def pages(results: Results) -> list[Page]:
@@ -122,7 +127,7 @@ def drifted(rendered: dict[str, str], results: Path) -> list[str]:
 def _rendered(results: Path) -> dict[str, Path]:
     """The files below `results` that `render` is answerable for, by path."""
     paths = [path for path in results.glob("leaderboards/**/*") if path.is_file()]
-    paths += [path for name in ("readings.md", "audit.md") if (path := results / name).exists()]
+    paths += [path for name in ("readings.md", "audit.md", REPORT) if (path := results / name).exists()]
     return {path.relative_to(results).as_posix(): path for path in paths}
 
 
@@ -130,7 +135,7 @@ def _entry_page(sections: dict[str, list[Page]]) -> Page:
     blocks: list[str | Table | Figure] = [
         "Rendered from what `results/` stores by `nox -s leaderboard`; do not edit by hand. One page a data set with "
         "its features: numbers on different pages are not comparable. Each table also stands as CSV and LaTeX in "
-        "[tables](tables).",
+        "[tables](tables), and all pages as one HTML file with sortable tables, [report.html](../report.html).",
     ]
     for heading, members in sections.items():
         if members:
@@ -175,12 +180,33 @@ def _section(records: list[Record], name: str) -> list[str | Table | Figure]:
     return [
         bullets(f"{fact}: {text}" for fact, text in facts.items()),
         Table(name, caption, headline_rows, _measured(headline_rows)),
+        *_figures(name, caption, groups.values(), headline),
         "Under every protocol that applies, mean over the range:",
         Table(f"{name}-protocols", f"{data['title']}, every protocol", protocol_rows, _measured(protocol_rows)),
         f"Schedules, where they differ from the methods' own papers ({chosen}):",
         bullets(schedules),
         *computed_with(records),
     ]
+
+
+def _figures(name: str, caption: str, groups: Iterable[list[Record]], headline: str) -> Iterator[Figure]:
+    """The mean over the widest range with its seeds, and mAP over tIoU."""
+    members = list(groups)
+    synthetic = members[0][0]["synthetic"]
+    widest = widest_average(members[0][0]["metrics"][headline]["averages"])
+    yield intervals(
+        [Seeds(_label(group), [average(record) for record in group]) for group in members],
+        name=f"{name}-intervals",
+        caption=f"{caption.split(',')[0]}: mean mAP {widest}, a dot a seed",
+        axis=f"mean mAP {widest} (%)",
+        synthetic=synthetic,
+    )
+    lines = []
+    for group in members[: len(LINES)]:
+        metrics = [record["metrics"][headline]["mAP"] for record in group]
+        values = [estimate([one[tiou] for one in metrics if tiou in one], len(group)) for tiou in metrics[0]]
+        lines.append(Curve(_label(group), [float(tiou) for tiou in metrics[0]], values))
+    yield curves(lines, name=f"{name}-curves", caption=f"{caption.split(',')[0]}: mAP over tIoU", synthetic=synthetic)
 
 
 def _measured(rows: Sequence[dict[str, Any]]) -> dict[str, Role]:

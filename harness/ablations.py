@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from harness.pages import Estimate, Figure, Page, Role, Table, estimate
 from harness.plans import Claim, Plan, Row, plans
 from harness.prose import bullets, changes, computed_with, counts, widest_average
 from harness.published import PublishedTable, published_tables
-from harness.statistics import holm, mean_and_half_width, sign_flip_p
+from harness.statistics import SIGNIFICANCE, holm, mean_and_half_width, paired_t_p, sign_flip_p
 from wstal.errors import UserError
 
 Record = dict[str, Any]
@@ -36,19 +36,24 @@ class Difference:
         mean: of the differences, in mAP points.
         half_width: half the 95 % t-interval; NaN for one seed.
         p: of the exact sign-flip test.
+        p_t: of the paired t-test, the interval's.
     """
 
     seeds: int
     mean: float
     half_width: float
     p: float
+    p_t: float
 
-    @property
-    def verdict(self) -> str:
-        """Whether the first row is better: by the interval alone, so `not resolved` where it holds 0."""
+    def verdict(self, adjusted: float) -> str:
+        """Whether the first row is better.
+
+        Args:
+            adjusted: `p_t`, corrected for the other comparisons of the table.
+        """
         if self.seeds < SEEDS_FOR_P:
             return "too few seeds"
-        if math.isnan(self.half_width) or abs(self.mean) <= self.half_width:
+        if adjusted >= SIGNIFICANCE:
             return "not resolved"
         return "holds" if self.mean > 0 else "reversed"
 
@@ -89,7 +94,7 @@ def difference(better: Sequence[Record], worse: Sequence[Record]) -> Difference 
     pairs = [first[seed] - second[seed] for seed in sorted(first.keys() & second.keys())]
     if not pairs:
         return None
-    return Difference(len(pairs), *mean_and_half_width(pairs), sign_flip_p(pairs))
+    return Difference(len(pairs), *mean_and_half_width(pairs), sign_flip_p(pairs), paired_t_p(pairs))
 
 
 def ablation_page(records: Sequence[Record]) -> Page:
@@ -100,7 +105,7 @@ def ablation_page(records: Sequence[Record]) -> Page:
     """
     data = records[0]["data"]
     blocks: list[str | Table | Figure] = []
-    groups = comparable_groups(records)
+    groups = {key: members for key, members in comparable_groups(records).items() if has_ablations(members)}
     for number, ((overrides, version, digest), members) in enumerate(groups.items()):
         name = data["name"] if number == 0 else f"{data['name']}-{number + 1}"
         if len(groups) > 1:
@@ -165,7 +170,7 @@ def readings_page(records: Sequence[Record]) -> Page | None:
 
 
 def comparable_groups(records: Sequence[Record]) -> dict[tuple[str, str, str], list[Record]]:
-    """Records that may stand in one table, by the user's options, version and data; those without ablations left out.
+    """Records that may stand in one table, by the user's options, version and data.
 
     Where ablations have a schedule of their own, runs of the methods themselves are other experiments.
     """
@@ -178,8 +183,7 @@ def comparable_groups(records: Sequence[Record]) -> dict[tuple[str, str, str], l
     for key, members in groups.items():
         ablations = [record for record in members if record["ablation"]]
         own_schedule = any(record["ablation"]["schedule"] for record in ablations)
-        if ablations:
-            kept[key] = ablations if own_schedule else members
+        kept[key] = ablations if own_schedule else members
     return kept
 
 
@@ -213,18 +217,22 @@ def average(record: Record) -> float:
 def _facts(records: Sequence[Record]) -> str:
     data, headline = records[0]["data"], records[0]["headline"]
     schedules = sorted({f"{record['title']}: {changes(_schedule(record))}" for record in records})
-    return bullets(
-        [
-            f"features: {data['features']}",
-            f"training videos: {data['train']['videos']}, predicted test videos: {data['test']['videos']}",
-            f"protocol: `{headline}` on {counts(records[0]['metrics'][headline])}, mAP in percent over tIoU",
-            "checkpoint: the last of a fixed schedule, never chosen on the scored videos",
-            f"schedule, where it differs from the method's own: {'; '.join(schedules)}",
-            "cells: mean ± half the 95 % Student-t interval over seeds; differences are paired by seed; p is the exact "
-            f"sign-flip test's, which needs {SEEDS_FOR_P} seeds to fall below 0.05, and p (Holm) the same corrected "
-            "for all comparisons of its table",
-        ]
-    )
+    facts = [
+        f"features: {data['features']}",
+        f"training videos: {data['train']['videos']}, predicted test videos: {data['test']['videos']}",
+        f"protocol: `{headline}` on {counts(records[0]['metrics'][headline])}, mAP in percent over tIoU",
+        "checkpoint: the last of a fixed schedule, never chosen on the scored videos",
+        f"schedule, where it differs from the method's own: {'; '.join(schedules)}",
+        "cells: mean ± half the 95 % Student-t interval over seeds; differences are paired by seed",
+        "`not run`: no record is stored; `wstal-bench run --row TABLE/ROW --seed N` makes one",
+    ]
+    if not records[0]["synthetic"]:
+        facts.append(
+            "what holds or is reversed is so by the paired t-test at 5 %, corrected (Holm) for all comparisons of its "
+            f"table; the exact sign-flip test, which assumes less, needs {SEEDS_FOR_P} seeds to fall below 0.05 once "
+            "and more to do so corrected"
+        )
+    return bullets(facts)
 
 
 def _measured(name: str, plan: Plan, found: dict[str, list[Record]], printed: PublishedTable | None = None) -> Table:
@@ -261,8 +269,14 @@ def _beside_published(
     if plan.claims:
         differences = [difference(found[claim.better], found[claim.worse]) for claim in plan.claims]
         rows = [
-            _claim_row(claim, measured, p, printed)
-            for claim, measured, p in zip(plan.claims, differences, _adjusted(differences), strict=True)
+            _claim_row(claim, measured, flip, t, printed)
+            for claim, measured, flip, t in zip(
+                plan.claims,
+                differences,
+                _adjusted(differences, lambda one: one.p),
+                _adjusted(differences, lambda one: one.p_t),
+                strict=True,
+            )
         ]
         roles: dict[str, Role] = {"measured": "difference", "published": "published", "in these runs": "verdict"}
         yield Table(f"{name}-claims", f"{plan.title}: what the paper says", rows, roles)
@@ -282,15 +296,15 @@ def _table_row(plan: Plan, row: Row, records: list[Record], printed: PublishedTa
     return cells
 
 
-def _adjusted(differences: Sequence[Difference | None]) -> list[float | None]:
-    """Holm's p of those differences of a table that have the seeds for one."""
-    tested = [one.p for one in differences if one is not None and one.seeds >= SEEDS_FOR_P]
-    adjusted = iter(holm(tested))
-    return [next(adjusted) if one is not None and one.seeds >= SEEDS_FOR_P else None for one in differences]
+def _adjusted(differences: Sequence[Difference | None], p: Callable[[Difference], float]) -> list[float]:
+    """Holm's p of those differences of a table that have the seeds for one, NaN for the others."""
+    tested = [one is not None and one.seeds >= SEEDS_FOR_P for one in differences]
+    adjusted = iter(holm([p(one) for one, enough in zip(differences, tested, strict=True) if one and enough]))
+    return [next(adjusted) if enough else math.nan for enough in tested]
 
 
 def _claim_row(
-    claim: Claim, measured: Difference | None, adjusted: float | None, printed: PublishedTable | None
+    claim: Claim, measured: Difference | None, flip: float, t: float, printed: PublishedTable | None
 ) -> dict[str, Any]:
     row: dict[str, Any] = {"the paper says": claim.text}
     if printed:
@@ -302,9 +316,10 @@ def _claim_row(
     return row | {
         "measured": measured.estimate,
         "seeds": measured.seeds,
-        "p": f"needs {SEEDS_FOR_P} seeds" if adjusted is None else f"{measured.p:.3f}",
-        "p (Holm)": None if adjusted is None else f"{adjusted:.3f}",
-        "in these runs": measured.verdict,
+        "sign-flip p": f"needs {SEEDS_FOR_P} seeds" if math.isnan(flip) else f"{measured.p:.3f}",
+        "sign-flip p (Holm)": None if math.isnan(flip) else f"{flip:.3f}",
+        "t-test p (Holm)": None if math.isnan(t) else f"{t:.3f}",
+        "in these runs": measured.verdict(t),
     }
 
 

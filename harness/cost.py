@@ -17,7 +17,16 @@ from typing import Annotated, Any, Literal
 
 import pandas as pd
 import torch
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+)
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -91,11 +100,14 @@ class MethodCost(_Stored):
 
     title: str
     environment: dict[str, Any]
+    load: NonNegativeFloat | None = None
+    """The system's mean load over the minute before measuring began: other work shows here, as does the method
+    measured just before. None where the system does not tell."""
     rows: Annotated[list[StepCost], Field(min_length=1)]
 
 
 class CostFile(_Stored):
-    """`cost.json`."""
+    """What methods cost at the inputs of Table IX, beside the paper's profile."""
 
     version: Literal[1] = Field(alias="schema")
     profile: list[ProfileCost]
@@ -169,12 +181,13 @@ def measure(name: str, progress: Callable[[str], None] = lambda line: None) -> M
         RunError: a step failed, or its multiply-adds cannot be counted.
     """
     title = load_method(name).title
+    load = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
     rows = []
     for stage in STAGES:
         for setting in SETTINGS:
             progress(f"{name}: {stage}, {setting.dataset}, [1, {setting.length}, {WIDTH}]")
             rows.append(_in_fresh_process(name, stage, setting))
-    return MethodCost(title=title, environment=_environment(name), rows=rows)
+    return MethodCost(title=title, environment=_environment(name), load=load, rows=rows)
 
 
 def _environment(name: str) -> dict[str, Any]:

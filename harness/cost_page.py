@@ -8,7 +8,7 @@ import pandas as pd
 
 from harness.cost import CostFile, true_cost_frame
 from harness.pages import Figure, Page, Role, Table
-from harness.paper_profile import flops_frame, size_frame
+from harness.paper_profile import Published, flops_frame, size_frame
 from harness.prose import bullets
 from harness.published import PublishedTable
 
@@ -27,7 +27,7 @@ def cost_page(table: PublishedTable, cost: CostFile | None) -> Page:
         rows = [row.labels | row.cells | {"measured": "not run: `wstal-bench cost` measures it"} for row in table.rows]
         roles: dict[str, Role] = {column.name: "published" for column in table.columns}
         return Page(path, title, [Table("table_IX", title, rows, roles)])
-    printed = {row.id: tuple(row.cells.values()) for row in table.rows}
+    printed = printed_cells(table)
     blocks: list[str | Table | Figure] = [
         f"Published: {table.source}. Its Params(M) are megabytes of float32 and its model size is what torchinfo "
         "prints: input, outputs and parameters, without the projections of attention layers.",
@@ -49,6 +49,11 @@ def cost_page(table: PublishedTable, cost: CostFile | None) -> Page:
     return Page(path, title, blocks)
 
 
+def printed_cells(table: PublishedTable) -> Published:
+    """Table IX's cells as `size_frame` and `flops_frame` take them."""
+    return {row.id: tuple(row.cells.values()) for row in table.rows}
+
+
 def _table(name: str, caption: str, frame: pd.DataFrame, roles: dict[str, Role]) -> Table:
     rows = [{str(column): value for column, value in row.items()} for row in frame.to_dict("records")]
     return Table(name, caption, rows, {column: role for column, role in roles.items() if column in frame})
@@ -61,5 +66,6 @@ def _hardware(cost: CostFile) -> Sequence[str]:
         lines.append(
             f"{method.title}: {where['cpu']}, {where['threads']} thread(s), wstal-bench {where['wstal-bench']}, "
             f"torch {where['packages']['torch']}, commit {str(where['commit'])[:7]}"
+            + ("" if method.load is None else f"; load {method.load:g} over the minute before")
         )
     return lines

@@ -16,7 +16,7 @@ from wstal.errors import UserError
 ABSENT = "absent"
 Pairs = dict[str, tuple[Any, Any]]
 
-# what of the environment explains other bits, likeliest first
+# what of the environment may explain other bits; the first that differs is named
 CAUSES = {
     "threads": "different thread count: bits depend on it",
     "device": "different device: its kernels sum in another order",
@@ -72,8 +72,12 @@ class Diff:
 
     @property
     def agree(self) -> bool:
-        """Whether all numbers and digests are equal; a loss term or file that one run never had is no disagreement."""
-        return not (self.metrics or any(ABSENT not in pair for pair in (self.training | self.artefacts).values()))
+        """Whether what decides the numbers, and every number and file that both have, are equal.
+
+        A loss term or file that one run never had is no disagreement.
+        """
+        apart = any(ABSENT not in pair for pair in (self.training | self.artefacts).values())
+        return not (self.identity or self.metrics or apart)
 
     @property
     def cause(self) -> str:
@@ -94,9 +98,22 @@ class Diff:
             f"that is not deterministic{place}"
         )
 
+    @property
+    def verdict(self) -> str:
+        """What a reader is told: agreement, and what one run alone has, or the cause of a difference."""
+        if not self.agree:
+            return f"differ: {self.cause}"
+        alone = self.training | self.artefacts
+        sides = {"A": [name for name in alone if alone[name][1] == ABSENT],
+                 "B": [name for name in alone if alone[name][0] == ABSENT]}  # fmt: skip
+        only = [f"only {side} has {', '.join(names)}" for side, names in sides.items() if names]
+        if not only:
+            return "agree: all numbers and files are equal"
+        return f"agree: every number and file that both have is equal; {'; '.join(only)}"
+
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
-        return asdict(self) | {"agree": self.agree, "cause": self.cause}
+        return asdict(self) | {"agree": self.agree, "cause": self.cause, "verdict": self.verdict}
 
 
 def diff(first: dict[str, Any], second: dict[str, Any]) -> Diff:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, fields
 from decimal import Decimal
 from itertools import pairwise
@@ -18,12 +19,22 @@ from harness.data.detections import read_detections
 from harness.files import atomic_write, canonical_json, sha256, sha256_file
 from harness.record import RECORD, read_record
 from wstal.errors import StoreError, UserError
-from wstal.evaluation import EvaluationResult, Flags, Protocol, evaluate, get_protocol, parse_tious
+from wstal.evaluation import (
+    EvaluationResult,
+    Flags,
+    Protocol,
+    class_average_precision,
+    evaluate,
+    get_protocol,
+    parse_tious,
+    tiou_key,
+)
 from wstal.types import GroundTruth
 
 FLAGS, DETECTIONS = "flags.safetensors", "detections.json.gz"
 ABOUT = "about"
 SAME = 1e-9  # percent: the same numbers, summed on another machine
+TOLERANCE = 1e-6  # percent, between a record's mAP and what its run's flags give
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +90,7 @@ def read_flags(run: Path) -> RunFlags:
 
     Raises:
         UserError: the folder holds no finished run, or one without flags.
-        StoreError: the file is absent or damaged.
+        StoreError: the file is absent or damaged, or does not give the record's mAPs.
     """
     record = _record(run)
     if FLAGS not in record["artefacts"]:
@@ -87,13 +98,15 @@ def read_flags(run: Path) -> RunFlags:
     with safetensors.safe_open(_checked(run, FLAGS, record), "np") as file:
         about = json.loads(file.metadata()[ABOUT])
         columns = {name: _wide(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
-    return RunFlags(
+    found = RunFlags(
         get_protocol(about["protocol"]),
         tuple(about["tious"]),
         tuple(about["classes"]),
         tuple(about["videos"]),
         Flags(**columns),
     )
+    _check(run, record, found)
+    return found
 
 
 def flags_of(run: Path, annotations: Path | None = None) -> RunFlags:
@@ -148,6 +161,19 @@ def _checked(run: Path, name: str, record: dict[str, Any]) -> Path:
             "and do it again."
         )
     return path
+
+
+def _check(run: Path, record: dict[str, Any], found: RunFlags) -> None:
+    """Raise unless the flags give what the record says under its headline, which a bootstrap of them stands beside."""
+    ap = class_average_precision(found.flags, len(found.classes), found.protocol)
+    given = dict(zip(map(tiou_key, found.tious), 100 * np.nanmean(ap, axis=0), strict=True))
+    stated = record["metrics"][record["headline"]]["mAP"]
+    for tiou, value in stated.items():
+        if not abs(given.get(tiou, math.nan) - value) <= TOLERANCE:
+            raise StoreError(
+                f"{run / FLAGS} gives mAP {given.get(tiou, math.nan):.4f} at tIoU {tiou}, the run's record says "
+                f"{value:.4f}. Restore the run's files, or remove the run and do it again."
+            )
 
 
 def _without_flags(run: Path) -> str:

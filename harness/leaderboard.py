@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from harness.pages import Figure, Page, Role, Table, estimate
 from harness.prose import bullets, changes, computed_with, counts, widest_average
 from harness.published import published_tables
 from harness.record import load_records
+from harness.registry import load_method, method_entries
 from harness.render import files
 from harness.report import html_report
 from harness.rescore import FOLDER as RESCORED
@@ -31,6 +32,7 @@ from wstal.errors import UserError
 Record = dict[str, Any]
 
 REPORT = "report.html"
+SUFFIXES = (".md", ".csv", ".tex", ".svg")
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,13 @@ class Results:
 
 
 def read_results(folder: Path) -> Results:
-    """What a results folder holds; damaged files and those of a newer version are refused by name, the rest is read."""
+    """What a results folder holds; damaged files and those of a newer version are refused by name, the rest is read.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder} is no folder. Name the one that holds records/ with --results.")
     records, bad_records = load_records(folder / "records")
     rescored, bad_rescored = load_rescored(folder / RESCORED)
     refused = [message for _, message in [*bad_records, *bad_rescored]]
@@ -120,13 +128,14 @@ def write(rendered: dict[str, str], results: Path, keep_stale: bool = False) -> 
 
 def drifted(rendered: dict[str, str], results: Path) -> list[str]:
     """Names of files below `results` that differ from `rendered`, are absent, or belong to no page."""
-    stored = {name: path.read_text() for name, path in _rendered(results).items()}
-    return sorted(name for name in rendered.keys() | stored.keys() if rendered.get(name) != stored.get(name))
+    stored = {name: path.read_bytes() for name, path in _rendered(results).items()}
+    wanted = {name: text.encode() for name, text in rendered.items()}
+    return sorted(name for name in wanted.keys() | stored.keys() if wanted.get(name) != stored.get(name))
 
 
 def _rendered(results: Path) -> dict[str, Path]:
     """The files below `results` that `render` is answerable for, by path."""
-    paths = [path for path in results.glob("leaderboards/**/*") if path.is_file()]
+    paths = [path for path in results.glob("leaderboards/**/*") if path.suffix in SUFFIXES]
     paths += [path for name in ("readings.md", "audit.md", REPORT) if (path := results / name).exists()]
     return {path.relative_to(results).as_posix(): path for path in paths}
 
@@ -169,58 +178,76 @@ def _section(records: list[Record], name: str) -> list[str | Table | Figure]:
         "checkpoint": "the last of a fixed schedule, never chosen on the scored videos",
         "cells": "mean ± half the 95 % Student-t interval over seeds",
     }
-    groups: dict[str, list[Record]] = {}
-    for record in records:
-        groups.setdefault(canonical_json([record["method"], record["recipe"]]).decode(), []).append(record)
-    headline_rows = [_headline_row(group, headline) for group in groups.values()]
-    protocol_rows = [_protocol_row(group) for group in groups.values()]
+    groups = _by_method(records)
+    headline_rows = [_headline_row(label, group, headline) for label, group in groups.items()]
+    protocol_rows = [_protocol_row(label, group) for label, group in groups.items()]
     caption = f"{data['title']}, `{headline}`, mAP in percent over tIoU"
     chosen = f"chosen as `harness/data/schedules/{data['name'].removesuffix(SUFFIX)}.toml` says"
     schedules = sorted({f"{record['title']}: {changes(record['schedule'])}" for record in records})
     return [
         bullets(f"{fact}: {text}" for fact, text in facts.items()),
         Table(name, caption, headline_rows, _measured(headline_rows)),
-        *_figures(name, caption, groups.values(), headline),
+        *_figures(name, data["title"], groups, headline),
         "Under every protocol that applies, mean over the range:",
         Table(f"{name}-protocols", f"{data['title']}, every protocol", protocol_rows, _measured(protocol_rows)),
         f"Schedules, where they differ from the methods' own papers ({chosen}):",
         bullets(schedules),
+        *_not_run(groups.values()),
         *computed_with(records),
     ]
 
 
-def _figures(name: str, caption: str, groups: Iterable[list[Record]], headline: str) -> Iterator[Figure]:
+def _not_run(groups: Iterable[list[Record]]) -> Iterator[str]:
+    """The registered methods without a run by their own options."""
+    run = {group[0]["method"] for group in groups if not group[0]["overrides"]}
+    if absent := [load_method(name).title for name in method_entries() if name not in run]:
+        yield f"Not run here, so not ranked: {', '.join(absent)}. `wstal-bench reproduce` with this data runs them."
+
+
+def _by_method(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """The runs of one method, recipe and version together, by what tells them from the others."""
+    groups: dict[bytes, list[Record]] = {}
+    for record in records:
+        version = record["environment"]["wstal-bench"]
+        groups.setdefault(canonical_json([record["method"], record["recipe"], version]), []).append(record)
+    versions = {record["environment"]["wstal-bench"] for record in records}
+    labelled: dict[str, list[Record]] = {}
+    for group in groups.values():
+        first = group[0]
+        said = [changes(first["overrides"])] if first["overrides"] else []
+        said += [first["environment"]["wstal-bench"]] if len(versions) > 1 else []
+        label = f"{first['title']} ({', '.join(said)})" if said else str(first["title"])
+        # two recipes that say the same of themselves: a default changed within a version
+        labelled[f"{label} ({first['digest'][:8]})" if label in labelled else label] = group
+    return labelled
+
+
+def _figures(name: str, title: str, groups: Mapping[str, list[Record]], headline: str) -> Iterator[Figure]:
     """The mean over the widest range with its seeds, and mAP over tIoU."""
-    members = list(groups)
-    synthetic = members[0][0]["synthetic"]
-    widest = widest_average(members[0][0]["metrics"][headline]["averages"])
+    first = next(iter(groups.values()))[0]
+    widest = widest_average(first["metrics"][headline]["averages"])
     yield intervals(
-        [Seeds(_label(group), [average(record) for record in group]) for group in members],
+        [Seeds(label, [average(record) for record in group]) for label, group in groups.items()],
         name=f"{name}-intervals",
-        caption=f"{caption.split(',')[0]}: mean mAP {widest}, a dot a seed",
+        caption=f"{title}: mean mAP {widest}, a dot a seed",
         axis=f"mean mAP {widest} (%)",
-        synthetic=synthetic,
+        synthetic=first["synthetic"],
     )
     lines = []
-    for group in members[: len(LINES)]:
+    for label, group in list(groups.items())[: len(LINES)]:
         metrics = [record["metrics"][headline]["mAP"] for record in group]
         values = [estimate([one[tiou] for one in metrics if tiou in one], len(group)) for tiou in metrics[0]]
-        lines.append(Curve(_label(group), [float(tiou) for tiou in metrics[0]], values))
-    yield curves(lines, name=f"{name}-curves", caption=f"{caption.split(',')[0]}: mAP over tIoU", synthetic=synthetic)
+        lines.append(Curve(label, [float(tiou) for tiou in metrics[0]], values))
+    yield curves(lines, name=f"{name}-curves", caption=f"{title}: mAP over tIoU", synthetic=first["synthetic"])
 
 
 def _measured(rows: Sequence[dict[str, Any]]) -> dict[str, Role]:
     return {name: "measured" for row in rows for name in row if name not in ("method", "seeds")}
 
 
-def _label(group: list[Record]) -> str:
-    overrides = group[0]["overrides"]
-    return f"{group[0]['title']} ({changes(overrides)})" if overrides else str(group[0]["title"])
-
-
-def _headline_row(group: list[Record], headline: str) -> dict[str, Any]:
+def _headline_row(label: str, group: list[Record], headline: str) -> dict[str, Any]:
     metrics = [record["metrics"][headline] for record in group]
-    row: dict[str, Any] = {"method": _label(group), "seeds": _seeds(group)}
+    row: dict[str, Any] = {"method": label, "seeds": _seeds(group)}
     for part in ("mAP", "averages"):
         for name in metrics[0][part]:
             values = [one[part][name] for one in metrics if name in one[part]]
@@ -228,14 +255,19 @@ def _headline_row(group: list[Record], headline: str) -> dict[str, Any]:
     return row
 
 
-def _protocol_row(group: list[Record]) -> dict[str, Any]:
-    row: dict[str, Any] = {"method": _label(group)}
+def _protocol_row(label: str, group: list[Record]) -> dict[str, Any]:
+    row: dict[str, Any] = {"method": label}
     for protocol, metrics in group[0]["metrics"].items():
         if metrics["averages"]:
             widest = widest_average(metrics["averages"])
-            values = [record["metrics"][protocol]["averages"][widest] for record in group]
+            values = [one for record in group if (one := _average_under(record, protocol, widest)) is not None]
             row[f"{protocol} {widest} ({metrics['videos']} videos)"] = estimate(values, len(group))
     return row
+
+
+def _average_under(record: Record, protocol: str, over: str) -> float | None:
+    value: float | None = record["metrics"].get(protocol, {"averages": {}})["averages"].get(over)
+    return value
 
 
 def _seeds(group: list[Record]) -> str:

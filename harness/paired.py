@@ -13,17 +13,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from harness.ablations import SEEDS_FOR_P, average
 from harness.files import canonical_json
 from harness.flags import RunFlags, flags_of
 from harness.prose import changes, widest_average
-from harness.record import PROSE, RECORD, read_record
+from harness.record import PROSE, RECORD, read_record, without_average
 from harness.statistics import (
     CONFIDENCE,
     SIGNIFICANCE,
     holm,
     mean_and_half_width,
+    paired_t_p,
     sign_flip_p,
-    smallest_sign_flip_p,
 )
 from wstal.errors import UserError
 from wstal.evaluation import tiou_key
@@ -34,6 +35,7 @@ from wstal.evaluation.tiou import Floats
 from wstal.types import IntArray
 
 REPLICATES = 2_000
+NO_VERDICT = "synthetic: no verdict"
 Resampled = Callable[[RunFlags], Floats]
 
 
@@ -45,9 +47,6 @@ class VideoBootstrap:
     depends on the training's random draws is for the seeds to say.
 
     Args:
-        seeds: pairs that the difference is averaged over.
-        videos: evaluated ones.
-        replicates: resamples that hold an instance, which all do but on tiny sets.
         tious: range of the averaged thresholds, such as `0.1:0.7`.
         difference: on the videos as they are.
         low: 2.5 % percentile of the replicates.
@@ -55,34 +54,11 @@ class VideoBootstrap:
         share: of replicates in which the first system is not better.
     """
 
-    seeds: int
-    videos: int
-    replicates: int
     tious: str
     difference: float
     low: float
     high: float
     share: float
-
-
-def paired_bootstrap(
-    a: Mapping[int, RunFlags], b: Mapping[int, RunFlags], replicates: int = REPLICATES, seed: int = 0
-) -> VideoBootstrap:
-    """Resample the test videos with replacement, the same for both systems, and weight the stored flags accordingly.
-
-    No detection is matched again. Each replicate's difference is that of the mean mAP (widest range of tIoUs),
-    averaged over the seeds that both systems have.
-
-    Args:
-        a: flags of the first system's runs, by seed.
-        b: of the second's.
-        replicates: number of resamples.
-        seed: of the resampling.
-
-    Raises:
-        UserError: no common seed, or flags of another protocol, thresholds, videos or instances.
-    """
-    return _paired(a, b, functools.partial(resampled_mean_ap, replicates=replicates, seed=seed))
 
 
 def resampled_mean_ap(run: RunFlags, replicates: int = REPLICATES, seed: int = 0) -> Floats:
@@ -100,6 +76,39 @@ def resampled_mean_ap(run: RunFlags, replicates: int = REPLICATES, seed: int = 0
     total = 100 * np.where(present[:, None], ap, 0).mean(axis=1).sum(axis=0)
     mean: Floats = np.divide(total, present.sum(axis=0), out=np.full(len(total), np.nan), where=present.any(axis=0))
     return mean
+
+
+def paired_bootstrap(
+    a: Mapping[int, RunFlags], b: Mapping[int, RunFlags], resampled: Resampled = resampled_mean_ap
+) -> VideoBootstrap:
+    """Resample the test videos with replacement, the same for both systems, and weight the stored flags accordingly.
+
+    No detection is matched again. Each replicate's difference is that of the mean mAP (widest range of tIoUs),
+    averaged over the seeds that both systems have.
+
+    Args:
+        a: flags of the first system's runs, by seed.
+        b: of the second's.
+        resampled: `resampled_mean_ap`, or a form of it with other replicates or a memory of what it gave.
+
+    Raises:
+        UserError: no common seed, or flags of another protocol, thresholds, videos or instances.
+    """
+    seeds = sorted(a.keys() & b.keys())
+    if not seeds:
+        raise UserError(f"The two systems share no seed: {sorted(a)} against {sorted(b)}. Run both with one.")
+    reference = a[seeds[0]]
+    for seed in seeds:
+        _check_flags(reference, a[seed])
+        _check_flags(reference, b[seed])
+    observed, *rest = np.mean([resampled(a[seed]) - resampled(b[seed]) for seed in seeds], axis=0)
+    differences = np.array([value for value in rest if np.isfinite(value)])
+    low = high = share = math.nan
+    if len(differences):
+        tail = 50 * (1 - CONFIDENCE)
+        low, high = map(float, np.percentile(differences, [tail, 100 - tail]))
+        share = float(np.mean(differences <= 0))
+    return VideoBootstrap(_widest_range(reference.tious)[0], float(observed), low, high, share)
 
 
 def weighted_average_precision(run: RunFlags, videos: Sequence[str], weight: Floats) -> Floats:
@@ -148,8 +157,9 @@ def compare_methods(frame: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row a pair that shares a seed, in order of appearance: `a`, `b`, `seeds`, `difference` (a - b, mean),
-        `half_width` (of the 95 % t-interval), `p` (sign-flip), `p_holm` (over all pairs of the table) and `verdict`
-        on a: `better`, `worse`, `not resolved`, or `too few seeds` where even differences of one sign could not be.
+        `half_width` (of the 95 % t-interval), `p` (sign-flip), `p_holm` (over all pairs of the table), `p_t_holm` (the
+        paired t-test's, so too) and `verdict` on a by the last: `better`, `worse`, `not resolved`, or `too few seeds`
+        below 6, as on the pages of ablations.
 
     Raises:
         UserError: a method has a seed twice.
@@ -168,10 +178,12 @@ def compare_methods(frame: pd.DataFrame) -> pd.DataFrame:
             mean, half = mean_and_half_width(pairs)
             rows.append({
                 "a": a, "b": b, "seeds": len(pairs), "difference": mean, "half_width": half, "p": sign_flip_p(pairs),
+                "p_t_holm": paired_t_p(pairs),
             })  # fmt: skip
-    for row, adjusted in zip(rows, holm([row["p"] for row in rows]), strict=True):
-        row |= {"p_holm": adjusted, "verdict": _verdict(row["difference"], adjusted, row["seeds"], len(rows))}
-    columns = ["a", "b", "seeds", "difference", "half_width", "p", "p_holm", "verdict"]
+    by_flips, by_t = (_holm_of_known([row[name] for row in rows]) for name in ("p", "p_t_holm"))
+    for row, flip, t in zip(rows, by_flips, by_t, strict=True):
+        row |= {"p_holm": flip, "p_t_holm": t, "verdict": _verdict(row["difference"], t, row["seeds"])}
+    columns = ["a", "b", "seeds", "difference", "half_width", "p", "p_holm", "p_t_holm", "verdict"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -187,19 +199,21 @@ def compare_runs(
         seed: of the resampling.
 
     Returns:
-        `compare_methods` over the systems, with `low`, `high` and `share` of `paired_bootstrap` for each pair, and
-        `tious`, the range that is averaged.
+        `compare_methods` over the systems, with `low`, `high` and `share` of `paired_bootstrap` for each pair,
+        `tious`, the range that is averaged, and `synthetic`: on generated data there is no verdict.
 
     Raises:
-        UserError: a folder holds no finished run, there is one system only, two runs are of one seed, systems share no
-            seed, or data, protocol or test list differ: says which.
-        StoreError: a run's files are damaged.
+        UserError: a folder holds no finished run or one without a usual average, there is one system only, two runs
+            are of one seed, systems share no seed, or data, protocol or test list differ: says which.
+        StoreError: a run's files are damaged, or its flags give other mAPs than its record.
     """
     records = {}
     for run in runs:
         if not (run / RECORD).exists():
             raise UserError(f"{run} holds no finished run ({RECORD} is not there). `wstal-bench ls runs` lists them.")
         records[run] = read_record(run / RECORD)
+        if not records[run]["metrics"][records[run]["headline"]]["averages"]:
+            raise UserError(f"{run}: {without_average(records[run])}, by which runs are compared.")
     first, *others = records
     for other in others:
         check_comparable(records[first], records[other])
@@ -221,20 +235,23 @@ def compare_runs(
             )
     compared = compare_methods(
         pd.DataFrame(
-            {"method": name, "seed": record["seed"], "value": _average(record)}
+            {"method": name, "seed": record["seed"], "value": average(record)}
             for record, name in zip(records.values(), names, strict=True)
         )
     )
+    if records[first]["synthetic"]:
+        compared["verdict"] = NO_VERDICT
     flags = {
         name: {one: flags_of(run, annotations) for one, run in members.items()} for name, members in systems.items()
     }
     resampled = functools.cache(functools.partial(resampled_mean_ap, replicates=replicates, seed=seed))
-    pairs = [_paired(flags[a], flags[b], resampled) for a, b in zip(compared["a"], compared["b"], strict=True)]
+    pairs = [paired_bootstrap(flags[a], flags[b], resampled) for a, b in zip(compared["a"], compared["b"], strict=True)]
     return compared.assign(
         low=[pair.low for pair in pairs],
         high=[pair.high for pair in pairs],
         share=[pair.share for pair in pairs],
         tious=[pair.tious for pair in pairs],
+        synthetic=records[first]["synthetic"],
     )
 
 
@@ -253,8 +270,9 @@ def comparison_table(compared: pd.DataFrame) -> pd.DataFrame:
             "± over seeds (95 %)": shown(row["half_width"], ".2f"),
             "over test videos (95 %)": f"{shown(row['low'], '+.2f')} to {shown(row['high'], '+.2f')}",
             "resamples without gain": shown(100 * row["share"], ".1f") + " %",
-            "p": shown(row["p"], ".3f"),
-            "p (Holm)": shown(row["p_holm"], ".3f"),
+            "sign-flip p": shown(row["p"], ".3f"),
+            "sign-flip p (Holm)": shown(row["p_holm"], ".3f"),
+            "t-test p (Holm)": shown(row["p_t_holm"], ".3f"),
             "first is": row["verdict"],
         }
         for row in compared.to_dict("records")
@@ -329,27 +347,6 @@ def _widest_range(tious: tuple[float, ...]) -> tuple[str, list[int]]:
     return name, [keys.index(key) for key in AVERAGES[name]]
 
 
-def _paired(a: Mapping[int, RunFlags], b: Mapping[int, RunFlags], resampled: Resampled) -> VideoBootstrap:
-    seeds = sorted(a.keys() & b.keys())
-    if not seeds:
-        raise UserError(f"The two systems share no seed: {sorted(a)} against {sorted(b)}. Run both with one.")
-    reference = a[seeds[0]]
-    for seed in seeds:
-        _check_flags(reference, a[seed])
-        _check_flags(reference, b[seed])
-    observed, *rest = np.mean([resampled(a[seed]) - resampled(b[seed]) for seed in seeds], axis=0)
-    differences = np.array([value for value in rest if np.isfinite(value)])
-    low = high = share = math.nan
-    if len(differences):
-        tail = 50 * (1 - CONFIDENCE)
-        low, high = map(float, np.percentile(differences, [tail, 100 - tail]))
-        share = float(np.mean(differences <= 0))
-    tious = _widest_range(reference.tious)[0]
-    return VideoBootstrap(
-        len(seeds), len(reference.evaluated), len(differences), tious, float(observed), low, high, share
-    )
-
-
 def _replicated(
     hit: Bools, counted: Bools, video: IntArray, weight: Floats, positives: Floats, precision: Precision
 ) -> Floats:
@@ -394,12 +391,15 @@ def _replicated(
     return ap
 
 
-def _average(record: dict[str, Any]) -> float:
-    averages = record["metrics"][record["headline"]]["averages"]
-    return float(averages[widest_average(averages)])
+def _holm_of_known(p: Sequence[float]) -> list[float]:
+    """Holm over those that are numbers; one pair has no t-test."""
+    adjusted = iter(holm([value for value in p if not math.isnan(value)]))
+    return [value if math.isnan(value) else next(adjusted) for value in p]
 
 
-def _verdict(difference: float, adjusted: float, seeds: int, family: int) -> str:
-    if adjusted < SIGNIFICANCE:
-        return "better" if difference > 0 else "worse"
-    return "too few seeds" if family * smallest_sign_flip_p(seeds) >= SIGNIFICANCE else "not resolved"
+def _verdict(difference: float, adjusted: float, seeds: int) -> str:
+    if seeds < SEEDS_FOR_P:
+        return "too few seeds"
+    if adjusted >= SIGNIFICANCE:
+        return "not resolved"
+    return "better" if difference > 0 else "worse"

@@ -16,6 +16,9 @@ import torch
 from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
+from harness.audit.costs import off_line
+from harness.audit.printed import interval
+
 Stage = Literal["train", "test"]
 STAGES: tuple[Stage, ...] = ("train", "test")
 STAGE_NAMES: dict[Stage, str] = {"train": "training", "test": "testing"}
@@ -132,29 +135,14 @@ def flops_frame(published: Published, costs: list[ProfileCost]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def affine(cells: Mapping[int, str]) -> bool:
-    """Whether some a + b T gives all three printed numbers within their rounding.
-
-    Args:
-        cells: three numbers as printed, by T.
-
-    >>> affine({1: "0.1", 2: "0.2", 4: "0.5"}), affine({1: "0.1", 2: "0.2", 4: "0.9"})
-    (True, False)
-    """
-    (low, first), (middle, between), (high, last) = sorted((length, Decimal(text)) for length, text in cells.items())
-    share = Decimal(middle - low) / Decimal(high - low)
-    # either side of the equation is known to half a unit of the last printed digit
-    unit = max(_unit(text) for text in cells.values())
-    return abs(first + share * (last - first) - between) <= unit
-
-
 def _flops_agreement(printed: str, value: float, stage: Mapping[int, str]) -> str:
     difference = _difference(printed, value)
     if not difference:
         return "to the printed digit"
     if abs(value / float(printed) - 1) <= TOLERANCE:
         return f"within 0.1 % ({difference})"
-    if not affine(stage):
+    cells = {length: found for length, text in stage.items() if (found := interval(text))}
+    if any(off_line(cells)):
         return f"unexplained ({difference}): no count affine in T gives this stage's three cells"
     return f"differs ({difference})"
 

@@ -47,7 +47,7 @@ def select(
     """The named fields of the records that pass every test, in the order given; None where a record lacks one.
 
     Args:
-        records: as `load_records` gives them.
+        records: as `list_records` gives them.
         where: tests, `FIELD=VALUE`.
         fields: of `view`.
 

@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
-from harness.files import read_json
+from harness.data.descriptor import DataName
+from harness.files import canonical_json, read_json
 from harness.registry import did_you_mean, method_entries
 from wstal.errors import UserError
 from wstal.evaluation.result import AVERAGES
@@ -48,7 +49,7 @@ class Videos(_Part):
 class Data(_Part):
     """What identifies the data: stored features (`streams`, `classes`, `digests`) or generated ones."""
 
-    name: str
+    name: DataName
     title: str
     features: str
     width: Count = Field(description="columns of the features")
@@ -157,6 +158,8 @@ class Record(_Part):
     def _parts_agree(self) -> Self:
         if self.id != (named := run_id(self.data.name, self.method, self.seed, self.digest)):
             raise ValueError(f"its id is {self.id!r}; data, method, seed and digest make {named!r}")
+        if self.synthetic != (self.data.generator is not None):
+            raise ValueError("`synthetic` is to be true where `data` has a generator, and only there")
         if self.headline not in self.metrics:
             raise ValueError(f"its headline {self.headline!r} is none of its protocols: {', '.join(self.metrics)}")
         for protocol, metrics in self.metrics.items():
@@ -243,22 +246,79 @@ def record_files(path: Path) -> list[Path]:
     return [path]
 
 
-def load_records(folder: Path) -> tuple[list[dict[str, Any]], list[tuple[Path, str]]]:
+def list_records(folder: Path) -> tuple[list[dict[str, Any]], list[tuple[Path, str]]]:
     """All records below a folder, by data set, method and id, and the files that are refused.
 
     Returns:
         The good records, and (path, message) of each file that is no record, is of a newer schema or an unknown
         method, holds an impossible value, or holds a run that another file holds.
     """
-    found: dict[str, Path] = {}
-    records: list[dict[str, Any]] = []
+    found, refused = _read_all(folder)
+    return _sorted(found), refused
+
+
+def load_records(folder: Path) -> tuple[list[dict[str, Any]], list[tuple[Path, str]]]:
+    """As `list_records`, for pages: what cannot be ranked, or not beside the first file of its group, is refused too.
+
+    A group is the runs of one method and recipe on one data set by one version, which a page averages over seeds.
+
+    Returns:
+        The good records, and (path, message) of each file that `list_records` refuses, that has no usual average, that
+        holds a seed of its group again, or whose protocols or tIoUs are others than those of its group's first file.
+    """
+    found, refused = _read_all(folder)
+    kept: dict[Path, dict[str, Any]] = {}
+    groups: dict[bytes, dict[int, Path]] = {}
+    for path, record in found.items():
+        seeds = groups.setdefault(_group(record), {})
+        first = next(iter(seeds.values()), None)
+        if not record["metrics"][record["headline"]]["averages"]:
+            why = f"{without_average(record)}, by which methods are ranked. Leave it out of the results."
+        elif record["seed"] in seeds:
+            other = seeds[record["seed"]]
+            why = f"seed {record['seed']} of the same method, recipe, data and version is in {other}. Remove one."
+        elif first and _scored(record) != _scored(kept[first]):
+            why = f"its protocols or tIoUs are not those of {first}, another seed of the same system. Run one again."
+        else:
+            kept[path] = record
+            seeds[record["seed"]] = path
+            continue
+        refused.append((path, f"{path}: {why}"))
+    return _sorted(kept), sorted(refused)
+
+
+def without_average(record: dict[str, Any]) -> str:
+    """What a record lacks whose headline has no usual average, for a message."""
+    tious = ", ".join(record["metrics"][record["headline"]]["mAP"])
+    return f"it has none of the usual averages {', '.join(AVERAGES)} over its tIoUs {tious}"
+
+
+def _read_all(folder: Path) -> tuple[dict[Path, dict[str, Any]], list[tuple[Path, str]]]:
+    """Each run's record by path, in the order of paths, and (path, message) of each file that is refused."""
+    paths: dict[str, Path] = {}
+    found: dict[Path, dict[str, Any]] = {}
     refused: list[tuple[Path, str]] = []
     for path in record_files(folder) if folder.exists() else []:
         try:
             record = read_record(path)
-            if (other := found.setdefault(record["id"], path)) != path:
+            if (other := paths.setdefault(record["id"], path)) != path:
                 raise UserError(f"{path}: run {record['id']} is stored twice, also in {other}. Remove one.")
-            records.append(record)
+            found[path] = record
         except UserError as error:
             refused.append((path, str(error)))
-    return sorted(records, key=lambda record: (record["data"]["name"], record["method"], record["id"])), refused
+    return found, refused
+
+
+def _sorted(found: dict[Path, dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(found.values(), key=lambda record: (record["data"]["name"], record["method"], record["id"]))
+
+
+def _group(record: dict[str, Any]) -> bytes:
+    data = {name: value for name, value in record["data"].items() if name not in PROSE}
+    return canonical_json([record["method"], record["recipe"], data, record["environment"]["wstal-bench"]])
+
+
+def _scored(record: dict[str, Any]) -> tuple[str, dict[str, tuple[set[str], set[str]]]]:
+    """The headline, and the tIoUs and averages of each protocol."""
+    scored = {name: (set(one["mAP"]), set(one["averages"])) for name, one in record["metrics"].items()}
+    return record["headline"], scored

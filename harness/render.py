@@ -6,7 +6,8 @@ import csv
 import io
 import math
 import posixpath
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -16,7 +17,11 @@ from harness.pages import SYNTHETIC_BANNER, Estimate, Figure, Page, Table
 
 TABLES, FIGURES = "leaderboards/tables", "leaderboards/figures"
 WRAPPED = 40  # characters
-LATEX = {"±": r"$\pm$", "†": r"$\dagger$", "≥": r"$\geq$", "≤": r"$\leq$", "✓": r"$\checkmark$"}
+LATEX = str.maketrans(
+    {mark: f"\\{mark}" for mark in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": "$<$", ">": "$>$"}
+    | {"±": r"$\pm$", "†": r"$\dagger$", "≥": r"$\geq$", "≤": r"$\leq$", "✓": r"$\checkmark$"}
+)
 
 
 def files(pages: Sequence[Page]) -> dict[str, str]:
@@ -58,16 +63,16 @@ def markdown_page(page: Page) -> str:
 
 def markdown_table(table: Table) -> str:
     """The table in GitHub's Markdown."""
-    return _tabulated(table, "github")
+    return _tabulated(table, "github", _markdown)
 
 
 def terminal_table(table: Table) -> str:
     """The table for a terminal, with wrapped columns."""
-    return _tabulated(table, "simple", widths=[WRAPPED] * len(table.columns))
+    return _tabulated(table, "simple", _one_line, widths=[WRAPPED] * len(table.columns))
 
 
-def _tabulated(table: Table, style: str, widths: list[int] | None = None) -> str:
-    columns = {name: [shown(value) for value in table.column(name)] for name in table.columns}
+def _tabulated(table: Table, style: str, written: Callable[[str], str], widths: list[int] | None = None) -> str:
+    columns = {written(name): [written(shown(value)) for value in table.column(name)] for name in table.columns}
     text: str = tabulate(columns, headers="keys", tablefmt=style, disable_numparse=True, maxcolwidths=widths)
     return text
 
@@ -113,10 +118,15 @@ def _half_width(value: Estimate | None) -> float | None:
     return None if value is None or math.isnan(value.half_width) else value.half_width
 
 
+def _one_line(text: str) -> str:
+    return " ".join(text.splitlines())
+
+
+def _markdown(text: str) -> str:
+    """A cell of a Markdown table: links and emphasis stay, what would end the cell or begin HTML does not."""
+    # of backslashes before a bar each would escape the next character: they are doubled
+    return re.sub(r"(\\*)\|", r"\1\1\\|", _one_line(text)).replace("<", "&lt;")
+
+
 def _latex(text: str) -> str:
-    escaped = text.replace("\\", r"\textbackslash ")
-    for mark in "&%$#_{}":
-        escaped = escaped.replace(mark, "\\" + mark)
-    for mark, command in LATEX.items():
-        escaped = escaped.replace(mark, command)
-    return escaped
+    return _one_line(text).translate(LATEX)

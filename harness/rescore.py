@@ -21,18 +21,22 @@ from pydantic import (
     NonNegativeInt,
     TypeAdapter,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
 from harness.data.annotations import AMBIGUOUS, read_limited
+from harness.data.descriptor import list_digest, shipped_descriptors
 from harness.files import atomic_write, pretty_json, read_json, sha256_file
 from harness.prose import widest_average
+from harness.published import find_table
 from harness.score_file import ScoredFile, score_file
 from wstal.errors import UserError
 from wstal.evaluation import EvaluationResult, get_protocol, parse_tious, to_json
 from wstal.evaluation.result import AVERAGES
 
 FOLDER = "rescored"
+UNKNOWN = "unknown"  # in the place of a data set's name
 SCHEMA = 1
 TOLERANCE = 1e-6  # mAP points between a stored average and the mean of its stored members
 FORM = (
@@ -54,9 +58,24 @@ def _checked(check: Callable[[str], object]) -> AfterValidator:
     return AfterValidator(validate)
 
 
+def _row_of_maps(reference: str) -> None:
+    """Raise unless it is a row of a table of mAPs."""
+    name, _, row = reference.partition("/")
+    table = find_table(name)
+    if not table.dataset:
+        raise UserError(f"Table {table.number} holds no mAPs: name a row of one of I to VIII.")
+    table.row(row)
+
+
+def _no_table_of_ours(name: str) -> None:
+    if name in ("spread", UNKNOWN):
+        raise UserError(f"A table of another content is called {name!r}.")
+
+
 Line = Annotated[str, Field(pattern=r"^[^\r\n]*\S[^\r\n]*$")]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=100)]
-Reference = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+$")]
+DataSet = Annotated[Name, _checked(_no_table_of_ours)]
+Reference = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+$"), _checked(_row_of_maps)]
 ProtocolName = Annotated[str, _checked(get_protocol)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Percent = Annotated[float, Field(strict=True, ge=0, le=100)]
@@ -84,8 +103,10 @@ class Source(_Facts):
     """What the method saw, where the release says so."""
     note: Line | None = None
     """What else a reader has to know, as the unit of the times."""
-    dataset: Name | None = None
-    """The data set, where its classes do not show it."""
+    dataset: DataSet | None = None
+    """The data set, where its classes do not show it. A known one is believed only if the videos are a known list."""
+    video_prefix: Line | None = None
+    """What the annotations leave off the beginning of the videos' names, as `video_test_`."""
     subset: Line | None = None
     """Subset of the annotations (default: the test subset)."""
     protocols: tuple[ProtocolName, ...] | None = Field(None, min_length=1)
@@ -94,6 +115,13 @@ class Source(_Facts):
     """tIoU thresholds, as `0.1:0.1:0.9` (default: the data set's)."""
     published: Reference | None = None
     """The published row whose numbers these detections should give, as `table_I/autoloc`."""
+
+    @field_validator("protocols")
+    @classmethod
+    def _each_once(cls, protocols: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if protocols and (twice := [name for name in protocols if protocols.count(name) > 1]):
+            raise ValueError(f"{twice[0]} is named twice")
+        return protocols
 
 
 class DetectionFacts(_Facts):
@@ -115,6 +143,11 @@ class AnnotationFacts(_Facts):
     """Of `Ambiguous_test.txt` beside the annotations, where it is there."""
     subset: Line
     videos: NonNegativeInt
+    """Evaluated ones."""
+    videos_sha256: Digest
+    """`list_digest` of their names."""
+    list: Line | None
+    """The known list that they are."""
     instances: NonNegativeInt
 
 
@@ -152,7 +185,10 @@ class Rescored(_Facts):
     source: Line
     features: Line | None
     note: Line | None
-    dataset: Name
+    dataset: DataSet | None
+    """A known data set only where the videos are one of its known lists."""
+    unnamed: Line | None
+    """Why there is no `dataset`."""
     published: Reference | None
     headline: ProtocolName
     """The protocol that the data set's numbers are compared under."""
@@ -162,6 +198,10 @@ class Rescored(_Facts):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if (self.dataset is None) == (self.unnamed is None):
+            raise ValueError("there is to be one of `dataset` and `unnamed`")
+        if self.dataset is not None and _is_shipped(self.dataset) and self.annotations.list is None:
+            raise ValueError(f"its data set is {self.dataset}, its videos are no known list")
         if self.headline not in self.metrics:
             raise ValueError(f"its headline {self.headline!r} is none of its protocols")
         if len({(*one.mAP, "", *one.averages) for one in self.metrics.values()}) > 1:
@@ -217,6 +257,11 @@ def _rescored(name: str, source: Source, root: Path) -> Rescored:
     dataset = source.dataset or (scored.known_as.family if scored.known_as else None)
     if dataset is None:
         raise UserError(f"The classes of {scored.annotations.path} are of no known data set. State `dataset`.")
+    listed, unnamed = scored.known_list(_family(dataset), source.video_prefix or ""), None
+    if _is_shipped(dataset) and listed is None:
+        unnamed = f"its {len(scored.truth.videos):,} videos are no test list of {dataset} that is known here"
+    elif _is_shipped(dataset) and scored.known_as and scored.known_as.family != _family(dataset):
+        unnamed = f"its classes are those of {scored.known_as.family}, not of {dataset}"
     usual = scored.known_as.headline if scored.known_as else ""
     return Rescored(
         schema=SCHEMA,
@@ -225,7 +270,8 @@ def _rescored(name: str, source: Source, root: Path) -> Rescored:
         source=source.source,
         features=source.features,
         note=source.note,
-        dataset=dataset,
+        dataset=None if unnamed else dataset,
+        unnamed=unnamed,
         published=source.published,
         headline=usual if usual in scored.results else next(iter(scored.results)),
         detections=DetectionFacts(
@@ -234,12 +280,21 @@ def _rescored(name: str, source: Source, root: Path) -> Rescored:
             count=len(scored.detections),
             videos=scored.found_videos,
         ),
-        annotations=_annotation_facts(scored),
+        annotations=_annotation_facts(scored, listed),
         metrics={protocol: _metrics(result) for protocol, result in scored.results.items()},
     )
 
 
-def _annotation_facts(scored: ScoredFile) -> AnnotationFacts:
+def _family(dataset: str) -> str:
+    return dataset.split("-")[0]
+
+
+def _is_shipped(dataset: str) -> bool:
+    """Whether the name says that the data are a known data set's."""
+    return _family(dataset) in {known.family for known in shipped_descriptors().values()}
+
+
+def _annotation_facts(scored: ScoredFile, listed: str | None) -> AnnotationFacts:
     path = scored.annotations.path
     ambiguous = path.parent / AMBIGUOUS
     return AnnotationFacts(
@@ -248,6 +303,8 @@ def _annotation_facts(scored: ScoredFile) -> AnnotationFacts:
         ambiguous_sha256=sha256_file(ambiguous) if ambiguous.is_file() else None,
         subset=scored.subset,
         videos=len(scored.truth.videos),
+        videos_sha256=list_digest(scored.truth.videos),
+        list=listed,
         instances=len(scored.truth),
     )
 
@@ -279,7 +336,7 @@ def load_rescored(folder: Path) -> tuple[list[Rescored], list[tuple[Path, str]]]
             records.append(_read(path))
         except UserError as error:
             refused.append((path, str(error)))
-    return sorted(records, key=lambda record: (record.dataset, record.name)), refused
+    return sorted(records, key=lambda record: (record.dataset or "~", record.name)), refused
 
 
 def _read(path: Path) -> Rescored:
@@ -316,7 +373,7 @@ def rescored_frame(records: Sequence[Rescored]) -> pd.DataFrame:
             "method": record.method,
             "features": record.features,
             "source": record.source,
-            "data set": record.dataset,
+            "data set": record.dataset or UNKNOWN,
             "published": record.published if protocol == record.headline else None,
             "protocol": protocol,
             "videos": metrics.videos,
@@ -351,7 +408,7 @@ def spread_frame(records: Sequence[Rescored]) -> pd.DataFrame:
             {
                 "detections": record.name,
                 "method": record.method,
-                "data set": record.dataset,
+                "data set": record.dataset or UNKNOWN,
                 "over": over,
                 "protocols": len(means),
                 "lowest": low,

@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.pages import Estimate, Figure, Page, Role, Table
 from harness.prose import bullets
-from harness.rescore import Rescored, rescored_frame, spread_frame
+from harness.rescore import UNKNOWN, Rescored, rescored_frame, spread_frame
 
 
 def rescored_page(records: Sequence[Rescored]) -> Page:
@@ -20,12 +20,13 @@ def rescored_page(records: Sequence[Rescored]) -> Page:
         _table("rescored-spread", "One detection file under all protocols", spread_frame(records).to_dict("records")),
         "Cells are the mean mAP in percent over the range of tIoUs named.",
     ]
-    for dataset in dict.fromkeys(record.dataset for record in records):
+    for dataset in dict.fromkeys(record.dataset or UNKNOWN for record in records):
         # tIoUs differ between data sets: each has a table with its own columns
-        frame = rescored_frame([record for record in records if record.dataset == dataset])
+        frame = rescored_frame([record for record in records if (record.dataset or UNKNOWN) == dataset])
         hidden = ["data set", "features", "source", "published"]
         shown = frame.drop(columns=hidden).dropna(axis="columns", how="all").to_dict("records")
-        blocks += [f"## {dataset}", _table(f"rescored-{dataset}", f"{dataset}: mAP in percent over tIoU", shown)]
+        title = "Unknown data set" if dataset == UNKNOWN else dataset
+        blocks += [f"## {title}", _table(f"rescored-{dataset}", f"{title}: mAP in percent over tIoU", shown)]
     blocks += ["## Provenance", bullets(_provenance(record) for record in records)]
     return Page("leaderboards/rescored", "Detections by their authors, scored by us", blocks)
 
@@ -45,6 +46,12 @@ def _cell(value: Any) -> Any:
 
 
 def _provenance(record: Rescored) -> str:
-    facts = [record.source, record.note, record.features and f"features {record.features}"]
-    stands = f"stands beside {record.published}" if record.published else None
-    return f"{record.name}: " + "; ".join(fact for fact in [*facts, stands] if fact)
+    facts = [
+        record.source,
+        record.note,
+        record.features and f"features {record.features}",
+        record.annotations.list and f"videos of the list {record.annotations.list}",
+        record.unnamed and f"data set unknown: {record.unnamed}",
+        record.published and f"stands beside {record.published}",
+    ]
+    return f"{record.name}: " + "; ".join(fact for fact in facts if fact)

@@ -34,6 +34,20 @@ class ScoredFile:
     known_as: DatasetDescriptor | None
     results: dict[str, EvaluationResult]
 
+    def known_list(self, family: str, prefix: str = "") -> str | None:
+        """Name of the test list of a family of data sets that the evaluated videos are; None where they are none.
+
+        Args:
+            family: as of a descriptor.
+            prefix: what the annotations leave off the beginning of the videos' names.
+        """
+        names = [prefix + video for video in self.truth.videos]
+        shipped = [known for known in shipped_descriptors().values() if known.family == family]
+        rules = [rule for known in shipped for rule in known.lists if rule.subset == "test"]
+        exact = (rule.name for rule in rules if rule.sha256 == list_digest(names))
+        # with a video that no list holds, since nothing is annotated in it
+        return next(exact, None) or next((rule.name for rule in rules if rule.apply(names)), None)
+
     @property
     def found_videos(self) -> int:
         """How many of the subset's videos have a detection."""

@@ -101,6 +101,20 @@ def expected_best(values: Sequence[float], looks: int) -> float:
     return math.fsum(values) / len(values) + standard_deviation(values) * expected_maximum(looks)
 
 
+def paired_t_p(differences: Sequence[float]) -> float:
+    """Two-sided p of the t-test that paired differences have mean 0: below 0.05 where the 95 % interval leaves 0 out.
+
+    NaN for one pair; 0 where all differences are equal and not 0.
+    """
+    if len(differences) < 2:
+        return math.nan
+    error = standard_deviation(differences) / math.sqrt(len(differences))
+    mean = math.fsum(differences) / len(differences)
+    if error == 0:
+        return float(mean == 0)
+    return float(2 * stats.t.sf(abs(mean) / error, len(differences) - 1))
+
+
 def sign_flip_p(differences: Sequence[float]) -> float:
     """Two-sided p of the sign-flip test that paired differences are symmetric about 0.
 
@@ -121,8 +135,3 @@ def sign_flip_p(differences: Sequence[float]) -> float:
         for pattern in patterns
     )
     return float(extreme / 2**count)
-
-
-def smallest_sign_flip_p(pairs: int) -> float:
-    """The p that `sign_flip_p` cannot fall below."""
-    return 2 / 2**pairs if pairs <= EXACT_PAIRS else 1 / (SIGN_PATTERNS + 1)

@@ -30,6 +30,25 @@ def costs(paper: Paper) -> Tally:
     return tally
 
 
+def off_line(values: Mapping[int, Interval]) -> list[tuple[int, Interval] | None]:
+    """For each three lengths: None where some a + b T gives all three values within their rounding, else the middle
+    length and what a line through the others has there.
+
+    Args:
+        values: what printed numbers may stand for, by T.
+
+    >>> third = {1: interval("0.1"), 2: interval("0.2")}
+    >>> off_line(third | {4: interval("0.5")}), [at for at, _ in off_line(third | {4: interval("0.9")})]
+    ([None], [2])
+    """
+    misfits: list[tuple[int, Interval] | None] = []
+    for first, middle, last in combinations(sorted(values), 3):
+        share = Fraction(middle - first, last - first)
+        wanted = Interval(*(a + share * (b - a) for a, b in zip(values[first], values[last], strict=True)))
+        misfits.append(None if wanted.meets(values[middle]) else (middle, wanted))
+    return misfits
+
+
 def _length(row: PublishedRow) -> int:
     """T of an input `[1, T, 2048]`."""
     return int(re.findall(r"\d+", row.labels[INPUT])[1])
@@ -52,12 +71,10 @@ def _stage_costs(place: str, rows: Mapping[int, PublishedRow]) -> Iterator[Findi
         finding = Finding("cost", f"{place}: {PARAMS}", listed(PARAMS), "one number", why)
     yield finding
     for name in (SIZE, FLOPS):
-        values = column(name)
-        for first, middle, last in combinations(values, 3):
-            share = Fraction(middle - first, last - first)
-            wanted = Interval(*(a + share * (b - a) for a, b in zip(values[first], values[last], strict=True)))
+        for misfit in off_line(column(name)):
             finding = None
-            if not wanted.meets(values[middle]):
+            if misfit is not None:
+                middle, wanted = misfit
                 digits = len(rows[middle].cells[name].partition(".")[2])
                 finding = Finding(
                     "cost",

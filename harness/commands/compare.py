@@ -76,12 +76,15 @@ def _tables(arguments: argparse.Namespace) -> int:
 def _runs(arguments: argparse.Namespace) -> int:
     from tabulate import tabulate
 
+    from harness.pages import SYNTHETIC_BANNER
     from harness.paired import compare_runs, comparison_table
 
     compared = compare_runs(arguments.runs, arguments.annotations)
     if arguments.json:
         print(compared.to_json(orient="records"))
     else:
+        if compared["synthetic"].any():
+            print(SYNTHETIC_BANNER, end="\n\n")
         print(tabulate(comparison_table(compared).to_dict("list"), headers="keys", disable_numparse=True))
     say(f"Done: {len(arguments.runs)} runs, {len(compared)} pair(s) of systems")
     return 0

@@ -52,8 +52,8 @@ def add(commands: Commands) -> None:
         "diff",
         help="say what differs between two runs that should agree",
         description="Compare two runs: what was run, with what, the numbers, the files. A and B are record files,\n"
-        "folders of runs, or ids. They agree where all numbers and digests are equal; where they do not, the exit\n"
-        f"code is {DIFFER}.",
+        "folders of runs, or ids. They agree where what decides the numbers, and all numbers and files that both\n"
+        f"have, are equal; where they do not, the exit code is {DIFFER}.",
         epilog="examples:\n"
         "  wstal-bench records diff runs/runs/RUN results/records/synthetic/RUN.json\n"
         "  wstal-bench records diff RUN OTHER-RUN --json\n\n" + EXIT_CODES,
@@ -91,19 +91,21 @@ def add(commands: Commands) -> None:
         description="Print the JSON Schema of a kind of file, which results/schema/ holds too.",
         epilog="example:\n  wstal-bench records schema record > record.schema.json",
     )
-    schema.add_argument("kind", choices=("record", "rescored"), help="of results/records or of results/rescored")
+    schema.add_argument(
+        "kind", choices=("record", "rescored", "cost"), help="of results/records, results/rescored or results/cost.json"
+    )
     schema.set_defaults(handle=print_schema)
 
 
 def query_records(arguments: argparse.Namespace) -> int:
     """List records with chosen fields."""
     from harness.query import COLUMNS, select
-    from harness.record import load_records
+    from harness.record import list_records
 
     folder = arguments.store / "runs" if arguments.store else arguments.results / "records"
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder. Give the right --results or --store.")
-    records, refused = load_records(folder)
+    records, refused = list_records(folder)
     fields = COLUMNS if arguments.fields is None else tuple(arguments.fields.split(","))
     rows = select(records, arguments.where, fields)
     if arguments.json:
@@ -157,11 +159,12 @@ def migrate_records(arguments: argparse.Namespace) -> int:
 
 def print_schema(arguments: argparse.Namespace) -> int:
     """Print a JSON Schema."""
+    from harness.cost import CostFile
     from harness.files import pretty_json
     from harness.record import Record, json_schema
     from harness.rescore import Rescored
 
-    models: dict[str, type[BaseModel]] = {"record": Record, "rescored": Rescored}
+    models: dict[str, type[BaseModel]] = {"record": Record, "rescored": Rescored, "cost": CostFile}
     print(pretty_json(json_schema(models[arguments.kind])).decode(), end="")
     return 0
 
@@ -194,7 +197,7 @@ def _print_diff(found: Diff) -> None:
         ]
         headers = ["largest difference, B - A", "mAP", "at", "AP", "at", "also"]
         print(tabulate(moves, headers, disable_numparse=True), end="\n\n")
-    print(f"differ: {found.cause}" if not found.agree else "agree: all numbers and files are equal")
+    print(found.verdict)
 
 
 def _move(points: float | None, *place: str | None) -> tuple[str, str]:

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import re
 import tomllib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from harness.data.source import Subset
 from wstal.errors import UserError
@@ -48,6 +58,22 @@ _SLOWEST, _FASTEST = 1e-3, 1e4  # frames a second
 def is_frame_rate(value: float) -> bool:
     """Whether a number can be frames a second: from a frame in 1,000 s to below 10,000, so neither NaN nor infinity."""
     return _SLOWEST <= value < _FASTEST
+
+
+# a data set's pages and tables are files of its name, which must not be those of other pages
+RESERVED = re.compile(
+    r"(readme|readings|tables|figures|(table_|rescored|audit).*|.*-(ablations|protocols|curves|intervals))"
+)
+
+
+def _no_page(name: str) -> str:
+    if RESERVED.fullmatch(name):
+        raise ValueError(f"{name!r} is the name of other pages or tables; name the data set otherwise")
+    return name
+
+
+DataName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$"), AfterValidator(_no_page)]
+"""A data set's short name."""
 
 
 class _Facts(BaseModel):
@@ -98,7 +124,7 @@ class ListRule(_Facts):
 class DatasetDescriptor(_Facts):
     """The facts about a data set that its files do not show. Paths are relative to the folder of the annotations."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    name: DataName
     """Short name; what stands before the first `-` is the family that shares annotations."""
     title: str
     """Name for people."""

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from harness.audit import Paper, Tally
-from harness.audit.costs import FLOPS, PARAMS, SIZE, costs
+from harness.audit.costs import FLOPS, PARAMS, SIZE, costs, off_line
+from harness.audit.printed import Interval, interval
 from tests.printed_tables import only, table
 
 
@@ -49,3 +54,38 @@ def test_weights_are_within_the_size() -> None:
     assert (found.printed, found.recomputed) == ("10.00", "at most 3.00")
     assert "40.0 MB" in found.why
     assert "megabytes of 2.50 M" in found.why
+
+
+def printed(cells: dict[int, str]) -> dict[int, Interval]:
+    return {length: found for length, text in cells.items() if (found := interval(text))}
+
+
+@given(
+    st.integers(0, 10**9),
+    st.integers(0, 10**9),
+    st.lists(st.integers(1, 2000), min_size=3, max_size=5, unique=True),
+    st.integers(0, 4),
+)
+def test_what_is_affine_is_found_so_however_it_is_rounded(a: int, b: int, lengths: list[int], digits: int) -> None:
+    exact = {length: Decimal(a) / 10**8 + length * Decimal(b) / 10**8 for length in lengths}
+    assert not any(off_line(printed({length: f"{value:.{digits}f}" for length, value in exact.items()})))
+
+
+@given(st.integers(-2000, 2000))
+def test_a_line_is_missed_by_more_than_rounding_alone(off: int) -> None:
+    (misfit,) = off_line(printed({750: "7.500", 75: "0.750", 400: f"{4 + Decimal(off) / 1000:.3f}"}))
+    # half a thousandth on the line, half on the cell
+    if abs(off) <= 1:
+        assert misfit is None
+    else:
+        half = Fraction(1, 2000)
+        assert misfit == (400, Interval(4 - half, 4 + half))
+
+
+def test_each_cell_is_known_to_its_own_digits() -> None:
+    # the line gives 4.0 within half a thousandth: 4.1 is off, 4 and 4.0 are not
+    assert off_line(printed({75: "0.750", 400: "4.1", 750: "7.500"})) != [None]
+    assert off_line(printed({75: "0.750", 400: "4.0", 750: "7.500"})) == [None]
+    # known to a unit only, the outer cells let the middle be within half of one
+    assert off_line(printed({75: "1", 400: "4.375", 750: "7"})) == [None]
+    assert off_line(printed({75: "1", 400: "4.5", 750: "7"})) != [None]

@@ -72,7 +72,7 @@ def test_the_readmes_ablations_are_the_pages() -> None:
         [cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line.startswith("|")
     ]
     rows = {tuple(row[:4]): (row[8], row[-1]) for row in cells if len(row) == 12}
-    claims = {row[0]: row[2] for row in cells if len(row) == 7}
+    claims = {row[0]: row[2] for row in cells if len(row) == 8}
     claimed = {
         "+ RMGCL": "RMGCL helps the baseline",
         "+ RMGCL + GKSA, no pseudo labels": "GKS and GKA without pseudo labels help the baseline",

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from harness.compare import Cell, compare, headline, table_page
+from harness.compare import OWN, Cell, compare, first_choice, headline, table_page
 from harness.data.descriptor import shipped_descriptors
 from harness.published import PublishedTable, find_table, published_tables
 from harness.render import markdown_page
@@ -23,13 +23,16 @@ def run(method: str, seed: int, average: float, features: str = I3D, **changes: 
     """A record on THUMOS14 whose mAP is the same at every tIoU."""
     values = dict.fromkeys(TIOUS, average)
     averages = dict.fromkeys(("0.1:0.5", "0.3:0.7", "0.1:0.7"), average)
-    metrics = {"mAP": values, "averages": averages, "per_class": {}, "videos": 210, "instances": 3311, "detections": 9}
+    classes = list(shipped_descriptors()["thumos14"].classes or ())
+    per_class = dict.fromkeys(classes, values)
+    metrics = {"mAP": values, "averages": averages, "per_class": per_class, "videos": 210, "instances": 3311}
     made = make_record(method, seed, average)
     return made | {
-        "classes": list(shipped_descriptors()["thumos14"].classes or ()),
+        "classes": classes,
         "data": made["data"] | {"features": features, "streams": ["rgb", "flow"], "width": 2048},
         "headline": "anet-210",
-        "metrics": {"anet-210": metrics},
+        "metrics": {"anet-210": metrics | {"detections": 9}},
+        "schedule": {},
         **changes,
     }
 
@@ -104,7 +107,6 @@ def test_synthetic_held_out_other_data_and_changed_recipes_do_not_stand_beside_t
 
 def test_the_protocol_of_the_rows_own_source_is_used_where_the_run_was_scored_by_it() -> None:
     record = run("acmnet", 0, 42.6)
-    record["ablation"] = {"schedule": {"train.epochs": 3}, "row": {}}
     better = {name: value + 1 for name, value in record["metrics"]["anet-210"]["mAP"].items()}
     averages = dict.fromkeys(record["metrics"]["anet-210"]["averages"], 43.6)
     record["metrics"]["anet-212"] = record["metrics"]["anet-210"] | {"mAP": better, "averages": averages}
@@ -114,6 +116,75 @@ def test_the_protocol_of_the_rows_own_source_is_used_where_the_run_was_scored_by
     assert headline(baseline).measured.mean == 43.6  # type: ignore[union-attr]
     rmgcl = lines_of("IV", [record])["rmgcl"]
     assert headline(rmgcl).verdict.kind == "not run"
+
+
+def judged(records: list[dict[str, Any]], table: str = "I", row: str = "ours") -> tuple[str, str]:
+    cell = headline(lines_of(table, records)[row])
+    return cell.verdict.kind, cell.verdict.reason
+
+
+def test_a_part_of_the_test_videos_is_another_number() -> None:
+    records = [run("ours", seed, 46.8) for seed in range(3)]
+    for record in records:
+        record["metrics"]["anet-210"]["videos"] = 195
+    assert judged(records) == ("not comparable", "videos: published 210, measured 195")
+    # FAC-Net's own evaluation has 212 videos, the harness's form of its evaluator 210
+    facnet = find_table("I").row("fac-net")
+    assert (facnet.protocol, facnet.videos) == ("segments-best", 212)
+
+
+def test_another_schedule_is_another_number() -> None:
+    records = [run("ours", seed, 46.8, schedule={"train.epochs": 60}) for seed in range(3)]
+    assert judged(records) == ("not comparable", f"recipe: published {OWN}, measured train.epochs=60")
+
+
+def test_the_users_own_options_stand_in_no_table() -> None:
+    ablation = {"schedule": {}, "row": {}}
+    records = [run("acmnet", seed, 42.6, overrides={"train.epochs": 1}, ablation=ablation) for seed in range(3)]
+    assert judged(records, "IV", "baseline")[0] == "not run"
+
+
+def test_where_the_source_names_no_evaluator_all_of_them_have_to_agree() -> None:
+    records = [run("ours", seed, 46.8 + 0.1 * seed) for seed in range(3)]
+    for record in records:
+        own = record["metrics"]["anet-210"]
+        more = {name: value + 1.5 for name, value in own["averages"].items()}
+        record["metrics"]["segments-best"] = own | {"averages": more}
+        record["metrics"]["thumos14-kit-2014"] = own | {"averages": dict.fromkeys(more, 10.0)}
+    kind, reason = judged(records)
+    assert kind == "inconclusive"
+    assert reason.endswith("they disagree: anet-210 reproduced, segments-best above")
+    for record in records:
+        del record["metrics"]["segments-best"]
+    # the kit is no evaluator of weakly supervised work with released code
+    assert judged(records)[0] == "reproduced"
+
+
+def test_plain_runs_stand_in_the_rows_of_an_ablation_that_they_are() -> None:
+    records = [run("acmnet", seed, 42.6 + 0.1 * seed) for seed in range(3)]
+    assert judged(records, "IV", "baseline")[0] == "not comparable"  # scored on 210 videos, its source on 212
+    for record in records:
+        record["metrics"]["anet-212"] = record["metrics"]["anet-210"] | {"videos": 212}
+    assert judged(records, "IV", "baseline")[0] == "reproduced"
+
+
+def test_one_stream_or_another_network_is_not_the_literatures_i3d() -> None:
+    for features, width in (("I3D ResNet-50, RGB", 2048), (I3D, 1024)):
+        records = [run("ours", seed, 46.8, features=features) for seed in range(3)]
+        for record in records:
+            record["data"] |= {"width": width, "streams": None}
+        assert judged(records)[0] == "not comparable"
+
+
+def test_the_measurement_with_most_seeds_and_the_newest_version_is_chosen() -> None:
+    old = [run("ours", seed, 40.0) for seed in range(3)]
+    new = [run("ours", seed, 46.8 + 0.1 * seed) for seed in range(3)]
+    for records, version in ((old, "0.9.0"), (new, "0.10.0")):
+        for record in records:
+            record["environment"] = record["environment"] | {"wstal-bench": version}
+    for order in (old + new, new + old):
+        chosen = first_choice(compare(find_table("I"), order, []))
+        assert headline(chosen["ours"]).verdict.kind == "reproduced"
 
 
 def test_released_detections_give_autolocs_row_to_the_digit() -> None:

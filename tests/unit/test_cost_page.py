@@ -29,3 +29,13 @@ def test_stored_cost_stands_beside_every_printed_cell() -> None:
         assert f"| {row.cells['FLOPs(G)']} " in flops
     true = page.split("## True cost")[1]
     assert all(true.count(f"| {method.title} ") == 6 for method in cost.methods.values())
+
+
+def test_the_load_of_the_machine_stands_beside_its_name() -> None:
+    cost = read_results(ROOT / "results").cost
+    assert cost is not None
+    name, method = next(iter(cost.methods.items()))
+    busy = cost.model_copy(update={"methods": {name: method.model_copy(update={"load": 2.5})}})
+    assert "; load 2.5 over the minute before" in markdown_page(cost_page(find_table("IX"), busy))
+    idle = cost.model_copy(update={"methods": {name: method.model_copy(update={"load": None})}})
+    assert "load" not in markdown_page(cost_page(find_table("IX"), idle)).split("Measured on:")[1]

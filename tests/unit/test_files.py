@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.files import atomic_write, canonical_json, pretty_json, read_json, sha256, sha256_file
+from harness.files import atomic_write, canonical_json, check_writable, pretty_json, read_json, sha256, sha256_file
 from wstal.errors import StoreError, UserError
 
 
@@ -59,6 +59,24 @@ def test_json_round_trip_and_its_errors(tmp_path: Path) -> None:
         read_json(path)
     with pytest.raises(UserError, match="Cannot read"):
         read_json(tmp_path / "absent.json")
+    path.write_text("[" * 200_000)
+    with pytest.raises(UserError, match=rf"{path} is not valid JSON"):
+        read_json(path)
+
+
+def test_a_folder_is_made_and_tried_before_it_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_writable(tmp_path / "a" / "b")
+    assert list((tmp_path / "a" / "b").iterdir()) == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match=rf"Cannot write to {tmp_path / 'file'}: .*Choose a folder that is writable"):
+        check_writable(tmp_path / "file")
+
+    def denied(*_: object, **__: object) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "open", denied)
+    with pytest.raises(StoreError, match="Permission denied"):
+        check_writable(tmp_path)
 
 
 def test_digests_of_the_empty_string_are_the_known_ones(tmp_path: Path) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from harness.data.detections import write_detections
 from harness.files import pretty_json, sha256_file
 from harness.flags import DETECTIONS, FLAGS, RunFlags, flags_of, read_flags, save_flags
 from harness.paired import (
+    NO_VERDICT,
+    VideoBootstrap,
     check_comparable,
     compare_methods,
     compare_runs,
@@ -26,7 +29,7 @@ from harness.paired import (
     system_names,
     weighted_average_precision,
 )
-from harness.record import RECORD
+from harness.record import RECORD, read_record
 from tests.records import make_record
 from wstal.errors import StoreError, UserError
 from wstal.evaluation import PROTOCOLS, THUMOS_TIOUS, class_average_precision, evaluate, to_json
@@ -67,6 +70,10 @@ def flags_from(detections: Detections, truth: GroundTruth, protocol: str = "anet
 def mean_of(ap: np.ndarray[Any, Any]) -> float:
     """Mean mAP in percent of `[C, K]`, over the classes that have an instance."""
     return float(100 * ap[~np.isnan(ap[:, 0])].mean())
+
+
+def bootstrap(a: Mapping[int, RunFlags], b: Mapping[int, RunFlags], replicates: int, seed: int = 0) -> VideoBootstrap:
+    return paired_bootstrap(a, b, functools.partial(resampled_mean_ap, replicates=replicates, seed=seed))
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -115,56 +122,58 @@ def test_replicates_are_evaluations_of_resampled_data_sets() -> None:
     for run, values in zip(runs, np.array(expected).T, strict=True):
         np.testing.assert_allclose(resampled_mean_ap(run, 25, seed=5), values, rtol=0, atol=1e-9)
     first, second = np.array(expected).T
-    found = paired_bootstrap({0: runs[0]}, {0: runs[1]}, 25, seed=5)
+    found = bootstrap({0: runs[0]}, {0: runs[1]}, 25, seed=5)
     assert found.difference == pytest.approx(first[0] - second[0])
     assert (found.low, found.high) == pytest.approx(np.percentile((first - second)[1:], [2.5, 97.5]).tolist())
     assert found.share == np.mean((first - second)[1:] <= 0)
-    assert (found.seeds, found.videos, found.replicates, found.tious) == (1, 8, 25, "0.1:0.7")
+    assert found.tious == "0.1:0.7"
 
 
 def test_a_system_against_itself_never_differs_and_turned_round_changes_sign() -> None:
     truth = truth_of()
     one, other = flags_from(found_in(truth, 1), truth), flags_from(found_in(truth, 2), truth)
-    same = paired_bootstrap({3: one}, {3: one}, 50)
+    same = bootstrap({3: one}, {3: one}, 50)
     assert (same.difference, same.low, same.high, same.share) == (0, 0, 0, 1)
-    there, back = paired_bootstrap({0: one}, {0: other}, 50), paired_bootstrap({0: other}, {0: one}, 50)
+    there, back = bootstrap({0: one}, {0: other}, 50), bootstrap({0: other}, {0: one}, 50)
     assert (there.difference, there.low, there.high) == pytest.approx((-back.difference, -back.high, -back.low))
-    assert there == paired_bootstrap({0: one}, {0: other}, 50)
-    assert there != paired_bootstrap({0: one}, {0: other}, 50, seed=1)
+    assert there == bootstrap({0: one}, {0: other}, 50)
+    assert there != bootstrap({0: one}, {0: other}, 50, seed=1)
 
 
 def test_seeds_are_paired_within_each_replicate() -> None:
     truth = truth_of()
     a, b = ({seed: flags_from(found_in(truth, 10 * k + seed), truth) for seed in range(4)} for k in range(2))
-    found = paired_bootstrap(a, {seed: b[seed] for seed in (1, 2)}, 60)
+    found = bootstrap(a, {seed: b[seed] for seed in (1, 2)}, 60)
     each = [resampled_mean_ap(a[seed], 60) - resampled_mean_ap(b[seed], 60) for seed in (1, 2)]
-    assert found.seeds == 2
     assert found.difference == pytest.approx((each[0][0] + each[1][0]) / 2)
     assert (found.low, found.high) == pytest.approx(np.percentile(np.mean(each, axis=0)[1:], [2.5, 97.5]).tolist())
     with pytest.raises(UserError, match=r"share no seed: \[0, 1, 2, 3\] against \[5\]"):
-        paired_bootstrap(a, {5: b[1]}, 10)
+        bootstrap(a, {5: b[1]}, 10)
 
 
 def test_resamples_without_an_instance_are_left_out() -> None:
     truth = truth_of()
     alone = replace(truth, video=np.full(20, 4), label=np.zeros(20, dtype=np.int64))
     one, other = (flags_from(found_in(alone, seed), alone) for seed in (1, 2))
-    found = paired_bootstrap({0: one}, {0: other}, 200, seed=2)
+    found = bootstrap({0: one}, {0: other}, 200, seed=2)
     lacking = np.isnan(resampled_mean_ap(one, 200, seed=2)).sum()
     # (7/8)^8 = 0.34 of the resamples miss the one video
     assert 40 < lacking < 100
-    assert found.replicates == 200 - lacking
-    assert np.isfinite([found.low, found.high, found.share]).all()
+    there = [np.isfinite(run) for run in (resampled_mean_ap(one, 200, seed=2), resampled_mean_ap(other, 200, seed=2))]
+    moved = (resampled_mean_ap(one, 200, seed=2) - resampled_mean_ap(other, 200, seed=2))[there[0] & there[1]][1:]
+    assert len(moved) == 200 - lacking
+    assert (found.low, found.high) == pytest.approx(np.percentile(moved, [2.5, 97.5]).tolist())
+    assert found.share == np.mean(moved <= 0)
 
 
 def test_flags_of_other_evaluations_are_refused() -> None:
     truth = truth_of()
     one = flags_from(found_in(truth, 1), truth)
     with pytest.raises(UserError, match=r"Flags of anet at .* with those of anet-210"):
-        paired_bootstrap({0: one}, {0: flags_from(found_in(truth, 1), truth, "anet-210")}, 5)
+        bootstrap({0: one}, {0: flags_from(found_in(truth, 1), truth, "anet-210")}, 5)
     fewer = replace(truth, **{name: getattr(truth, name)[1:] for name in ("video", "label", "start", "end")})
     with pytest.raises(UserError, match="other test videos or other annotations"):
-        paired_bootstrap({0: one}, {0: flags_from(found_in(truth, 1), fewer)}, 5)
+        bootstrap({0: one}, {0: flags_from(found_in(truth, 1), fewer)}, 5)
     with pytest.raises(UserError, match=r"tIoUs 0\.5 cover none of the usual ranges"):
         resampled_mean_ap(replace(one, tious=(0.5,)), 5)
 
@@ -179,9 +188,8 @@ def table(values: dict[str, list[float]]) -> pd.DataFrame:
 
 def test_methods_are_compared_by_sign_flips_and_holm() -> None:
     noise = [0.0, 0.3, -0.2, 0.1, -0.4, 0.2, 0.05, -0.1]
-    compared = compare_methods(
-        table({"a": [20 + x for x in noise], "b": [20.0] * 8, "c": [25 - x for x in noise], "d": [22.0, 21.0]})
-    )
+    columns = {"a": [20 + x for x in noise], "b": [20.0] * 8, "c": [25 - x for x in noise], "d": [22.0, 21.0]}
+    compared = compare_methods(table(columns))
     assert list(zip(compared["a"], compared["b"], strict=True)) == [
         ("a", "b"), ("a", "c"), ("a", "d"), ("b", "c"), ("b", "d"), ("c", "d"),
     ]  # fmt: skip
@@ -190,6 +198,12 @@ def test_methods_are_compared_by_sign_flips_and_holm() -> None:
     # all eight signs alike: 2 / 2^8; the two smallest of six p are multiplied by 6 and 5, and must not fall
     assert by_pair.loc[("a", "c"), "p"] == by_pair.loc[("b", "c"), "p"] == 2 / 256
     assert by_pair.loc[("a", "c"), "p_holm"] == by_pair.loc[("b", "c"), "p_holm"] == pytest.approx(12 / 256)
+    t = {
+        pair: stats.ttest_rel(*(columns[name] for name in pair)).pvalue for pair in (("a", "b"), ("a", "c"), ("b", "c"))
+    }
+    # of six pairs the two clear ones are multiplied by 6 and 5
+    assert sorted(by_pair["p_t_holm"])[0] == pytest.approx(6 * min(t.values()))
+    assert t["a", "b"] > 0.5
     assert by_pair["verdict"].tolist() == [
         "not resolved", "worse", "too few seeds", "worse", "too few seeds", "too few seeds",
     ]  # fmt: skip
@@ -198,13 +212,20 @@ def test_methods_are_compared_by_sign_flips_and_holm() -> None:
     assert (row["difference"] - row["half_width"], row["difference"] + row["half_width"]) == pytest.approx((low, high))
 
 
-def test_a_table_with_more_pairs_needs_more_seeds() -> None:
-    # six differences of one sign have p = 2 / 64 = 0.031: enough for one pair, not for three
-    alone = compare_methods(table({"a": [2.0] * 6, "b": [1.0] * 6}))
+def test_a_table_with_more_pairs_asks_for_more() -> None:
+    # six differences of one sign have p = 2 / 64 = 0.031, three times that among three pairs
+    values = {"a": [2.0, 2.1, 1.9, 2.0, 2.2, 1.8], "b": [1.5, 1.9, 1.2, 1.6, 2.1, 1.1], "c": [0.0] * 6}
+    alone = compare_methods(table({name: values[name] for name in ("a", "b")}))
+    assert alone["p_holm"].tolist() == [2 / 64]
+    t = stats.ttest_rel(values["a"], values["b"]).pvalue
+    assert alone["p_t_holm"].tolist() == [pytest.approx(t)]
     assert alone["verdict"].tolist() == ["better"]
-    three = compare_methods(table({"a": [2.0] * 6, "b": [1.0] * 6, "c": [0.0] * 6}))
+    three = compare_methods(table(values))
     assert three["p_holm"].tolist() == pytest.approx([6 / 64] * 3)
-    assert three["verdict"].tolist() == ["too few seeds"] * 3
+    # it is the largest of the three, so Holm leaves it alone
+    assert three["p_t_holm"].max() == pytest.approx(t)
+    few = compare_methods(table({name: column[:5] for name, column in values.items()}))
+    assert few["verdict"].tolist() == ["too few seeds"] * 3
 
 
 def test_methods_without_a_common_seed_make_no_row_and_a_seed_counts_once() -> None:
@@ -215,7 +236,13 @@ def test_methods_without_a_common_seed_make_no_row_and_a_seed_counts_once() -> N
 
 
 def stored_run(
-    store: Path, truth: GroundTruth, detections: Detections, seed: int, flags: bool = True, method: str = "acmnet"
+    store: Path,
+    truth: GroundTruth,
+    detections: Detections,
+    seed: int,
+    flags: bool = True,
+    method: str = "acmnet",
+    synthetic: bool = False,
 ) -> Path:
     """A finished run as the runner leaves it, without weights."""
     folder = store / "new"
@@ -226,7 +253,7 @@ def stored_run(
     if flags:
         artefacts[FLAGS] = save_flags(folder / FLAGS, result, truth.videos)
     # the value gives each run a digest of its own
-    record = make_record(method, seed, value=20.0 + len(list(store.iterdir()))) | {
+    record = make_record(method, seed, value=20.0 + len(list(store.iterdir())), synthetic=synthetic) | {
         "classes": list(CLASSES), "metrics": {"anet": to_json(result)}, "artefacts": artefacts,
     }  # fmt: skip
     (folder / RECORD).write_bytes(pretty_json(record))
@@ -325,7 +352,7 @@ def test_runs_are_grouped_into_systems_and_compared(tmp_path: Path) -> None:
     assert (row["a"], row["b"], row["seeds"], row["verdict"], row["tious"]) == (
         "ACMNET", "OURS", 6, "better", "0.1:0.7",
     )  # fmt: skip
-    expected = paired_bootstrap(
+    expected = bootstrap(
         *({seed: flags_of(run, annotations) for seed, run in enumerate(runs)} for runs in (good, bad)), 100
     )
     assert (row["difference"], row["low"], row["high"], row["share"]) == pytest.approx(
@@ -335,11 +362,40 @@ def test_runs_are_grouped_into_systems_and_compared(tmp_path: Path) -> None:
     shown = comparison_table(compared).iloc[0].to_dict()
     assert shown["difference of mean mAP 0.1:0.7"] == f"{row['difference']:+.2f}"
     assert shown["over test videos (95 %)"] == f"{row['low']:+.2f} to {row['high']:+.2f}"
-    assert shown["p"] == shown["p (Holm)"] == "0.031"
+    assert shown["sign-flip p"] == shown["sign-flip p (Holm)"] == "0.031"
+    assert float(shown["t-test p (Holm)"]) < 0.05
+    assert not row["synthetic"]
     # one seed has no interval over seeds
     one = comparison_table(compare_runs([good[1], bad[1]], replicates=20))
     assert one.loc[0, "± over seeds (95 %)"] == ""
     assert one.loc[0, "first is"] == "too few seeds"
+
+
+def test_synthetic_runs_get_their_numbers_and_no_verdict(tmp_path: Path) -> None:
+    truth = truth_of()
+    runs = [
+        stored_run(tmp_path, truth, found_in(truth, seed, noise), seed, method=method, synthetic=True)
+        for method, noise in (("acmnet", 0.3), ("ours", 4))
+        for seed in range(6)
+    ]
+    (row,) = compare_runs(runs, replicates=20).to_dict("records")
+    # of real data these would be `better`
+    assert (row["synthetic"], row["verdict"], row["p_holm"]) == (True, NO_VERDICT, 2 / 64)
+    assert row["low"] < row["difference"] < row["high"]
+    assert comparison_table(compare_runs(runs, replicates=20)).loc[0, "first is"] == NO_VERDICT
+
+
+def test_flags_that_do_not_give_the_records_numbers_are_refused(tmp_path: Path) -> None:
+    truth = truth_of()
+    good, other = (stored_run(tmp_path, truth, found_in(truth, seed), seed) for seed in range(2))
+    record = read_record(good / RECORD)
+    # whole and of the record's digest, but another run's
+    (good / FLAGS).write_bytes((other / FLAGS).read_bytes())
+    record["artefacts"][FLAGS] = sha256_file(good / FLAGS)
+    (good / RECORD).write_bytes(pretty_json(record))
+    ours = stored_run(tmp_path, truth, found_in(truth, 3), 0, method="ours")
+    with pytest.raises(StoreError, match=rf"{good / FLAGS} gives mAP \d+\.\d+ at tIoU 0\.1, the run's record says"):
+        compare_runs([good, ours], replicates=5)
 
 
 def test_what_cannot_be_compared_is_said(tmp_path: Path) -> None:
@@ -354,6 +410,11 @@ def test_what_cannot_be_compared_is_said(tmp_path: Path) -> None:
         compare_runs([first, stored_run(tmp_path, truth, found_in(truth, 4), 0), ours])
     with pytest.raises(UserError, match="nowhere holds no finished run"):
         compare_runs([first, tmp_path / "nowhere"])
+    record = read_record(ours / RECORD)
+    record["metrics"]["anet"]["averages"] = {}
+    (ours / RECORD).write_bytes(pretty_json(record))
+    with pytest.raises(UserError, match=rf"{ours}: it has none of the usual averages .*, by which runs are compared"):
+        compare_runs([first, ours])
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,9 +17,19 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from harness import runner
+from harness.cost import CostFile
 from harness.files import canonical_json, pretty_json
 from harness.query import flatten
-from harness.record import SCHEMA, Record, json_schema, load_records, migrate, read_record
+from harness.record import (
+    SCHEMA,
+    Record,
+    json_schema,
+    list_records,
+    load_records,
+    migrate,
+    read_record,
+    run_id,
+)
 from harness.rescore import Rescored
 from tests.records import make_record
 from wstal.errors import UserError
@@ -74,6 +85,18 @@ def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
         ("digest", "f" * 64, r"make 'data-acmnet-s0-ffffffffff'"),
         ("digest", "F" * 64, r"digest is 'F"),
         ("data/name", "other", r"make 'other-acmnet-s0-"),
+        ("data/name", "../../escaped", r"data\.name is '\.\./\.\./escaped': .*pattern"),
+        ("data/name", "Mine", r"data\.name is 'Mine': .*pattern"),
+        ("data/name", "a/b", r"data\.name is 'a/b': .*pattern"),
+        ("data/name", "a\n", r"data\.name is 'a\\n': .*pattern"),
+        ("data/name", "readme", r"data\.name is 'readme': 'readme' is the name of other pages"),
+        ("data/name", "table_i", r"'table_i': is the name of other pages"),
+        ("data/name", "rescored", r"'rescored': is the name of other pages"),
+        ("data/name", "tables", r"'tables': is the name of other pages"),
+        ("data/name", "figures", r"'figures': is the name of other pages"),
+        ("data/name", "data-ablations", r"'data-ablations': is the name of other pages"),
+        ("synthetic", True, r"`synthetic` is to be true where `data` has a generator, and only there"),
+        ("data/generator", {"seed": 0}, r"`synthetic` is to be true where `data` has a generator"),
         ("method", "acmnett", r"method: 'acmnett' is not registered; did you mean 'acmnet'\?"),
         ("training/final_loss/total", math.nan, r"training\.final_loss\.total is nan"),
         ("training/diagnostics/fill", [1, math.nan], r"training\.diagnostics\.fill\.list\.1\S* is nan"),
@@ -203,7 +226,7 @@ def test_migration_fills_changes_nothing_else_and_ends(record: dict[str, Any], l
     assert all(new[part][name] == value for part in ("training", "environment") for name, value in old[part].items())
 
 
-@pytest.mark.parametrize(("name", "model"), [("record-2", Record), ("rescored-1", Rescored)])
+@pytest.mark.parametrize(("name", "model"), [("record-2", Record), ("rescored-1", Rescored), ("cost-1", CostFile)])
 def test_the_stored_schema_is_the_generated_one(name: str, model: type[BaseModel]) -> None:
     stored = (SCHEMAS / f"{name}.json").read_bytes()
     kind = name.partition("-")[0]
@@ -213,8 +236,9 @@ def test_the_stored_schema_is_the_generated_one(name: str, model: type[BaseModel
 def test_every_stored_file_is_valid_under_its_stored_schema() -> None:
     records = {path: read_record(path) for path in [*STORED, OLD]}
     rescored = {path: json.loads(path.read_bytes()) for path in (ROOT / "results" / "rescored").glob("*.json")}
-    for name, files in ((f"record-{SCHEMA}", records), ("rescored-1", rescored)):
-        assert len(files) > 1
+    cost = {path: json.loads(path.read_bytes()) for path in (ROOT / "results").glob("cost.json")}
+    for name, files in ((f"record-{SCHEMA}", records), ("rescored-1", rescored), ("cost-1", cost)):
+        assert files
         schema = json.loads((SCHEMAS / f"{name}.json").read_bytes())
         jsonschema.Draft202012Validator.check_schema(schema)
         validator = jsonschema.Draft202012Validator(schema)
@@ -270,3 +294,75 @@ def test_the_good_are_loaded_and_the_bad_are_named(tmp_path: Path) -> None:
     assert names == ["a-newer.json", "b-nan.json", "c-120.json", "d-method.json", "e-half.json", "f-twice.json"]
     assert all(str(path) in message for path, message in refused)
     assert load_records(tmp_path / "absent") == ([], [])
+
+
+def stored(folder: Path, records: dict[str, dict[str, Any]]) -> Path:
+    for name, record in records.items():
+        Record.model_validate(record)
+        (folder / name).write_text(json.dumps(record))
+    return folder
+
+
+def other_digest(record: dict[str, Any], digit: str) -> dict[str, Any]:
+    digest = digit * 64
+    return record | {"digest": digest, "id": run_id(record["data"]["name"], record["method"], record["seed"], digest)}
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "same"),
+    [
+        (None, None, True),
+        ("data/title", "in other words", True),
+        ("overrides", {"train.epochs": 3}, True),
+        ("environment/threads", 8, True),
+        ("recipe/train/epochs", 9, False),
+        ("environment/wstal-bench", "1", False),
+        ("data/labels", "annotations", False),
+    ],
+)
+def test_one_seed_of_one_system_counts_once(tmp_path: Path, place: str | None, value: object, same: bool) -> None:
+    first = make_record()
+    again = other_digest(first if place is None else changed(first, place, value), "a")
+    stored(tmp_path, {"0.json": first, "1.json": again, "2.json": make_record(seed=1)})
+    records, refused = load_records(tmp_path)
+    assert len(records) == (2 if same else 3)
+    if same:
+        ((path, message),) = refused
+        assert path == tmp_path / "1.json"
+        assert re.search(rf"^{path}: seed 0 of the same method, .* is in {tmp_path / '0.json'}\. Remove one", message)
+    # a list of runs has them all
+    assert len(list_records(tmp_path)[0]) == 3
+
+
+@pytest.mark.parametrize("what", ["a protocol more", "a tIoU less", "an average less", "another headline"])
+def test_seeds_of_one_system_are_of_one_evaluation(tmp_path: Path, what: str) -> None:
+    record = make_record(seed=1)
+    metrics = record["metrics"]["anet"]
+    longer = metrics | {
+        "mAP": metrics["mAP"] | {"0.6": 1.0},
+        "per_class": {name: ap | {"0.6": 1.0} for name, ap in metrics["per_class"].items()},
+    }
+    record |= {
+        "a protocol more": {"metrics": {"anet": metrics, "anet-210": metrics}},
+        "a tIoU less": {"metrics": {"anet": longer}},
+        "an average less": {"metrics": {"anet": metrics, "anet-210": metrics | {"averages": {}}}},
+        "another headline": {"metrics": {"anet-210": metrics}, "headline": "anet-210"},
+    }[what]
+    stored(tmp_path, {"0.json": make_record(), "1.json": record, "2.json": make_record(method="ours", seed=1)})
+    records, refused = load_records(tmp_path)
+    assert [(record["method"], record["seed"]) for record in records] == [("acmnet", 0), ("ours", 1)]
+    ((path, message),) = refused
+    assert message.startswith(f"{path}: its protocols or tIoUs are not those of {tmp_path / '0.json'}")
+
+
+def test_what_has_no_usual_average_is_listed_and_not_ranked(tmp_path: Path) -> None:
+    record = changed(make_record(seed=1), "metrics/anet", {
+        "mAP": {"0.5": 12.0}, "averages": {}, "per_class": {"Run": {"0.5": 12.0}}, "videos": 1, "instances": 1,
+        "detections": 0,
+    })  # fmt: skip
+    stored(tmp_path, {"0.json": make_record(), "1.json": record})
+    records, ((path, message),) = load_records(tmp_path)
+    assert [record["seed"] for record in records] == [0]
+    assert message.startswith(f"{path}: it has none of the usual averages 0.1:0.5, ")
+    assert "over its tIoUs 0.5, by which methods are ranked" in message
+    assert len(list_records(tmp_path)[0]) == 2

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from harness.commands import records as command
 from harness.commands.options import Parser
+from harness.cost import CostFile
 from harness.diff import diff
 from harness.files import pretty_json
 from harness.query import flatten, select
@@ -164,6 +165,7 @@ def test_equal_runs_agree_whatever_computed_them(tmp_path: Path, capsys: pytest.
     assert run("diff", *paths, "--json") == 0
     said = json.loads(capsys.readouterr().out)
     assert (said["agree"], said["cause"], said["metrics"]) == (True, "", [])
+    assert said["verdict"] == "agree: all numbers and files are equal"
     assert said["environment"] == {"threads": [1, 4], "commit": ["c" * 40, None]}
 
 
@@ -217,6 +219,28 @@ def test_the_likely_cause(place: tuple[str, ...], value: object, cause: str) -> 
     assert re.search(cause, found.cause)
 
 
+@pytest.mark.parametrize(
+    ("place", "value", "field"),
+    [
+        (("recipe", "train"), {"epochs": 4}, r"recipe\.train\.epochs"),
+        (("environment", "wstal-bench"), "1", "wstal-bench"),
+        (("data", "labels"), "annotations", r"data\.labels"),
+    ],
+)
+def test_two_experiments_with_equal_numbers_do_not_agree(
+    place: tuple[str, str], value: object, field: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = make_record()
+    other = copy.deepcopy(record)
+    other[place[0]][place[1]] = value
+    assert run("diff", save(tmp_path / "a.json", record), save(tmp_path / "b.json", other)) == 5
+    said = capsys.readouterr()
+    assert re.match(
+        rf"differ: these are two runs, not one run twice: they differ in {field}", said.out.splitlines()[-1]
+    )
+    assert said.err.rstrip().endswith("differ")
+
+
 def test_equal_detections_with_other_numbers_are_the_evaluators() -> None:
     record = make_record()
     other = moved(record, 0.1) | {"artefacts": record["artefacts"]}
@@ -239,6 +263,12 @@ def test_what_an_older_version_did_not_write_is_no_disagreement() -> None:
     found = diff(record, newer)
     assert found.agree
     assert found.artefacts == {"flags.safetensors": ("absent", "3" * 64)}
+    alone = "training.final_loss.contrast".removeprefix("training.")
+    assert found.verdict == (
+        f"agree: every number and file that both have is equal; only B has {alone}, flags.safetensors"
+    )
+    assert diff(newer, record).verdict.endswith(f"; only A has {alone}, flags.safetensors")
+    assert diff(record, record).verdict == "agree: all numbers and files are equal"
     newer["training"]["final_loss"]["total"] = 0.6
     assert not diff(record, newer).agree
 
@@ -301,7 +331,7 @@ def test_migrate_takes_a_run_and_leaves_its_other_files(tmp_path: Path) -> None:
     assert json.loads((folder / "history.json").read_bytes()) == {"schema": 1}
 
 
-@pytest.mark.parametrize(("kind", "model"), [("record", Record), ("rescored", Rescored)])
+@pytest.mark.parametrize(("kind", "model"), [("record", Record), ("rescored", Rescored), ("cost", CostFile)])
 def test_schema_prints_a_schema(kind: str, model: type[BaseModel], capsys: pytest.CaptureFixture[str]) -> None:
     assert run("schema", kind) == 0
     assert json.loads(capsys.readouterr().out) == json_schema(model)

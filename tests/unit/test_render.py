@@ -7,9 +7,11 @@ import io
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from harness.pages import Estimate, Figure, Page, Table, estimate
-from harness.render import csv_table, files, latex_table, markdown_page
+from harness.render import csv_table, files, latex_table, markdown_page, markdown_table, terminal_table
 
 TABLE = Table(
     "sample",
@@ -45,6 +47,37 @@ def test_markdown_has_each_column_once_and_blanks_where_nothing_is() -> None:
     assert cells[2:] == [["A_1", "24.0", "20.2 ± 1.1", ""], ["B", "-", "not run", "0.031"], ["C", "", "19.5", ""]]
 
 
+def markdown_cells(line: str) -> list[str]:
+    """A row of a GitHub table, read character by character: a backslash escapes the next, a bare bar ends a cell."""
+    cells, escaped = [""], False
+    for mark in line:
+        if mark == "|" and not escaped:
+            cells.append("")
+            continue
+        cells[-1] += mark
+        escaped = mark == "\\" and not escaped
+    return [cell.strip() for cell in cells[1:-1]]
+
+
+def test_a_cell_of_a_markdown_table_is_text_and_a_link_survives() -> None:
+    table = Table(None, "", [{"a | b": "one | two\n\n<script>alert(1)</script>", "link": "[A](b.md) **c**"}])
+    assert markdown_table(table).splitlines()[0].count("|") == 4
+    (head, _, row) = map(markdown_cells, markdown_table(table).splitlines())
+    assert head == [r"a \| b", "link"]
+    assert row == [r"one \| two  &lt;script>alert(1)&lt;/script>", "[A](b.md) **c**"]
+    # the terminal and CSV show it as it is
+    assert "<script>" in terminal_table(table)
+    assert rows(table)[0]["a | b"].startswith("one | two\n\n<script>")
+
+
+@given(st.text("ab|\\<\n", max_size=8), st.text("ab|\\<\n", max_size=8))
+def test_no_text_makes_another_cell_row_or_tag(first: str, second: str) -> None:
+    lines = markdown_table(Table(None, "", [{"x": first, "y": second, "z": "end"}])).splitlines()
+    assert [len(markdown_cells(line)) for line in (lines[0], lines[2])] == [3, 3]
+    assert len(lines) == 3
+    assert "<" not in lines[2]
+
+
 def test_csv_keeps_full_precision_and_what_is_printed() -> None:
     first, second, third = rows(TABLE)
     assert first == {
@@ -60,6 +93,17 @@ def test_latex_has_rules_and_no_bare_special_character() -> None:
         assert part in text
     assert r"\begin{tabular}{lrrl}" in text
     assert text.count("\\\\\n") == 4
+
+
+@given(st.text("a\\^~&%$#_{}<>\n", max_size=8).map("a{}".format))
+def test_every_special_character_of_latex_is_a_command(text: str) -> None:
+    commands = {
+        "\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": "$<$", ">": "$>$",
+        "a": "a", "\n": " ",
+    }  # fmt: skip
+    table = Table("t", text, [{"x": 1}])
+    expected = "".join(commands.get(mark, f"\\{mark}") for mark in text.removesuffix("\n"))
+    assert rf"\caption{{{expected}}}" in latex_table(table, synthetic=False)
 
 
 def test_synthetic_is_said_in_every_form() -> None:

@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from harness.commands import evaluate as evaluate_command
 from harness.commands import rescore as command
 from harness.commands.options import Parser
+from harness.data.descriptor import list_digest, shipped_descriptors
 from harness.files import sha256
+from harness.render import markdown_page
 from harness.rescore import (
     Rescored,
     load_rescored,
@@ -26,6 +28,7 @@ from harness.rescore import (
     spread_frame,
     write_rescored,
 )
+from harness.rescored_page import rescored_page
 from wstal.errors import MissingDataError, UserError
 from wstal.evaluation import PROTOCOLS
 
@@ -114,12 +117,12 @@ class TestByHand:
         assert spread_frame(records).empty
 
     def test_frame(self, tmp_path: Path) -> None:
-        frame = rescored_frame(rescore(folder(tmp_path, 'published = "table_I/mine"\n', other=FOUND, good=FOUND)))
+        frame = rescored_frame(rescore(folder(tmp_path, 'published = "table_I/autoloc"\n', other=FOUND, good=FOUND)))
         assert list(zip(frame["detections"], frame["protocol"], strict=True)) == [
             (name, protocol) for name in ("other", "good") for protocol in ("anet", "anet-210", "anet-212")
         ]
         # the reference belongs to the headline's row of the file that names it
-        assert frame["published"].fillna("").tolist() == ["", "", "", "table_I/mine", "", ""]
+        assert frame["published"].fillna("").tolist() == ["", "", "", "table_I/autoloc", "", ""]
         assert frame["avg 0.1:0.7"].tolist() == pytest.approx(2 * [600 / 7, 100, 600 / 7])
         assert frame["0.7"].tolist() == 2 * [50, 100, 50]
         assert frame["unlisted"].tolist() == 2 * [0, 1, 0]
@@ -151,6 +154,60 @@ def test_the_spread_is_the_range_of_the_means(means: list[float]) -> None:
     for column, wanted in (("lowest", min(means)), ("highest", max(means))):
         assert row[column] == wanted
         assert row[f"{column} under"].split(", ") == [name for name, mean in given_by.items() if mean == wanted]
+
+
+THUMOS14 = shipped_descriptors()["thumos14"]
+
+
+class TestDataSet:
+    """A data set's name is for files on its own classes and videos."""
+
+    def of(self, path: Path, label: str, dataset: str | None = None, prefix: str = "") -> Rescored:
+        database = {
+            f"made_up_{number}": {
+                "subset": "test", "duration": 60, "annotations": [{"label": name, "segment": [1, 9]}],
+            }
+            for number, name in enumerate(THUMOS14.classes if label == "thumos14" else [label])
+        }  # fmt: skip
+        found = {
+            video: [entry["annotations"][0] | {"score": 1.0}]  # type: ignore[index]
+            for video, entry in database.items()
+        }
+        sources = folder(path, prefix, good=found)
+        (path / "truth.json").write_text(json.dumps({"database": database}))
+        stated = f'dataset = "{dataset}"\n' if dataset else ""
+        sources.write_text(sources.read_text().replace('dataset = "two-videos"\n', stated))
+        return rescore(sources)[0]
+
+    def test_generated_videos_with_its_classes_are_not_its_data(self, tmp_path: Path) -> None:
+        for stated in (None, "thumos14", "thumos14-mine"):
+            record = self.of(tmp_path, "thumos14", stated)
+            assert record.dataset is None
+            assert record.unnamed == f"its 20 videos are no test list of {stated or 'thumos14'} that is known here"
+            assert record.annotations.list is None
+            assert record.annotations.videos_sha256 == sha256("\n".join(sorted(
+                f"made_up_{number}" for number in range(20))).encode())  # fmt: skip
+        page = markdown_page(rescored_page([record]))
+        assert "## Unknown data set" in page
+        assert "data set unknown: its 20 videos are no test list" in page
+
+    def test_a_name_of_ones_own_claims_nothing(self, tmp_path: Path) -> None:
+        record = self.of(tmp_path, "Run", "kitchen")
+        assert (record.dataset, record.unnamed) == ("kitchen", None)
+
+    def test_the_videos_decide(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        names = [f"long_made_up_{number}" for number in range(20)]
+        rule = THUMOS14.lists[1].model_copy(update={"sha256": list_digest(names), "name": "these", "exclude": ()})
+        known = {"thumos14": THUMOS14.model_copy(update={"lists": (rule,)})}
+        for module in ("score_file", "rescore"):
+            monkeypatch.setattr(f"harness.{module}.shipped_descriptors", lambda: known)
+        record = self.of(tmp_path, "thumos14", prefix='video_prefix = "long_"\n')
+        assert (record.dataset, record.unnamed, record.annotations.list) == ("thumos14", None, "these")
+        assert self.of(tmp_path, "thumos14").dataset is None
+        # a list of training videos is no test list
+        training = rule.model_copy(update={"subset": "train"})
+        known["thumos14"] = THUMOS14.model_copy(update={"lists": (training,)})
+        assert self.of(tmp_path, "thumos14", prefix='video_prefix = "long_"\n').dataset is None
 
 
 class TestRecord:
@@ -223,6 +280,11 @@ BOX = {"label": "Run", "segment": [1, 2], "score": 0.5}
         (TABLE + 'tious = "0.7:0.1:0.1"\n', r"`bad\.tious`: .*increase"),
         (TABLE + 'subset = "tset"\n', r"\[bad\]: .*truth\.json has no subset 'tset'. It has: test"),
         (TABLE + 'published = "AutoLoc"\n', r"`bad\.published`"),
+        (TABLE + 'published = "table_I/autolco"\n', r"`bad\.published`: .*'autolco'.*did you mean 'autoloc'\?"),
+        (TABLE + 'published = "table_XI/autoloc"\n', r"`bad\.published`: .*'table_XI'.*did you mean"),
+        (TABLE + 'published = "table_IX/training-750"\n', r"`bad\.published`: Table IX holds no mAPs"),
+        (TABLE + 'protocols = ["anet", "anet"]\n', r"`bad\.protocols`: anet is named twice"),
+        (TABLE.replace('"two-videos"', '"spread"'), r"`bad\.dataset`: .*called 'spread'"),
         (TABLE + 'sorce = "me"\n', r"`bad\.sorce`: Extra inputs"),
         (TABLE.replace('dataset = "two-videos"\n', ""), r"\[bad\]: The classes of .*truth\.json .* State `dataset`"),
         (TABLE.replace("{name}.json", "none.json"), r"\[bad\]: .*none\.json is not there"),
@@ -302,6 +364,12 @@ def changed(record: dict[str, Any], place: str, value: Any) -> dict[str, Any]:
         ("source", None, "source"),
         ("detections.sha256", "abc", "pattern"),
         ("published", "table I, AutoLoc", "published"),
+        ("published", "table_I/autolco", "did you mean 'autoloc'"),
+        ("published", "table_IX/training-750", "Table IX holds no mAPs"),
+        ("dataset", "thumos14", "its data set is thumos14, its videos are no known list"),
+        ("dataset", "thumos14-mine", "its videos are no known list"),
+        ("unnamed", "no reason", "one of `dataset` and `unnamed`"),
+        ("annotations.videos_sha256", "abc", "pattern"),
         ("note_", "", "Extra inputs"),
         ("schema", 2, "is of schema 2; this version reads 1. Update wstal-bench"),
         ("schema", "1", "schema"),
@@ -348,6 +416,11 @@ class TestStored:
             assert record.detections.file == source.detections.name
             for field in ("method", "source", "features", "note", "published"):
                 assert getattr(record, field) == getattr(source, field)
+
+    def test_what_is_known_of_their_videos(self) -> None:
+        lists = {record.name: (record.dataset, record.annotations.list) for record in load_rescored(STORED)[0]}
+        assert lists["autoloc"] == ("thumos14", "thumos14-test-210")
+        assert lists["stpn"] == lists["pmil-base"] == ("thumos14", "thumos14-test-212")
 
     def test_the_published_row_of_autoloc_to_the_digit(self) -> None:
         records, _ = load_rescored(STORED)

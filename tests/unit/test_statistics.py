@@ -19,8 +19,8 @@ from harness.statistics import (
     expected_maximum,
     holm,
     mean_and_half_width,
+    paired_t_p,
     sign_flip_p,
-    smallest_sign_flip_p,
     standard_deviation,
 )
 
@@ -126,7 +126,7 @@ def test_sign_flip_by_hand() -> None:
     assert sign_flip_p([3, -1]) == 1
     assert sign_flip_p([0, 0, 0]) == 1
     # six alike reach the smallest p of six pairs; five cannot fall below 0.05
-    assert sign_flip_p([0.1] * 6) == 2 / 64 == smallest_sign_flip_p(6)
+    assert sign_flip_p([0.1] * 6) == 2 / 64
     assert sign_flip_p([0.1] * 5) == 2 / 32
 
 
@@ -155,4 +155,18 @@ def test_sign_flip_of_many_pairs_draws_its_patterns() -> None:
     drawn = sign_flip_p(values.tolist())
     assert drawn == pytest.approx(exact, abs=4 * math.sqrt(exact * (1 - exact) / 100_000))
     assert sign_flip_p(values.tolist()) == drawn
-    assert sign_flip_p([1.0] * 30) == smallest_sign_flip_p(30) == 1e-5
+    assert sign_flip_p([1.0] * 30) == 1e-5
+
+
+@given(st.lists(st.integers(-20, 20), min_size=2, max_size=12).filter(lambda values: len(set(values)) > 1))
+def test_paired_t_is_scipys_and_agrees_with_the_interval(values: list[int]) -> None:
+    p = paired_t_p(values)
+    assert p == pytest.approx(stats.ttest_1samp(values, 0).pvalue, abs=1e-12)
+    mean, half = mean_and_half_width(values)
+    assert abs(abs(mean) - half) < 1e-9 or (p < 0.05) == (abs(mean) > half)
+
+
+def test_paired_t_of_one_pair_and_of_equal_differences() -> None:
+    assert math.isnan(paired_t_p([1.0]))
+    assert paired_t_p([2.0, 2.0, 2.0]) == 0
+    assert paired_t_p([0.0, 0.0]) == 1

@@ -139,7 +139,7 @@ def store_cost(path: Path, name: str, measured: MethodCost) -> CostFile:
     """
     before = load_cost(path).methods if path.exists() else {}
     methods = {other: cost for other, cost in before.items() if other in method_entries()} | {name: measured}
-    cost = CostFile(schema=1, profile=profile_costs(), methods=dict(sorted(methods.items())))
+    cost = CostFile(schema=1, profile=list(profile_costs()), methods=dict(sorted(methods.items())))
     atomic_write(path, pretty_json(cost.model_dump(mode="json", by_alias=True)))
     return cost
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from functools import cache
 from typing import Literal
 
 import pandas as pd
@@ -80,7 +81,8 @@ class ProfileCost(BaseModel):
         return f"{STAGE_NAMES[self.stage]}-{self.length}"
 
 
-def profile_costs() -> list[ProfileCost]:
+@cache
+def profile_costs() -> tuple[ProfileCost, ...]:
     """The profile model under torchinfo at batch 1: both stages at T = 750, 75 and 400."""
     import torchinfo
 
@@ -99,14 +101,14 @@ def profile_costs() -> list[ProfileCost]:
                     size=(seen.total_input + seen.total_output_bytes + seen.total_param_bytes) / 1e6,
                 )
             )
-    return costs
+    return tuple(costs)
 
 
 Published = Mapping[str, Sequence[str]]
 """Table IX's cells as printed (params, flops, size) by row: `training-750` to `testing-400`."""
 
 
-def size_frame(published: Published, costs: list[ProfileCost]) -> pd.DataFrame:
+def size_frame(published: Published, costs: Sequence[ProfileCost]) -> pd.DataFrame:
     """The 12 size cells: printed, as the paper counted, and whether they agree to the printed digit.
 
     Args:
@@ -121,7 +123,7 @@ def size_frame(published: Published, costs: list[ProfileCost]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def flops_frame(published: Published, costs: list[ProfileCost]) -> pd.DataFrame:
+def flops_frame(published: Published, costs: Sequence[ProfileCost]) -> pd.DataFrame:
     """The six FLOPs cells: printed, as the paper counted, and how far they agree.
 
     A cell that is off by more than 0.1 % is unexplained where its stage's cells lie on no line in T: the mult-adds of

@@ -1,4 +1,4 @@
-"""The columns of Table IX against each other."""
+"""The columns of Table IX against each other and against the model."""
 
 from __future__ import annotations
 
@@ -26,6 +26,34 @@ def costs(paper: Paper) -> Tally:
             stages[row.labels["Model"]][_length(row)] = row
         for stage, rows in stages.items():
             for finding in _stage_costs(f"{table.number}/{stage}", dict(sorted(rows.items()))):
+                tally.check(finding)
+    return tally
+
+
+def modelled(paper: Paper) -> Tally:
+    """Table IX's cells are what torchinfo prints of the model that its sizes fit; FLOPs to 0.1 %."""
+    # the model needs torch, and its own module this one
+    from harness.paper_profile import TOLERANCE, profile_costs
+
+    tally = Tally()
+    for table in paper.tables:
+        if not {PARAMS, FLOPS, SIZE} <= {column.name for column in table.columns}:
+            continue
+        rows = {row.id: row for row in table.rows}
+        for cost in profile_costs():
+            if (row := rows.get(cost.row)) is None:
+                continue
+            for name, value in ((PARAMS, cost.params), (FLOPS, cost.flops), (SIZE, cost.size)):
+                text, printed = row.cells[name], interval(row.cells[name])
+                if printed is None:
+                    continue
+                counted = Fraction(value)
+                slack = Fraction(TOLERANCE) * counted if name == FLOPS else Fraction(0)
+                finding = None
+                if not printed.meets(Interval(counted - slack, counted + slack)):
+                    why = f"torchinfo counts so on the model that the table's sizes fit: {value / float(text) - 1:+.1%}"
+                    digits = len(text.partition(".")[2])
+                    finding = Finding("cost", f"{table.number}/{row.id}: {name}", text, rounded(counted, digits), why)
                 tally.check(finding)
     return tally
 

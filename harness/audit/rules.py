@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import cache
 
 from harness.audit.averages import averages, bounds
-from harness.audit.costs import costs
+from harness.audit.costs import costs, modelled
 from harness.audit.printed import Finding, Paper, Tally
 from harness.audit.tables import bold, repeats, rising, twins
 from harness.audit.text import citations, claimed, venues
@@ -20,6 +20,7 @@ RULES: dict[str, Callable[[Paper], Tally]] = {
     "bold": bold,
     "mAP over tIoU": rising,
     "costs": costs,
+    "costs against the model": modelled,
     "claimed gains": claimed,
     "citations": citations,
     "venues": venues,

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.audit import Paper, Tally
-from harness.audit.costs import FLOPS, PARAMS, SIZE, costs, off_line
+from harness.audit.costs import FLOPS, PARAMS, SIZE, costs, modelled, off_line
 from harness.audit.printed import Interval, interval
+from harness.published import find_table
 from tests.printed_tables import only, table
 
 
@@ -89,3 +90,21 @@ def test_each_cell_is_known_to_its_own_digits() -> None:
     # known to a unit only, the outer cells let the middle be within half of one
     assert off_line(printed({75: "1", 400: "4.375", 750: "7"})) == [None]
     assert off_line(printed({75: "1", 400: "4.5", 750: "7"})) != [None]
+
+
+def test_the_model_gives_every_printed_cost_but_two() -> None:
+    tally = modelled(Paper([find_table("IX")]))
+    assert tally.checked == 18
+    # by hand from the sizes of its layers: 12,584,960 T + 6,147 T + 43,029 mult-adds, the linear layer once
+    by_hand = {750: 12_584_960 * 750 + 6_147 * 750 + 43_029, 400: 12_584_960 * 400 + 6_147 * 400 + 43_029}
+    assert [(found.place, found.recomputed) for found in tally.findings] == [
+        (f"IX/testing-{length}: {FLOPS}", f"{flops / 1e9:.3f}") for length, flops in by_hand.items()
+    ]
+
+
+def test_a_size_off_by_its_last_digit_is_found() -> None:
+    cells = {"training-750": ["84.16", "9.453", "106.02"], "testing-75": ["50.54", "0.944", "52.39"]}
+    labels = {name: {"labels": ["Stage", "[1, 0, 2048]"]} for name in cells}
+    changes: dict[str, Any] = {"labels": ["Model", "Input dimension"], "dataset": "", "number": "IX"}
+    found = only(modelled(Paper([table([PARAMS, FLOPS, SIZE], cells, **changes, **labels)])))
+    assert (found.place, found.printed, found.recomputed) == (f"IX/training-750: {SIZE}", "106.02", "106.01")

@@ -86,7 +86,7 @@ def both(function: Any, *shapes: tuple[int, ...]) -> tuple[int, int]:
 
 
 @pytest.fixture(scope="module")
-def profile() -> list[ProfileCost]:
+def profile() -> tuple[ProfileCost, ...]:
     return profile_costs()
 
 
@@ -404,7 +404,7 @@ def test_one_method_merges_into_the_file(tmp_path: Path, profile: list[ProfileCo
     stored = store_cost(path, "acmnet", measured(ms=7.0))
     assert load_cost(path) == stored
     assert list(stored.methods) == ["acmnet", "ours"]
-    assert stored.profile == profile
+    assert stored.profile == list(profile)
     again = store_cost(path, "ours", measured(ms=9.0))
     assert (again.methods["ours"].rows[0].ms, again.methods["acmnet"].rows[0].ms) == (9.0, 7.0)
     assert [file.name for file in path.parent.iterdir()] == ["cost.json"]

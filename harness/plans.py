@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from harness.registry import did_you_mean
+from harness.registry import by_id, did_you_mean
 from wstal.errors import UserError
 from wstal.method import Spec
 
@@ -67,11 +67,7 @@ class Plan(Spec):
         Raises:
             UserError: no such row.
         """
-        for row in self.rows:
-            if row.id == name:
-                return row
-        ids = [row.id for row in self.rows]
-        raise UserError(f"Unknown row {name!r}{did_you_mean(name, ids)} Rows of {self.title}: {', '.join(ids)}.")
+        return by_id(self.rows, name, self.title)
 
 
 @cache

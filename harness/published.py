@@ -17,7 +17,7 @@ from typing import Any, Literal
 import pandas as pd
 from pydantic import Field, field_validator, model_validator
 
-from harness.registry import did_you_mean
+from harness.registry import by_id, did_you_mean
 from wstal.errors import UserError
 from wstal.evaluation.protocols import PROTOCOLS
 from wstal.evaluation.tiou import parse_tious, tiou_key
@@ -193,11 +193,7 @@ class PublishedTable(Spec):
         Raises:
             UserError: no such row.
         """
-        for row in self.rows:
-            if row.id == name:
-                return row
-        ids = [row.id for row in self.rows]
-        raise UserError(f"Unknown row {name!r} of table {self.number}{did_you_mean(name, ids)} Rows: {', '.join(ids)}.")
+        return by_id(self.rows, name, f"table {self.number}")
 
     def group(self, row: PublishedRow) -> str:
         """What the row's best is sought among: rows of the same group."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from wstal.errors import UserError
 
@@ -13,6 +13,14 @@ if TYPE_CHECKING:
     from wstal.method import Method
 
 GROUP = "wstal_bench.methods"
+
+
+class _HasId(Protocol):
+    @property
+    def id(self) -> str: ...
+
+
+Named = TypeVar("Named", bound=_HasId)
 
 
 def method_entries() -> dict[str, EntryPoint]:
@@ -66,3 +74,16 @@ def method_origin(name: str) -> str:
 def _origin(entry: EntryPoint) -> str:
     package = f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else "unknown package"
     return f"{entry.value} of {package}"
+
+
+def by_id(rows: Sequence[Named], name: str, table: str) -> Named:
+    """The row with this id.
+
+    Raises:
+        UserError: no such row.
+    """
+    for row in rows:
+        if row.id == name:
+            return row
+    ids = [row.id for row in rows]
+    raise UserError(f"Unknown row {name!r} of {table}{did_you_mean(name, ids)} Rows: {', '.join(ids)}.")

@@ -6,9 +6,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import pandas as pd
+
 from harness.pages import Estimate, Figure, Page, Role, Table
-from harness.prose import bullets
-from harness.rescore import UNKNOWN, Rescored, rescored_frame, spread_frame
+from harness.prose import bullets, widest_average
+from harness.rescore import UNKNOWN, Rescored
 
 
 def rescored_page(records: Sequence[Rescored]) -> Page:
@@ -55,3 +57,64 @@ def _provenance(record: Rescored) -> str:
         record.published and f"stands beside {record.published}",
     ]
     return f"{record.name}: " + "; ".join(fact for fact in facts if fact)
+
+
+def rescored_frame(records: Sequence[Rescored]) -> pd.DataFrame:
+    """One row a detection file and protocol.
+
+    Columns: detections (the record's name), method, features, source, data set, published (on the headline's row
+    only, the one to compare), protocol, counts as in `Metrics`, then mAP in percent by tIoU (`0.5`) and by range
+    (`avg 0.1:0.7`). Absent cells are NaN: data sets differ in their tIoUs.
+    """
+    rows = [
+        {
+            "detections": record.name,
+            "method": record.method,
+            "features": record.features,
+            "source": record.source,
+            "data set": record.dataset or UNKNOWN,
+            "published": record.published if protocol == record.headline else None,
+            "protocol": protocol,
+            "videos": metrics.videos,
+            "instances": metrics.instances,
+            "ranked": metrics.detections,
+            "unlisted": metrics.unlisted,
+            "dropped": metrics.dropped,
+        }
+        | metrics.mAP
+        | {f"avg {name}": value for name, value in metrics.averages.items()}
+        for record in records
+        for protocol, metrics in record.metrics.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def spread_frame(records: Sequence[Rescored]) -> pd.DataFrame:
+    """How far one detection file's mean mAP moves between the protocols that apply, in points.
+
+    One row a detection file whose thresholds make a usual average: its range (`over`), the lowest and the highest
+    mean with the protocols that give them, and the difference; NaN where one protocol alone applies.
+    """
+    rows = []
+    for record in records:
+        averages = {protocol: metrics.averages for protocol, metrics in record.metrics.items()}
+        if not averages[record.headline]:
+            continue
+        over = widest_average(averages[record.headline])
+        means = {protocol: values[over] for protocol, values in averages.items()}
+        low, high = min(means.values()), max(means.values())
+        rows.append(
+            {
+                "detections": record.name,
+                "method": record.method,
+                "data set": record.dataset or UNKNOWN,
+                "over": over,
+                "protocols": len(means),
+                "lowest": low,
+                "lowest under": ", ".join(name for name, mean in means.items() if mean == low),
+                "highest": high,
+                "highest under": ", ".join(name for name, mean in means.items() if mean == high),
+                "spread": high - low if len(means) > 1 else math.nan,
+            }
+        )
+    return pd.DataFrame(rows)

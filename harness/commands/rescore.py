@@ -41,7 +41,8 @@ def handle(arguments: argparse.Namespace) -> int:
     """Score detections that their authors released."""
     from tabulate import tabulate
 
-    from harness.rescore import FOLDER, rescore, spread_frame, write_rescored
+    from harness.rescore import FOLDER, rescore, write_rescored
+    from harness.rescored_page import spread_frame
 
     # every file is scored before the first record is written
     records = rescore(arguments.sources, arguments.data)

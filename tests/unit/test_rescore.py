@@ -19,16 +19,8 @@ from harness.commands.options import Parser
 from harness.data.descriptor import list_digest, shipped_descriptors
 from harness.files import sha256
 from harness.render import markdown_page
-from harness.rescore import (
-    Rescored,
-    load_rescored,
-    read_sources,
-    rescore,
-    rescored_frame,
-    spread_frame,
-    write_rescored,
-)
-from harness.rescored_page import rescored_page
+from harness.rescore import Rescored, load_rescored, read_sources, rescore, write_rescored
+from harness.rescored_page import rescored_frame, rescored_page, spread_frame
 from wstal.errors import MissingDataError, UserError
 from wstal.evaluation import PROTOCOLS
 

@@ -120,3 +120,17 @@ def test_the_readmes_spread_is_the_pages() -> None:
     }
     assert spreads["stpn"] == spread[1]
     assert f"{float(spreads['pmil-base']):.0f}" == spread[2]
+
+
+def test_the_readmes_ucf_numbers_are_the_pages() -> None:
+    story = " ".join((ROOT / "README.md").read_text().split("On [UCF101-untrimmed]")[1].split("```")[0].split())
+    page = (ROOT / "results" / "leaderboards" / "ucf-untrimmed-ablations.md").read_text()
+    table = page.split("## Table IV")[1].split("## Table V:")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line[:1] == "|"]
+    averages = {tuple(row[:4]): row[8] for row in rows if len(row) == 12}
+    whole = next(row for row in rows if row[0] == "the whole helps the baseline")
+    found = re.search(
+        r"reaches ([\d.]+ ± [\d.]+) .* whole method ([\d.]+ ± [\d.]+) .*; (\S+ ± \S+) is ([\w ]+)\.", story
+    )
+    assert found is not None
+    assert found.groups() == (averages["", "", "", ""], averages["x", "x", "x", "x"], whole[2], whole[-1])

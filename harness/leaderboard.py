@@ -14,7 +14,7 @@ from harness.compare import compare, table_page
 from harness.cost import FILE as COST
 from harness.cost import CostFile, load_cost
 from harness.cost_page import cost_page
-from harness.data.held_out import SUFFIX
+from harness.data.held_out import SUFFIX, is_held_out
 from harness.figures import LINES, Curve, Seeds, curves, intervals
 from harness.files import atomic_write, canonical_json, sha256
 from harness.pages import Figure, Page, Role, Table, estimate
@@ -108,7 +108,7 @@ def pages(results: Results) -> list[Page]:
         "Measured on real video": real,
         "Synthetic": synthetic,
     }
-    return [_entry_page(sections), *(page for members in sections.values() for page in members)]
+    return [_entry_page(sections, _overview(by_dataset)), *(page for members in sections.values() for page in members)]
 
 
 def write(rendered: dict[str, str], results: Path, keep_stale: bool = False) -> None:
@@ -140,12 +140,37 @@ def _rendered(results: Path) -> dict[str, Path]:
     return {path.relative_to(results).as_posix(): path for path in paths}
 
 
-def _entry_page(sections: dict[str, list[Page]]) -> Page:
+def _overview(by_dataset: Mapping[str, list[Record]]) -> list[dict[str, Any]]:
+    """The headline of every method on real test videos, by its own options."""
+    rows = []
+    for name, members in by_dataset.items():
+        own = [record for record in members if record["ablation"] is None and not record["overrides"]]
+        if not own or own[0]["synthetic"] or is_held_out(name):
+            continue
+        for label, group in _by_method(own).items():
+            over = widest_average(group[0]["metrics"][group[0]["headline"]]["averages"])
+            rows.append(
+                {
+                    "data set": group[0]["data"]["title"],
+                    "method": label,
+                    "seeds": _seeds(group),
+                    "protocol": group[0]["headline"],
+                    "mean of": over,
+                    "mAP (%)": estimate([average(record) for record in group], len(group)),
+                }
+            )
+    return rows
+
+
+def _entry_page(sections: dict[str, list[Page]], overview: list[dict[str, Any]]) -> Page:
     blocks: list[str | Table | Figure] = [
         "Rendered from what `results/` stores by `nox -s leaderboard`; do not edit by hand. One page a data set with "
         "its features: numbers on different pages are not comparable. Each table also stands as CSV and LaTeX in "
         "[tables](tables), and all pages as one HTML file with sortable tables, [report.html](../report.html).",
     ]
+    if overview:
+        caption = "Methods by their own options on real test videos; rows of one data set alone compare"
+        blocks.append(Table("overview", caption, overview, {"mAP (%)": "measured"}))
     for heading, members in sections.items():
         if members:
             links = [f"[{page.title}]({posixpath.relpath(page.path, 'leaderboards')}.md)" for page in members]

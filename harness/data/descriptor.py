@@ -62,7 +62,7 @@ def is_frame_rate(value: float) -> bool:
 
 # a data set's pages and tables are files of its name, which must not be those of other pages
 RESERVED = re.compile(
-    r"(readme|readings|tables|figures|(table_|rescored|audit).*|.*-(ablations|protocols|curves|intervals))"
+    r"(readme|readings|overview|tables|figures|(table_|rescored|audit).*|.*-(ablations|protocols|curves|intervals))"
 )
 
 

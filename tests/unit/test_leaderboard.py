@@ -130,6 +130,18 @@ def test_no_records_give_the_papers_tables_with_nothing_measured(tmp_path: Path)
     assert "reproduced" not in rendered["leaderboards/table_I.md"].split("| Supervision")[1]
 
 
+def test_the_entry_page_ranks_methods_by_their_own_options_on_real_test_videos() -> None:
+    records = [record(seed=seed, value=20.0 + seed) for seed in range(3)]
+    records.append(record(value=90.0, overrides={"train.epochs": 9}, recipe={"train": {"epochs": 9}}))
+    held_out = record(value=91.0)
+    held_out["data"] = held_out["data"] | {"name": "data-held-out"}
+    generated = record(value=92.0, synthetic=True)
+    generated["data"] = generated["data"] | {"name": "generated"}
+    page = render([*records, held_out, generated])["leaderboards/README.md"]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line[:1] == "|"]
+    assert rows[2:] == [["Data", "ACMNET", "0, 1, 2", "anet", "0.1:0.2", "18.5 ± 2.5"]]
+
+
 def test_every_link_of_a_page_leads_to_a_page() -> None:
     rendered = render(read_results(ROOT / "results"))
     for name, text in rendered.items():

@@ -32,7 +32,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.counting import count, parameter_count
 from harness.environment import KEEP_MEMORY, environment
-from harness.files import atomic_write, pretty_json, read_json
+from harness.files import atomic_write, pretty_json, problems, read_json
 from harness.paper_profile import STAGE_NAMES, STAGES, WIDTH, ProfileCost, Stage, profile_costs
 from harness.registry import load_method, method_entries
 from harness.seeds import seed_torch
@@ -123,11 +123,7 @@ def load_cost(path: Path) -> CostFile:
     try:
         return CostFile.model_validate(read_json(path))
     except ValidationError as error:
-        problems = "; ".join(
-            f"`{'.'.join(map(str, item['loc'])) or 'file'}`: {item['msg']}"
-            for item in error.errors(include_url=False, include_input=False)[:3]
-        )
-        raise UserError(f"{path}: {problems}. Remove it and measure again with `wstal-bench cost`.") from error
+        raise UserError(f"{path}: {problems(error)}. Remove it and measure again with `wstal-bench cost`.") from error
 
 
 def store_cost(path: Path, name: str, measured: MethodCost) -> CostFile:

@@ -8,9 +8,12 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wstal.errors import StoreError, UserError
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 def atomic_write(path: Path, data: bytes) -> None:
@@ -90,3 +93,11 @@ def sha256_file(path: Path) -> str:
     """Hexadecimal SHA-256 of a file's content, read in pieces."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def problems(error: ValidationError) -> str:
+    """Fields of a file and what is wrong with each; the first three say enough."""
+    return "; ".join(
+        f"`{'.'.join(map(str, item['loc'])) or 'file'}`: {item['msg'].removeprefix('Value error, ')}"
+        for item in error.errors(include_url=False, include_input=False)[:3]
+    )

@@ -26,7 +26,7 @@ from pydantic import (
 
 from harness.data.annotations import AMBIGUOUS, read_limited
 from harness.data.descriptor import list_digest, shipped_descriptors
-from harness.files import atomic_write, pretty_json, read_json, sha256_file
+from harness.files import atomic_write, pretty_json, problems, read_json, sha256_file
 from harness.published import find_table
 from harness.score_file import ScoredFile, score_file
 from wstal.errors import UserError
@@ -222,7 +222,7 @@ def read_sources(path: Path) -> dict[str, Source]:
     try:
         sources = TypeAdapter(dict[Name, Source]).validate_python(tables)
     except ValidationError as error:
-        raise UserError(f"{path}: {_problems(error)}. {FORM}") from error
+        raise UserError(f"{path}: {problems(error)}. {FORM}") from error
     if not sources:
         raise UserError(f"{path} lists no detection file. {FORM}")
     return sources
@@ -345,14 +345,7 @@ def _read(path: Path) -> Rescored:
     try:
         record = Rescored.model_validate(value)
     except ValidationError as error:
-        raise UserError(f"{path} is no record of rescored detections: {_problems(error)}. {remedy}") from error
+        raise UserError(f"{path} is no record of rescored detections: {problems(error)}. {remedy}") from error
     if record.name != path.stem:
         raise UserError(f"{path} is the record of {record.name!r}. Name the file so, or remove it.")
     return record
-
-
-def _problems(error: ValidationError) -> str:
-    return "; ".join(
-        f"`{'.'.join(map(str, item['loc'])) or 'file'}`: {item['msg'].removeprefix('Value error, ')}"
-        for item in error.errors(include_url=False, include_input=False)
-    )

@@ -14,7 +14,6 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Any, Literal
 
-import pandas as pd
 from pydantic import Field, field_validator, model_validator
 
 from harness.registry import by_id, did_you_mean
@@ -266,12 +265,6 @@ def find_table(name: str) -> PublishedTable:
     if number not in tables:
         raise UserError(f"Unknown table {name!r}{did_you_mean(number, tables)} Tables: {', '.join(tables)}.")
     return tables[number]
-
-
-def frame(table: PublishedTable) -> pd.DataFrame:
-    """The table as printed: a row of strings for each row, its id as index, labels before values."""
-    rows = [row.labels | row.cells for row in table.rows]
-    return pd.DataFrame(rows, index=pd.Index([row.id for row in table.rows], name="id"), dtype=str)
 
 
 def _load(name: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from harness.plans import find_plan
-from harness.published import Claim, PublishedTable, claims, find_table, frame, published_tables, references
+from harness.published import Claim, PublishedTable, claims, find_table, published_tables, references
 from wstal.errors import UserError
 
 # Where the first cell of a row is blank, it is merged with the one above; in IV a blank is a blank.
@@ -158,15 +158,6 @@ def test_values_have_their_columns() -> None:
 def test_a_printed_method_has_name_citation_and_venue(text: str, parts: tuple[str, int | None, str]) -> None:
     row = PublishedTable.model_validate(table(rows=[{"id": "a", "labels": [text], "cells": ["1.0"]}])).rows[0]
     assert (row.name, row.citation, row.venue) == parts
-
-
-def test_the_frame_is_the_table_as_printed() -> None:
-    shown = frame(find_table("I"))
-    assert shown.shape == (28, 13)
-    assert shown.loc["autoloc"].tolist() == [
-        "Weak", "AutoLoc [74], (ECCV'18)", "UNT", "-", "-", "35.8", "29.0", "21.2", "13.4", "5.8", "-", "21.0", "-",
-    ]  # fmt: skip
-    assert shown.loc["autoloc", "0.4"] == "29.0"  # a trailing zero is kept
 
 
 @pytest.mark.parametrize(

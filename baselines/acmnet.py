@@ -26,7 +26,7 @@ from wstal.localize.spec import LocalizerSpec, Nms, ProposalSource
 from wstal.losses.mil import cross_entropy
 from wstal.method import BaseMethod, Recipe, Spec, TrainSpec
 from wstal.parts.pooling import top_k_count, top_k_features, top_k_mean
-from wstal.types import Snippets
+from wstal.types import Scores, Snippets
 
 INSTANCE, CONTEXT, BACKGROUND = range(3)
 FEATURE_MARGIN = 50.0
@@ -178,13 +178,13 @@ class AcmNet(BaseMethod):
         """The CAS weighted by instance and by background attention."""
         return cas * attention[..., INSTANCE, None], cas * attention[..., BACKGROUND, None]
 
-    def snippet_scores(self, snippets: Snippets) -> tuple[dict[str, Tensor], Tensor]:
+    def snippet_scores(self, snippets: Snippets) -> Scores:
         """Signals `cas` (softmaxed instance CAS of the C classes) and `attention` (instance), and class scores."""
         attention, cas = snippets.attention, snippets.cas
         instance_cas = (cas * attention[..., INSTANCE : INSTANCE + 1]).softmax(dim=-1)
         video_scores = self._video_log_scores(cas, attention, INSTANCE).exp()
         signals = {"cas": instance_cas[0, :, : self.num_classes], "attention": attention[0, :, INSTANCE]}
-        return signals, video_scores[0, : self.num_classes]
+        return Scores(signals, video_scores[0, : self.num_classes])
 
     def _classification(self, cas: Tensor, attention: Tensor, labels: Tensor) -> dict[str, Tensor]:
         zeros, ones = torch.zeros_like(labels[:, :1]), torch.ones_like(labels[:, :1])

@@ -310,8 +310,8 @@ class _Score(nn.Module):
         self.method = method
 
     def forward(self, features: Tensor) -> tuple[Tensor, ...]:
-        signals, video_scores = self.method.score(features)
-        return (*signals.values(), video_scores)
+        scores = self.method.score(features)
+        return (*scores.signals.values(), scores.video_scores, *scores.class_scores.values())
 
 
 def count_step(cls: type[Method], stage: Stage, setting: Setting, width: int) -> dict[str, Any]:

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from wstal.method import Method, TrainSpec
-from wstal.types import SnippetScores, Video
+from wstal.types import FloatArray, SnippetScores, Video
 
 
 @torch.no_grad()
@@ -35,15 +36,20 @@ def score_videos(
         length = len(video.features)
         rows = method.test_indices(length, spec.test_length)
         features = torch.from_numpy(np.asarray(video.features[rows], dtype=np.float32)).to(method.device)
-        signals, video_scores = method.score(features)
+        scores = method.score(features)
         scored.append(
             SnippetScores(
                 video=video.name,
-                signals={name: signal.double().cpu().numpy() for name, signal in signals.items()},
-                video_scores=video_scores.double().cpu().numpy(),
+                signals=_arrays(scores.signals),
+                video_scores=scores.video_scores.double().cpu().numpy(),
                 seconds_per_snippet=video.seconds_per_snippet * length / len(rows),
                 offset=video.offset,
+                class_scores=_arrays(scores.class_scores),
             )
         )
         progress(number, len(videos))
     return scored
+
+
+def _arrays(tensors: dict[str, Tensor]) -> dict[str, FloatArray]:
+    return {name: tensor.double().cpu().numpy() for name, tensor in tensors.items()}

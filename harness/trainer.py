@@ -20,7 +20,7 @@ from harness.failure import FAILED_STEP, Position, cause, save_failed_step
 from harness.seeds import numpy_stream, seed_torch
 from wstal.errors import RunError, UserError
 from wstal.method import Method, TrainSpec
-from wstal.types import Batch, Video
+from wstal.types import Batch, IntArray, Video
 
 CHECKPOINT_SECONDS = 30.0
 
@@ -59,7 +59,9 @@ def train(
     if not videos:
         raise UserError("There are no training videos. Check the train subset of the data set.")
     # fused: one pass over each parameter in place of about ten
-    optimizer = torch.optim.Adam(method.parameters(), lr=spec.learning_rate, weight_decay=spec.weight_decay, fused=True)
+    optimizer = torch.optim.Adam(
+        method.parameters(), lr=spec.learning_rate, betas=spec.betas, weight_decay=spec.weight_decay, fused=True
+    )
     done, history = load_checkpoint(folder, identity, method, optimizer)
     (folder / FAILED_STEP).unlink(missing_ok=True)
     saved = time.monotonic()
@@ -70,12 +72,18 @@ def train(
                     group["lr"] = spec.learning_rate * spec.decay_factor ** (epoch // spec.decay_every)
             method.train()
             seed_torch(seed, "dropout", epoch)
-            method.start_epoch(epoch, spec.epochs)
-            batches = _batches(method, videos, spec, seed, epoch, worker)
-            steps = [
-                _step(method, optimizer, batch, folder, Position(epoch, spec.epochs, step))
-                for step, batch in enumerate(batches)
-            ]
+            method.start_epoch(epoch, spec.epochs, videos)
+            rng = numpy_stream(seed, "sampling", epoch)
+            chosen = method.train_batches([video.labels for video in videos], spec.batch_size, rng)
+            steps = []
+            for number, batch in enumerate(_batches(method, videos, chosen, spec.temporal_length, rng, worker)):
+                position = Position(epoch, spec.epochs, number)
+                if number % spec.accumulate == 0:
+                    optimizer.zero_grad(set_to_none=True)
+                steps.append(_backward(method, batch, folder, position))
+                if (number + 1) % spec.accumulate == 0 or number + 1 == len(chosen):
+                    optimizer.step()
+                    method.end_step()
             history.add_epoch(steps, method.diagnostics())
             loss = history.last_epoch_means()["total"]
             assert loss is not None  # a step whose total is not finite has stopped the run
@@ -89,9 +97,8 @@ def train(
     return history
 
 
-def _step(
-    method: Method, optimizer: torch.optim.Optimizer, batch: Batch, folder: Path, position: Position
-) -> dict[str, Tensor]:
+def _backward(method: Method, batch: Batch, folder: Path, position: Position) -> dict[str, Tensor]:
+    """Add a batch's gradients to those that are there; its loss terms."""
     draws = torch.get_rng_state()
     terms = method.losses(batch)
     # before the weights are touched: the step can be done again as it was
@@ -104,10 +111,7 @@ def _step(
             f"({values}), videos {', '.join(batch.videos)}: {reason}. "
             f"The step is kept: `wstal-bench replay {folder / FAILED_STEP}`."
         )
-    optimizer.zero_grad(set_to_none=True)
     terms["total"].backward()  # type: ignore[no-untyped-call]
-    optimizer.step()
-    method.end_step()
     return {name: value.detach() for name, value in terms.items()}
 
 
@@ -122,29 +126,38 @@ def _check_weights(method: Method, epoch: int) -> None:
 
 
 def _batches(
-    method: Method, videos: Sequence[Video], spec: TrainSpec, seed: int, epoch: int, worker: ThreadPoolExecutor
+    method: Method,
+    videos: Sequence[Video],
+    chosen: Sequence[IntArray],
+    temporal_length: int,
+    rng: np.random.Generator,
+    worker: ThreadPoolExecutor,
 ) -> Iterator[Batch]:
-    """Shuffled, sampled batches of one epoch, the next one prepared while a step runs."""
-    rng = numpy_stream(seed, "sampling", epoch)
-    order = rng.permutation(len(videos))
+    """The chosen videos, sampled, batch by batch; the next one is prepared while a step runs."""
     device = method.device
 
-    def prepare(start: int) -> Batch:
-        chosen = [videos[index] for index in order[start : start + spec.batch_size]]
-        features = np.empty((len(chosen), spec.temporal_length, method.feature_dim), dtype=np.float32)
-        labels = np.zeros((len(chosen), method.num_classes), dtype=np.float32)
-        for row, video in enumerate(chosen):
-            features[row] = video.features[method.train_indices(len(video.features), spec.temporal_length, rng)]
+    def prepare(indices: IntArray) -> Batch:
+        batch = [videos[index] for index in indices]
+        rows = [method.train_indices(len(video.features), temporal_length, rng) for video in batch]
+        longest = max(map(len, rows))
+        if not method.PADS and any(len(one) < longest for one in rows):
+            raise UserError(
+                f"{method.name} takes videos in their own lengths, one at a time: use train.batch_size=1 (and "
+                "train.accumulate for larger steps)."
+            )
+        features = np.zeros((len(batch), longest, method.feature_dim), dtype=np.float32)
+        labels = np.zeros((len(batch), method.num_classes), dtype=np.float32)
+        for row, video in enumerate(batch):
+            features[row, : len(rows[row])] = video.features[rows[row]]
             labels[row, list(video.labels)] = 1
         return Batch(
             torch.from_numpy(features).to(device, non_blocking=True),
             torch.from_numpy(labels).to(device, non_blocking=True),
-            tuple(video.name for video in chosen),
+            tuple(video.name for video in batch),
         )
 
-    starts = range(0, len(videos), spec.batch_size)
-    ahead = worker.submit(prepare, starts[0])
-    for start in starts[1:]:
-        batch, ahead = ahead.result(), worker.submit(prepare, start)
+    ahead = worker.submit(prepare, chosen[0])
+    for indices in chosen[1:]:
+        batch, ahead = ahead.result(), worker.submit(prepare, indices)
         yield batch
     yield ahead.result()

@@ -10,6 +10,7 @@ an option here, whose description says so, and `results/readings.md` shows how f
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -25,7 +26,7 @@ from wstal.losses.pseudo_label import pseudo_label_loss
 from wstal.memory import MemoryBank, MemoryOptions, representative_features, scaled_scores
 from wstal.method import BaseMethod, Count, Method, Spec
 from wstal.summarize.options import SummaryOptions, build_summarizer
-from wstal.types import Batch, Snippets
+from wstal.types import Batch, Scores, Snippets, Video
 
 # Adam squares gradients, and single precision ends at exp(88); 11.5 = log(100,000 slots)
 LARGEST_EXPONENT, LOG_SLOTS = 40.0, 11.5
@@ -129,7 +130,7 @@ class CrossVideo(Method):
         """The base's: main and auxiliary branch share the head (Eq. 14)."""
         return self.base.classify(embedded)
 
-    def start_epoch(self, epoch: int, epochs: int) -> None:
+    def start_epoch(self, epoch: int, epochs: int, videos: Sequence[Video] = ()) -> None:
         """Build the bank from `memory.start` of the epochs on; clusterings are computed afresh.
 
         Raises:
@@ -186,7 +187,7 @@ class CrossVideo(Method):
             self.memory.update(*self._unstored)
             self._unstored = None
 
-    def score(self, features: Float[Tensor, "time in_dim"]) -> tuple[dict[str, Tensor], Tensor]:
+    def score(self, features: Float[Tensor, "time in_dim"]) -> Scores:
         """The base's signals of A, of A_hat, or of their mean; A_hat reads the stored T_M, never the bank."""
         snippets = self.base.snippets(features.unsqueeze(0))
         count = int(self.summary_count)

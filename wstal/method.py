@@ -7,6 +7,7 @@ A method is a torch module with three steps that other parts build on, `embed`, 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from wstal import sampling
 from wstal.localize.spec import LocalizerSpec
-from wstal.types import Batch, IntArray, Snippets
+from wstal.types import Batch, IntArray, Scores, Snippets, Video
 
 
 class Spec(BaseModel):
@@ -28,16 +29,26 @@ class Spec(BaseModel):
 
 # strict: `true` is no number; bounded: a slip of the keyboard shall not exhaust memory
 Count = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
+Beta = Annotated[float, Field(ge=0, lt=1)]
+ADAM_BETAS = (0.9, 0.999)
 
 
 class TrainSpec(Spec):
     """How a method is trained. One epoch shows every training video once."""
 
     epochs: Count = Field(description="passes over the training videos; the last one's weights are scored")
-    batch_size: Count = Field(16, description="videos a step; the last, smaller batch of an epoch is kept")
+    batch_size: Count = Field(16, description="videos a batch; the last, smaller batch of an epoch is kept")
+    accumulate: Count = Field(
+        1,
+        exclude_if=lambda batches: batches == 1,  # a field younger than stored runs: its default is not written
+        description="batches whose gradients are summed for one step of the optimiser",
+    )
     temporal_length: Count = Field(750, description="rows that a training video is sampled to (T)")
     test_length: Count = Field(750, description="rows above which a test video is sampled down")
-    learning_rate: PositiveFloat = Field(1e-4, description="of Adam, betas (0.9, 0.999)")
+    learning_rate: PositiveFloat = Field(1e-4, description="of Adam")
+    betas: tuple[Beta, Beta] = Field(
+        ADAM_BETAS, exclude_if=lambda betas: betas == ADAM_BETAS, description="of Adam (default: 0.9, 0.999)"
+    )
     weight_decay: float = Field(0.0, ge=0, description="coupled L2, as torch.optim.Adam's")
     decay_every: Count | None = Field(None, description="epochs after which the learning rate is multiplied")
     decay_factor: PositiveFloat = Field(0.1, description="what the learning rate is multiplied by at each decay")
@@ -65,6 +76,9 @@ class Method(nn.Module, ABC):
     Options: ClassVar[type[Spec]]
     SCORING_OPTIONS: ClassVar[frozenset[str]] = frozenset()
     """Options that only `score` reads: runs that differ in nothing else share their weights."""
+    PADS: ClassVar[bool] = False
+    """Rows of zeros at the end of a training video are taken for padding: no loss depends on how many there are. Only
+    such a method may draw fewer than `temporal_length` rows of a short video into a batch of several."""
 
     def __init__(self, spec: Spec, feature_dim: int, num_classes: int) -> None:
         super().__init__()
@@ -100,17 +114,17 @@ class Method(nn.Module, ABC):
         """
 
     @abstractmethod
-    def score(
-        self, features: Float[Tensor, "time in_dim"]
-    ) -> tuple[dict[str, Float[Tensor, "time ..."]], Float[Tensor, " classes"]]:
-        """What the localizer needs of one video, in evaluation mode.
+    def score(self, features: Float[Tensor, "time in_dim"]) -> Scores:
+        """What localizers need of one video, in evaluation mode: see `Scores`."""
 
-        Returns:
-            Signals by name, `[T, C]` or `[T]`, and the video's class probabilities `[C]`.
+    def start_epoch(self, epoch: int, epochs: int, videos: Sequence[Video] = ()) -> None:
+        """Called in training mode before each epoch, counted from 0; draws come from torch's seeded generators.
+
+        Args:
+            epoch: the one to come.
+            epochs: of the whole training.
+            videos: all training videos, for a method that looks at them outside its batches.
         """
-
-    def start_epoch(self, epoch: int, epochs: int) -> None:
-        """Called in training mode before each epoch, counted from 0; draws come from torch's seeded generators."""
 
     def end_step(self) -> None:
         """Called after each optimiser step: what gradients still needed may change now."""
@@ -125,6 +139,22 @@ class Method(nn.Module, ABC):
     def export_state(self) -> dict[str, Tensor]:
         """What scoring needs, stored with a finished run: all of the state unless a method can drop some."""
         return self.state_dict()
+
+    @property
+    def pairs(self) -> int:
+        """How many pairs of videos lead each batch (rows 0 and 1, 2 and 3, ...), where a loss compares pairs."""
+        return 0
+
+    def train_batches(self, labels: Sequence[tuple[int, ...]], size: int, rng: np.random.Generator) -> list[IntArray]:
+        """Indices of the videos of each batch of an epoch: all videos shuffled, the last, smaller batch kept.
+
+        Args:
+            labels: the videos' classes.
+            size: videos a batch.
+            rng: of the epoch.
+        """
+        order = rng.permutation(len(labels))
+        return [order[start : start + size] for start in range(0, len(labels), size)]
 
     def train_indices(self, length: int, count: int, rng: np.random.Generator) -> IntArray:
         """Rows of a training video of `length` rows that a step sees."""
@@ -177,13 +207,13 @@ class BaseMethod(Method):
         """A^ins and A^bak, the CAS weighted by foreground and by background attention (Eq. 4)."""
 
     @abstractmethod
-    def snippet_scores(self, snippets: Snippets) -> tuple[dict[str, Tensor], Tensor]:
+    def snippet_scores(self, snippets: Snippets) -> Scores:
         """`score`, given the pass over one video (B = 1)."""
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The losses of one pass."""
         return self.snippet_losses(self.snippets(batch.features), batch.labels)
 
-    def score(self, features: Float[Tensor, "time in_dim"]) -> tuple[dict[str, Tensor], Tensor]:
+    def score(self, features: Float[Tensor, "time in_dim"]) -> Scores:
         """The scores of one pass."""
         return self.snippet_scores(self.snippets(features.unsqueeze(0)))

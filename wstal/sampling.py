@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from wstal.types import IntArray
@@ -35,3 +37,56 @@ def uniform(length: int, at_most: int) -> IntArray:
     if length <= at_most:
         return np.arange(length)
     return np.arange(at_most) * length // at_most
+
+
+def grid(length: int, count: int) -> IntArray:
+    """Test sample of exactly `count` rows, `floor(i * length / count)`; short videos repeat rows (STPN, BaS-Net)."""
+    return np.arange(count) * length // count
+
+
+def grid_random(length: int, count: int, rng: np.random.Generator) -> IntArray:
+    """Training sample of exactly `count` sorted rows (STPN, BaS-Net, CoLA, HAM-Net, CO2-Net, ASL).
+
+    Row i is drawn between grid points `floor(i * length / count)` and that of i + 1, both included, at most the last
+    row; where the two are one, as in a shorter video, it is that.
+    """
+    edges = np.minimum(np.arange(count + 1) * length // count, length - 1)
+    return rng.integers(edges[:-1], edges[1:] + 1)
+
+
+def crop(length: int, at_most: int, rng: np.random.Generator) -> IntArray:
+    """Training sample of neighbouring rows: all of a video of up to `at_most` rows, else a random window (W-TALC)."""
+    first = int(rng.integers(0, length - at_most)) if length > at_most else 0
+    return np.arange(first, first + min(length, at_most))
+
+
+def paired_batches(
+    labels: Sequence[tuple[int, ...]], size: int, pairs: int, rng: np.random.Generator, *, distinct: bool
+) -> list[IntArray]:
+    """Batches that begin with pairs of videos of one class and go on with any videos, all drawn anew (W-TALC, CO2-Net).
+
+    A pair's class is drawn evenly from the classes that have videos enough, then its two videos. As many batches as
+    show each video once on average.
+
+    Args:
+        labels: the videos' classes.
+        size: videos a batch.
+        pairs: how many pairs; fewer where `size` does not hold them, none where no class has videos enough.
+        rng: of the epoch.
+        distinct: the videos of a pair, and the single ones among themselves, differ (CO2-Net).
+    """
+    members: dict[int, list[int]] = {}
+    for video, classes in enumerate(labels):
+        for label in classes:
+            members.setdefault(label, []).append(video)
+    choices = [members[label] for label in sorted(members) if len(members[label]) > distinct]
+    pairs = min(pairs, size // 2) if choices else 0
+    batches = []
+    for _ in range(-(-len(labels) // size)):
+        rows: list[int] = []
+        for _ in range(pairs):
+            rows += rng.choice(choices[rng.integers(len(choices))], 2, replace=not distinct).tolist()
+        singles = size - len(rows)
+        rows += rng.choice(len(labels), singles, replace=not distinct or singles > len(labels)).tolist()
+        batches.append(np.array(rows, dtype=np.int64))
+    return batches

@@ -5,7 +5,7 @@ Training sees `Video` and `Batch` only: neither has a temporal field, so no meth
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -69,6 +69,25 @@ class Snippets:
 
 
 @dataclass(frozen=True, eq=False)
+class Scores:
+    """What a method says about one video, for localizers.
+
+    Every method gives `cas` and `attention`, so that detections can be made of all methods in one and the same way;
+    what its own localizer needs besides has names of the method's choice.
+
+    Args:
+        signals: `[T, C]` or `[T]` by name. `cas`: `[T, C]` probability of each class at each snippet, background taken
+            into account where the method knows it. `attention`: `[T]` probability of foreground.
+        video_scores: `[C]` class probabilities of the video.
+        class_scores: `[C]` by name: other scores of the video's classes, as logits, or those of one stream.
+    """
+
+    signals: dict[str, torch.Tensor]
+    video_scores: torch.Tensor
+    class_scores: dict[str, torch.Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
 class Segments:
     """Labelled time intervals: column i of each array belongs to interval i.
 
@@ -128,7 +147,7 @@ class Detections(Segments):
 
 @dataclass(frozen=True, eq=False)
 class SnippetScores:
-    """What a method says about one video, before any threshold: the localizer's input.
+    """`Scores` of one video with its clock, before any threshold: the localizer's input.
 
     Args:
         video: the video's name.
@@ -137,6 +156,7 @@ class SnippetScores:
         seconds_per_snippet: time that one *row of the signals* advances; longer than the features' own where the
             video was sampled down to fewer rows.
         offset: as `Video.offset`.
+        class_scores: as `Scores.class_scores`.
     """
 
     video: str
@@ -144,3 +164,4 @@ class SnippetScores:
     video_scores: FloatArray
     seconds_per_snippet: float
     offset: float = 0.0
+    class_scores: dict[str, FloatArray] = field(default_factory=dict)

@@ -69,7 +69,8 @@ def test_losses_are_finite_scalars_with_gradient_to_every_parameter(method: Meth
 @pytest.mark.parametrize("length", [1, 2, 3, 7])
 def test_short_videos_train_and_score(method: Method, length: int) -> None:
     assert method.losses(batch(length=length))["total"].isfinite()
-    signals, video_scores = method.eval().score(batch(1, length).features[0])
+    scores = method.eval().score(batch(1, length).features[0])
+    signals, video_scores = scores.signals, scores.video_scores
     assert video_scores.shape == (CLASSES,)
     assert all(len(signal) == length and signal.isfinite().all() for signal in signals.values())
 
@@ -122,10 +123,9 @@ def test_what_is_exported_scores_alike(method: Method) -> None:
     assert not unexpected
     assert missing == [name for name in method.state_dict() if name not in stored]
     features = batch(1).features[0]
-    signals, video_scores = method.eval().score(features)
-    again, video_scores_again = restored.score(features)
-    assert torch.equal(video_scores, video_scores_again)
-    assert all(torch.equal(signals[name], again[name]) for name in signals)
+    scores, again = method.eval().score(features), restored.score(features)
+    assert torch.equal(scores.video_scores, again.video_scores)
+    assert all(torch.equal(scores.signals[name], again.signals[name]) for name in scores.signals)
 
 
 def test_diagnostics_keep_their_names(method: Method) -> None:
@@ -138,10 +138,9 @@ def test_diagnostics_keep_their_names(method: Method) -> None:
 def test_scores_feed_the_methods_own_localizer(method: Method) -> None:
     method.eval()
     with torch.no_grad():
-        signals, video_scores = method.score(batch(1).features[0])
-    scores = SnippetScores(
-        "v", {name: value.double().numpy() for name, value in signals.items()}, video_scores.double().numpy(), 0.64
-    )
+        said = method.score(batch(1).features[0])
+    signals = {name: value.double().numpy() for name, value in said.signals.items()}
+    scores = SnippetScores("v", signals, said.video_scores.double().numpy(), 0.64)
     for family in FAMILIES:
         detections = localize([scores], type(method).recipe(family).localizer, tuple("abcd"))
         assert np.isfinite(detections.score).all()

@@ -60,7 +60,8 @@ def test_forward_equals_the_released_code(recorded) -> None:
 def test_score_gives_the_instance_branch_without_background(recorded) -> None:
     model, batch, expected, _ = recorded
     with torch.no_grad():
-        signals, video_scores = model.score(batch.features[1])
+        scores = model.score(batch.features[1])
+        signals, video_scores = scores.signals, scores.video_scores
     close(signals["cas"], expected["out/inst_cas"][1, :, :-1])
     close(signals["attention"], expected["out/att"][1, :, 0])
     close(video_scores, expected["out/inst_cls"][1, :-1])
@@ -131,8 +132,8 @@ def test_dropout_hides_whole_snippets_and_most_inputs_in_training() -> None:
 def test_evaluation_mode_has_no_dropout() -> None:
     model = AcmNet(ACTIVITYNET_OPTIONS, 8, 3).eval()
     features = torch.rand(5, 8)
-    first, second = model.score(features), model.score(features)
-    assert all(torch.equal(first[0][name], second[0][name]) for name in first[0])
+    first, second = model.score(features).signals, model.score(features).signals
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def close(actual: torch.Tensor, expected: np.ndarray) -> None:

@@ -124,9 +124,9 @@ def test_without_its_parts_it_is_acmnet_to_the_bit(changes: dict[str, Any]) -> N
     assert same(method.base.state_dict(), plain.state_dict())
     assert not any(method.diagnostics().get("memory_fill", []))
     features = batch().features[0]
-    (signals, scores), (other_signals, other_scores) = method.eval().score(features), plain.eval().score(features)
-    assert same(signals, other_signals)
-    assert torch.equal(scores, other_scores)
+    scores, others = method.eval().score(features), plain.eval().score(features)
+    assert same(scores.signals, others.signals)
+    assert torch.equal(scores.video_scores, others.video_scores)
 
 
 @pytest.mark.parametrize(
@@ -369,9 +369,9 @@ def test_the_exported_state_scores_the_same_without_a_bank(branch: str, kind: st
     assert not missing.unexpected_keys
     restored.memory = None
     features = batch(9).features[1]
-    (signals, scores), (other_signals, other_scores) = method.score(features), restored.eval().score(features)
-    assert same(signals, other_signals)
-    assert torch.equal(scores, other_scores)
+    scores, others = method.score(features), restored.eval().score(features)
+    assert same(scores.signals, others.signals)
+    assert torch.equal(scores.video_scores, others.video_scores)
 
 
 # k-means finds no more centres than there are slots
@@ -382,7 +382,7 @@ def test_inference_branches_score_what_they_say(changes: dict[str, Any]) -> None
     for branch in BRANCHES:
         method = trained(inference_branch=branch, **changes)
         method.end_training()
-        scored[branch] = method.score(features)[0]["cas"]
+        scored[branch] = method.score(features).signals["cas"]
     snippets = method.base.snippets(features.unsqueeze(0))
     fused = method.classify(method.fusion(snippets.embedded, method.summarizer(*method.memory.tokens())))
     for branch, cas in {"main": snippets.cas, "fused": fused, "mean": (snippets.cas + fused) / 2}.items():
@@ -453,8 +453,8 @@ def test_every_reading_trains_on_videos_of_any_length(changes: dict[str, Any], l
     assert all(value.isfinite().all() for value in method.state_dict().values())
     assert max(method.diagnostics()["memory_fill"]) <= method.spec.memory.length
     method.end_training()
-    signals, scores = method.eval().score(batch(9, length=length).features[0])
-    assert all(value.isfinite().all() for value in [*signals.values(), scores])
+    scores = method.eval().score(batch(9, length=length).features[0])
+    assert all(value.isfinite().all() for value in [*scores.signals.values(), scores.video_scores])
 
 
 def test_a_class_without_videos_has_no_slot_and_harms_nothing() -> None:

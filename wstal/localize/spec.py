@@ -22,7 +22,8 @@ class ProposalSource(_Settings):
         strict: a sample is active where its value is `>` the threshold, instead of `>=`.
         score: weight of each signal in the scored mix, by name.
         masked: inside the mix, zero the thresholded signal where it is not active, which deflates the outside.
-        video_score_weight: times the video's class probability, added to the score.
+        video_score_weight: times the video's score of the class, added to the score.
+        inside: what a run is worth before its outside is taken away: the mean of the mix over it, or the maximum.
     """
 
     signal: str
@@ -31,6 +32,7 @@ class ProposalSource(_Settings):
     score: dict[str, Finite] = Field(min_length=1)
     masked: bool = False
     video_score_weight: Finite = 0.0
+    inside: Literal["mean", "max"] = Field("mean", exclude_if=lambda inside: inside == "mean")
 
     @model_validator(mode="after")
     def _masks_what_it_scores(self) -> Self:
@@ -46,16 +48,18 @@ class Nms(_Settings):
     """Suppression of overlapping detections of one class in one video.
 
     Args:
-        kind: `none`; `hard` (a detection stays while its overlap with every better one is `<` `threshold`);
-            `soft-gaussian` (all stay, scores decay by exp(-overlap^2 / sigma) for every better one).
-        threshold: for `hard`.
-        sigma: for `soft-gaussian`.
+        kind: `none`; `hard` (a detection stays while its overlap with every better one that stays is `<`
+            `threshold`); `soft-gaussian` (all stay, scores decay by exp(-overlap^2 / sigma) for every better one);
+            `hard-decayed` (`hard`, but what goes comes back with its score decayed so, once, for the detection that
+            it had to go for; ASL).
+        threshold: for the hard kinds.
+        sigma: for those that decay.
         overlap: `iou`, or `own`: intersection over the length of the lower-scored detection.
         plus_one: what released code adds to every length and intersection, the pixel convention carried over to
             time: one second, one row of the signals, or nothing. It decides which short detections merge.
     """
 
-    kind: Literal["none", "hard", "soft-gaussian"] = "none"
+    kind: Literal["none", "hard", "soft-gaussian", "hard-decayed"] = "none"
     threshold: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     sigma: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     overlap: Literal["iou", "own"] = "iou"
@@ -64,7 +68,12 @@ class Nms(_Settings):
     @model_validator(mode="after")
     def _has_its_number(self) -> Self:
         given = {name for name in ("threshold", "sigma") if getattr(self, name) is not None}
-        expected = {"none": set[str](), "hard": {"threshold"}, "soft-gaussian": {"sigma"}}[self.kind]
+        expected = {
+            "none": set[str](),
+            "hard": {"threshold"},
+            "soft-gaussian": {"sigma"},
+            "hard-decayed": {"threshold", "sigma"},
+        }[self.kind]
         if given != expected:
             raise ValueError(
                 f"Expected {self.kind!r} suppression to set {sorted(expected) or 'neither `threshold` nor `sigma`'}, "
@@ -73,17 +82,32 @@ class Nms(_Settings):
         return self
 
 
+class Fusion(_Settings):
+    """How detections of streams that were localized apart become one list (STPN, FAC-Net).
+
+    Stream i has the signals `stream<i>/NAME`, which the localizer's sources name without the prefix, and the class
+    scores `stream<i>`.
+
+    Args:
+        weights: of the streams' detection scores, in order; a stream past the end has 1.
+        nms: suppression where several streams have detections of one class in one video; a single stream's stay.
+    """
+
+    weights: tuple[Finite, ...] = ()
+    nms: Nms
+
+
 class LocalizerSpec(_Settings):
     """Everything between a method's snippet scores and its detections."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     class_threshold: Finite
-    """A class is kept where the video's probability of it is above this."""
+    """A class is kept where the video's score of it is above this."""
     class_threshold_inclusive: bool = False
     """... or equal."""
     fallback_to_argmax: bool = True
-    """Keep the most probable class of a video where none passes; otherwise it has no detections."""
+    """Keep the highest class of a video where none passes; otherwise it has no detections."""
     upsampling: int = Field(default=1, ge=1, le=1000)
     """Samples per row, by linear interpolation. Runs, margins and scores count these samples."""
     sources: tuple[ProposalSource, ...] = Field(min_length=1)
@@ -97,6 +121,15 @@ class LocalizerSpec(_Settings):
     of indices for a nonzero one. Says nothing where `minimum_run` is above 1."""
     nms: Nms = Nms()
     """Suppression, per video and class."""
+    class_score: str | None = Field(default=None, exclude_if=lambda name: name is None)
+    """The class scores of a video that choose its classes and are added to scores, by name; else its probabilities."""
+    outer_weight: Finite = Field(default=1.0, exclude_if=lambda weight: weight == 1)
+    """Times the mean outside a run, which is taken away from its score."""
+    past_end: bool = Field(default=False, exclude_if=lambda past: not past)
+    """A run is taken one sample longer than it is, where the video goes on, and its margin counts the samples without
+    that one (FAC-Net, RSKP)."""
+    fusion: Fusion | None = Field(default=None, exclude_if=lambda fusion: fusion is None)
+    """Localize each stream apart with these settings, then fuse."""
 
     @property
     def signals(self) -> tuple[str, ...]:

@@ -1,0 +1,111 @@
+"""Feature streams (RGB, flow) inside the joined columns, and methods that train one network for each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor, nn
+
+from wstal.errors import UserError
+from wstal.method import BaseMethod, Count, Method, Spec
+from wstal.types import Batch, Scores, Video
+
+
+class StreamOptions(Spec):
+    """Options of a method that tells streams apart."""
+
+    streams: tuple[Count, ...] = Field(
+        (), description="columns of each stream, in joining order; stated by the data set. (): all are one stream"
+    )
+
+    def widths(self, feature_dim: int) -> tuple[int, ...]:
+        """Columns of each stream.
+
+        Raises:
+            UserError: they are not the features' columns.
+        """
+        widths = self.streams or (feature_dim,)
+        if sum(widths) != feature_dim:
+            raise UserError(
+                f"method.streams={list(widths)} are {sum(widths)} columns, the features have {feature_dim}. "
+                "Leave the option to the data set, or state each stream's columns."
+            )
+        return widths
+
+
+class SeparateStreams(Method):
+    """A method that trains one network a stream and fuses what they say: subclasses name the network.
+
+    The total loss is the sum of the networks', which share no parameter: each is trained as it would be alone, on the
+    same samples.
+    """
+
+    Network: ClassVar[type[BaseMethod]]
+    spec: StreamOptions
+
+    def __init__(self, spec: StreamOptions, feature_dim: int, num_classes: int) -> None:
+        super().__init__(spec, feature_dim, num_classes)
+        self.widths = spec.widths(feature_dim)
+        self.networks: Sequence[BaseMethod] = nn.ModuleList(  # type: ignore[assignment]
+            self.Network(spec, width, num_classes) for width in self.widths
+        )
+
+    def split(self, features: Float[Tensor, "*rows in_dim"]) -> tuple[Tensor, ...]:
+        """The columns of each stream."""
+        parts: tuple[Tensor, ...] = features.split(self.widths, dim=-1)  # type: ignore[no-untyped-call]
+        return parts
+
+    def embed(self, features: Float[Tensor, "batch time in_dim"]) -> Float[Tensor, "batch time dim"]:
+        """The networks' embeddings, side by side."""
+        parts = zip(self.networks, self.split(features), strict=True)
+        return torch.cat([network.embed(part) for network, part in parts], dim=-1)
+
+    def _parts(self, embedded: Tensor) -> tuple[Tensor, ...]:
+        widths = [network.embedding_dim for network in self.networks]
+        parts: tuple[Tensor, ...] = embedded.split(widths, dim=-1)  # type: ignore[no-untyped-call]
+        return parts
+
+    def attend(self, embedded: Float[Tensor, "batch time dim"]) -> Float[Tensor, "batch time kinds"]:
+        """Mean of the networks' attention."""
+        parts = zip(self.networks, self._parts(embedded), strict=True)
+        return torch.stack([network.attend(part) for network, part in parts]).mean(dim=0)
+
+    def classify(self, embedded: Float[Tensor, "batch time dim"]) -> Float[Tensor, "batch time classes"]:
+        """Mean of the networks' CAS."""
+        parts = zip(self.networks, self._parts(embedded), strict=True)
+        return torch.stack([network.classify(part) for network, part in parts]).mean(dim=0)
+
+    def start_epoch(self, epoch: int, epochs: int, videos: Sequence[Video] = ()) -> None:
+        """Each network's. The videos are of all streams: networks are given none."""
+        for network in self.networks:
+            network.start_epoch(epoch, epochs)
+
+    def end_step(self) -> None:
+        """Each network's."""
+        for network in self.networks:
+            network.end_step()
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """The networks' terms, summed."""
+        terms = [
+            network.losses(Batch(part, batch.labels, batch.videos))
+            for network, part in zip(self.networks, self.split(batch.features), strict=True)
+        ]
+        return {name: torch.stack([one[name] for one in terms]).sum() for name in terms[0]}
+
+    def score(self, features: Float[Tensor, "time in_dim"]) -> Scores:
+        """The networks' signals and video scores as `stream0/...`, for a localizer that fuses streams; the means of
+        their `cas`, `attention` and video scores.
+        """
+        scores = [network.score(part) for network, part in zip(self.networks, self.split(features), strict=True)]
+        own = {f"stream{i}/{name}": signal for i, one in enumerate(scores) for name, signal in one.signals.items()}
+        means = {name: torch.stack([one.signals[name] for one in scores]).mean(dim=0) for name in ("cas", "attention")}
+        return Scores(
+            own | means,
+            torch.stack([one.video_scores for one in scores]).mean(dim=0),
+            {f"stream{i}": one.video_scores for i, one in enumerate(scores)},
+        )

@@ -118,14 +118,6 @@ class CrossVideo(Method):
         self._building = False
         self._unstored: tuple[Tensor, Tensor] | None = None
 
-    def embed(self, features: Float[Tensor, "batch time in_dim"]) -> Float[Tensor, "batch time dim"]:
-        """The base's."""
-        return self.base.embed(features)
-
-    def attend(self, embedded: Float[Tensor, "batch time dim"]) -> Float[Tensor, "batch time kinds"]:
-        """The base's."""
-        return self.base.attend(embedded)
-
     def classify(self, embedded: Float[Tensor, "batch time dim"]) -> Float[Tensor, "batch time classes"]:
         """The base's: main and auxiliary branch share the head (Eq. 14)."""
         return self.base.classify(embedded)

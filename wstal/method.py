@@ -1,7 +1,7 @@
 """The contract that every method fulfils, ours and third-party ones alike.
 
-A method is a torch module with three steps that other parts build on, `embed`, `attend` and `classify`, its own
-`losses`, its `score` for the localizer, and a `recipe` of defaults for a data set.
+A method is a torch module with its own `losses`, its `score` for the localizer, and a `recipe` of defaults for a data
+set. One that `CrossVideo` can wrap has three steps that these build on: `embed`, `attend` and `classify`.
 """
 
 from __future__ import annotations
@@ -95,18 +95,6 @@ class Method(nn.Module, ABC):
         """
 
     @abstractmethod
-    def embed(self, features: Float[Tensor, "batch time in_dim"]) -> Float[Tensor, "batch time dim"]:
-        """Snippet embeddings F."""
-
-    @abstractmethod
-    def attend(self, embedded: Float[Tensor, "batch time dim"]) -> Float[Tensor, "batch time kinds"]:
-        """Attention weights W in [0, 1] of each snippet."""
-
-    @abstractmethod
-    def classify(self, embedded: Float[Tensor, "batch time dim"]) -> Float[Tensor, "batch time classes"]:
-        """Class activation sequence A: logits, background (where the method has it) last."""
-
-    @abstractmethod
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Scalars by name; `total` is what is minimised, the others are its terms before weighting, or worth a curve.
 
@@ -186,6 +174,18 @@ class BaseMethod(Method):
         """F, W and A."""
         embedded = self.embed(features)
         return Snippets(embedded, self.attend(embedded), self.classify(embedded))
+
+    @abstractmethod
+    def embed(self, features: Float[Tensor, "batch time in_dim"]) -> Float[Tensor, "batch time dim"]:
+        """Snippet embeddings F."""
+
+    @abstractmethod
+    def attend(self, embedded: Float[Tensor, "batch time dim"]) -> Float[Tensor, "batch time kinds"]:
+        """Attention weights W in [0, 1]. A method that reads them from the features, not from F, overrides `snippets`."""
+
+    @abstractmethod
+    def classify(self, embedded: Float[Tensor, "batch time dim"]) -> Float[Tensor, "batch time classes"]:
+        """Class activation sequence A: logits, background (where the method has it) last."""
 
     @abstractmethod
     def snippet_losses(self, snippets: Snippets, labels: Float[Tensor, "batch actions"]) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from wstal.errors import UserError
-from wstal.method import BaseMethod, Count, Method, Spec
+from wstal.method import Count, Method, Spec
 from wstal.types import Batch, Scores, Video
 
 
@@ -44,13 +44,13 @@ class SeparateStreams(Method):
     same samples.
     """
 
-    Network: ClassVar[type[BaseMethod]]
+    Network: ClassVar[type[Method]]
     spec: StreamOptions
 
     def __init__(self, spec: StreamOptions, feature_dim: int, num_classes: int) -> None:
         super().__init__(spec, feature_dim, num_classes)
         self.widths = spec.widths(feature_dim)
-        self.networks: Sequence[BaseMethod] = nn.ModuleList(  # type: ignore[assignment]
+        self.networks: Sequence[Method] = nn.ModuleList(  # type: ignore[assignment]
             self.Network(spec, width, num_classes) for width in self.widths
         )
 
@@ -58,26 +58,6 @@ class SeparateStreams(Method):
         """The columns of each stream."""
         parts: tuple[Tensor, ...] = features.split(self.widths, dim=-1)  # type: ignore[no-untyped-call]
         return parts
-
-    def embed(self, features: Float[Tensor, "batch time in_dim"]) -> Float[Tensor, "batch time dim"]:
-        """The networks' embeddings, side by side."""
-        parts = zip(self.networks, self.split(features), strict=True)
-        return torch.cat([network.embed(part) for network, part in parts], dim=-1)
-
-    def _parts(self, embedded: Tensor) -> tuple[Tensor, ...]:
-        widths = [network.embedding_dim for network in self.networks]
-        parts: tuple[Tensor, ...] = embedded.split(widths, dim=-1)  # type: ignore[no-untyped-call]
-        return parts
-
-    def attend(self, embedded: Float[Tensor, "batch time dim"]) -> Float[Tensor, "batch time kinds"]:
-        """Mean of the networks' attention."""
-        parts = zip(self.networks, self._parts(embedded), strict=True)
-        return torch.stack([network.attend(part) for network, part in parts]).mean(dim=0)
-
-    def classify(self, embedded: Float[Tensor, "batch time dim"]) -> Float[Tensor, "batch time classes"]:
-        """Mean of the networks' CAS."""
-        parts = zip(self.networks, self._parts(embedded), strict=True)
-        return torch.stack([network.classify(part) for network, part in parts]).mean(dim=0)
 
     def start_epoch(self, epoch: int, epochs: int, videos: Sequence[Video] = ()) -> None:
         """Each network's. The videos are of all streams: networks are given none."""

@@ -8,6 +8,7 @@ was recorded.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -95,13 +96,19 @@ def runs(active: np.ndarray) -> list[tuple[int, int]]:
     return [(int(part[0]), int(part[-1])) for part in np.split(indices, np.flatnonzero(np.diff(indices) > 1) + 1)]
 
 
-def contrast(signal: np.ndarray, first: int, last: int, margin: float) -> float:
-    """Mean inside a run minus mean of the two margins beside it."""
-    reach = margin * (last - first + 1)
+def contrast(signal: np.ndarray, first: int, last: int, spec: LocalizerSpec, worth: str) -> float:
+    """Mean (or largest) inside a run minus the weighted mean of the two margins beside it."""
+    reach = spec.margin * (last - first + 1)
     left = signal[max(0, int(first - reach)) : first]
-    right = signal[last + 1 : min(len(signal) - 1, int(last + reach)) + 1]
+    if spec.past_end:
+        inside = signal[first : last + 2]
+        right = signal[last + 2 : min(len(signal) - 1, int(last + 1 + reach + 1))]
+    else:
+        inside = signal[first : last + 1]
+        right = signal[last + 1 : min(len(signal) - 1, int(last + reach)) + 1]
     outside = np.concatenate([left, right])
-    return float(np.mean(signal[first : last + 1]) - (np.mean(outside) if len(outside) else 0.0))
+    value = np.max(inside) if worth == "max" else np.mean(inside)
+    return float(value - spec.outer_weight * (np.mean(outside) if len(outside) else 0.0))
 
 
 def overlap(a: tuple[float, float], better: tuple[float, float], kind: str, plus: float) -> float:
@@ -117,6 +124,20 @@ def hard_nms(rows: list[Row], threshold: float, kind: str, plus: float) -> list[
         if all(overlap(row[3:], other[3:], kind, plus) < threshold for other in kept):
             kept.append(row)
     return kept
+
+
+def hard_decayed_nms(rows: list[Row], threshold: float, sigma: float, kind: str, plus: float) -> list[Row]:
+    rest, done = sorted(rows, key=lambda r: (-r[2], r[3], r[4])), []
+    while rest:
+        best, others, rest = rest[0], rest[1:], []
+        done.append(best)
+        for row in others:
+            shared = overlap(row[3:], best[3:], kind, plus)
+            if shared < threshold:
+                rest.append(row)
+            else:
+                done.append((row[0], row[1], row[2] * float(np.exp(-(shared**2) / sigma)), row[3], row[4]))
+    return done
 
 
 def soft_nms(rows: list[Row], sigma: float, kind: str, plus: float) -> list[Row]:
@@ -141,6 +162,10 @@ def suppress(rows: list[Row], nms: Nms, seconds_per_snippet: float) -> list[Row]
     elif nms.kind == "soft-gaussian":
         assert nms.sigma is not None
         rows = soft_nms(rows, nms.sigma, nms.overlap, plus)
+    elif nms.kind == "hard-decayed":
+        assert nms.threshold is not None
+        assert nms.sigma is not None
+        rows = hard_decayed_nms(rows, nms.threshold, nms.sigma, nms.overlap, plus)
     return rows
 
 
@@ -164,18 +189,50 @@ def proposals(scores: SnippetScores, video: int, label: int, spec: LocalizerSpec
             for first, last in runs(active):
                 if last - first + 1 < spec.minimum_run:
                     continue
-                score = contrast(mix, first, last, spec.margin)
-                score += source.video_score_weight * float(scores.video_scores[label])
-                start, end = first * per_sample, (last + 1) * per_sample
+                score = contrast(mix, first, last, spec, source.inside)
+                score += source.video_score_weight * float(class_scores(scores, spec)[label])
+                start, end = first * per_sample, (last + (2 if spec.past_end else 1)) * per_sample
                 rows.append((video, label, score, scores.offset + start, scores.offset + end))
     return rows
 
 
+def class_scores(scores: SnippetScores, spec: LocalizerSpec) -> np.ndarray:
+    return scores.video_scores if spec.class_score is None else scores.class_scores[spec.class_score]
+
+
 def localize(scores: Sequence[SnippetScores], spec: LocalizerSpec) -> list[Row]:
     """Rows by video, class, score (highest first), start and end."""
+    found = localize_streams(scores, spec) if spec.fusion else localize_one(scores, spec)
+    return sorted(found, key=lambda row: (row[0], row[1], -row[2], row[3], row[4]))
+
+
+def localize_streams(scores: Sequence[SnippetScores], spec: LocalizerSpec) -> list[Row]:
+    assert spec.fusion is not None
     found: list[Row] = []
     for video, one in enumerate(scores):
-        p = one.video_scores
+        by_class: dict[int, list[list[Row]]] = {}
+        for number in range(len(one.class_scores)):
+            own = {
+                name.split("/")[1]: signal
+                for name, signal in one.signals.items()
+                if name.startswith(f"stream{number}/")
+            }
+            alone = replace(one, signals=own, video_scores=one.class_scores[f"stream{number}"])
+            weight = ([*spec.fusion.weights, 1.0, 1.0, 1.0])[number]
+            rows = localize_one([alone], spec)
+            for label in {row[1] for row in rows}:
+                mine = [(video, label, row[2] * weight, row[3], row[4]) for row in rows if row[1] == label]
+                by_class.setdefault(label, []).append(mine)
+        for streams in by_class.values():
+            rows = [row for stream in streams for row in stream]
+            found += rows if len(streams) == 1 else suppress(rows, spec.fusion.nms, one.seconds_per_snippet)
+    return found
+
+
+def localize_one(scores: Sequence[SnippetScores], spec: LocalizerSpec) -> list[Row]:
+    found: list[Row] = []
+    for video, one in enumerate(scores):
+        p = class_scores(one, spec)
         kept = [
             c
             for c in range(len(p))
@@ -185,4 +242,4 @@ def localize(scores: Sequence[SnippetScores], spec: LocalizerSpec) -> list[Row]:
             kept = [int(np.argmax(p))]
         for label in kept:
             found += suppress(proposals(one, video, label, spec), spec.nms, one.seconds_per_snippet)
-    return sorted(found, key=lambda row: (row[0], row[1], -row[2], row[3], row[4]))
+    return found

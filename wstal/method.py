@@ -181,7 +181,7 @@ class BaseMethod(Method):
 
     @abstractmethod
     def attend(self, embedded: Float[Tensor, "batch time dim"]) -> Float[Tensor, "batch time kinds"]:
-        """Attention weights W in [0, 1]. A method that reads them from the features, not from F, overrides `snippets`."""
+        """Attention weights W in [0, 1]. Who reads them from the features in place of F overrides `snippets`."""
 
     @abstractmethod
     def classify(self, embedded: Float[Tensor, "batch time dim"]) -> Float[Tensor, "batch time classes"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from pydantic import ValidationError
 from tests.localize_reference import ACM_ACTIVITYNET, ACM_THUMOS, BASNET
 from tests.localize_reference import localize as reference
 from wstal.errors import UserError
-from wstal.localize import LocalizerSpec, Nms, ProposalSource, localize, proposals, upsample
+from wstal.localize import Fusion, LocalizerSpec, Nms, ProposalSource, localize, proposals, upsample
 from wstal.types import Detections, SnippetScores
 
 CLASSES = tuple(f"class {index}" for index in range(20))
@@ -293,3 +294,66 @@ def test_wrong_settings(changes: dict[str, Any], message: str) -> None:
 def test_settings_survive_json() -> None:
     for settings in (ACM_THUMOS, ACM_ACTIVITYNET, BASNET):
         assert LocalizerSpec.model_validate_json(settings.model_dump_json()) == settings
+
+
+# --- what FAC-Net, RSKP, W-TALC and two-stream methods need, by hand -------------------------------------------------
+
+
+def test_past_end_takes_one_sample_more_and_counts_the_margin_without_it() -> None:
+    # run [1, 3): inside rows 1-3 (mean 2), outside row 0 and rows 4-4 (0.5 reaches one row); end at 4
+    signal = [0.2, 3.0, 2.0, 1.0, 0.4, 0.0, 0.0]
+    found = localize([scores(signal)], spec((1.5,), margin=0.5, past_end=True, outer_weight=0.6), ("a",))
+    assert table(found).tolist() == [pytest.approx([0, 2 - 0.6 * 0.3, 1, 4])]
+
+
+def test_past_end_reports_the_end_past_the_video_too() -> None:
+    found = localize([scores([0.0, 0.0, 1.0, 1.0])], spec((0.5,), past_end=True), ("a",))
+    assert table(found).tolist() == [[0, 1.0, 2, 5]]
+
+
+def test_a_run_may_be_worth_its_maximum() -> None:
+    found = localize([scores([0.0, 1.0, 3.0, 0.0, 2.0])], spec((0.5,), inside="max", video_score_weight=0.5), ("a",))
+    assert table(found).tolist() == [[0, 3.5, 1, 3], [0, 2.5, 4, 5]]
+
+
+def test_class_scores_by_name_choose_the_classes() -> None:
+    one = scores(np.ones((3, 2)), p=(0.9, 0.9))
+    one = replace(one, class_scores={"logit": np.array([-1.0, 2.0])})
+    settings = spec((0.5,), class_score="logit", video_score_weight=1.0, fallback_to_argmax=False)
+    assert table(localize([one], settings, ("a", "b"))).tolist() == [[1, 3.0, 0, 3]]
+    with pytest.raises(UserError, match="class score 'other'"):
+        localize([one], settings.model_copy(update={"class_score": "other"}), ("a", "b"))
+
+
+def test_streams_are_localized_apart_and_suppressed_where_both_fire() -> None:
+    # class a by both streams: overlapping, the better stays; class b by stream 1 alone: its two runs stay
+    rgb = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 0.0], [0.0, 0.0]])
+    flow = np.array([[3.0, 1.0], [3.0, 0.0], [3.0, 1.0], [0.0, 0.0]])
+    one = SnippetScores(
+        "v", {"stream0/cas": rgb, "stream1/cas": flow}, np.zeros(2), 1.0,
+        class_scores={"stream0": np.array([1.0, 0.0]), "stream1": np.array([1.0, 1.0])},
+    )  # fmt: skip
+    fusion = Fusion(weights=(4.0,), nms=Nms(kind="hard", threshold=0.5))
+    found = localize([one], spec((0.5,), fusion=fusion), ("a", "b"))
+    assert table(found).tolist() == [[0, 4.0, 0, 2], [1, 1.0, 0, 1], [1, 1.0, 2, 3]]
+
+
+def test_settings_that_fuse_streams_want_streams() -> None:
+    settings = spec((0.5,), fusion=Fusion(nms=Nms()))
+    with pytest.raises(UserError, match="no class scores"):
+        localize([scores([1.0])], settings, ("a",))
+    assert len(localize([], settings, ("a",))) == 0
+
+
+def test_younger_fields_at_their_defaults_are_not_written() -> None:
+    """Runs are named by a digest of these settings: what did not exist then must not rename them."""
+    written = ACM_THUMOS.model_dump(mode="json")
+    assert not {"class_score", "outer_weight", "past_end", "fusion"} & written.keys()
+    assert "inside" not in written["sources"][0]
+    assert LocalizerSpec.model_validate(written) == ACM_THUMOS
+
+
+@pytest.mark.parametrize("wrong", [{"masked": True}, {"score": {"cas": 1.0, "attention": 1.0}}])
+def test_a_maximum_is_of_one_signal(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="one signal"):
+        spec((0.5,), inside="max", **wrong)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from wstal.localize import hard_nms, overlap, soft_nms
+from wstal.localize import hard_decayed_nms, hard_nms, overlap, soft_nms
 
 A = np.array
 
@@ -40,6 +40,17 @@ def test_hard_removes_at_the_threshold_itself() -> None:
     start, end, score, group = A([0.0, 5.0]), A([10.0, 10.0]), A([0.1, 0.2]), np.zeros(2, int)
     assert hard_nms(start, end, score, group, threshold=0.5).tolist() == [1]
     assert hard_nms(start, end, score, group, threshold=np.nextafter(0.5, 1)).tolist() == [1, 0]
+
+
+def test_what_hard_removes_comes_back_decayed_by_the_best_that_removed_it() -> None:
+    # 0 (score 3) removes 1 (IoU 4/6) and 2 is removed by 0 (IoU 1/2) before 3 (IoU 3/4) is; 3 stays (IoU 1/4 with 0)
+    start, end, score = A([0.0, 1.0, 0.0, 3.0]), A([5.0, 6.0, 10.0, 10.0]), A([3.0, 2.0, 1.0, 1.5])
+    rows, decayed = hard_decayed_nms(start, end, score, np.zeros(4, int), threshold=0.5, sigma=0.35)
+    values = dict(zip(rows.tolist(), decayed.tolist(), strict=True))
+    assert values[0] == 3.0
+    assert values[3] == 1.5
+    assert values[1] == pytest.approx(2 * np.exp(-((4 / 6) ** 2) / 0.35))
+    assert values[2] == pytest.approx(np.exp(-(0.5**2) / 0.35))
 
 
 def test_own_overlap_depends_on_who_is_better() -> None:

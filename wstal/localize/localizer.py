@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from wstal.errors import UserError
-from wstal.localize.nms import hard_nms, soft_nms
+from wstal.localize.nms import hard_decayed_nms, hard_nms, soft_nms
 from wstal.localize.proposals import keep_classes, propose
-from wstal.localize.spec import LocalizerSpec
-from wstal.types import Detections, FloatArray, SnippetScores
+from wstal.localize.spec import Fusion, LocalizerSpec, Nms
+from wstal.types import Detections, FloatArray, IntArray, SnippetScores
 
 
 def localize(scores: Sequence[SnippetScores], spec: LocalizerSpec, classes: tuple[str, ...]) -> Detections:
@@ -27,8 +28,11 @@ def localize(scores: Sequence[SnippetScores], spec: LocalizerSpec, classes: tupl
         [first, last] spans offset + [first, last + 1) * seconds_per_snippet / upsampling.
 
     Raises:
-        UserError: a video comes twice; a signal that `spec` names is missing, empty, not finite or of the wrong shape.
+        UserError: a video comes twice; a signal or class score that `spec` names is missing, empty, not finite or of
+            the wrong shape.
     """
+    if spec.fusion is not None:
+        return _localize_streams(scores, spec, spec.fusion, classes)
     for one in scores:
         _check(one, spec, scores[0], classes)
     videos = tuple(one.video for one in scores)
@@ -38,26 +42,15 @@ def localize(scores: Sequence[SnippetScores], spec: LocalizerSpec, classes: tupl
 
     seconds = np.array([one.seconds_per_snippet for one in scores], dtype=np.float64)
     offset = np.array([one.offset for one in scores], dtype=np.float64)
-    video_scores = np.array([one.video_scores for one in scores], dtype=np.float64).reshape(len(scores), len(classes))
-
-    kept = keep_classes(video_scores, spec)
+    class_scores = np.array([_class_scores(one, spec) for one in scores], dtype=np.float64)
+    kept = keep_classes(class_scores.reshape(len(scores), len(classes)), spec)
     proposals = propose(scores, kept, spec)
     pair, score = proposals.pair, proposals.score
     video = kept.video[pair]
     start = offset[video] + proposals.first * (seconds / spec.upsampling)[video]
     end = offset[video] + proposals.stop * (seconds / spec.upsampling)[video]
 
-    nms = spec.nms
-    plus = {"no": np.zeros(len(pair)), "second": np.ones(len(pair)), "snippet": seconds[video]}[nms.plus_one]
-    if nms.threshold is not None:  # hard
-        stays = hard_nms(start, end, score, pair, threshold=nms.threshold, kind=nms.overlap, plus=plus)
-        score = score[stays]
-    else:
-        stays = np.arange(len(pair))
-        if nms.sigma is not None:  # soft
-            stays, score = soft_nms(start, end, score, pair, sigma=nms.sigma, kind=nms.overlap, plus=plus)
-        order = np.lexsort((end[stays], start[stays], -score, pair[stays]))
-        stays, score = stays[order], score[order]
+    stays, kept_score = _suppress(spec.nms, start, end, score, pair, seconds[video])
     return Detections(
         videos=videos,
         classes=tuple(classes),
@@ -65,8 +58,77 @@ def localize(scores: Sequence[SnippetScores], spec: LocalizerSpec, classes: tupl
         label=kept.label[pair[stays]],
         start=start[stays],
         end=end[stays],
-        score=score,
+        score=kept_score,
     )
+
+
+def _suppress(
+    nms: Nms, start: FloatArray, end: FloatArray, score: FloatArray, group: IntArray, seconds: FloatArray
+) -> tuple[IntArray, FloatArray]:
+    """Rows that stay, by group and then best first, and their scores. `seconds`: `[N]` a row of the signals lasts."""
+    plus = {"no": np.zeros(len(group)), "second": np.ones(len(group)), "snippet": seconds}[nms.plus_one]
+    stays = np.arange(len(group))
+    if nms.threshold is not None and nms.sigma is not None:
+        stays, score = hard_decayed_nms(
+            start, end, score, group, threshold=nms.threshold, sigma=nms.sigma, kind=nms.overlap, plus=plus
+        )
+    elif nms.threshold is not None:
+        stays = hard_nms(start, end, score, group, threshold=nms.threshold, kind=nms.overlap, plus=plus)
+        score = score[stays]
+    elif nms.sigma is not None:
+        stays, score = soft_nms(start, end, score, group, sigma=nms.sigma, kind=nms.overlap, plus=plus)
+    order = np.lexsort((end[stays], start[stays], -score, group[stays]))
+    return stays[order], score[order]
+
+
+def _localize_streams(
+    scores: Sequence[SnippetScores], spec: LocalizerSpec, fusion: Fusion, classes: tuple[str, ...]
+) -> Detections:
+    """Each stream's detections; where several streams fire for a class of a video, suppressed together."""
+    streams = [name for name in (scores[0].class_scores if scores else {}) if name.startswith("stream")]
+    if scores and not streams:
+        raise UserError(
+            f"The localizer settings fuse streams, but the scores of video {scores[0].video!r} have no class scores "
+            "named stream0, stream1, ... Unset `fusion`, or let the method output them."
+        )
+    found, stream = [], []
+    for number, name in enumerate(streams):
+        own = [_one_stream(one, name) for one in scores]
+        part = localize(own, spec.model_copy(update={"fusion": None}), classes)
+        weight = fusion.weights[number] if number < len(fusion.weights) else 1.0
+        found.append(replace(part, score=part.score * weight))
+        stream.append(np.full(len(part), number))
+    if not found:
+        return localize(scores, spec.model_copy(update={"fusion": None}), classes)
+    video, label, start, end, score = (
+        np.concatenate([getattr(part, column) for part in found])
+        for column in ("video", "label", "start", "end", "score")
+    )
+    source, group = np.concatenate(stream), video * len(classes) + label
+    low, high = (np.full(len(scores) * len(classes), worst) for worst in (len(streams), -1))
+    np.minimum.at(low, group, source)
+    np.maximum.at(high, group, source)
+    several = (low < high)[group]
+    seconds = np.array([one.seconds_per_snippet for one in scores])[video]
+    rows = np.flatnonzero(several)
+    stays, kept_score = _suppress(fusion.nms, start[rows], end[rows], score[rows], group[rows], seconds[rows])
+    rows = np.concatenate([rows[stays], np.flatnonzero(~several)])
+    score = np.concatenate([kept_score, score[~several]])
+    order = np.lexsort((end[rows], start[rows], -score, group[rows]))
+    rows, score = rows[order], score[order]
+    return replace(found[0], video=video[rows], label=label[rows], start=start[rows], end=end[rows], score=score)
+
+
+def _one_stream(scores: SnippetScores, stream: str) -> SnippetScores:
+    prefix = f"{stream}/"
+    signals = {name.removeprefix(prefix): s for name, s in scores.signals.items() if name.startswith(prefix)}
+    if stream not in scores.class_scores:
+        raise UserError(f"The scores of video {scores.video!r} lack the class scores {stream!r}, which others have.")
+    return replace(scores, signals=signals, video_scores=scores.class_scores[stream])
+
+
+def _class_scores(scores: SnippetScores, spec: LocalizerSpec) -> FloatArray:
+    return scores.video_scores if spec.class_score is None else scores.class_scores[spec.class_score]
 
 
 def _check(one: SnippetScores, spec: LocalizerSpec, model: SnippetScores, classes: tuple[str, ...]) -> None:
@@ -76,12 +138,16 @@ def _check(one: SnippetScores, spec: LocalizerSpec, model: SnippetScores, classe
         raise UserError(f"Expected `seconds_per_snippet` of the {who} to be positive, got {one.seconds_per_snippet}.")
     if not np.isfinite(one.offset):
         raise UserError(f"Expected `offset` of the {who} to be finite, got {one.offset}.")
-    if one.video_scores.shape != (len(classes),):
+    if spec.class_score is not None and spec.class_score not in one.class_scores:
         raise UserError(
-            f"Expected `video_scores` of the {who} to be of shape {(len(classes),)}, got {one.video_scores.shape}."
+            f"The localizer settings name class score {spec.class_score!r}, but the {who} have "
+            f"{sorted(one.class_scores)}. Name one of these in `class_score`, or unset it."
         )
-    if not np.isfinite(one.video_scores).all():
-        raise UserError(f"`video_scores` of the {who} are not finite: check its features and checkpoint.")
+    name, values = spec.class_score or "video_scores", _class_scores(one, spec)
+    if values.shape != (len(classes),):
+        raise UserError(f"Expected `{name}` of the {who} to be of shape {(len(classes),)}, got {values.shape}.")
+    if not np.isfinite(values).all():
+        raise UserError(f"`{name}` of the {who} are not finite: check its features and checkpoint.")
     rows: int | None = None
     for name in spec.signals:
         signal = one.signals.get(name)

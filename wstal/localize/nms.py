@@ -6,6 +6,7 @@ so no result depends on the order in which rows were given.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -74,6 +75,69 @@ def hard_nms(
     Raises:
         ValueError: `threshold` is not above 0.
     """
+    found = _conflicts(start, end, score, group, threshold, kind, plus)
+    kept = np.flatnonzero(_resolve(found))
+    return found.order[kept[np.lexsort((found.rank[kept], found.group[kept]))]]
+
+
+def hard_decayed_nms(
+    start: FloatArray,
+    end: FloatArray,
+    score: FloatArray,
+    group: IntArray,
+    *,
+    threshold: float,
+    sigma: float,
+    kind: Overlap = "iou",
+    plus: float | FloatArray = 0.0,
+) -> tuple[IntArray, Float64]:
+    """`hard_nms`, after which what went comes back with its score times exp(-overlap^2 / sigma), where the overlap is
+    that with the best row that it had to go for (ASL). Arguments as `hard_nms` and `soft_nms`.
+
+    Returns:
+        `[N]` indices by group and start, and `[N]` scores.
+    """
+    found = _conflicts(start, end, score, group, threshold, kind, plus)
+    stays = _resolve(found)
+    final = score[found.order].astype(np.float64)
+    lost = stays[found.better] & ~stays[found.worse]
+    better, worse, shared = found.better[lost], found.worse[lost], found.shared[lost]
+    by_rank = np.argsort(found.rank[better], kind="stable")
+    goes, first = np.unique(worse[by_rank], return_index=True)
+    final[goes] *= np.exp(-(shared[by_rank][first] ** 2) / sigma)
+    return found.order, final
+
+
+@dataclass(frozen=True, eq=False)
+class _Conflicts:
+    """Pairs of rows of which one has to go, as places in `order`, which sorts rows by group, start and end.
+
+    Args:
+        order: `[N]` row at each place.
+        rank: `[N]` of each place, best first, over all groups.
+        group: `[N]` of each place.
+        better: `[P]` place of the better row of each pair.
+        worse: `[P]` place of the other.
+        shared: `[P]` its overlap with the better.
+    """
+
+    order: IntArray
+    rank: IntArray
+    group: IntArray
+    better: IntArray
+    worse: IntArray
+    shared: Float64
+
+
+def _conflicts(
+    start: FloatArray,
+    end: FloatArray,
+    score: FloatArray,
+    group: IntArray,
+    threshold: float,
+    kind: Overlap,
+    plus: float | FloatArray,
+) -> _Conflicts:
     if not threshold > 0:
         raise ValueError(f"Expected `threshold` to be above 0, got {threshold}.")
     order = np.lexsort((end, start, group))
@@ -87,7 +151,7 @@ def hard_nms(
     reach = (length * (1 - threshold) if kind == "iou" else length) + 1e-9 * np.abs(start).max(initial=1.0)
     last = np.searchsorted(group, group, side="right") - 1
     early = np.arange(len(order))
-    better, worse = [early[:0]], [early[:0]]
+    better, worse, overlaps = [early[:0]], [early[:0]], [length[:0]]
     for step in range(1, len(order)):  # each row against the step-th next start of its group
         early = early[early + step <= last[early]]
         early = early[start[early + step] - start[early] <= reach[early]]
@@ -99,13 +163,13 @@ def hard_nms(
         conflict = shared >= threshold
         better.append(first[conflict])
         worse.append(second[conflict])
-    stays = _resolve(np.concatenate(better), np.concatenate(worse), len(order))
-    kept = np.flatnonzero(stays)
-    return order[kept[np.lexsort((rank[kept], group[kept]))]]
+        overlaps.append(shared[conflict])
+    return _Conflicts(order, rank, group, np.concatenate(better), np.concatenate(worse), np.concatenate(overlaps))
 
 
-def _resolve(better: IntArray, worse: IntArray, rows: int) -> npt.NDArray[np.bool_]:
-    """`[rows]` who stays, from all pairs that cannot both stay. As the greedy loop: only a row that stays removes."""
+def _resolve(found: _Conflicts) -> npt.NDArray[np.bool_]:
+    """`[N]` which place stays. As the greedy loop: only a row that stays removes."""
+    better, worse, rows = found.better, found.worse, len(found.order)
     stays = np.ones(rows, dtype=np.bool_)
     while len(better):  # one pass a link of the longest chain of better and better rows
         unbeaten = np.ones(rows, dtype=np.bool_)

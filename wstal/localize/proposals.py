@@ -23,7 +23,7 @@ class Kept:
     Args:
         video: `[P]` index into the videos.
         label: `[P]` index into the classes.
-        score: `[P]` the video's probability of the class.
+        score: `[P]` the video's score of the class.
     """
 
     video: IntArray
@@ -38,7 +38,7 @@ class Proposals:
     Args:
         pair: `[N]` index into the kept pairs.
         first: `[N]` first sample of the run, counted from the video's own.
-        stop: `[N]` one past the last.
+        stop: `[N]` one past the last, as it is reported.
         score: `[N]` contrast plus the weighted class probability.
     """
 
@@ -49,7 +49,7 @@ class Proposals:
 
 
 def keep_classes(video_scores: Float64, spec: LocalizerSpec) -> Kept:
-    """Classes of each video that pass the class threshold, from `[V, C]` probabilities."""
+    """Classes of each video that pass the class threshold, from `[V, C]` scores."""
     threshold = spec.class_threshold
     keep = video_scores >= threshold if spec.class_threshold_inclusive else video_scores > threshold
     if spec.fallback_to_argmax:
@@ -106,7 +106,11 @@ def _propose_chunk(scores: Sequence[SnippetScores], kept: Kept, spec: LocalizerS
             pair, first, stop = _runs(active, track, spec)
             if source.signal in shared:
                 pair, first, stop = _for_every_class(pair, first, stop, owner)
-            left, right = _margins(first, stop, samples[pair], spec.margin)
+            left, right = _margins(first, stop, samples[pair], spec)
+            end = stop
+            if spec.past_end:
+                end = stop + 1
+                stop = np.minimum(end, samples[pair])
             inside, outside = np.zeros(len(pair)), np.zeros(len(pair))
             for name, weight in source.score.items():
                 prefix = track.prefix_sums(active) if source.masked and name == source.signal else sums[name]
@@ -115,9 +119,13 @@ def _propose_chunk(scores: Sequence[SnippetScores], kept: Kept, spec: LocalizerS
                 inside += weight * (at_stop - at_first)
                 outside += weight * ((at_first - prefix[at + left]) + (prefix[at + right] - at_stop))
             beside = (first - left) + (right - stop)
-            score = inside / (stop - first) - outside / np.maximum(beside, 1)  # an empty outside counts 0
+            inside /= stop - first
+            if source.inside == "max":
+                ((name, weight),) = source.score.items()
+                inside = _maxima(weight * tracks[name].samples, origin[name][pair] + first, origin[name][pair] + stop)
+            score = inside - spec.outer_weight * outside / np.maximum(beside, 1)  # an empty outside counts 0
             score += source.video_score_weight * kept.score[pair]
-            found.append(Proposals(pair + offset, first, stop, score))
+            found.append(Proposals(pair + offset, first, end, score))
     return found
 
 
@@ -148,13 +156,23 @@ def _for_every_class(
     return pair, np.repeat(first, copies), np.repeat(stop, copies)
 
 
-def _margins(first: IntArray, stop: IntArray, samples: IntArray, margin: float) -> tuple[IntArray, IntArray]:
+def _maxima(values: Float64, first: IntArray, stop: IntArray) -> Float64:
+    """The largest of values[first:stop] for each pair of indices into the flat values; no run is empty."""
+    edges = np.stack([first, stop], axis=1).reshape(-1)
+    return np.maximum.reduceat(values.reshape(-1), edges)[::2] if len(edges) else np.zeros(0)
+
+
+def _margins(first: IntArray, stop: IntArray, samples: IntArray, spec: LocalizerSpec) -> tuple[IntArray, IntArray]:
     """Edges of the outside [left, first) and [stop, right) of each run.
 
     With n samples in the run: left = max(0, trunc(first - margin n)) and right = min(samples - 1, trunc(stop - 1 +
-    margin n)) + 1, the index rule of BaS-Net's and ACM-Net's released code.
+    margin n)) + 1, the index rule of BaS-Net's and ACM-Net's released code. With `past_end` the outside begins at
+    stop + 1 and right = min(samples - 1, trunc(stop + 1 + margin n)), that of FAC-Net's and RSKP's.
     """
-    reach = margin * (stop - first)
+    reach = spec.margin * (stop - first)
     left = np.maximum(first - reach, 0.0).astype(np.int64)
+    if spec.past_end:
+        right = np.minimum((stop + 1 + reach).astype(np.int64), samples - 1)
+        return left, np.maximum(right, np.minimum(stop + 1, samples))
     right = np.minimum((stop - 1 + reach).astype(np.int64), samples - 1) + 1
     return left, right

@@ -41,6 +41,11 @@ class ProposalSource(_Settings):
                 f"Expected `score` to weigh the thresholded signal {self.signal!r} because `masked` is set, "
                 f"got weights for {sorted(self.score)}"
             )
+        if self.inside == "max" and (len(self.score) != 1 or self.masked):
+            raise ValueError(
+                f"Expected `score` to weigh one signal, not masked, because `inside` is max, got {sorted(self.score)}"
+                + (", masked" if self.masked else "")
+            )
         return self
 
 
@@ -126,8 +131,8 @@ class LocalizerSpec(_Settings):
     outer_weight: Finite = Field(default=1.0, exclude_if=lambda weight: weight == 1)
     """Times the mean outside a run, which is taken away from its score."""
     past_end: bool = Field(default=False, exclude_if=lambda past: not past)
-    """A run is taken one sample longer than it is, where the video goes on, and its margin counts the samples without
-    that one (FAC-Net, RSKP)."""
+    """A run is reported one sample longer than it is, past the video's end too, and the sample belongs to its inside;
+    `margin` counts the samples without it (FAC-Net, RSKP)."""
     fusion: Fusion | None = Field(default=None, exclude_if=lambda fusion: fusion is None)
     """Localize each stream apart with these settings, then fuse."""
 

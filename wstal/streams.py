@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from pydantic import Field
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from wstal.errors import UserError
 from wstal.method import Count, Method, Spec
-from wstal.types import Batch, Scores, Video
+from wstal.types import Batch, IntArray, Scores, Video
 
 
 class StreamOptions(Spec):
@@ -78,10 +79,15 @@ class SeparateStreams(Method):
         return {name: torch.stack([one[name] for one in terms]).sum() for name in terms[0]}
 
     def score(self, features: Float[Tensor, "time in_dim"]) -> Scores:
+        """What the networks say, joined."""
+        return self.join(
+            [network.score(part) for network, part in zip(self.networks, self.split(features), strict=True)]
+        )
+
+    def join(self, scores: Sequence[Scores]) -> Scores:
         """The networks' signals and video scores as `stream0/...`, for a localizer that fuses streams; the means of
         their `cas`, `attention` and video scores.
         """
-        scores = [network.score(part) for network, part in zip(self.networks, self.split(features), strict=True)]
         own = {f"stream{i}/{name}": signal for i, one in enumerate(scores) for name, signal in one.signals.items()}
         means = {name: torch.stack([one.signals[name] for one in scores]).mean(dim=0) for name in ("cas", "attention")}
         return Scores(
@@ -89,3 +95,11 @@ class SeparateStreams(Method):
             torch.stack([one.video_scores for one in scores]).mean(dim=0),
             {f"stream{i}": one.video_scores for i, one in enumerate(scores)},
         )
+
+    def train_indices(self, length: int, count: int, rng: np.random.Generator) -> IntArray:
+        """A network's: all see the same rows."""
+        return self.networks[0].train_indices(length, count, rng)
+
+    def test_indices(self, length: int, at_most: int) -> IntArray:
+        """A network's."""
+        return self.networks[0].test_indices(length, at_most)

@@ -1,6 +1,6 @@
 """What a run leaves for comparison: the record's typed form, its older versions, and how records are read.
 
-The models below are schema 2; `results/schema/record-2.json` is generated from them. A record is handled as the plain
+The models below are schema 3; `results/schema/record-3.json` is generated from them. A record is handled as the plain
 JSON value that was stored, so that no number passes through a conversion; the models only judge it.
 """
 
@@ -19,7 +19,7 @@ from harness.registry import did_you_mean, method_entries
 from wstal.errors import UserError
 from wstal.evaluation.result import AVERAGES
 
-SCHEMA = 2
+SCHEMA = 3
 RECORD = "record.json"
 PROSE = ("title", "features")  # of the data's description: words that decide no number
 TOLERANCE = 1e-6  # mAP points between a stored mean and the mean of its stored members
@@ -134,7 +134,7 @@ class Environment(_Part):
 class Record(_Part):
     """One run of wstal-bench: what was run, on what, with what, and the numbers."""
 
-    schema_: Literal[2] = Field(alias="schema")
+    schema_: Literal[3] = Field(alias="schema")
     id: str = Field(description="data, method, seed and ten digits of the digest")
     digest: Digest = Field(description="SHA-256 of all that decides the numbers")
     status: Literal["done"]
@@ -150,6 +150,10 @@ class Record(_Part):
     overrides: Options = Field(description="the user's options")
     headline: str = Field(description="the protocol that ranks methods")
     metrics: dict[str, Metrics] = Field(description="by protocol")
+    common: dict[str, Metrics] | None = Field(
+        description="under the headline protocol, of the detections that the localizer common to all methods "
+        "makes of the same scores; null where it is the run's own, and where it was not run (before schema 3)"
+    )
     training: Training
     environment: Environment
     artefacts: dict[str, Digest] = Field(description="files of the run")
@@ -162,6 +166,8 @@ class Record(_Part):
             raise ValueError("`synthetic` is to be true where `data` has a generator, and only there")
         if self.headline not in self.metrics:
             raise ValueError(f"its headline {self.headline!r} is none of its protocols: {', '.join(self.metrics)}")
+        if self.common is not None and set(self.common) != {self.headline}:
+            raise ValueError(f"`common` is to hold the headline {self.headline!r} alone, not {', '.join(self.common)}")
         for protocol, metrics in self.metrics.items():
             if strange := metrics.per_class.keys() - set(self.classes):
                 raise ValueError(f"{protocol} has the class {min(strange)!r}, which `classes` lacks")
@@ -191,7 +197,12 @@ def _to_2(record: dict[str, Any]) -> dict[str, Any]:
     return filled | {"schema": 2, "ablation": record.get("ablation")}
 
 
-MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _to_2}
+def _to_3(record: dict[str, Any]) -> dict[str, Any]:
+    """No run before schema 3 was localized twice."""
+    return record | {"schema": 3, "common": None}
+
+
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _to_2, 2: _to_3}
 
 
 def migrate(record: dict[str, Any]) -> dict[str, Any]:

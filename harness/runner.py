@@ -25,7 +25,7 @@ from harness.plans import Row
 from harness.record import PROSE, RECORD, SCHEMA, Record, read_record, run_id
 from harness.registry import load_method
 from harness.schedules import schedule_for
-from harness.scoring import score_videos
+from harness.scoring import common_localizer, score_videos
 from harness.seeds import seed_torch
 from harness.store import Store
 from harness.trainer import train
@@ -33,6 +33,7 @@ from wstal.errors import UserError
 from wstal.evaluation import Protocol, evaluate, get_protocol, protocols_for, to_json
 from wstal.localize import localize
 from wstal.method import Method, Recipe, TrainSpec
+from wstal.streams import StreamOptions
 from wstal.types import Detections, GroundTruth, SnippetScores, Video
 
 IDENTITY = 1  # of what digests are taken of: apart from the record's schema, because another number renames all runs
@@ -127,7 +128,9 @@ def plan_run(method: str, seed: int, source: DataSource, overrides: dict[str, An
     if seed < 0:
         raise UserError(f"A seed is a whole number from 0, got {seed}.")
     own = load_method(method).recipe(source.family)
-    stated = {"train.temporal_length": source.sample_length} if source.sample_length else {}
+    stated: dict[str, Any] = {"train.temporal_length": source.sample_length} if source.sample_length else {}
+    if issubclass(load_method(method).Options, StreamOptions):
+        stated["method.streams"] = list(source.stream_widths)
     schedule = schedule_for(source.schedule)
     scheduled = override(own, stated | schedule.options(method))
     planned, ablation = scheduled, None
@@ -221,6 +224,8 @@ def execute(
             results = {protocol.name: evaluate(detections, truth, protocol, source.tious) for protocol in protocols}
             metrics = {name: to_json(result) for name, result in results.items()}
             clock.lap("evaluate")
+            common = _common(spec, source, scores, truth)
+            clock.lap("common localizer")
             artefacts = {
                 WEIGHTS: save_weights(folder / WEIGHTS, method),
                 SCORES: _save_scores(folder / SCORES, scores),
@@ -229,13 +234,25 @@ def execute(
                 HISTORY: _save_json(folder / HISTORY, history.to_json()),
             }
             _save_json(folder / MANIFEST, {**clock.manifest(), "code": git_state(), "notes": list(source.notes)})
-            record = _record(spec, source, method, metrics, history, weights_of, computed_on, artefacts)
+            record = _record(spec, source, method, metrics, common, history, weights_of, computed_on, artefacts)
             Record.model_validate_json(canonical_json(record))  # what could not be read back is not stored
             atomic_write(folder / FIGURE, draw(history.to_json(), record))
             _save_json(folder / RECORD, record)
         folder = store.finish(spec.id)
         remove_checkpoints(folder)
     return folder, read_record(folder / RECORD) | spec.departures, False
+
+
+def _common(
+    spec: RunSpec, source: DataSource, scores: list[SnippetScores], truth: GroundTruth
+) -> dict[str, Any] | None:
+    """The headline metrics of the common localizer's detections; None where it is the run's own."""
+    settings = common_localizer(source.family)
+    if spec.recipe.localizer == settings:
+        return None
+    protocol = get_protocol(source.headline)
+    found = localize(scores, settings, source.classes)
+    return {protocol.name: to_json(evaluate(found, truth, protocol, source.tious))}
 
 
 def _share_training(
@@ -269,6 +286,7 @@ def _record(
     source: DataSource,
     method: Method,
     metrics: dict[str, Any],
+    common: dict[str, Any] | None,
     history: History,
     weights_of: str | None,
     computed_on: dict[str, Any],
@@ -290,6 +308,7 @@ def _record(
         **spec.departures,
         "headline": source.headline,
         "metrics": metrics,
+        "common": common,
         "training": {
             "parameters": method.parameter_count(),
             "weights_of": weights_of,
@@ -319,7 +338,9 @@ def _rehearse(
     if not videos:
         raise UserError("There are no test videos. Check the test subset of the data set.")
     shortest = min(videos, key=lambda video: len(video.features))
-    detections = localize(score_videos(method, [shortest], recipe.train), recipe.localizer, source.classes)
+    scores = score_videos(method, [shortest], recipe.train)
+    localize(scores, common_localizer(source.family), source.classes)
+    detections = localize(scores, recipe.localizer, source.classes)
     none = detections.select(np.zeros(len(detections), dtype=bool))
     for protocol in protocols:
         evaluate(none, truth, protocol, source.tious)
@@ -394,6 +415,8 @@ def _save_scores(path: Path, scores: list[SnippetScores]) -> str:
     for one in scores:
         for name, signal in one.signals.items():
             arrays[f"{one.video}/{name}"] = np.ascontiguousarray(signal, dtype=np.float32)
+        for name, values in one.class_scores.items():
+            arrays[f"{one.video}/class_scores/{name}"] = np.ascontiguousarray(values, dtype=np.float32)
         arrays[f"{one.video}/video_scores"] = np.ascontiguousarray(one.video_scores, dtype=np.float32)
         arrays[f"{one.video}/clock"] = np.array([one.seconds_per_snippet, one.offset])
     data = safetensors.numpy.save(arrays)

@@ -1,4 +1,4 @@
-"""From trained weights to snippet scores."""
+"""From trained weights to snippet scores, and the localizer that all methods have in common."""
 
 from __future__ import annotations
 
@@ -8,8 +8,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from harness.registry import load_method
+from wstal.localize import LocalizerSpec
 from wstal.method import Method, TrainSpec
 from wstal.types import FloatArray, SnippetScores, Video
+
+COMMON = "acmnet"
+
+
+def common_localizer(family: str) -> LocalizerSpec:
+    """The settings that every method is localized with beside its own, so that the gains of a model and of its
+    post-processing can be told apart: ACM-Net's for the family of data sets.
+    """
+    return load_method(COMMON).recipe(family).localizer
 
 
 @torch.no_grad()

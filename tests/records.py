@@ -53,6 +53,7 @@ def make_record(
         "overrides": {},
         "headline": "anet",
         "metrics": {"anet": metrics},
+        "common": None,
         "training": {"parameters": 7, "weights_of": None, "final_loss": {"total": 0.5}, "diagnostics": {}},
         "environment": {
             "wstal-bench": "0", "commit": "c" * 40, "method": "m", "python": "3", "packages": {"torch": "2"},

@@ -102,6 +102,7 @@ def open_dataset(
         streams=columns.streams,
         width=columns.width,
         columns=columns.range,
+        stream_widths=columns.widths,
         notes=(),
         allow_missing=allow_missing,
         official=official,

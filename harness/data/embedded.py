@@ -40,6 +40,11 @@ class EmbeddedSource:
         return generate(self.spec)
 
     @property
+    def stream_widths(self) -> tuple[int, ...]:
+        """One stream."""
+        return (self.spec.width,)
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """Class names in the order of label indices."""
         return self._data.classes

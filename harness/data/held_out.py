@@ -55,6 +55,7 @@ class HeldOutSource:
         self.schedule = source.schedule
         self.tious = source.tious
         self.sample_length = source.sample_length
+        self.stream_widths = source.stream_widths
         self.family = source.family
         self.synthetic = source.synthetic
         self.classes = source.classes

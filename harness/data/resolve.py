@@ -47,11 +47,16 @@ class Annotated(NamedTuple):
 
 
 class Columns(NamedTuple):
-    """Which feature columns are used: stream names in joining order, their total width, the range in joint files."""
+    """Which feature columns are used: stream names in joining order, their widths, the range in joint files."""
 
     streams: tuple[str, ...]
-    width: int
+    widths: tuple[int, ...]
     range: tuple[int, int] | None
+
+    @property
+    def width(self) -> int:
+        """Columns in all."""
+        return sum(self.widths)
 
 
 def per_video(content: Annotations) -> dict[str, Annotated]:
@@ -233,31 +238,31 @@ def choose_columns(
             )
     if streams is None and descriptor.streams and len(folder.streams) < len(known):
         notes.append(f"Of the streams {', '.join(known)}, {', '.join(folder.streams)} alone is there.")
-    return Columns(folder.streams, sum(one.width for one in header), None)
+    return Columns(folder.streams, tuple(one.width for one in header), None)
 
 
 def _joint_columns(
     descriptor: DatasetDescriptor, folder: FeatureFolder, width: int, streams: Sequence[str] | None
 ) -> Columns:
     stated = [stream.width for stream in descriptor.streams]
-    total = sum(stream or 0 for stream in stated)
-    if stated and None not in stated and total != width:
+    widths = tuple(stream for stream in stated if stream is not None)
+    total = sum(widths)
+    if stated and len(widths) == len(stated) and total != width:
         raise UserError(
             f"Features in {folder.folder} have width {width}, {descriptor.name} states {total}. "
             "Choose another --descriptor, or describe them in dataset.toml."
         )
     known = stream_names(descriptor)
     if streams is None or set(streams) == set(known):
-        return Columns((JOINT,), width, None)
-    if None in stated or not stated:
+        return Columns((JOINT,), widths if len(widths) == len(stated) > 0 else (width,), None)
+    if len(widths) < len(stated) or not stated:
         raise UserError(f"Cannot take {', '.join(streams)} from joint files: state every width in dataset.toml.")
     first = min(known.index(name) for name in streams)
     chosen = known[first : first + len(streams)]
     if set(chosen) != set(streams):
         raise UserError(f"Cannot take {', '.join(streams)} from joint files: they are not neighbours. Split the files.")
-    start = sum(stream or 0 for stream in stated[:first])
-    end = start + sum(stream or 0 for stream in stated[first : first + len(streams)])
-    return Columns(chosen, end - start, (start, end))
+    start, kept = sum(widths[:first]), widths[first : first + len(streams)]
+    return Columns(chosen, kept, (start, start + sum(kept)))
 
 
 def read_official(path: Path) -> dict[str, OfficialLabels] | None:

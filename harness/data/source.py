@@ -21,6 +21,7 @@ class DataSource(Protocol):
         schedule: name of the schedule that applies (`harness.schedules`).
         tious: thresholds that detections are evaluated at.
         sample_length: rows that training samples from a video (T), where the data set states it.
+        stream_widths: columns of each feature stream, in joining order.
         headline: name of the protocol whose mAP ranks methods.
         notes: what was assumed or left out, for people.
     """
@@ -39,6 +40,8 @@ class DataSource(Protocol):
     def tious(self) -> tuple[float, ...]: ...  # noqa: D102
     @property
     def sample_length(self) -> int | None: ...  # noqa: D102
+    @property
+    def stream_widths(self) -> tuple[int, ...]: ...  # noqa: D102
     @property
     def headline(self) -> str: ...  # noqa: D102
     @property

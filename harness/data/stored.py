@@ -70,6 +70,7 @@ class Dataset:
         subsets: annotated videos and files.
         digest_cache: JSON file that remembers feature files' digests.
         columns: of joint files, the column range used.
+        stream_widths: columns of each stream; of joint files whose streams' widths are not stated, all are one.
     """
 
     data_dir: Path
@@ -88,6 +89,7 @@ class Dataset:
     subsets: dict[Subset, SubsetFiles]
     digest_cache: Path | None = None
     columns: tuple[int, int] | None = None
+    stream_widths: tuple[int, ...] = ()
 
     @property
     def synthetic(self) -> bool:

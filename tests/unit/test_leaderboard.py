@@ -90,7 +90,7 @@ def test_rendering_does_not_depend_on_file_order_and_drift_is_found(tmp_path: Pa
         (lambda text: text.replace("20.0", "NaN", 1), r"bad\.json"),
         (lambda text: text.replace("20.0", "120.0"), r"bad\.json.*120"),
         (lambda text: text.replace('"method": "acmnet"', '"method": "acmmet"'), r"bad\.json.*acmmet.*acmnet"),
-        (lambda text: text.replace('"schema": 2', '"schema": 99'), r"bad\.json is of schema 99.*newer"),
+        (lambda text: text.replace('"schema": 3', '"schema": 99'), r"bad\.json is of schema 99.*newer"),
         (lambda text: text[: len(text) // 2], r"bad\.json"),
     ],
 )

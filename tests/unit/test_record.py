@@ -105,7 +105,7 @@ def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
         ("notes", "x", r"notes is 'x': Extra inputs"),
         ("status", "failed", r"status is 'failed'"),
         ("artefacts/history.json", "abc", r"artefacts\.history\.json is 'abc'"),
-        ("schema", 3, r"schema 3, written by a newer wstal-bench: update it"),
+        ("schema", SCHEMA + 1, rf"schema {SCHEMA + 1}, written by a newer wstal-bench: update it"),
         ("schema", 0, r"no schema number"),
         ("schema", True, r"no schema number"),
         ("schema", "2", r"no schema number"),
@@ -121,11 +121,11 @@ def test_what_cannot_be_is_refused_with_path_field_and_remedy(
 
 
 @pytest.mark.parametrize("name", sorted(make_record()))
-@pytest.mark.parametrize("schema", [1, 2])
+@pytest.mark.parametrize("schema", range(1, SCHEMA + 1))
 def test_a_record_without_a_field_is_refused(tmp_path: Path, name: str, schema: int) -> None:
     short = {key: value for key, value in (make_record() | {"schema": schema}).items() if key != name}
-    if (name, schema) == ("ablation", 1):
-        assert read(tmp_path, short)["ablation"] is None
+    if (name, schema) in {("ablation", 1), ("common", 1), ("common", 2)}:
+        assert read(tmp_path, short)[name] is None
         return
     with pytest.raises(UserError, match=name):
         read(tmp_path, short)
@@ -160,8 +160,9 @@ def test_the_oldest_record_is_read_and_keeps_its_numbers() -> None:
     record = read_record(OLD)
     before, after = flatten(stored), flatten(record)
     assert {name: value for name, value in before.items() if after[name] != value} == {"schema": 1}
+    assert record["schema"] == SCHEMA
     assert {name: value for name, value in after.items() if name not in before} == {
-        "ablation": None, "training.weights_of": None, "training.diagnostics": {}, "environment.commit": None,
+        "ablation": None, "common": None, "training.weights_of": None, "training.diagnostics": {}, "environment.commit": None,
         "environment.method": None,
     }  # fmt: skip
 
@@ -226,7 +227,7 @@ def test_migration_fills_changes_nothing_else_and_ends(record: dict[str, Any], l
     assert all(new[part][name] == value for part in ("training", "environment") for name, value in old[part].items())
 
 
-@pytest.mark.parametrize(("name", "model"), [("record-2", Record), ("rescored-1", Rescored), ("cost-1", CostFile)])
+@pytest.mark.parametrize(("name", "model"), [(f"record-{SCHEMA}", Record), ("rescored-1", Rescored), ("cost-1", CostFile)])
 def test_the_stored_schema_is_the_generated_one(name: str, model: type[BaseModel]) -> None:
     stored = (SCHEMAS / f"{name}.json").read_bytes()
     kind = name.partition("-")[0]

@@ -21,7 +21,7 @@ from harness.cost import CostFile
 from harness.diff import diff
 from harness.files import pretty_json
 from harness.query import flatten, select
-from harness.record import Record, json_schema, read_record
+from harness.record import SCHEMA, Record, json_schema, read_record
 from harness.rescore import Rescored
 from tests.records import make_record
 from wstal.errors import UserError
@@ -327,7 +327,7 @@ def test_migrate_takes_a_run_and_leaves_its_other_files(tmp_path: Path) -> None:
     folder = save(tmp_path / "runs" / "one" / "record.json", make_record() | {"schema": 1}).parent
     save(folder / "history.json", {"schema": 1})
     assert run("migrate", folder) == 0
-    assert json.loads((folder / "record.json").read_bytes())["schema"] == 2
+    assert json.loads((folder / "record.json").read_bytes())["schema"] == SCHEMA
     assert json.loads((folder / "history.json").read_bytes()) == {"schema": 1}
 
 

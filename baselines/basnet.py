@@ -1,0 +1,187 @@
+"""BaS-Net: background suppression network for weakly supervised temporal action localization.
+
+Idea: one classifier with a background class sees each video twice, as it is (its label says background) and after a
+learned filter has damped its snippets (its label says none); to satisfy both, the filter must remove background. The
+filtered pass is what is localized.
+
+Paper: Lee et al., AAAI 2020, arXiv 1911.09963. Facts: its released code (Pilhyeon/BaSNet-pytorch at c8c6bbd), checked
+against tensors recorded from it. Deviations:
+- the released code brings class scores to 0 or 1 before it adds 0.2 of them to a detection's: a constant, left out;
+- it gives no detections where the one class that passes is the first of the list; here that class is one like another
+  (a video where none passes has no detections, as there);
+- after its first epoch each of its 1,500 steps takes the first batch of a new shuffle; here each epoch shows each video
+  once, and its last, smaller batch is kept;
+- k follows the length of the sample, not the configured one (the two are equal in a run);
+- it keeps the best of 1,500 looks at the test set; here the last checkpoint counts;
+- thresholds are the code's, 0 to 0.225 (the paper has them up to 0.5).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from wstal import sampling
+from wstal.localize.spec import LocalizerSpec, Nms, ProposalSource
+from wstal.losses.mil import normalized
+from wstal.method import BaseMethod, Count, Recipe, Spec, TrainSpec
+from wstal.parts.normalize import min_max
+from wstal.parts.pooling import top_k_count, top_k_mean
+from wstal.types import IntArray, Scores, Snippets
+
+# a filter that is shut (or open) to the last bit of single precision has finite log-odds
+SHUT = 1e-6
+
+
+class BasNetOptions(Spec):
+    """Options of BaS-Net."""
+
+    filter_width: Count = Field(512, description="hidden width of the filter")
+    dropout: float = Field(0.7, ge=0, lt=1, description="of the last layer's inputs")
+    ratio: Count = Field(8, description="k = T / ratio snippets are pooled")
+    sparse: float = Field(1e-4, ge=0, description="weight of the sparsity loss (alpha)")
+
+
+# 1,500 steps of 16 videos; 200 videos are 13 steps an epoch
+TRAIN = TrainSpec(epochs=115, batch_size=16, learning_rate=1e-4, weight_decay=5e-4)
+LOCALIZER = LocalizerSpec(
+    class_threshold=0.25,
+    class_threshold_inclusive=True,
+    fallback_to_argmax=False,
+    upsampling=24,
+    margin=0.25,
+    skip_lone_first_sample=True,
+    sources=(
+        ProposalSource(signal="normalized", thresholds=(0.0,), strict=True, score={"normalized": 1.0}, masked=True),
+        ProposalSource(
+            signal="normalized",
+            thresholds=tuple(round(0.025 * step, 3) for step in range(1, 10)),
+            score={"normalized": 1.0},
+            masked=True,
+        ),
+    ),
+    nms=Nms(kind="hard", threshold=0.7, plus_one="second"),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Suppressed(Snippets):
+    """The suppression pass: F and A of the filtered features, W the filter's weights.
+
+    Args:
+        features: `[B, T, D]` as they were before the filter, for the base pass.
+    """
+
+    features: Tensor
+
+
+class BasNet(BaseMethod):
+    """BaS-Net over features `[B, T, D]`; the embedding keeps the width D."""
+
+    name: ClassVar[str] = "basnet"
+    title: ClassVar[str] = "BaS-Net"
+    Options: ClassVar[type[Spec]] = BasNetOptions
+    spec: BasNetOptions
+
+    def __init__(self, spec: BasNetOptions, feature_dim: int, num_classes: int) -> None:
+        super().__init__(spec, feature_dim, num_classes)
+        self.filter = nn.Sequential(
+            nn.Linear(feature_dim, spec.filter_width), nn.LeakyReLU(), nn.Linear(spec.filter_width, 1), nn.Sigmoid()
+        )
+        self.embedding = nn.Sequential(
+            nn.Conv1d(feature_dim, feature_dim, kernel_size=3, padding=1),
+            nn.LeakyReLU(),
+            nn.Conv1d(feature_dim, feature_dim, kernel_size=3, padding=1),
+            nn.LeakyReLU(),
+        )
+        self.classifier = nn.Linear(feature_dim, num_classes + 1, bias=False)
+
+    @classmethod
+    def recipe(cls, dataset: str) -> Recipe:
+        """THUMOS14's for every data set: the paper's settings for ActivityNet were not released."""
+        return Recipe(method=BasNetOptions(), train=TRAIN, localizer=LOCALIZER)
+
+    def train_indices(self, length: int, count: int, rng: np.random.Generator) -> IntArray:
+        """One row of each of `count` equal parts."""
+        return sampling.grid_random(length, count, rng)
+
+    def test_indices(self, length: int, at_most: int) -> IntArray:
+        """Always `at_most` rows: a shorter video repeats some."""
+        return sampling.grid(length, at_most)
+
+    def snippets(self, features: Float[Tensor, "batch time in_dim"]) -> Suppressed:
+        """The suppression pass."""
+        weights = self.attend(features)
+        embedded = self.embed(weights * features)
+        return Suppressed(embedded, weights, self.classify(embedded), features)
+
+    def attend(self, embedded: Float[Tensor, "batch time in_dim"]) -> Float[Tensor, "batch time 1"]:
+        """The filter's foreground weights w, of the features themselves."""
+        weights: Tensor = self.filter(embedded)
+        return weights
+
+    def embed(self, features: Float[Tensor, "batch time in_dim"]) -> Float[Tensor, "batch time dim"]:
+        """F: two temporal convolutions of width 3 with LeakyReLU, the same in both passes."""
+        embedded: Tensor = self.embedding(features.transpose(1, 2))
+        return embedded.transpose(1, 2)
+
+    def classify(self, embedded: Float[Tensor, "batch time dim"]) -> Float[Tensor, "batch time classes"]:
+        """A: logits of the C classes and, last, background."""
+        logits: Tensor = self.classifier(functional.dropout(embedded, self.spec.dropout, self.training))
+        return logits
+
+    def snippet_losses(self, snippets: Snippets, labels: Float[Tensor, "batch actions"]) -> dict[str, Tensor]:
+        """Classification of both passes, the filter's sum over time (`sparse`), and their weighted `total`."""
+        assert isinstance(snippets, Suppressed)  # what `snippets` returns
+        base = self.classify(self.embed(snippets.features))
+        terms = {
+            "base": self._classification(base, torch.cat([labels, torch.ones_like(labels[:, :1])], dim=1)),
+            "suppression": self.classification_loss(snippets.cas, snippets.attention, labels),
+            "sparse": snippets.attention.sum(dim=(1, 2)).mean(),
+        }
+        terms["total"] = terms["base"] + terms["suppression"] + self.spec.sparse * terms["sparse"]
+        return terms
+
+    def classification_loss(
+        self,
+        cas: Float[Tensor, "batch time classes"],
+        attention: Float[Tensor, "batch time 1"],
+        labels: Float[Tensor, "batch actions"],
+    ) -> Float[Tensor, ""]:
+        """The suppression pass's: the filter has acted on the features, so its weights are not read again."""
+        return self._classification(cas, torch.cat([labels, torch.zeros_like(labels[:, :1])], dim=1))
+
+    def branch_cas(
+        self, cas: Float[Tensor, "batch time classes"], attention: Float[Tensor, "batch time 1"]
+    ) -> tuple[Float[Tensor, "batch time classes"], Float[Tensor, "batch time classes"]]:
+        """A, which is filtered already; and A with the filter's log-odds that a snippet is background as that logit.
+
+        The suppression pass is trained to see no background, so its own background logit does not tell where it is.
+        """
+        return cas, torch.cat([cas[..., :-1], -attention.logit(SHUT)], dim=-1)
+
+    def snippet_scores(self, snippets: Snippets) -> Scores:
+        """Of the suppression pass: `normalized` (A by class, min-max over time), which the localizer reads; `cas`
+        (softmax of A, with background) of the C classes; `attention` (the filter's weights); class probabilities.
+        """
+        cas, classes = snippets.cas[0], self.num_classes
+        signals = {
+            "cas": cas.softmax(dim=-1)[:, :classes],
+            "attention": snippets.attention[0, :, 0],
+            "normalized": min_max(cas[:, :classes]),
+        }
+        return Scores(signals, self._video_scores(snippets.cas)[0, :classes])
+
+    def _video_scores(self, cas: Tensor) -> Float[Tensor, "batch classes"]:
+        return top_k_mean(cas, top_k_count(cas.shape[1], self.spec.ratio)).softmax(dim=1)
+
+    def _classification(self, cas: Tensor, targets: Tensor) -> Float[Tensor, ""]:
+        """Mean over videos and classes, background too, of the binary cross-entropy of softmaxed video scores."""
+        return functional.binary_cross_entropy(self._video_scores(cas), normalized(targets))

@@ -1,0 +1,318 @@
+"""What every method has to fulfil, as checks that a third-party package can run on its own in its tests."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from harness.data.annotations import read_annotations
+from harness.scoring import common_localizer
+from harness.seeds import seed_torch
+from wstal.localize import localize
+from wstal.method import Method, Recipe
+from wstal.types import Batch, Scores, SnippetScores, Video
+
+WIDTH, CLASSES, LENGTH, EPOCHS = 16, 4, 20, 100
+FAMILIES = ("thumos14", "activitynet12", "activitynet13", "fineaction", "somebody-else's")
+Check = Callable[[type[Method]], None]
+
+
+def check_method(method: type[Method]) -> None:
+    """Run every check on a method; it need not be registered.
+
+    Raises:
+        AssertionError: with what the method does and what it should do.
+    """
+    for check in CHECKS.values():
+        check(method)
+
+
+def example(videos: int = 3, length: int = LENGTH, dtype: torch.dtype = torch.float32) -> Batch:
+    """A batch of random features `[videos, length, WIDTH]`, one class each, two videos of a class in a row."""
+    rng = np.random.default_rng(0)
+    features = torch.from_numpy(rng.random((videos, length, WIDTH))).to(dtype)
+    labels = torch.from_numpy(np.eye(CLASSES)[np.arange(videos) // 2 % CLASSES]).to(dtype)
+    return Batch(features, labels, tuple(f"v{i}" for i in range(videos)))
+
+
+def late_in_training(cls: type[Method], family: str = "thumos14", streams: Sequence[int] = ()) -> Method:
+    """A method in training mode: what starts with an epoch or needs a step to be filled is there."""
+    seed_torch(0, "initialisation")
+    options = cls.recipe(family).method
+    if streams:
+        options = options.model_copy(update={"streams": tuple(streams)})
+    method = cls(options, WIDTH, CLASSES).train()
+    given = example(4)
+    videos = [
+        Video(name, features.numpy(), (int(labels.argmax()),), 0.64)
+        for name, features, labels in zip(given.videos, given.features, given.labels, strict=True)
+    ]
+    for epoch in (EPOCHS - 2, EPOCHS - 1):
+        method.start_epoch(epoch, EPOCHS, videos)
+        method.losses(given)["total"].backward()  # type: ignore[no-untyped-call]
+        method.end_step()
+    method.zero_grad()
+    return method
+
+
+def _variants(cls: type[Method]) -> list[Method]:
+    """The method on one stream and, where it tells streams apart, on two."""
+    methods = [late_in_training(cls)]
+    if "streams" in cls.Options.model_fields:
+        methods.append(late_in_training(cls, streams=(WIDTH // 2, WIDTH // 2)))
+    return methods
+
+
+def _close(found: Tensor, expected: Tensor, what: str, rtol: float = 1e-5, atol: float = 1e-6) -> None:
+    torch.testing.assert_close(found, expected, rtol=rtol, atol=atol, msg=lambda why: f"{what}: {why}")
+
+
+def options_refuse_unknown_fields(cls: type[Method]) -> None:
+    """A misspelt option is an error, not a default."""
+    try:
+        cls.Options.model_validate({"no_such_option": 1})
+    except ValidationError:
+        return
+    raise AssertionError(f"{cls.__name__}.Options takes unknown fields: derive it from wstal.method.Spec.")
+
+
+def recipes_cover_every_data_set(cls: type[Method]) -> None:
+    """Defaults for any family of data sets, which survive being stored as JSON."""
+    for family in FAMILIES:
+        recipe = cls.recipe(family)
+        assert isinstance(recipe.method, cls.Options), f"{cls.__name__}.recipe({family!r}).method is no {cls.Options}."
+        stored = recipe.model_dump(mode="json")
+        restored = Recipe.model_validate(stored | {"method": cls.Options.model_validate(stored["method"])})
+        assert restored == recipe, f"{cls.__name__}.recipe({family!r}) is not the same after being stored."
+
+
+def losses_are_finite_with_gradient_to_every_parameter(cls: type[Method]) -> None:
+    """Scalars, and no parameter that training would never move."""
+    for method in _variants(cls):
+        method.eval()
+        losses = method.losses(example())
+        for name, value in losses.items():
+            assert value.shape == (), f"The loss term {name!r} has shape {tuple(value.shape)}, not that of a scalar."
+            assert value.isfinite(), f"The loss term {name!r} is {value.item()}."
+        losses["total"].backward()  # type: ignore[no-untyped-call]
+        for name, parameter in method.named_parameters():
+            gradient = parameter.grad
+            assert gradient is not None, f"No gradient reaches the parameter {name!r}: is it used?"
+            assert gradient.isfinite().all(), f"The gradient of {name!r} is not finite."
+            assert gradient.abs().sum() > 0, f"The gradient of {name!r} is zero everywhere."
+
+
+def short_videos_train_and_score(cls: type[Method]) -> None:
+    """T = 1, and T below any k of a top-k mean."""
+    for method in _variants(cls):
+        for length in (1, 2, 3, 7):
+            total = method.train().losses(example(length=length))["total"]
+            assert total.isfinite(), f"The loss of videos of {length} rows is {total.item()}."
+            _check_scores(method.eval().score(example(1, length).features[0]), length)
+
+
+def _check_scores(scores: Scores, length: int) -> None:
+    shapes = {"cas": (length, CLASSES), "attention": (length,)}
+    for name, shape in shapes.items():
+        assert name in scores.signals, f"`score` gives no signal {name!r}, which the common localizer needs."
+        found = tuple(scores.signals[name].shape)
+        assert found == shape, f"The signal {name!r} of {length} rows has shape {found}, expected {shape}."
+        values = scores.signals[name]
+        assert bool(((values >= 0) & (values <= 1)).all()), f"The signal {name!r} leaves [0, 1]."
+    for name, signal in scores.signals.items():
+        assert len(signal) == length, f"The signal {name!r} has {len(signal)} rows for {length}."
+        assert signal.isfinite().all(), f"The signal {name!r} is not finite."
+    for name, values in {"video_scores": scores.video_scores, **scores.class_scores}.items():
+        assert values.shape == (CLASSES,), f"`{name}` has shape {tuple(values.shape)}, expected ({CLASSES},)."
+        assert values.isfinite().all(), f"`{name}` is not finite."
+
+
+def a_batch_without_labels_is_finite(cls: type[Method]) -> None:
+    """Nothing divides by the number of labels."""
+    for method in _variants(cls):
+        given = example()
+        total = method.losses(Batch(given.features, torch.zeros_like(given.labels), given.videos))["total"]
+        assert total.isfinite(), f"The loss of a batch without labels is {total.item()}."
+
+
+def order_of_videos_changes_nothing(cls: type[Method]) -> None:
+    """Losses are of a set of videos; leading pairs (`Method.pairs`) stay pairs."""
+    for method in _variants(cls):
+        method.eval()
+        pairs = method.pairs
+        given = example(2 * pairs + 3)
+        order = [2 * pair + side for pair in reversed(range(pairs)) for side in (1, 0)]
+        order += [2 * pairs + row for row in (2, 0, 1)]
+        shuffled = Batch(given.features[order], given.labels[order], tuple(given.videos[i] for i in order))
+        other = method.losses(shuffled)
+        for name, value in method.losses(given).items():
+            _close(other[name], value, f"{name!r} of the same videos in another order")
+
+
+def padding_changes_nothing(cls: type[Method]) -> None:
+    """Rows of zeros are padding, for a method that says so (`Method.PADS`)."""
+    if not cls.PADS:
+        return
+    for method in _variants(cls):
+        method.eval()
+        given = example(2 * method.pairs + 3)
+        longer = torch.cat([given.features, torch.zeros_like(given.features)], dim=1)
+        other = method.losses(Batch(longer, given.labels, given.videos))
+        for name, value in method.losses(given).items():
+            _close(other[name], value, f"{name!r} with as many rows of padding again")
+
+
+def the_seed_decides(cls: type[Method]) -> None:
+    """Initial weights and training losses repeat to the bit; draws come from torch's generators alone."""
+    for first, second in zip(_variants(cls), _variants(cls), strict=True):
+        for (name, value), other in zip(first.state_dict().items(), second.state_dict().values(), strict=True):
+            assert torch.equal(value, other), f"{name!r} differs between two trainings with one seed."
+        totals = []
+        for method in (first, second):
+            seed_torch(1, "dropout", 0)
+            totals.append(method.train().losses(example())["total"])
+        assert torch.equal(*totals), f"The loss of one batch with one seed is {totals[0]} and {totals[1]}."
+
+
+def steps_lower_the_loss(cls: type[Method]) -> None:
+    """A few steps of Adam, without dropout."""
+    for method in _variants(cls):
+        method.eval()
+        optimizer = torch.optim.Adam(method.parameters(), lr=1e-3)
+        before = method.losses(example())["total"].item()
+        for _ in range(5):
+            optimizer.zero_grad()
+            method.losses(example())["total"].backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        after = method.losses(example())["total"].item()
+        assert after < before, f"Five steps of Adam at 1e-3 take the loss from {before} to {after}."
+
+
+def single_precision_agrees_with_double(cls: type[Method]) -> None:
+    """Nothing loses more digits than float32 has to give."""
+    for method in _variants(cls):
+        method.eval()
+        double = copy.deepcopy(method).double()
+        expected = double.losses(example(dtype=torch.float64))
+        for name, value in method.losses(example()).items():
+            _close(value.double(), expected[name], f"{name!r} in float32 beside float64", rtol=1e-4, atol=1e-5)
+
+
+def what_is_exported_scores_alike(cls: type[Method]) -> None:
+    """A run is scored again from what `export_state` keeps."""
+    for method in _variants(cls):
+        method.end_training()
+        stored = {name: value.clone() for name, value in method.export_state().items()}
+        restored = cls(method.spec, WIDTH, CLASSES).eval()
+        missing, unexpected = restored.load_state_dict(stored, strict=False)
+        assert not unexpected, f"export_state gives {unexpected}, which a new instance does not know."
+        dropped = [name for name in method.state_dict() if name not in stored]
+        assert missing == dropped, f"A new instance lacks {missing}, export_state drops {dropped}."
+        features = example(1).features[0]
+        scores, again = method.eval().score(features), restored.score(features)
+        assert torch.equal(scores.video_scores, again.video_scores), "Restored weights give other video scores."
+        for name, signal in scores.signals.items():
+            assert torch.equal(signal, again.signals[name]), f"Restored weights give another {name!r}."
+
+
+def terms_keep_their_names(cls: type[Method]) -> None:
+    """Loss terms and diagnostics are curves: the first step has them as the last has."""
+    for method in _variants(cls):
+        fresh = cls(method.spec, WIDTH, CLASSES).train()
+        fresh.start_epoch(0, EPOCHS)
+        first, last = fresh.losses(example()).keys(), method.losses(example()).keys()
+        assert first == last, f"The loss terms are {sorted(first)} in the first step, {sorted(last)} in the last."
+        assert "total" in last, "`losses` gives no `total`."
+        assert fresh.diagnostics().keys() == method.diagnostics().keys(), "`diagnostics` changes its names."
+
+
+def scores_feed_the_localizers(cls: type[Method]) -> None:
+    """The method's own settings for each family of data sets, and the common ones."""
+    for method in _variants(cls):
+        method.eval()
+        with torch.no_grad():
+            scores = snippet_scores(method.score(example(1).features[0]))
+        for family in FAMILIES:
+            for settings in (cls.recipe(family).localizer, common_localizer(family)):
+                found = localize([scores], settings, tuple("abcd"))
+                assert np.isfinite(found.score).all(), f"A detection on {family} has a score that is not finite."
+                assert (found.end > found.start).all(), f"A detection on {family} ends before it starts."
+
+
+def training_reads_no_file(cls: type[Method]) -> None:
+    """All that training may know comes in `Batch` and `Video`, which have no field for times."""
+
+    def refuse(*given: Any, **options: Any) -> None:
+        raise AssertionError(f"Training opens {given[0]!r}: a method sees its batches alone.")
+
+    assert not {"start", "end", "segments", "duration"} & {*Batch.__annotations__, *Video.__annotations__}
+    assert read_annotations not in vars(__import__(cls.__module__, fromlist=["_"])).values(), (
+        f"{cls.__module__} imports the reader of temporal annotations."
+    )
+    for method in _variants(cls):
+        with mock.patch("builtins.open", refuse), mock.patch("io.open", refuse):
+            method.losses(example())["total"].backward()  # type: ignore[no-untyped-call]
+            method.end_step()
+            method.eval().score(example(1).features[0])
+
+
+def batches_show_every_video(cls: type[Method]) -> None:
+    """Indices of an epoch's batches are of the training videos, drawn by the given generator alone."""
+    (method, *_) = _variants(cls)
+    labels = [(video % CLASSES,) for video in range(13)]
+    drawn, again = (method.train_batches(labels, 4, np.random.default_rng(0)) for _ in range(2))
+    assert drawn, "`train_batches` gives no batch."
+    for batch, other in zip(drawn, again, strict=True):
+        assert len(batch) > 0, "`train_batches` gives an empty batch."
+        assert set(batch.tolist()) <= set(range(13)), f"`train_batches` gives {batch.tolist()} of 13 videos."
+        assert np.array_equal(batch, other), "`train_batches` draws from elsewhere than its generator."
+    for length in (1, 5, 40):
+        rows = method.train_indices(length, 12, np.random.default_rng(0))
+        assert len(rows) > 0, f"`train_indices` gives no row of a video of {length}."
+        assert rows.min() >= 0, f"`train_indices` gives row {rows.min()}."
+        assert rows.max() < length, f"`train_indices` gives row {rows.max()} of {length}."
+        rows = method.test_indices(length, 12)
+        assert len(rows) > 0, f"`test_indices` gives no row of a video of {length}."
+        assert rows.min() >= 0, f"`test_indices` gives row {rows.min()}."
+        assert rows.max() < length, f"`test_indices` gives row {rows.max()} of {length}."
+        assert (np.diff(rows) >= 0).all(), "`test_indices` are not in the order of time."
+
+
+def snippet_scores(scores: Scores, video: str = "v", seconds_per_snippet: float = 0.64) -> SnippetScores:
+    """A method's scores as localizers take them."""
+    return SnippetScores(
+        video,
+        {name: value.double().numpy() for name, value in scores.signals.items()},
+        scores.video_scores.double().numpy(),
+        seconds_per_snippet,
+        class_scores={name: value.double().numpy() for name, value in scores.class_scores.items()},
+    )
+
+
+CHECKS: dict[str, Check] = {
+    check.__name__: check
+    for check in (
+        options_refuse_unknown_fields,
+        recipes_cover_every_data_set,
+        losses_are_finite_with_gradient_to_every_parameter,
+        short_videos_train_and_score,
+        a_batch_without_labels_is_finite,
+        order_of_videos_changes_nothing,
+        padding_changes_nothing,
+        the_seed_decides,
+        steps_lower_the_loss,
+        single_precision_agrees_with_double,
+        what_is_exported_scores_alike,
+        terms_keep_their_names,
+        scores_feed_the_localizers,
+        training_reads_no_file,
+        batches_show_every_video,
+    )
+}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from harness.report import html_report
 from harness.rescore import FOLDER as RESCORED
 from harness.rescore import Rescored, load_rescored
 from harness.rescored_page import rescored_page
+from harness.scoring import common_localizer
 from wstal.errors import UserError
 
 Record = dict[str, Any]
@@ -215,6 +216,7 @@ def _section(records: list[Record], name: str) -> list[str | Table | Figure]:
         *_figures(name, data["title"], groups, headline),
         "Under every protocol that applies, mean over the range:",
         Table(f"{name}-protocols", f"{data['title']}, every protocol", protocol_rows, _measured(protocol_rows)),
+        *_localizers(name, data["title"], groups, headline),
         f"Schedules, where they differ from the methods' own papers ({chosen}):",
         bullets(schedules),
         *_not_run(groups.values()),
@@ -288,6 +290,47 @@ def _protocol_row(label: str, group: list[Record]) -> dict[str, Any]:
             values = [one for record in group if (one := _average_under(record, protocol, widest)) is not None]
             row[f"{protocol} {widest} ({metrics['videos']} videos)"] = estimate(values, len(group))
     return row
+
+
+def _localizers(name: str, title: str, groups: Mapping[str, list[Record]], headline: str) -> Iterator[str | Table]:
+    """The same scores localized by the method's own settings and by those that all have in common."""
+    first = next(iter(groups.values()))[0]
+    if not any(record["common"] for group in groups.values() for record in group):
+        return
+    widest = widest_average(first["metrics"][headline]["averages"])
+    rows = []
+    for label, group in groups.items():
+        own = [average(record) for record in group]
+        common = [value for record in group if (value := _common_average(record, widest)) is not None]
+        gain = [a - b for a, b in zip(own, common, strict=True)] if len(common) == len(own) else []
+        rows.append(
+            {
+                "method": label,
+                "its own localizer": estimate(own, len(own)),
+                "the common one": estimate(common, len(own)),
+                "own - common": replace(mean, signed=True) if (mean := estimate(gain, len(own))) else None,
+            }
+        )
+    yield (
+        f"The same snippet scores localized by the method's own settings and by the same ones for all, ACM-Net's on "
+        f"each method's class probabilities and foreground attention (mean mAP {widest}): what is left between two "
+        "methods in the second column is the models'."
+    )
+    yield Table(
+        f"{name}-localizers",
+        f"{title}, own and common localizer",
+        rows,
+        {"its own localizer": "measured", "the common one": "measured", "own - common": "difference"},
+    )
+
+
+def _common_average(record: Record, over: str) -> float | None:
+    """Under the common localizer; None for a run that was not localized by it."""
+    if record["common"]:
+        value: float = record["common"][record["headline"]]["averages"][over]
+        return value
+    settings = (common_localizer(family).model_dump(mode="json") for family in ("thumos14", "activitynet13"))
+    return average(record) if record["recipe"]["localizer"] in settings else None
 
 
 def _average_under(record: Record, protocol: str, over: str) -> float | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
 
 from wstal.errors import UserError
 
@@ -36,7 +37,6 @@ def options(store: Path) -> list[dict[str, Any]]:
 def _fields(name: str, model: BaseModel) -> list[dict[str, Any]]:
     """Options by dotted name, those of nested specifications each on a row of its own."""
     found = []
-    stored = model.model_dump(mode="json")
     for field, info in type(model).model_fields.items():
         value = getattr(model, field)
         if isinstance(value, BaseModel):
@@ -48,7 +48,7 @@ def _fields(name: str, model: BaseModel) -> list[dict[str, Any]]:
             if get_origin(info.annotation) is Literal:
                 limits.append(" | ".join(map(str, get_args(info.annotation))))
             meaning = " ".join([*(info.description or "").split(), *(f"[{limit}]" for limit in limits)])
-            found.append({"option": f"{name}.{field}", "default": stored[field], "meaning": meaning})
+            found.append({"option": f"{name}.{field}", "default": to_jsonable_python(value), "meaning": meaning})
     return found
 
 

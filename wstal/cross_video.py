@@ -13,6 +13,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from pydantic import Field, SerializeAsAny, model_validator
@@ -26,7 +27,7 @@ from wstal.losses.pseudo_label import pseudo_label_loss
 from wstal.memory import MemoryBank, MemoryOptions, representative_features, scaled_scores
 from wstal.method import BaseMethod, Count, Method, Spec
 from wstal.summarize.options import SummaryOptions, build_summarizer
-from wstal.types import Batch, Scores, Snippets, Video
+from wstal.types import Batch, IntArray, Scores, Snippets, Video
 
 # Adam squares gradients, and single precision ends at exp(88); 11.5 = log(100,000 slots)
 LARGEST_EXPONENT, LOG_SLOTS = 40.0, 11.5
@@ -117,6 +118,23 @@ class CrossVideo(Method):
         self.register_buffer("summary_count", torch.zeros((), dtype=torch.int64))
         self._building = False
         self._unstored: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def pairs(self) -> int:
+        """The base's."""
+        return self.base.pairs
+
+    def train_batches(self, labels: Sequence[tuple[int, ...]], size: int, rng: np.random.Generator) -> list[IntArray]:
+        """The base's."""
+        return self.base.train_batches(labels, size, rng)
+
+    def train_indices(self, length: int, count: int, rng: np.random.Generator) -> IntArray:
+        """The base's."""
+        return self.base.train_indices(length, count, rng)
+
+    def test_indices(self, length: int, at_most: int) -> IntArray:
+        """The base's."""
+        return self.base.test_indices(length, at_most)
 
     def classify(self, embedded: Float[Tensor, "batch time dim"]) -> Float[Tensor, "batch time classes"]:
         """The base's: main and auxiliary branch share the head (Eq. 14)."""

@@ -1,0 +1,186 @@
+"""ASL: action selection learning, for weakly supervised temporal action localization without a background class.
+
+Idea: an actionness of each snippet, one head a stream, learned apart from the classes, helps to choose the top-k
+snippets of each class that vote on the video. What a video's true classes choose are the positives of the actionness,
+which a loss that tolerates noise learns; so classifier and actionness teach each other.
+
+Paper: Ma et al., CVPR 2021, arXiv 2105.02439. Facts: its released code (layer6ai-labs/ASL at eaffb20), checked against
+tensors recorded from it. Deviations:
+- any number of streams, one actionness head for each (the released code has two, RGB and flow);
+- k counts the snippets that are there (the released code always takes it from the 750 that it samples to);
+- the target distribution is the normalised label, without the 1e-10 that the released code adds to each class: it
+  moves the loss less than rounding does, and a video without labels costs nothing instead of NaN;
+- class scores stay probabilities (on a CPU the released code overwrites them with 0 and 1 before it localizes);
+- the margin of a run's outside is 0.2 of its length and the class score's weight 0.2, which is what the released code
+  does: its option for the weight is passed in the margin's place;
+- the samplers draw afresh in every epoch, and the last checkpoint counts (the released code keeps the best of many
+  looks at the test set).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from pydantic import Field
+from torch import Tensor, nn
+
+from wstal import sampling
+from wstal.localize.spec import LocalizerSpec, Nms, ProposalSource
+from wstal.losses.mil import cross_entropy
+from wstal.method import Count, Method, Recipe, Spec, TrainSpec
+from wstal.parts.pooling import top_k_count
+from wstal.streams import StreamOptions
+from wstal.types import Batch, IntArray, Scores
+
+EPSILON = 1e-7
+
+
+class AslOptions(StreamOptions):
+    """Options of ASL; defaults are THUMOS14's."""
+
+    hidden: Count = Field(512, description="columns of the hidden layer of the classifier and of each actionness head")
+    ratio: Count = Field(8, description="k = T / ratio snippets are selected for each class")
+    q: float = Field(0.7, gt=0, le=1, description="of the actionness loss; near 0 cross-entropy, 1 mean absolute error")
+
+
+TRAIN = TrainSpec(
+    epochs=100, batch_size=16, temporal_length=750, test_length=750, learning_rate=1e-4, weight_decay=5e-4
+)
+LOCALIZER = LocalizerSpec(
+    class_threshold=0.25,
+    class_threshold_inclusive=True,
+    upsampling=24,
+    margin=0.2,
+    skip_lone_first_sample=True,
+    sources=(
+        ProposalSource(
+            signal="selection",
+            thresholds=tuple(round(0.1 * step, 1) for step in range(1, 9)),
+            score={"selection": 1.0},
+            video_score_weight=0.2,
+        ),
+    ),
+    nms=Nms(kind="hard-decayed", threshold=0.4, sigma=0.35, plus_one="second"),
+)
+
+
+class Asl(Method):
+    """ASL over features `[B, T, D]`: no layer looks beyond its own snippet."""
+
+    name: ClassVar[str] = "asl"
+    title: ClassVar[str] = "ASL"
+    Options: ClassVar[type[Spec]] = AslOptions
+    spec: AslOptions
+
+    def __init__(self, spec: AslOptions, feature_dim: int, num_classes: int) -> None:
+        super().__init__(spec, feature_dim, num_classes)
+        self.widths = spec.widths(feature_dim)
+        self.classifier = _two_layers(feature_dim, spec.hidden, num_classes)
+        self.actionness: Sequence[nn.Module] = nn.ModuleList(  # type: ignore[assignment]
+            _two_layers(width, spec.hidden, 1) for width in self.widths
+        )
+
+    @classmethod
+    def recipe(cls, dataset: str) -> Recipe:
+        """THUMOS14's for every data set: settings for others were not released."""
+        return Recipe(method=AslOptions(), train=TRAIN, localizer=LOCALIZER)
+
+    def train_indices(self, length: int, count: int, rng: np.random.Generator) -> IntArray:
+        """Exactly `count` rows, one from each cell of an even grid."""
+        return sampling.grid_random(length, count, rng)
+
+    def test_indices(self, length: int, at_most: int) -> IntArray:
+        """Exactly `at_most` rows of an even grid: those of a short video repeat."""
+        return sampling.grid(length, at_most)
+
+    def cas_and_actionness(
+        self, features: Float[Tensor, "batch time in_dim"]
+    ) -> tuple[Float[Tensor, "batch time classes"], Float[Tensor, "batch time streams"]]:
+        """A, logits of the C classes, and each stream's probability that the snippet shows any action."""
+        parts: tuple[Tensor, ...] = features.split(self.widths, dim=-1)  # type: ignore[no-untyped-call]
+        heads = [head(part) for head, part in zip(self.actionness, parts, strict=True)]
+        return self.classifier(features), torch.cat(heads, dim=-1).sigmoid()
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Classification by the selected snippets, actionness of all streams summed, and their sum as `total`."""
+        cas, actionness = self.cas_and_actionness(batch.features)
+        selected = self._select(selection_scores(cas, actionness))
+        foreground = pseudo_labels(selected, batch.labels, cas.shape[1]).unsqueeze(-1)
+        terms = {
+            "classification": cross_entropy(video_logits(cas, selected).log_softmax(dim=1), batch.labels),
+            "actionness": generalized_cross_entropy(actionness, foreground, self.spec.q).sum(),
+        }
+        terms["total"] = terms["classification"] + terms["actionness"]
+        return terms
+
+    def score(self, features: Float[Tensor, "time in_dim"]) -> Scores:
+        """Signal `selection`, what its own localizer thresholds, and the two that all methods have.
+
+        `attention` is the mean of the streams' actionness. `cas` is the class's softmax times that, P(foreground)
+        P(class | foreground): in the selection score a class that is not there keeps what actionness adds to all.
+        """
+        cas, actionness = self.cas_and_actionness(features.unsqueeze(0))
+        selection = selection_scores(cas, actionness)
+        video_scores = video_logits(cas, self._select(selection)).softmax(dim=1)
+        attention = actionness.mean(dim=-1)
+        foreground_cas = cas.softmax(dim=-1) * attention.unsqueeze(-1)
+        signals = {"selection": selection[0], "cas": foreground_cas[0], "attention": attention[0]}
+        return Scores(signals, video_scores[0])
+
+    def _select(self, scores: Tensor) -> Int[Tensor, "batch k classes"]:
+        return scores.topk(top_k_count(scores.shape[1], self.spec.ratio), dim=1).indices
+
+
+def _two_layers(width: int, hidden: int, out: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, out))
+
+
+def selection_scores(
+    cas: Float[Tensor, "batch time classes"], actionness: Float[Tensor, "batch time streams"]
+) -> Float[Tensor, "batch time classes"]:
+    """s = (softmax(A) + sum of the streams' actionness) / (1 + streams), in [0, 1]."""
+    return (cas.softmax(dim=-1) + actionness.sum(dim=-1, keepdim=True)) / (1 + actionness.shape[-1])
+
+
+def video_logits(
+    cas: Float[Tensor, "batch time classes"], selected: Int[Tensor, "batch k classes"]
+) -> Float[Tensor, "batch classes"]:
+    """Mean of each class's own logits at the snippets selected for it; how they were selected has no gradient."""
+    return cas.gather(1, selected).mean(dim=1)
+
+
+def pseudo_labels(
+    selected: Int[Tensor, "batch k classes"], labels: Float[Tensor, "batch classes"], length: int
+) -> Float[Tensor, "batch time"]:
+    """1 where a class of the video selected the snippet, else 0."""
+    votes = labels.unsqueeze(1).expand(selected.shape)
+    chosen = labels.new_zeros(len(labels), length, labels.shape[1]).scatter(1, selected, votes)
+    return chosen.amax(dim=2)
+
+
+def generalized_cross_entropy(
+    actionness: Float[Tensor, "batch time streams"], foreground: Float[Tensor, "batch time 1"], q: float
+) -> Float[Tensor, " streams"]:
+    """Mean over videos of the mean of (1 - p^q) / q over the positives plus that over the negatives, for each stream.
+
+    p is the probability of the pseudo label: actionness for a positive, 1 - actionness for a negative. The bounded
+    cost forgives labels that are wrong (Zhang & Sabuncu, NeurIPS 2018).
+
+    Args:
+        actionness: in [0, 1].
+        foreground: the pseudo labels, 0 or 1.
+        q: in (0, 1].
+    """
+    positive = _mean_cost(actionness, foreground, q)
+    negative = _mean_cost(1 - actionness, 1 - foreground, q)
+    return (positive + negative).mean(dim=0)
+
+
+def _mean_cost(probability: Tensor, chosen: Tensor, q: float) -> Float[Tensor, "batch streams"]:
+    """Mean over the chosen snippets, 0 where none is."""
+    cost = (1 - (probability + EPSILON) ** q) / q
+    return (chosen * cost).sum(dim=1) / (chosen.sum(dim=1) + EPSILON)

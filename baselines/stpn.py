@@ -1,0 +1,181 @@
+"""STPN: sparse temporal pooling network for weakly supervised temporal action localization.
+
+Idea: a sigmoid attention weights the snippets, their weighted mean is classified, and an L1 penalty leaves few of them
+with weight. The classifier's weights on single snippets are the temporal class activation map (T-CAM); attention times
+its sigmoid is thresholded. Streams are trained apart, borrow each other's T-CAM in scores, and fuse detections.
+
+Paper: Nguyen et al., CVPR 2018, arXiv 1712.05080. No official code. Facts: the TensorFlow code that reaches the paper's
+numbers (bellos1203/STPN at ecadfca), checked against weights that it released and tensors derived from its graph.
+Deviations:
+- the pooled feature is the mean over time, as there; the paper writes the sum, 400 times as large, for which neither
+  learning rate nor penalty would be the same;
+- a stream whose only class is the first of the list keeps it (the code takes that for no class at all);
+- a stream past the second shares the T-CAMs of the others evenly; a single stream scores its own alone;
+- the last of the 24,000 iterations counts (the published number is the 23,100th's, chosen on the test set).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from wstal import sampling
+from wstal.localize.spec import Fusion, LocalizerSpec, Nms, ProposalSource
+from wstal.method import BaseMethod, Count, Method, Recipe, Spec, TrainSpec
+from wstal.streams import SeparateStreams, StreamOptions
+from wstal.types import IntArray, Scores, Snippets
+
+
+class StpnNetworkOptions(Spec):
+    """Options of one stream's network."""
+
+    hidden: Count = Field(256, description="columns of the attention's hidden layer")
+    sparse: float = Field(1e-4, ge=0, description="beta: weight of the attention's L1 norm, a sum over time")
+
+
+class StpnOptions(StpnNetworkOptions, StreamOptions):
+    """Options of STPN."""
+
+    own_weight: float = Field(
+        0.5, ge=0, le=1, description="alpha: weight of a stream's own T-CAM in its scores; other streams' have the rest"
+    )
+
+
+# 24,000 iterations of 6 videos: 34 an epoch of THUMOS14's 200; 804, 1,671 and 1,407 of the other sets' 4,819, 10,024
+# and 8,440
+THUMOS_EPOCHS, EPOCHS = 706, {"activitynet12": 30, "activitynet13": 14, "fineaction": 17}
+LOCALIZER = LocalizerSpec(
+    class_threshold=0.1,
+    fallback_to_argmax=False,
+    upsampling=24,
+    sources=(ProposalSource(signal="cas", thresholds=(0.05,), score={"tcam": 1.0}),),
+)
+
+
+class StpnNetwork(BaseMethod):
+    """STPN of one stream. F is the features themselves, A the T-CAM: logits without the classifier's bias."""
+
+    Options: ClassVar[type[Spec]] = StpnNetworkOptions
+    BACKGROUND: ClassVar[int] = 0
+    """Outputs of the classifier for background, after the C actions'."""
+    spec: StpnNetworkOptions
+
+    def __init__(self, spec: StpnNetworkOptions, feature_dim: int, num_classes: int) -> None:
+        super().__init__(spec, feature_dim, num_classes)
+        self.hidden = nn.Linear(feature_dim, spec.hidden)
+        self.attention = nn.Linear(spec.hidden, 1)
+        self.classifier = nn.Linear(feature_dim, num_classes + self.BACKGROUND)
+        for layer in (self.hidden, self.attention, self.classifier):  # TensorFlow's defaults
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    @classmethod
+    def recipe(cls, dataset: str) -> Recipe:
+        """THUMOS14's for every data set, its iterations counted in the epochs of each: nothing else is known."""
+        train = TrainSpec(
+            epochs=EPOCHS.get(dataset, THUMOS_EPOCHS),
+            batch_size=6,
+            temporal_length=400,
+            test_length=400,
+            learning_rate=1e-4,
+        )
+        return Recipe(method=cls.Options(), train=train, localizer=LOCALIZER)
+
+    def train_indices(self, length: int, count: int, rng: np.random.Generator) -> IntArray:
+        """Exactly `count` rows, one a cell of the grid."""
+        return sampling.grid_random(length, count, rng)
+
+    def test_indices(self, length: int, at_most: int) -> IntArray:
+        """Exactly `at_most` rows; a shorter video repeats some."""
+        return sampling.grid(length, at_most)
+
+    def embed(self, features: Float[Tensor, "batch time in_dim"]) -> Float[Tensor, "batch time dim"]:
+        """The features themselves."""
+        return features
+
+    def attend(self, embedded: Float[Tensor, "batch time dim"]) -> Float[Tensor, "batch time 1"]:
+        """lambda: sigmoid of two layers with a ReLU between them."""
+        logits: Tensor = self.attention(self.hidden(embedded).relu())
+        return logits.sigmoid()
+
+    def classify(self, embedded: Float[Tensor, "batch time dim"]) -> Float[Tensor, "batch time classes"]:
+        """The T-CAM."""
+        return functional.linear(embedded, self.classifier.weight)
+
+    def snippet_losses(self, snippets: Snippets, labels: Float[Tensor, "batch actions"]) -> dict[str, Tensor]:
+        """The classification and the sparsity term, and their weighted `total`."""
+        terms = {
+            "classification": self.classification_loss(snippets.cas, snippets.attention, labels),
+            "sparse": snippets.attention.sum(dim=(1, 2)).mean(),
+        }
+        terms["total"] = terms["classification"] + self.spec.sparse * terms["sparse"]
+        return terms
+
+    def classification_loss(
+        self,
+        cas: Float[Tensor, "batch time classes"],
+        attention: Float[Tensor, "batch time 1"],
+        labels: Float[Tensor, "batch actions"],
+    ) -> Float[Tensor, ""]:
+        """Sigmoid cross-entropy, the mean over videos and classes."""
+        return functional.binary_cross_entropy_with_logits(self.video_logits(cas, attention), labels)
+
+    def video_logits(
+        self, cas: Float[Tensor, "batch time classes"], attention: Float[Tensor, "batch time 1"]
+    ) -> Float[Tensor, "batch classes"]:
+        """The classifier on the attention-weighted mean of F, which is the weighted mean of the T-CAM plus the bias."""
+        return (attention * cas).mean(dim=1) + self.classifier.bias
+
+    def branch_cas(
+        self, cas: Float[Tensor, "batch time classes"], attention: Float[Tensor, "batch time 1"]
+    ) -> tuple[Float[Tensor, "batch time classes"], Float[Tensor, "batch time classes"]]:
+        """Sigmoid of the T-CAM, weighted by attention and by what attention leaves."""
+        probability = cas.sigmoid()
+        return attention * probability, (1 - attention) * probability
+
+    def snippet_scores(self, snippets: Snippets) -> Scores:
+        """`cas`: attention times the T-CAM's sigmoid; `attention`; `tcam`: attention times the T-CAM itself."""
+        attention, tcam = snippets.attention[0], snippets.cas[0, :, : self.num_classes]
+        signals = {"cas": attention * tcam.sigmoid(), "attention": attention[:, 0], "tcam": attention * tcam}
+        video_scores = self.video_logits(snippets.cas, snippets.attention)[0, : self.num_classes].sigmoid()
+        return Scores(signals, video_scores)
+
+
+class Stpn(SeparateStreams):
+    """STPN: a network a stream over features `[B, T, D]`."""
+
+    name: ClassVar[str] = "stpn"
+    title: ClassVar[str] = "STPN"
+    Options: ClassVar[type[Spec]] = StpnOptions
+    SCORING_OPTIONS: ClassVar[frozenset[str]] = frozenset({"own_weight"})
+    Network: ClassVar[type[Method]] = StpnNetwork
+    networks: Sequence[StpnNetwork]
+    spec: StpnOptions
+
+    @classmethod
+    def recipe(cls, dataset: str) -> Recipe:
+        """The network's, with detections of two streams suppressed together."""
+        one = StpnNetwork.recipe(dataset)
+        fused = one.localizer.model_copy(update={"fusion": Fusion(nms=Nms(kind="hard", threshold=0.5))})
+        return Recipe(method=StpnOptions(), train=one.train, localizer=fused)
+
+    def score(self, features: Float[Tensor, "time in_dim"]) -> Scores:
+        """What the networks say, each `stream<i>/tcam` made of all streams' T-CAMs under the stream's own attention."""
+        passes = [
+            network.snippets(part.unsqueeze(0))
+            for network, part in zip(self.networks, self.split(features), strict=True)
+        ]
+        scores = self.join([network.snippet_scores(one) for network, one in zip(self.networks, passes, strict=True)])
+        for stream, one in enumerate(passes):
+            others = [other.cas for other in passes if other is not one]
+            if others:
+                mixed = torch.lerp(torch.stack(others).mean(dim=0), one.cas, self.spec.own_weight)
+                scores.signals[f"stream{stream}/tcam"] = (one.attention * mixed)[0]
+        return scores

@@ -1,0 +1,169 @@
+"""UntrimmedNet's head: clip classifier and selection module over features extracted beforehand.
+
+Idea: a linear classifier says what each clip of a video shows; a selection over clips makes the video's prediction of
+it: soft (a second linear layer and a softmax over clips weight their probabilities) or hard (each class's best three).
+
+Paper: Wang et al., CVPR 2017, arXiv 1703.03329. Facts: its released code (wanglimin/UntrimmedNet at 76ec6a3).
+Deviations:
+- the head alone is trained, on features as they are, where the paper trains all of BN-Inception: the optimiser and its
+  schedule are ours, and so are classes and videos (the paper trains on 101 classes of THUMOS14, 1,010 videos);
+- a clip is a seventh of the video, for want of shot boundaries; the three snippets of a clip come from its thirds, as
+  the three frames of a temporal segment network's;
+- times begin at the first snippet's beginning (the released code adds a frame) and a row lasts what the features say;
+- the selection's layer has no bias: it would cancel in the softmax over clips;
+- with hard selection a test video is scored as in training (of that, no test code was released), and one dropout
+  serves all streams (the hard flow network's was 0.7).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from wstal import sampling
+from wstal.localize.spec import LocalizerSpec, ProposalSource
+from wstal.losses.mil import cross_entropy
+from wstal.method import Count, Method, Recipe, Spec, TrainSpec
+from wstal.parts.pooling import top_k_mean
+from wstal.streams import SeparateStreams, StreamOptions
+from wstal.types import Batch, IntArray, Scores
+
+TEST_TEMPERATURE = 3.0
+
+
+class UntrimmedNetOptions(StreamOptions):
+    """Options of UntrimmedNet's head."""
+
+    selection: Literal["soft", "hard"] = Field("soft", description="of clips: by attention, or each class's best")
+    dropout: float = Field(0.8, ge=0, lt=1, description="of the features, the same for classifier and selection")
+    clips: Count = Field(7, description="clips that a training video is cut into")
+    best: Count = Field(3, description="clips of the largest logits that hard selection averages, for each class")
+
+
+# 2,000 iterations of 16 videos: 13 an epoch of THUMOS14's 200. On ActivityNet the paper trains 1.5 times as long:
+# 3,000, of which 302, 627 and 528 show the 4,819, 10,024 and (FineAction) 8,440 videos once.
+THUMOS_EPOCHS, EPOCHS = 154, {"activitynet12": 10, "activitynet13": 5, "fineaction": 6}
+LOCALIZER = LocalizerSpec(
+    class_threshold=0.1,
+    fallback_to_argmax=False,
+    sources=(
+        ProposalSource(
+            signal="relative", thresholds=(0.5,), strict=True, score={"smoothed": 1.0}, video_score_weight=0.2
+        ),
+    ),
+)
+
+
+class UntrimmedNetwork(Method):
+    """UntrimmedNet's head on one stream."""
+
+    Options: ClassVar[type[Spec]] = UntrimmedNetOptions
+    spec: UntrimmedNetOptions
+
+    def __init__(self, spec: UntrimmedNetOptions, feature_dim: int, num_classes: int) -> None:
+        super().__init__(spec, feature_dim, num_classes)
+        self.classifier = nn.Linear(feature_dim, num_classes)
+        self.attention = nn.Linear(feature_dim, 1, bias=False) if spec.selection == "soft" else None
+        nn.init.zeros_(self.classifier.bias)
+        for layer in (self.classifier, self.attention):
+            if layer is not None:
+                nn.init.normal_(layer.weight, std=0.001)
+
+    @classmethod
+    def recipe(cls, dataset: str) -> Recipe:
+        """THUMOS14's for every data set, trained 1.5 times as long on ActivityNet and FineAction (not in the paper)."""
+        train = TrainSpec(
+            epochs=EPOCHS.get(dataset, THUMOS_EPOCHS),
+            batch_size=16,
+            temporal_length=21,
+            test_length=1_000_000,  # every row
+            learning_rate=1e-4,
+            weight_decay=5e-4,
+        )
+        return Recipe(method=UntrimmedNetOptions(), train=train, localizer=LOCALIZER)
+
+    def train_indices(self, length: int, count: int, rng: np.random.Generator) -> IntArray:
+        """Exactly `count` rows, one a cell of the grid: with 21, three of each of 7 clips."""
+        return sampling.grid_random(length, count, rng)
+
+    def test_indices(self, length: int, at_most: int) -> IntArray:
+        """All rows, or `at_most` of them evenly."""
+        return sampling.grid(length, min(length, at_most))
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """`classification`, cross-entropy of the selected clips' prediction, which is the `total`."""
+        features = functional.dropout(batch.features, self.spec.dropout, self.training)
+        loss = cross_entropy(self.video_log_scores(features), batch.labels)
+        return {"classification": loss, "total": loss}
+
+    def video_log_scores(self, features: Float[Tensor, "batch time in_dim"]) -> Float[Tensor, "batch classes"]:
+        """Log-probabilities of the classes, by clips and their selection."""
+        logits = self._clips(self.classifier(features))
+        if self.attention is None:
+            return top_k_mean(logits, min(self.spec.best, logits.shape[1])).log_softmax(dim=1)
+        weights = self._clips(self.attention(features)).log_softmax(dim=1)
+        return (weights + logits.log_softmax(dim=2)).logsumexp(dim=1)
+
+    def score(self, features: Float[Tensor, "time in_dim"]) -> Scores:
+        """`cas`: softmax of each snippet's logits; `attention`: the snippet's weight in the video, over the largest.
+
+        That weight ranks a video's snippets, so it says nothing of how much foreground a video has, and `cas` goes
+        without it, as in the paper's released localization. Hard selection has no such weight: `attention` is there
+        the probability of the snippet's best class.
+        """
+        logits: Tensor = self.classifier(features)
+        cas = logits.softmax(dim=1)
+        if self.attention is None:
+            return Scores(
+                {"cas": cas, "attention": cas.amax(dim=1)}, self.video_log_scores(features.unsqueeze(0))[0].exp()
+            )
+        weights = (self.attention(features)[:, 0] / TEST_TEMPERATURE).softmax(dim=0)
+        return Scores({"cas": cas, "attention": weights / weights.max()}, (weights @ logits).softmax(dim=0))
+
+    def _clips(self, values: Float[Tensor, "batch time outputs"]) -> Float[Tensor, "batch clips outputs"]:
+        """Means over clips of neighbouring rows, as long as can be alike; fewer clips where there are fewer rows."""
+        parts = values.tensor_split(min(self.spec.clips, values.shape[1]), dim=1)
+        return torch.stack([part.mean(dim=1) for part in parts], dim=1)
+
+
+class UntrimmedNet(SeparateStreams):
+    """UntrimmedNet: a head a stream over features `[B, T, D]`, whose softmaxes are averaged."""
+
+    name: ClassVar[str] = "untrimmednet"
+    title: ClassVar[str] = "UntrimmedNet"
+    Options: ClassVar[type[Spec]] = UntrimmedNetOptions
+    Network: ClassVar[type[Method]] = UntrimmedNetwork
+    spec: UntrimmedNetOptions
+
+    @classmethod
+    def recipe(cls, dataset: str) -> Recipe:
+        """The network's."""
+        return UntrimmedNetwork.recipe(dataset)
+
+    def score(self, features: Float[Tensor, "time in_dim"]) -> Scores:
+        """The streams' means, and of their `cas` `smoothed` and `relative`: see `smoothed_and_relative`."""
+        scores = super().score(features)
+        cas = scores.signals["cas"]
+        smoothed, relative = smoothed_and_relative(cas)
+        signals = {"cas": cas, "attention": scores.signals["attention"], "smoothed": smoothed, "relative": relative}
+        return Scores(signals, scores.video_scores)
+
+
+def smoothed_and_relative(
+    cas: Float[Tensor, "time classes"],
+) -> tuple[Float[Tensor, "time classes"], Float[Tensor, "time classes"]]:
+    """The scored and the thresholded signal of the released localization.
+
+    f is each snippet's mean with the next one (the last one's with itself). A snippet is active where f, its own or the
+    one before, exceeds half of the video's largest: the released mask is dilated by one row to the right. So the second
+    signal is the larger of both over the largest of all.
+    """
+    smoothed = (cas + torch.cat([cas[1:], cas[-1:]])) / 2
+    dilated = torch.maximum(smoothed, torch.cat([smoothed[:1], smoothed[:-1]]))
+    return smoothed, dilated / smoothed.amax(dim=0).clamp(min=torch.finfo(cas.dtype).tiny)

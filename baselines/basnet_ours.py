@@ -19,10 +19,9 @@ from typing import ClassVar
 from pydantic import Field
 
 from baselines.basnet import BasNet, BasNetOptions
-from baselines.ours import DECAY_EVERY, EPOCHS, MANY_CLASSES_CODEWORDS
+from baselines.ours import DECAY_EVERY, EPOCHS, codewords
 from wstal.cross_video import CrossVideo, CrossVideoOptions
 from wstal.method import BaseMethod, Recipe, Spec
-from wstal.summarize.options import SummaryOptions
 
 
 class BasNetOursOptions(CrossVideoOptions):
@@ -43,9 +42,8 @@ class BasNetOurs(CrossVideo):
     def recipe(cls, dataset: str) -> Recipe:
         """BaS-Net's network and localizer; the paper's schedule."""
         base = BasNet.recipe(dataset)
-        few = not dataset.startswith(("activitynet", "fineaction"))
         return Recipe(
-            method=BasNetOursOptions(summary=SummaryOptions() if few else SummaryOptions(count=MANY_CLASSES_CODEWORDS)),
+            method=BasNetOursOptions(summary=codewords(dataset)),
             train=base.train.model_copy(update={"epochs": EPOCHS, "decay_every": DECAY_EVERY}),
             localizer=base.localizer,
         )

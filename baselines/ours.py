@@ -30,6 +30,12 @@ EPOCHS, DECAY_EVERY = 200, 100
 MANY_CLASSES_CODEWORDS = 200
 
 
+def codewords(dataset: str) -> SummaryOptions:
+    """The paper's number of codewords for a data set: more where there are many classes."""
+    many = dataset.startswith(("activitynet", "fineaction"))
+    return SummaryOptions(count=MANY_CLASSES_CODEWORDS) if many else SummaryOptions()
+
+
 class OursOptions(CrossVideoOptions):
     """`CrossVideoOptions` with ACM-Net's as the base's."""
 
@@ -48,10 +54,8 @@ class Ours(CrossVideo):
     def recipe(cls, dataset: str) -> Recipe:
         """ACM-Net's network and localizer for the data set; the paper's schedule."""
         base = AcmNet.recipe(dataset)
-        few = not dataset.startswith(("activitynet", "fineaction"))
-        summary = SummaryOptions() if few else SummaryOptions(count=MANY_CLASSES_CODEWORDS)
         return Recipe(
-            method=OursOptions(base=base.method, summary=summary),
+            method=OursOptions(base=base.method, summary=codewords(dataset)),
             train=base.train.model_copy(update={"epochs": EPOCHS, "decay_every": DECAY_EVERY}),
             localizer=base.localizer,
         )

@@ -24,11 +24,10 @@ from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from baselines.ours import MANY_CLASSES_CODEWORDS
+from baselines.ours import codewords
 from baselines.stpn import StpnNetwork, StpnNetworkOptions
 from wstal.cross_video import CrossVideo, CrossVideoOptions
 from wstal.method import BaseMethod, Recipe, Spec
-from wstal.summarize.options import SummaryOptions
 
 
 class StpnEmbedded(StpnNetwork):
@@ -86,6 +85,4 @@ class StpnOurs(CrossVideo):
     @classmethod
     def recipe(cls, dataset: str) -> Recipe:
         """The base's, with as many codewords as over ACM-Net."""
-        many = dataset.startswith(("activitynet", "fineaction"))
-        summary = SummaryOptions(count=MANY_CLASSES_CODEWORDS) if many else SummaryOptions()
-        return StpnEmbedded.recipe(dataset).model_copy(update={"method": StpnOursOptions(summary=summary)})
+        return StpnEmbedded.recipe(dataset).model_copy(update={"method": StpnOursOptions(summary=codewords(dataset))})

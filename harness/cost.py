@@ -39,6 +39,7 @@ from harness.seeds import seed_torch
 from wstal.errors import RunError, UserError
 from wstal.memory import MemoryBank
 from wstal.method import Method, Recipe
+from wstal.streams import StreamOptions
 from wstal.types import Batch
 
 FILE = "cost.json"
@@ -273,7 +274,10 @@ def build(cls: type[Method], stage: Stage, setting: Setting, width: int) -> tupl
     """
     seed_torch(0, "initialisation")
     recipe = cls.recipe(setting.dataset)
-    method = cls(recipe.method, width, setting.classes)
+    options = recipe.method
+    if isinstance(options, StreamOptions):
+        options = options.model_copy(update={"streams": (width // 2, width // 2)})
+    method = cls(options, width, setting.classes)
     if stage == "test":
         return method.eval(), recipe
     for module in method.modules():

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from harness.runner import RunSpec
 
 MOST_SEEDS = 10_000
+QUICK = 5
 
 
 def add(commands: Commands) -> None:
@@ -28,9 +29,12 @@ def add(commands: Commands) -> None:
         "a data set, score each run under every evaluation protocol that applies, store the records and render\n"
         "the pages.\n\n"
         "Without --data the embedded synthetic data set is used: it shows that everything works, not how\n"
-        "good a method is. Runs that are in the store already are not trained again.",
+        "good a method is. Runs that are in the store already are not trained again.\n\n"
+        "The quick profile trains one seed for a fifth of the schedule's epochs (pages name them), the full\n"
+        "one trains as the schedule says, with all its seeds.",
         epilog="examples:\n"
         "  wstal-bench reproduce thumos14\n"
+        "  wstal-bench reproduce thumos14 --profile full\n"
         "  wstal-bench reproduce thumos14 --data ~/thumos14 --seeds 0-4\n"
         "  wstal-bench reproduce thumos14 --data ~/thumos14 --table IV V\n"
         "  wstal-bench reproduce thumos14 --data ~/thumos14 --methods acmnet --set train.epochs=200\n\n" + EXIT_CODES,
@@ -43,6 +47,9 @@ def add(commands: Commands) -> None:
     )
     what.add_argument(
         "--table", nargs="+", metavar="T", help="only these ablations: IV, V, VI, VII, figure_5 or readings"
+    )
+    command.add_argument(
+        "--profile", choices=("quick", "full"), help="default: quick on the embedded data, full with --data"
     )
     command.add_argument("--seeds", default=None, metavar="S", help="seeds, as 0-2 or 0,3,5 (default: the schedule's)")
     command.add_argument("--jobs", type=count, metavar="N", help="runs at once (default: one a core, one on a GPU)")
@@ -63,7 +70,7 @@ def handle(arguments: argparse.Namespace) -> int:
     from harness.plans import find_plan, paper_tables
     from harness.registry import load_method, method_entries
     from harness.reproduce import Job, publish, run_jobs
-    from harness.runner import pick_device, plan_run
+    from harness.runner import pick_device
     from harness.schedules import schedule_for
 
     families = ("thumos14", "activitynet12", "activitynet13", "fineaction")
@@ -78,15 +85,17 @@ def handle(arguments: argparse.Namespace) -> int:
     if source.family in families and source.family != arguments.dataset:
         raise UserError(f"{arguments.data} holds {source.family}, not {arguments.dataset}. Name it so.")
     overrides = overrides_from(arguments)
-    seeds = _seeds(arguments.seeds) if arguments.seeds else None
+    quick = (arguments.profile or ("full" if arguments.data else "quick")) == "quick"
+    seeds = _seeds(arguments.seeds) if arguments.seeds else (0,) if quick else None
     passed = _passed_options(arguments)
     jobs: dict[str, Job] = {}
     if not arguments.table:
         for method in arguments.methods or list(method_entries()):
             load_method(method)
             for seed in seeds or schedule_for(source.schedule).seeds:
-                spec = plan_run(method, seed, source, overrides)
-                jobs[spec.id] = Job(f"{method}-s{seed}", ("--method", method, "--seed", str(seed), *passed))
+                spec, shorter = _planned(method, seed, source, overrides, quick)
+                what_runs = ("--method", method, "--seed", str(seed))
+                jobs[spec.id] = Job(f"{method}-s{seed}", (*what_runs, *shorter, *passed))
     ablations = schedule_for(source.schedule).ablations
     if source.synthetic and READINGS in (arguments.table or ()):
         raise UserError("Readings are about real features: give --data DIR.")
@@ -95,9 +104,10 @@ def handle(arguments: argparse.Namespace) -> int:
         for row in plan.rows:
             for seed in seeds or (ablations and ablations.seeds) or plan.seeds:
                 # rows that several tables share are one run
-                spec = _planned(f"{table}/{row.id}", row, seed, source, overrides)
                 name = f"{table}/{row.id}"
-                jobs.setdefault(spec.id, Job(f"{name}-s{seed}", ("--row", name, "--seed", str(seed), *passed)))
+                spec, shorter = _planned(row.method, seed, source, overrides, quick, row, name)
+                what_runs = ("--row", name, "--seed", str(seed))
+                jobs.setdefault(spec.id, Job(f"{name}-s{seed}", (*what_runs, *shorter, *passed)))
     on_gpu = pick_device(arguments.device).type == "cuda"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     at_once = arguments.jobs or (1 if on_gpu else min(cores, len(jobs)))
@@ -114,14 +124,32 @@ def handle(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _planned(name: str, row: Row, seed: int, source: DataSource, overrides: dict[str, Any]) -> RunSpec:
-    """The run of a row; an option that its method has not is an error that names the row."""
+def _planned(
+    method: str,
+    seed: int,
+    source: DataSource,
+    overrides: dict[str, Any],
+    quick: bool,
+    row: Row | None = None,
+    name: str = "",
+) -> tuple[RunSpec, tuple[str, ...]]:
+    """A run, and the options that make it quick; an option that a row's method has not is an error with its name."""
     from harness.runner import plan_run
 
     try:
-        return plan_run(row.method, seed, source, overrides, row)
+        spec = plan_run(method, seed, source, overrides, row)
+        if not quick or "train.epochs" in overrides:
+            return spec, ()
+        shorter = {"train.epochs": -(-spec.recipe.train.epochs // QUICK)}
+        return plan_run(method, seed, source, shorter | overrides, row), _assigned(shorter)
     except UserError as error:
+        if row is None:
+            raise
         raise UserError(f"Row {name}: {error}") from error
+
+
+def _assigned(options: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(part for name, value in options.items() for part in ("--set", f"{name}={value}"))
 
 
 def _passed_options(arguments: argparse.Namespace) -> list[str]:

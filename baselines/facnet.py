@@ -1,0 +1,218 @@
+"""FAC-Net: foreground-action consistency for weakly supervised temporal action localization.
+
+Idea: foreground and actions imply each other. One embedding, one set of class vectors and one foreground vector serve
+three heads: what a class attends to must look like foreground, what foreground attends to must be the action, and a
+multiple-instance head classifies everything, background included. Attention is a softmax over time at three
+temperatures; every product is a cosine; RGB and flow are two networks, fused after localization.
+
+Paper: Huang, Wang & Li, ICCV 2021, arXiv 2108.06524. Facts: its released code
+(LeonHLJ/FAC-Net@c0108860ecb679a14ef1c3722581b20434271433), checked against tensors recorded from it. Deviations:
+- lengths have 1e-9 added: in the released code a snippet of zeros gives NaN;
+- the released code keeps, for each stream, the epoch that is best on the test set; here the last one counts;
+- detections that touch an ambiguous interval stay (dropping them is a matter of the protocol);
+- ActivityNet's code is not released: THUMOS14's recipe with thresholds ten times lower, since the softmax that they cut
+  is over ten times as many classes;
+- `attention` is relative: the method's softmax over time has no scale, so it is divided by its maximum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from pydantic import Field, PositiveFloat
+from torch import Tensor, nn
+from torch.nn import functional
+
+from wstal.localize.spec import Fusion, LocalizerSpec, Nms, ProposalSource
+from wstal.losses.mil import cross_entropy
+from wstal.method import BaseMethod, Method, Recipe, Spec, TrainSpec
+from wstal.parts.cosine import ClassVectors, cosines, pool, xavier_linear
+from wstal.streams import SeparateStreams, StreamOptions
+from wstal.types import IntArray, Scores, Snippets
+
+# the released code drops what is *above* the threshold, `Nms` what is at or above: 0.2, 0.5 and 0.9 are frequent
+# fractions of whole snippets, and the next fraction of up to 10,000 of them is 1e-5 away
+ABOVE = 1e-6
+LABEL_EPSILON = 1e-8
+
+# gradients of 10 single videos are summed: 100 epochs of 200 videos are 2,000 steps of 10
+TRAIN = TrainSpec(epochs=100, batch_size=1, accumulate=10, learning_rate=1e-4, betas=(0.9, 0.99), weight_decay=5e-3)
+THRESHOLDS = (0.03, 0.035, 0.04, 0.045, 0.05)
+MANY_CLASSES_THRESHOLDS = tuple(round(threshold / 10, 4) for threshold in THRESHOLDS)
+FUSION = Fusion(weights=(0.1, 1.0), nms=Nms(kind="hard", threshold=0.9 + ABOVE, overlap="own", plus_one="snippet"))
+
+
+class FacNetNetworkOptions(Spec):
+    """Options of one stream's network; defaults are THUMOS14's."""
+
+    dropout: float = Field(0.5, ge=0, lt=1, description="after both layers of the embedding")
+    scale: PositiveFloat = Field(5.0, description="s, of cosines; the heads classify at twice that")
+    temperatures: tuple[PositiveFloat, ...] = Field(
+        (1.0, 2.0, 5.0), min_length=1, description="tau, of the softmaxes over time, whose heads are averaged"
+    )
+    class_wise: float = Field(1.0, ge=0, description="weight of the class-wise foreground classification loss")
+    class_agnostic: float = Field(0.1, ge=0, description="weight of the class-agnostic attention's loss")
+    mil: float = Field(0.1, ge=0, description="weight of the multiple-instance loss")
+
+
+class FacNetOptions(FacNetNetworkOptions, StreamOptions):
+    """The network's options, and the streams."""
+
+
+class FacNetNetwork(BaseMethod):
+    """The network of one stream, features `[B, T, D]`; the embedding keeps the width D."""
+
+    name: ClassVar[str] = "facnet-network"
+    title: ClassVar[str] = "FAC-Net (one stream)"
+    Options: ClassVar[type[Spec]] = FacNetNetworkOptions
+    spec: FacNetNetworkOptions
+
+    def __init__(self, spec: FacNetNetworkOptions, feature_dim: int, num_classes: int) -> None:
+        super().__init__(spec, feature_dim, num_classes)
+        self.embedding = nn.Sequential(
+            xavier_linear(feature_dim, feature_dim),
+            nn.ReLU(),
+            nn.Dropout(spec.dropout),
+            xavier_linear(feature_dim, feature_dim),
+            nn.ReLU(),
+            nn.Dropout(spec.dropout),
+        )
+        self.vectors = ClassVectors(feature_dim, num_classes)
+
+    @classmethod
+    def recipe(cls, dataset: str) -> Recipe:
+        """`FacNet`'s without its streams and their fusion."""
+        many = dataset.startswith(("activitynet", "fineaction"))
+        thresholds = MANY_CLASSES_THRESHOLDS if many else THRESHOLDS
+        localizer = LocalizerSpec(
+            class_threshold=0.1,
+            class_threshold_inclusive=True,
+            fallback_to_argmax=False,
+            sources=(ProposalSource(signal="cas", thresholds=thresholds, strict=True, score={"cas": 1.0}),),
+            margin=0.25,
+            outer_weight=0.6,
+            past_end=True,
+            minimum_run=3,
+            nms=Nms(kind="hard", threshold=0.2 + ABOVE, overlap="own", plus_one="snippet"),
+        )
+        return Recipe(method=FacNetNetworkOptions(), train=TRAIN, localizer=localizer)
+
+    def embed(self, features: Float[Tensor, "batch time dim"]) -> Float[Tensor, "batch time dim"]:
+        """F: two linear layers, each with ReLU and dropout."""
+        embedded: Tensor = self.embedding(features)
+        return embedded
+
+    def attend(self, embedded: Float[Tensor, "batch time dim"]) -> Float[Tensor, "batch time 1"]:
+        """W = exp(G_t - max G), G = s cos(F, g): the foreground attention softmax_t(G) as a share of its maximum.
+
+        W^tau divided by its sum is the attention of temperature tau.
+        """
+        scores = self.spec.scale * cosines(embedded, self.vectors.foreground)
+        return (scores - scores.detach().amax(dim=1, keepdim=True)).exp()
+
+    def classify(self, embedded: Float[Tensor, "batch time dim"]) -> Float[Tensor, "batch time classes"]:
+        """A = S: s times the cosines to the class vectors, background last."""
+        return self.spec.scale * cosines(embedded, self.vectors.classes)
+
+    def snippet_losses(self, snippets: Snippets, labels: Float[Tensor, "batch actions"]) -> dict[str, Tensor]:
+        """The three heads' classification losses `class_wise`, `class_agnostic` and `mil`; their weighted `total`."""
+        pooled = [pool(snippets.embedded, attention) for attention in self._class_attentions(snippets.cas)]
+        foreground = [self._head(features, self.vectors.foreground).squeeze(-1) for features in pooled]
+        return self._terms(_mean(foreground), self._class_agnostic(snippets), snippets.cas, labels)
+
+    def classification_loss(
+        self,
+        cas: Float[Tensor, "batch time classes"],
+        attention: Float[Tensor, "batch time 1"],
+        labels: Float[Tensor, "batch actions"],
+    ) -> Float[Tensor, ""]:
+        """The three losses of any CAS: where the heads take the cosine of a pooled feature, the pooled cosine."""
+        scores = _log(attention)  # G, less what is one number for all classes of a video
+        foreground = [2 * (weights * scores).sum(dim=1) for weights in self._class_attentions(cas)]
+        action = [2 * (weights * cas).sum(dim=1) for weights in self._foreground_attentions(attention)]
+        return self._terms(_mean(foreground), _mean(action), cas, labels)["total"]
+
+    def branch_cas(
+        self, cas: Float[Tensor, "batch time classes"], attention: Float[Tensor, "batch time 1"]
+    ) -> tuple[Float[Tensor, "batch time classes"], Float[Tensor, "batch time classes"]]:
+        """softmax_c(A) weighted by W and by 1 - W."""
+        probabilities = cas.softmax(dim=-1)
+        return probabilities * attention, probabilities * (1 - attention)
+
+    def snippet_scores(self, snippets: Snippets) -> Scores:
+        """Signals `cas` (softmax of A, background left out) and `attention` (W); the class-agnostic head's classes."""
+        signals = {
+            "cas": snippets.cas[0].softmax(dim=-1)[:, : self.num_classes],
+            "attention": snippets.attention[0, :, 0],
+        }
+        return Scores(signals, self._class_agnostic(snippets)[0].softmax(dim=-1)[: self.num_classes])
+
+    def _class_attentions(self, cas: Tensor) -> list[Tensor]:
+        return [(temperature * cas).softmax(dim=1) for temperature in self.spec.temperatures]
+
+    def _foreground_attentions(self, attention: Tensor) -> list[Tensor]:
+        return [(temperature * _log(attention)).softmax(dim=1) for temperature in self.spec.temperatures]
+
+    def _head(self, features: Tensor, vectors: Tensor) -> Tensor:
+        return 2 * self.spec.scale * cosines(features, vectors)
+
+    def _class_agnostic(self, snippets: Snippets) -> Float[Tensor, "batch classes"]:
+        """Class logits of what foreground attends to."""
+        pooled = [pool(snippets.embedded, weights)[:, 0] for weights in self._foreground_attentions(snippets.attention)]
+        return _mean([self._head(features, self.vectors.classes) for features in pooled])
+
+    def _terms(self, class_wise: Tensor, class_agnostic: Tensor, cas: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        mil = _mean([2 * (weights * cas).sum(dim=1) for weights in self._class_attentions(cas)])
+        actions, everything = (functional.pad(labels, (0, 1), value=background) for background in (0.0, 1.0))
+        heads = {
+            "class_wise": (class_wise, actions),
+            "class_agnostic": (class_agnostic, actions),
+            "mil": (mil, everything),
+        }
+        terms = {
+            name: cross_entropy(logits.log_softmax(dim=1), target, LABEL_EPSILON)
+            for name, (logits, target) in heads.items()
+        }
+        weights = self.spec
+        terms["total"] = (
+            weights.class_wise * terms["class_wise"]
+            + weights.class_agnostic * terms["class_agnostic"]
+            + weights.mil * terms["mil"]
+        )
+        return terms
+
+    def test_indices(self, length: int, at_most: int) -> IntArray:
+        """All rows."""
+        return np.arange(length)
+
+
+class FacNet(SeparateStreams):
+    """One `FacNetNetwork` a stream."""
+
+    name: ClassVar[str] = "facnet"
+    title: ClassVar[str] = "FAC-Net"
+    Options: ClassVar[type[Spec]] = FacNetOptions
+    Network: ClassVar[type[Method]] = FacNetNetwork
+
+    @classmethod
+    def recipe(cls, dataset: str) -> Recipe:
+        """THUMOS14's schedule everywhere; lower thresholds for `activitynet*` and, not in the paper, `fineaction`."""
+        network = FacNetNetwork.recipe(dataset)
+        localizer = network.localizer.model_copy(update={"fusion": FUSION})
+        return Recipe(method=FacNetOptions(), train=network.train, localizer=localizer)
+
+    def train_indices(self, length: int, count: int, rng: np.random.Generator) -> IntArray:
+        """All rows: videos are taken whole."""
+        return np.arange(length)
+
+
+def _mean(parts: Sequence[Tensor]) -> Tensor:
+    return torch.stack(list(parts)).mean(dim=0)
+
+
+def _log(attention: Tensor) -> Tensor:
+    return attention.clamp(min=torch.finfo(attention.dtype).tiny).log()

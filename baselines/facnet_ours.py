@@ -1,0 +1,62 @@
+"""FAC-Net + ours: RMGCL + GKSA over FAC-Net, a row of the paper's Table VIII.
+
+Idea: `wstal.cross_video` around one FAC-Net network. Its class vectors are the head that both branches share, its
+embedding is what the memory bank stores, cosines suit the contrast as they are.
+
+Paper: Zhang & Zhao (see `wstal.cross_video`). Facts: the paper gives the row's figures alone; how FAC-Net meets the
+method is decided here:
+- one network over all columns, so one memory bank, where FAC-Net itself has one network a stream;
+- videos are sampled to one length (ACM-Net's T) and come in true batches of 10: FAC-Net's single whole videos,
+  accumulated, would leave the bank the last video of each step. Test videos are whole, as FAC-Net's;
+- weight decay is FAC-Net's for the mean of 10 gradients in place of their sum;
+- A^ins and A^bak weight the softmax of the CAS by the foreground attention and by what it lacks to its maximum;
+- the auxiliary branch is classified by pooled cosines of A_hat, which has no feature whose cosine could be taken;
+- epochs and learning-rate decay are the paper's for its method over ACM-Net.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from baselines.acmnet import AcmNet
+from baselines.facnet import FacNetNetwork, FacNetNetworkOptions
+from baselines.ours import DECAY_EVERY, EPOCHS, codewords
+from wstal.cross_video import CrossVideo, CrossVideoOptions
+from wstal.method import BaseMethod, Recipe, Spec
+
+
+class FacNetOursOptions(CrossVideoOptions):
+    """`CrossVideoOptions` with the options of FAC-Net's network as the base's."""
+
+    base: FacNetNetworkOptions = Field(FacNetNetworkOptions(), description="options of FAC-Net's network")
+
+
+class FacNetOurs(CrossVideo):
+    """RMGCL + GKSA over one FAC-Net network."""
+
+    name: ClassVar[str] = "facnet-ours"
+    title: ClassVar[str] = "FAC-Net + ours"
+    Options: ClassVar[type[Spec]] = FacNetOursOptions
+    Base: ClassVar[type[BaseMethod]] = FacNetNetwork
+
+    @classmethod
+    def recipe(cls, dataset: str) -> Recipe:
+        """FAC-Net's network, localizer and learning rate for the data set; the paper's epochs, ACM-Net's T."""
+        base = FacNetNetwork.recipe(dataset)
+        videos = base.train.accumulate
+        return Recipe(
+            method=FacNetOursOptions(summary=codewords(dataset)),
+            train=base.train.model_copy(
+                update={
+                    "epochs": EPOCHS,
+                    "decay_every": DECAY_EVERY,
+                    "batch_size": videos,
+                    "accumulate": 1,
+                    "temporal_length": AcmNet.recipe(dataset).train.temporal_length,
+                    "weight_decay": base.train.weight_decay / videos,
+                }
+            ),
+            localizer=base.localizer,
+        )

@@ -1,0 +1,314 @@
+"""RSKP: representative snippet knowledge propagation.
+
+Idea: a few learned prototypes become those of a video by two steps of expectation maximisation; a random walk in closed
+form spreads them back over its snippets. A memory of the best prototypes of each class does the same across videos.
+What the two propagated branches say teaches the plain branch.
+
+Paper: Huang, Wang & Li, CVPR 2022, arXiv 2203.02925. Facts: its released code
+(LeonHLJ/RSKP@38a8ad7b1f3f6abdb4512ac83f27954a8cb10a32), checked against tensors recorded from it. Deviations:
+- the random walk's T x T system is solved through one as wide as the prototypes are many (Woodbury), which is the same;
+- the memory is read for the video's classes; the released code takes the wrong axis of the labels and reads and writes
+  class 0 for every video, which its author calls an upload of the wrong version (issue 7);
+- the memory takes in the videos of an optimiser step after it, where the released code does so after each video;
+- log-probabilities come from log-softmax, so the loss is never infinite;
+- the released code keeps the epoch that is best on the test set; here the last one counts;
+- detections that touch an ambiguous interval stay (dropping them is a matter of the protocol);
+- ActivityNet's code is not released: its options are the author's (issue 3, which says ACM-Net's code, so gradients of
+  64 videos), on whole videos, with THUMOS14's epochs and localizer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from pydantic import Field, PositiveFloat
+from torch import Tensor, nn
+from torch.nn import functional
+
+from wstal.localize.spec import LocalizerSpec, Nms, ProposalSource
+from wstal.losses.mil import cross_entropy
+from wstal.method import Count, Method, Recipe, Spec, TrainSpec
+from wstal.parts.cosine import ClassVectors, cosines, normalized, pool, unit, xavier_linear
+from wstal.parts.pooling import top_k_count, top_k_mean
+from wstal.types import Batch, IntArray, Scores, Video
+
+TIME_EPSILON, LABEL_EPSILON = 1e-5, 1e-8
+ATTENTION_RATIO = 8
+EMPTY = -1.0  # score of a slot that no prototype has taken; real ones are probabilities
+
+# gradients of 10 single videos are summed: 200 epochs of 200 videos are 4,000 steps of 10
+THUMOS_TRAIN = TrainSpec(
+    epochs=200, batch_size=1, accumulate=10, learning_rate=5e-5, betas=(0.9, 0.99), weight_decay=5e-4
+)
+# 1e-3 for the mean of 64 gradients is 0.064 for their sum
+ACTIVITYNET_TRAIN = THUMOS_TRAIN.model_copy(update={"accumulate": 64, "learning_rate": 2e-5, "weight_decay": 0.064})
+LOCALIZER = LocalizerSpec(
+    class_threshold=0.1,
+    class_threshold_inclusive=True,
+    fallback_to_argmax=False,
+    sources=(
+        ProposalSource(
+            signal="cas",
+            thresholds=tuple(round(0.001 + 0.002 * step, 3) for step in range(20)),
+            strict=True,
+            score={"cas": 1.0},
+        ),
+    ),
+    margin=0.25,
+    past_end=True,
+    minimum_run=2,
+    # dropped is what is above 0.5, of whole snippets
+    nms=Nms(kind="hard", threshold=0.5 + 1e-6, overlap="own", plus_one="snippet"),
+)
+
+
+class RskpOptions(Spec):
+    """Options of RSKP; defaults are THUMOS14's."""
+
+    dropout: float = Field(0.6, ge=0, lt=1, description="of the embedding")
+    scale: PositiveFloat = Field(20.0, description="of the cosines that classify and attend")
+    prototypes: Count = Field(8, description="prototypes of a video")
+    iterations: Count = Field(2, description="steps of expectation maximisation")
+    assignment_scale: PositiveFloat = Field(5.0, description="of the cosines that assign snippets to prototypes")
+    walk: float = Field(0.5, ge=0, lt=1, description="w, how far the random walk mixes prototypes in")
+    slots: Count = Field(5, description="prototypes that the memory keeps of each class")
+    memory_start: float = Field(
+        0.505, ge=0, lt=1, description="share of the epochs before the memory is filled and used (101 of 200)"
+    )
+    memory: float = Field(0.5, ge=0, description="weight of the memory's branch in both classification losses")
+    background: float = Field(0.2, ge=0, description="weight of the class-wise classification loss (lambda b)")
+    attention: float = Field(0.1, ge=0, description="weight of the attention loss (lambda a)")
+    first_pseudo_label: float = Field(1.0, ge=0, description="weight of the pseudo-label loss before the memory")
+    pseudo_label: float = Field(0.5, ge=0, description="the same from then on")
+    memory_target: float = Field(0.2, ge=0, le=1, description="share of the memory's branch in the pseudo labels")
+    temperature: PositiveFloat = Field(0.2, description="of the pseudo-label loss")
+    fusion: float = Field(0.6, ge=0, le=1, description="share of the plain branch in the scores of a test video")
+
+
+ACTIVITYNET_OPTIONS = RskpOptions(dropout=0.7, scale=10.0, background=0.1, pseudo_label=1.0, fusion=0.8)
+
+
+class Branch(NamedTuple):
+    """What the head says of features.
+
+    Args:
+        cas: `[B, T, C + 1]` logits, background last.
+        attention: `[B, T, 1]` foreground probability.
+        foreground: `[B, C + 1]` log-probabilities of the video by foreground attention.
+        class_wise: `[B, C + 1]` the same by each class's own attention.
+    """
+
+    cas: Tensor
+    attention: Tensor
+    foreground: Tensor
+    class_wise: Tensor
+
+
+class Rskp(Method):
+    """RSKP over features `[B, T, D]` of all streams; the embedding keeps the width D."""
+
+    name: ClassVar[str] = "rskp"
+    title: ClassVar[str] = "RSKP"
+    Options: ClassVar[type[Spec]] = RskpOptions
+    SCORING_OPTIONS: ClassVar[frozenset[str]] = frozenset({"fusion"})
+    spec: RskpOptions
+    slots: Tensor
+    slot_scores: Tensor
+
+    def __init__(self, spec: RskpOptions, feature_dim: int, num_classes: int) -> None:
+        super().__init__(spec, feature_dim, num_classes)
+        self.embedding = nn.Sequential(xavier_linear(feature_dim, feature_dim), nn.ReLU(), nn.Dropout(spec.dropout))
+        self.prototypes = nn.Parameter(torch.empty(spec.prototypes, feature_dim))
+        nn.init.xavier_uniform_(self.prototypes)
+        self.vectors = ClassVectors(feature_dim, num_classes)
+        self.register_buffer("slots", torch.zeros(num_classes, spec.slots, feature_dim))
+        self.register_buffer("slot_scores", torch.full((num_classes, spec.slots), EMPTY))
+        self._remembers = False
+        self._unstored: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    @classmethod
+    def recipe(cls, dataset: str) -> Recipe:
+        """ActivityNet's options for `activitynet*` and, not in the paper, `fineaction`; else THUMOS14's."""
+        if dataset.startswith(("activitynet", "fineaction")):
+            return Recipe(method=ACTIVITYNET_OPTIONS, train=ACTIVITYNET_TRAIN, localizer=LOCALIZER)
+        return Recipe(method=RskpOptions(), train=THUMOS_TRAIN, localizer=LOCALIZER)
+
+    def train_indices(self, length: int, count: int, rng: np.random.Generator) -> IntArray:
+        """All rows: videos are taken whole."""
+        return np.arange(length)
+
+    def test_indices(self, length: int, at_most: int) -> IntArray:
+        """All rows."""
+        return np.arange(length)
+
+    def start_epoch(self, epoch: int, epochs: int, videos: Sequence[Video] = ()) -> None:
+        """Use the memory from `memory_start` of the epochs on; before its first use, fill it from all videos."""
+        self._unstored.clear()
+        # 0.29 of 100 epochs is 28.999999999999996 in floats, and means 29
+        self._remembers = epoch >= int(self.spec.memory_start * epochs + 1e-9)
+        if self._remembers and not bool((self.slot_scores > EMPTY).any()):
+            self._fill(videos)
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """`foreground` and `class_wise` classification of the plain and the video's own branch together, the same of
+        the memory's branch (0 until there is a memory), `attention`, `pseudo_label`, and their weighted `total`.
+        """
+        spec, labels = self.spec, batch.labels
+        actions, everything = (functional.pad(labels, (0, 1), value=background) for background in (0.0, 1.0))
+        embedded, prototypes = self._represent(batch.features)
+        plain, own = self._head(embedded), self._head(self._propagate(embedded, prototypes))
+        zero = embedded.new_zeros(())
+        terms = {
+            "foreground": _nce(plain.foreground, actions) + _nce(own.foreground, actions),
+            "class_wise": _nce(plain.class_wise, everything) + _nce(own.class_wise, everything),
+            "memory_foreground": zero,
+            "memory_class_wise": zero,
+            "attention": attention_loss(plain.attention),
+        }
+        target, pseudo_label = own.cas, spec.first_pseudo_label
+        if self._remembers:
+            remembered = self._head(self._propagate_memory(embedded, prototypes, labels))
+            terms["memory_foreground"] = _nce(remembered.foreground, actions)
+            terms["memory_class_wise"] = _nce(remembered.class_wise, everything)
+            target, pseudo_label = torch.lerp(own.cas, remembered.cas, spec.memory_target), spec.pseudo_label
+            if self.training:
+                self._unstored.append((prototypes.detach(), self._class_scores(prototypes), labels))
+        terms["pseudo_label"] = soft_cross_entropy(plain.cas, target.detach(), spec.temperature)
+        terms["total"] = (
+            terms["foreground"]
+            + spec.memory * terms["memory_foreground"]
+            + spec.background * (terms["class_wise"] + spec.memory * terms["memory_class_wise"])
+            + spec.attention * terms["attention"]
+            + pseudo_label * terms["pseudo_label"]
+        )
+        return terms
+
+    def end_step(self) -> None:
+        """Offer the step's prototypes to the memory."""
+        for step in self._unstored:
+            self._store(*step)
+        self._unstored.clear()
+
+    def score(self, features: Float[Tensor, "time dim"]) -> Scores:
+        """Signals `cas` (the fused branches' softmax times attention, background left out) and `attention` (of the
+        plain branch); the fused branches' class probabilities. The memory is not used.
+        """
+        embedded, prototypes = self._represent(features.unsqueeze(0))
+        plain, own = self._head(embedded), self._head(self._propagate(embedded, prototypes))
+        cas, video_scores = (
+            torch.lerp(second, first, self.spec.fusion)[0, ..., : self.num_classes]
+            for first, second in (
+                (plain.cas.softmax(dim=-1), own.cas.softmax(dim=-1)),
+                (plain.foreground.exp(), own.foreground.exp()),
+            )
+        )
+        attention = plain.attention[0]
+        return Scores({"cas": cas * attention, "attention": attention[:, 0]}, video_scores)
+
+    def export_state(self) -> dict[str, Tensor]:
+        """All but the memory, which scoring does not need."""
+        return {name: value for name, value in self.state_dict().items() if not name.startswith("slot")}
+
+    def _represent(self, features: Tensor) -> tuple[Float[Tensor, "batch time dim"], Float[Tensor, "batch slots dim"]]:
+        """The embedding, and the prototypes that expectation maximisation makes of the learned ones for each video."""
+        embedded: Tensor = self.embedding(features)
+        prototypes = self.prototypes.expand(len(embedded), -1, -1)
+        for _ in range(self.spec.iterations):
+            prototypes = pool(embedded, normalized(assign(embedded, prototypes, self.spec.assignment_scale)))
+        return embedded, prototypes
+
+    def _propagate(self, embedded: Tensor, prototypes: Tensor) -> Tensor:
+        return random_walk(embedded, prototypes, self.spec.walk, self.spec.assignment_scale)
+
+    def _propagate_memory(self, embedded: Tensor, prototypes: Tensor, labels: Tensor) -> Tensor:
+        """The random walk with the slots of each video's classes; with its own prototypes where there are none."""
+        taken = (self.slot_scores > EMPTY) & (labels > 0).unsqueeze(-1).expand(-1, -1, self.spec.slots)
+        return torch.cat(
+            [
+                self._propagate(embedded[video, None], (self.slots[chosen] if bool(chosen.any()) else own)[None])
+                for video, (chosen, own) in enumerate(zip(taken, prototypes, strict=True))
+            ]
+        )
+
+    def _head(self, features: Float[Tensor, "batch time dim"]) -> Branch:
+        scale, vectors = self.spec.scale, self.vectors
+        cas = scale * cosines(features, vectors.classes)
+        attention = (scale * cosines(features, vectors.foreground)).sigmoid()
+        by_foreground = pool(features, normalized(attention, TIME_EPSILON)).squeeze(1)
+        by_class = pool(features, normalized(cas.sigmoid(), TIME_EPSILON))
+        class_wise = (unit(by_class) * unit(vectors.classes)).sum(dim=-1)
+        foreground = cosines(by_foreground, vectors.classes)
+        return Branch(cas, attention, (scale * foreground).log_softmax(-1), (scale * class_wise).log_softmax(-1))
+
+    @torch.no_grad()
+    def _fill(self, videos: Sequence[Video]) -> None:
+        """Offer the prototypes of all training videos, in evaluation mode."""
+        training = self.training
+        self.eval()
+        for video in videos:
+            features = torch.from_numpy(np.asarray(video.features, dtype=np.float32)).to(self.prototypes)
+            labels = features.new_zeros(1, self.num_classes)
+            labels[0, list(video.labels)] = 1
+            _, prototypes = self._represent(features[None])
+            self._store(prototypes, self._class_scores(prototypes), labels)
+        self.train(training)
+
+    @torch.no_grad()
+    def _class_scores(self, prototypes: Float[Tensor, "batch slots dim"]) -> Float[Tensor, "batch slots classes"]:
+        return (self.spec.scale * cosines(prototypes, self.vectors.classes)).softmax(dim=-1)
+
+    def _store(self, prototypes: Tensor, scores: Tensor, labels: Float[Tensor, "batch actions"]) -> None:
+        """For each class of a video keep the best of its slots and the video's prototypes, by class probability."""
+        for video, label in labels.nonzero().tolist():
+            best = torch.cat([self.slot_scores[label], scores[video, :, label]]).topk(self.spec.slots)
+            self.slots[label] = torch.cat([self.slots[label], prototypes[video]])[best.indices]
+            self.slot_scores[label] = best.values
+
+
+def assign(
+    features: Float[Tensor, "batch time dim"], prototypes: Float[Tensor, "batch slots dim"], scale: float
+) -> Float[Tensor, "batch time slots"]:
+    """Z^T: how far each snippet belongs to each prototype, softmax over the prototypes of scaled cosines."""
+    return (scale * cosines(features, prototypes)).softmax(dim=-1)
+
+
+def random_walk(
+    features: Float[Tensor, "batch time dim"], prototypes: Float[Tensor, "batch slots dim"], walk: float, scale: float
+) -> Float[Tensor, "batch time dim"]:
+    """(1 - w) (I - w^2 A)^-1 (w Z^T mu + x), A = Z^T Z' with Z' the assignment Z divided by its sums over time.
+
+    A has as few dimensions as there are prototypes: (I - w^2 Z^T Z')^-1 = I + w^2 Z^T (I - w^2 Z' Z^T)^-1 Z'.
+
+    Args:
+        features: x.
+        prototypes: mu, of each video.
+        walk: w.
+        scale: of the cosines that assign.
+    """
+    assignment = assign(features, prototypes, scale)
+    mixed = walk * (assignment @ prototypes) + features
+    shares = normalized(assignment).mT
+    system = torch.eye(prototypes.shape[1]).to(features) - walk**2 * (shares @ assignment)
+    solved: Tensor = torch.linalg.solve(system, shares @ mixed)
+    return (1 - walk) * (mixed + walk**2 * (assignment @ solved))
+
+
+def attention_loss(attention: Float[Tensor, "batch time 1"]) -> Float[Tensor, ""]:
+    """Mean of the lowest T / 8 attentions, at least one, less the mean of the highest."""
+    k = top_k_count(attention.shape[1], ATTENTION_RATIO)
+    return (-top_k_mean(-attention, k) - top_k_mean(attention, k)).mean()
+
+
+def soft_cross_entropy(
+    cas: Float[Tensor, "batch time classes"], target: Float[Tensor, "batch time classes"], temperature: float
+) -> Float[Tensor, ""]:
+    """Cross-entropy of softmaxes of logits, both divided by the temperature; mean over snippets."""
+    return -((target / temperature).softmax(dim=-1) * (cas / temperature).log_softmax(dim=-1)).sum(dim=-1).mean()
+
+
+def _nce(log_probabilities: Tensor, labels: Tensor) -> Tensor:
+    return cross_entropy(log_probabilities, labels, LABEL_EPSILON)

@@ -73,7 +73,7 @@ def paired_batches(
         size: videos a batch.
         pairs: how many pairs; fewer where `size` does not hold them, none where no class has videos enough.
         rng: of the epoch.
-        distinct: the videos of a pair, and the single ones among themselves, differ (CO2-Net).
+        distinct: the two videos of a pair differ (CO2-Net).
     """
     members: dict[int, list[int]] = {}
     for video, classes in enumerate(labels):
@@ -86,7 +86,6 @@ def paired_batches(
         rows: list[int] = []
         for _ in range(pairs):
             rows += rng.choice(choices[rng.integers(len(choices))], 2, replace=not distinct).tolist()
-        singles = size - len(rows)
-        rows += rng.choice(len(labels), singles, replace=not distinct or singles > len(labels)).tolist()
+        rows += rng.integers(0, len(labels), size - len(rows)).tolist()
         batches.append(np.array(rows, dtype=np.int64))
     return batches

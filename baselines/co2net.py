@@ -1,0 +1,220 @@
+"""CO2-Net: cross-modal consensus for weakly supervised temporal action localization.
+
+Idea: each stream's features are gated, channel by channel and snippet by snippet, by how well the stream's own global
+descriptor agrees with the other stream's local one, which filters what the task does not need; two attentions, one a
+stream, learn from each other; HAM-Net's losses and W-TALC's co-activity loss train the rest.
+
+Paper: Hong et al., ACM MM 2021, arXiv 2107.12589. Facts: its released code (harlanhong/MM2021-CO2-Net at e879687),
+checked against tensors recorded from it. Deviations:
+- features of one stream gate themselves (main and auxiliary are the same) and give one attention, which
+  norm and guide loss count once; the mutual loss is 0;
+- detections in Ambiguous intervals stay: dropping them is part of an evaluation protocol here;
+- ActivityNet's videos of up to 10 snippets are kept (the released code drops them from the lists);
+- a convolution that the released code builds and never uses is left out;
+- the last of 5,000 steps counts (the released code keeps the best of 25 looks at the test set).
+The dropout on the attention's logits, which sets half of the snippets to an attention of 1/2 in training, is the
+released code's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from baselines.hamnet import ALL_ROWS, LOCALIZER, SLOPE, convolution
+from wstal import sampling
+from wstal.errors import UserError
+from wstal.localize.spec import Nms
+from wstal.losses.attention import attended_scores, guide_loss, min_shifted, video_loss
+from wstal.losses.coactivity import coactivity_loss
+from wstal.method import Count, Method, Recipe, Spec, TrainSpec
+from wstal.streams import StreamOptions
+from wstal.types import Batch, IntArray, Scores
+
+
+class Co2NetOptions(StreamOptions):
+    """Options of CO2-Net; defaults are THUMOS14's."""
+
+    attention_width: Count = Field(512, description="hidden columns of each stream's attention")
+    attention_dropout: float = Field(0.5, ge=0, lt=1, description="in the gates and the attention, its logits too")
+    dropout: float = Field(0.7, ge=0, lt=1, description="of the fused features and before both classifier layers")
+    half_window: int = Field(
+        0, ge=0, le=1000, description="rows to either side that CAS and attention are averaged over (ActivityNet)"
+    )
+    pairs: int = Field(3, ge=0, le=1_000_000, description="pairs of videos of one class that lead each batch")
+    ratio: int = Field(7, ge=1, description="k = T / ratio snippets are pooled in training")
+    score_ratio: int = Field(10, ge=1, description="the same for the video scores of a test video")
+    coactivity: float = Field(1.0, ge=0, description="weight of the co-activity loss")
+    mutual: float = Field(1.0, ge=0, description="weight of the mutual learning of the attentions")
+    norm: float = Field(0.8, ge=0, description="weight of the mean attention")
+    guide: float = Field(0.8, ge=0, description="weight of the guide loss")
+
+
+# 5,000 steps of 10 videos show 200 videos 250 times
+THUMOS_TRAIN = TrainSpec(
+    epochs=250, batch_size=10, temporal_length=500, test_length=ALL_ROWS, learning_rate=5e-5, weight_decay=1e-3
+)
+# 22,000 steps of 10 videos show ActivityNet 1.2's 4,819 videos 46 times
+ACTIVITYNET_TRAIN = TrainSpec(
+    epochs=46, batch_size=10, temporal_length=60, test_length=ALL_ROWS, learning_rate=3e-5, weight_decay=5e-4
+)
+ACTIVITYNET_OPTIONS = Co2NetOptions(half_window=6, ratio=5)  # 13 rows, about a fifth of the 60
+# HAM-Net's, but for a video without a confident class, and with the extra unit of suppression in snippets
+CO2_LOCALIZER = LOCALIZER.model_copy(
+    update={"fallback_to_argmax": True, "nms": Nms(kind="soft-gaussian", sigma=0.3, plus_one="snippet")}
+)
+
+
+class Consensus(nn.Module):
+    """Cross-modal consensus module (CCM): gates the main stream with the help of the auxiliary one.
+
+    Args:
+        main: columns of the stream that is gated.
+        auxiliary: columns of the other stream.
+        spec: the method's options.
+    """
+
+    def __init__(self, main: int, auxiliary: int, spec: Co2NetOptions) -> None:
+        super().__init__()
+        width, dropout = spec.attention_width, spec.attention_dropout
+        self.whole = nn.Sequential(convolution(main, main, 3), nn.LeakyReLU(SLOPE), nn.Dropout(dropout))
+        self.local = nn.Sequential(convolution(auxiliary, main, 3), nn.LeakyReLU(SLOPE), nn.Dropout(dropout))
+        self.attention = nn.Sequential(
+            convolution(main, width, 3),
+            nn.LeakyReLU(SLOPE),
+            nn.Dropout(dropout),
+            convolution(width, width, 3),
+            nn.LeakyReLU(SLOPE),
+            convolution(width, 1, 1),
+            nn.Dropout(dropout),
+            nn.Sigmoid(),
+        )
+
+    def forward(
+        self, main: Float[Tensor, "batch dim time"], auxiliary: Float[Tensor, "batch other time"]
+    ) -> tuple[Float[Tensor, "batch dim time"], Float[Tensor, "batch 1 time"]]:
+        """The gated main stream and its attention."""
+        gate = self.whole(main.mean(dim=2, keepdim=True)) * self.local(auxiliary)
+        gated = gate.sigmoid() * main
+        return gated, self.attention(gated)
+
+
+class Co2Net(Method):
+    """CO2-Net over features `[B, T, D]` of one or two streams."""
+
+    name: ClassVar[str] = "co2net"
+    title: ClassVar[str] = "CO2-Net"
+    Options: ClassVar[type[Spec]] = Co2NetOptions
+    SCORING_OPTIONS: ClassVar[frozenset[str]] = frozenset({"score_ratio"})
+    spec: Co2NetOptions
+
+    def __init__(self, spec: Co2NetOptions, feature_dim: int, num_classes: int) -> None:
+        super().__init__(spec, feature_dim, num_classes)
+        self.widths = spec.widths(feature_dim)
+        if len(self.widths) > 2:
+            raise UserError(
+                f"CO2-Net takes one or two streams, method.streams={list(self.widths)} names {len(self.widths)}. "
+                "Choose two with --streams."
+            )
+        self.consensus: Sequence[nn.Module] = nn.ModuleList(  # type: ignore[assignment]
+            Consensus(main, auxiliary, spec) for main, auxiliary in zip(self.widths, reversed(self.widths), strict=True)
+        )
+        self.fusion = nn.Sequential(
+            convolution(feature_dim, feature_dim, 1), nn.LeakyReLU(SLOPE), nn.Dropout(spec.dropout)
+        )
+        self.classifier = nn.Sequential(
+            nn.Dropout(spec.dropout),
+            convolution(feature_dim, feature_dim, 3),
+            nn.LeakyReLU(SLOPE),
+            nn.Dropout(spec.dropout),
+            convolution(feature_dim, num_classes + 1, 1),
+        )
+
+    @classmethod
+    def recipe(cls, dataset: str) -> Recipe:
+        """ActivityNet 1.2's variant for `activitynet*` and `fineaction`, else THUMOS14's."""
+        if dataset.startswith(("activitynet", "fineaction")):
+            return Recipe(method=ACTIVITYNET_OPTIONS, train=ACTIVITYNET_TRAIN, localizer=CO2_LOCALIZER)
+        return Recipe(method=Co2NetOptions(), train=THUMOS_TRAIN, localizer=CO2_LOCALIZER)
+
+    @property
+    def pairs(self) -> int:
+        """`pairs` of the options."""
+        return self.spec.pairs
+
+    def train_batches(self, labels: Sequence[tuple[int, ...]], size: int, rng: np.random.Generator) -> list[IntArray]:
+        """Pairs of different videos of one class first, then any videos, all drawn anew for each batch."""
+        return sampling.paired_batches(labels, size, self.pairs, rng, distinct=True)
+
+    def train_indices(self, length: int, count: int, rng: np.random.Generator) -> IntArray:
+        """Exactly `count` rows, one from each cell of an even grid."""
+        return sampling.grid_random(length, count, rng)
+
+    def filtered(
+        self, features: Float[Tensor, "batch time in_dim"]
+    ) -> tuple[Float[Tensor, "batch in_dim time"], list[Float[Tensor, "batch time 1"]]]:
+        """The gated streams, side by side, and the streams' attention in [0, 1]."""
+        streams: tuple[Tensor, ...] = features.transpose(1, 2).split(self.widths, dim=1)  # type: ignore[no-untyped-call]
+        gated, attention = zip(
+            *(
+                module(main, auxiliary)
+                for module, main, auxiliary in zip(self.consensus, streams, reversed(streams), strict=True)
+            ),
+            strict=True,
+        )
+        return torch.cat(gated, dim=1), [self._smooth(one).transpose(1, 2) for one in attention]
+
+    def classified(
+        self, filtered: Float[Tensor, "batch in_dim time"]
+    ) -> tuple[Float[Tensor, "batch time in_dim"], Float[Tensor, "batch time classes"]]:
+        """E, the fused features, and X, logits of the C classes and, last, background."""
+        fused = self.fusion(filtered)
+        return fused.transpose(1, 2), self._smooth(self.classifier(fused)).transpose(1, 2)
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Classification `whole` and `suppressed` (by attention), `coactivity`, `mutual`, `norm`, `guide`, `total`."""
+        spec, labels = self.spec, batch.labels
+        filtered, streams = self.filtered(batch.features)
+        fused, cas = self.classified(filtered)
+        attention = torch.stack(streams).mean(dim=0)
+        suppressed = min_shifted(cas, attention)
+        each = [attention, *streams]
+        terms = {
+            "whole": video_loss(cas, labels, background=True, ratio=spec.ratio),
+            "suppressed": video_loss(suppressed, labels, background=False, ratio=spec.ratio),
+            "coactivity": coactivity_loss(fused, suppressed, labels, self.pairs),
+            "mutual": mutual_loss(streams[0], streams[-1]),
+            "norm": torch.stack([one.mean() for one in each]).mean(),
+            "guide": torch.stack([guide_loss(one, cas) for one in each]).mean(),
+        }
+        terms["total"] = (
+            terms["whole"]
+            + terms["suppressed"]
+            + spec.coactivity * terms["coactivity"]
+            + spec.mutual * terms["mutual"]
+            + spec.norm * terms["norm"]
+            + spec.guide * terms["guide"]
+        )
+        return terms
+
+    def score(self, features: Float[Tensor, "time in_dim"]) -> Scores:
+        """Signals `attention` (the streams' mean), `logit` (a X) and `cas` (softmax of a X)."""
+        filtered, streams = self.filtered(features.unsqueeze(0))
+        _, cas = self.classified(filtered)
+        return attended_scores(cas, torch.stack(streams).mean(dim=0), self.spec.score_ratio)
+
+    def _smooth(self, columns: Float[Tensor, "batch columns time"]) -> Float[Tensor, "batch columns time"]:
+        half = self.spec.half_window
+        return functional.avg_pool1d(columns, 2 * half + 1, stride=1, padding=half)
+
+
+def mutual_loss(one: Float[Tensor, "batch time 1"], other: Float[Tensor, "batch time 1"]) -> Float[Tensor, ""]:
+    """Mean squared difference of two attentions, half of it with gradient for each, the other being its target."""
+    return (functional.mse_loss(one, other.detach()) + functional.mse_loss(other, one.detach())) / 2

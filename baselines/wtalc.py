@@ -1,0 +1,175 @@
+"""W-TALC: weakly supervised temporal activity localization and classification.
+
+Idea: one fully connected layer over joint features, a linear classifier for each snippet, top-k multiple-instance
+learning; a co-activity loss makes two videos of one class agree where the class is active and differ where it is not.
+Detections are runs above the middle of a class's own range in the video.
+
+Paper: Paul, Roy & Roy-Chowdhury, ECCV 2018, arXiv 1807.10418. Facts: its released code (sujoyp/wtalc-pytorch at
+81ea982), checked against tensors recorded from it. Deviations:
+- a second fully connected layer, which the released code builds and never uses, is left out;
+- a test video of fewer than 8 snippets is scored by its best one (the released code takes the mean of none, and loses
+  all its classes);
+- detections in Ambiguous intervals stay: dropping them is part of an evaluation protocol here;
+- the last of 100,000 steps counts (the released code prints 199 tests to choose from).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from pydantic import Field
+from torch import Tensor, nn
+
+from wstal import sampling
+from wstal.localize.spec import LocalizerSpec, ProposalSource
+from wstal.losses.coactivity import coactivity_loss
+from wstal.losses.mil import cross_entropy
+from wstal.method import Method, Recipe, Spec, TrainSpec
+from wstal.parts.pooling import top_k_count, top_k_mean
+from wstal.types import Batch, IntArray, Scores
+
+
+class WtalcOptions(Spec):
+    """Options of W-TALC; defaults are the released code's."""
+
+    dropout: float = Field(0.7, ge=0, lt=1, description="of the embedded snippets")
+    ratio: int = Field(8, ge=1, description="a video's T / ratio highest logits are pooled (s), rounded up in training")
+    pairs: int = Field(3, ge=0, le=1_000_000, description="pairs of videos of one class that lead each batch")
+    classification: float = Field(
+        0.5, ge=0, le=1, description="weight of the classification loss (lambda); the rest is the co-activity loss's"
+    )
+
+
+STEPS, BATCH = 100_000, 10
+TRAINING_VIDEOS = {"activitynet12": 4_819, "activitynet13": 10_024, "fineaction": 8_440}
+LOCALIZER = LocalizerSpec(
+    class_threshold=0.0,
+    fallback_to_argmax=False,
+    class_score="logit",
+    minimum_run=2,
+    sources=(
+        ProposalSource(
+            signal="above_midpoint",
+            thresholds=(0.0,),
+            strict=True,
+            score={"logit": 1.0},
+            inside="max",
+            video_score_weight=0.7,
+        ),
+    ),
+)
+
+
+class Wtalc(Method):
+    """W-TALC over features `[B, T, D]`; the embedding keeps the width D, no layer looks beyond its own snippet."""
+
+    name: ClassVar[str] = "wtalc"
+    title: ClassVar[str] = "W-TALC"
+    Options: ClassVar[type[Spec]] = WtalcOptions
+    PADS: ClassVar[bool] = True
+    spec: WtalcOptions
+
+    def __init__(self, spec: WtalcOptions, feature_dim: int, num_classes: int) -> None:
+        super().__init__(spec, feature_dim, num_classes)
+        self.embedding = nn.Linear(feature_dim, feature_dim)
+        self.dropout = nn.Dropout(spec.dropout)
+        self.classifier = nn.Linear(feature_dim, num_classes)
+        for layer in (self.embedding, self.classifier):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    @classmethod
+    def recipe(cls, dataset: str) -> Recipe:
+        """One for all data sets: the released code's, whose 100,000 steps are other numbers of epochs."""
+        # 100,000 steps of 10 videos show 200 videos (THUMOS14's) 5,000 times
+        epochs = max(round(STEPS * BATCH / TRAINING_VIDEOS.get(dataset, 200)), 1)
+        train = TrainSpec(
+            epochs=epochs,
+            batch_size=BATCH,
+            temporal_length=750,
+            test_length=1_000_000,  # all rows
+            learning_rate=1e-4,
+            weight_decay=5e-4,
+        )
+        return Recipe(method=WtalcOptions(), train=train, localizer=LOCALIZER)
+
+    @property
+    def pairs(self) -> int:
+        """`pairs` of the options."""
+        return self.spec.pairs
+
+    def train_batches(self, labels: Sequence[tuple[int, ...]], size: int, rng: np.random.Generator) -> list[IntArray]:
+        """Pairs of videos of one class first, then any videos, all drawn anew for each batch; a video may repeat."""
+        return sampling.paired_batches(labels, size, self.pairs, rng, distinct=False)
+
+    def train_indices(self, length: int, count: int, rng: np.random.Generator) -> IntArray:
+        """`count` neighbouring rows, or all of a shorter video."""
+        return sampling.crop(length, count, rng)
+
+    def embed(self, features: Float[Tensor, "batch time in_dim"]) -> Float[Tensor, "batch time dim"]:
+        """F: fully connected layer, ReLU, dropout."""
+        embedded: Tensor = self.dropout(self.embedding(features).relu())
+        return embedded
+
+    def classify(self, embedded: Float[Tensor, "batch time dim"]) -> Float[Tensor, "batch time actions"]:
+        """A: logits of the C classes; there is no background."""
+        logits: Tensor = self.classifier(embedded)
+        return logits
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """`classification`, `coactivity` of the leading pairs, and their weighted `total`."""
+        present = rows_present(batch.features)
+        embedded = self.embed(batch.features)
+        logits = self.classify(embedded)
+        pooled = pooled_logits(logits, present, self.spec.ratio)
+        terms = {
+            "classification": cross_entropy(pooled.log_softmax(dim=1), batch.labels),
+            "coactivity": coactivity_loss(embedded, logits, batch.labels, self.pairs, present),
+        }
+        terms["total"] = terms["coactivity"].lerp(terms["classification"], self.spec.classification)
+        return terms
+
+    def score(self, features: Float[Tensor, "time in_dim"]) -> Scores:
+        """As `scores`, of one pass."""
+        return self.scores(self.classify(self.embed(features.unsqueeze(0)))[0])
+
+    def scores(self, logits: Float[Tensor, "time actions"]) -> Scores:
+        """Its own localizer reads the signals `logit` and `above_midpoint` (a class's logits minus the middle between
+        their extremes in the video), and the class scores `logit`, means of the highest snippets.
+
+        The video scores are these, softmaxed. W-TALC has no background and no attention. It rejects a class whose
+        logit is not above 0, so 0 is where foreground begins: `cas` is the sigmoid of the logits, `attention` the
+        largest of it. A softmax would give snippets of background as much as those of the action.
+        """
+        highest, lowest = logits.amax(dim=0), logits.amin(dim=0)
+        video = top_k_mean(logits.unsqueeze(0), top_k_count(len(logits), self.spec.ratio))[0]
+        cas = logits.sigmoid()
+        signals = {
+            "cas": cas,
+            "attention": cas.amax(dim=1),
+            "logit": logits,
+            "above_midpoint": logits - (highest + lowest) / 2,
+        }
+        return Scores(signals, video.softmax(dim=0), {"logit": video})
+
+
+def rows_present(features: Float[Tensor, "batch time in_dim"]) -> Bool[Tensor, "batch time"]:
+    """False from a video's true length on, which is its number of rows that are not all zero, and at least 1."""
+    lengths = (features != 0).any(dim=2).sum(dim=1).clamp(min=1)
+    return torch.arange(features.shape[1], device=features.device) < lengths.unsqueeze(1)
+
+
+def pooled_logits(
+    logits: Float[Tensor, "batch time actions"], present: Bool[Tensor, "batch time"], ratio: int
+) -> Float[Tensor, "batch actions"]:
+    """Mean over each video's k = ceil(length / ratio) highest logits, for each class on its own."""
+    k = -(-present.sum(dim=1) // ratio)
+    most = -(-logits.shape[1] // ratio)
+    highest = logits.masked_fill(~present.unsqueeze(-1), -math.inf).topk(most, dim=1).values
+    counted = torch.arange(most, device=logits.device) < k.unsqueeze(1)
+    return torch.where(counted.unsqueeze(-1), highest, 0.0).sum(dim=1) / k.unsqueeze(1)

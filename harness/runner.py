@@ -28,7 +28,7 @@ from harness.schedules import schedule_for
 from harness.scoring import common_localizer, score_videos
 from harness.seeds import seed_torch
 from harness.store import Store
-from harness.trainer import train
+from harness.trainer import check_batches, train
 from wstal.errors import UserError
 from wstal.evaluation import Protocol, evaluate, get_protocol, protocols_for, to_json
 from wstal.localize import localize
@@ -198,6 +198,7 @@ def execute(
     method = build(spec, _width(training_videos), len(source.classes), device)
     for video in training_videos:
         len(video.features)  # a file that is broken or holds NaN says so when it is opened
+    check_batches(method, training_videos, spec.recipe.train)
     _rehearse(method, test_videos, spec.recipe, truth, source, protocols)
     clock.lap("check")
     with store.exclusive(spec.id):

@@ -53,11 +53,10 @@ def train(
         Every loss term by step, and the method's diagnostics by epoch.
 
     Raises:
-        UserError: no training videos.
+        UserError: as `check_batches`.
         RunError: a loss that is not finite; names the videos, and the file that the step is kept in.
     """
-    if not videos:
-        raise UserError("There are no training videos. Check the train subset of the data set.")
+    check_batches(method, videos, spec)
     # fused: one pass over each parameter in place of about ten
     optimizer = torch.optim.Adam(
         method.parameters(), lr=spec.learning_rate, betas=spec.betas, weight_decay=spec.weight_decay, fused=True
@@ -95,6 +94,24 @@ def train(
     seed_torch(seed, "dropout", spec.epochs)
     method.end_training()
     return history
+
+
+def check_batches(method: Method, videos: Sequence[Video], spec: TrainSpec) -> None:
+    """Whether the videos can be joined to batches.
+
+    Raises:
+        UserError: no training videos; or several a batch, of a method that takes them in lengths of their own.
+    """
+    if not videos:
+        raise UserError("There are no training videos. Check the train subset of the data set.")
+    if method.PADS or spec.batch_size == 1:
+        return
+    rng = np.random.default_rng(0)
+    if len({len(method.train_indices(len(video.features), spec.temporal_length, rng)) for video in videos}) > 1:
+        raise UserError(
+            f"{method.name} takes videos in their own lengths, one at a time: use train.batch_size=1 (and "
+            f"train.accumulate={spec.batch_size} for steps as large)."
+        )
 
 
 def _backward(method: Method, batch: Batch, folder: Path, position: Position) -> dict[str, Tensor]:
@@ -140,11 +157,6 @@ def _batches(
         batch = [videos[index] for index in indices]
         rows = [method.train_indices(len(video.features), temporal_length, rng) for video in batch]
         longest = max(map(len, rows))
-        if not method.PADS and any(len(one) < longest for one in rows):
-            raise UserError(
-                f"{method.name} takes videos in their own lengths, one at a time: use train.batch_size=1 (and "
-                "train.accumulate for larger steps)."
-            )
         features = np.zeros((len(batch), longest, method.feature_dim), dtype=np.float32)
         labels = np.zeros((len(batch), method.num_classes), dtype=np.float32)
         for row, video in enumerate(batch):

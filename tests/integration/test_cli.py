@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from harness.cli import main
-from harness.flags import read_flags
+from harness.data.embedded import embedded_source
+from harness.flags import DETECTIONS, read_flags
+from harness.plans import find_plan
+from harness.reproduce import Job
+from harness.runner import plan_run
 from tests.tiny import write_tiny
+from wstal.errors import RunError
 from wstal.evaluation import class_average_precision
 
 QUICK = ["--set", "train.epochs=12", "train.temporal_length=32", "train.learning_rate=3e-3", "train.batch_size=3"]
@@ -200,6 +208,84 @@ def test_reproduce_trains_publishes_and_renders(tiny: Path, tmp_path: Path) -> N
     assert main(["leaderboard", "--check", "--results", str(tmp_path / "results")]) == 0
     page.write_text("edited")
     assert main(["leaderboard", "--check", "--results", str(tmp_path / "results")]) == 2
+
+
+def test_the_quick_profile_is_one_seed_of_a_fifth_of_the_epochs(tiny: Path, tmp_path: Path) -> None:
+    def planned(*what: str) -> list[tuple[str, ...]]:
+        jobs: list[Job] = []
+
+        def keep(found: Sequence[Job], at_once: int, threads: int) -> list[Any]:
+            jobs.extend(found)
+            raise RunError("enough")
+
+        with mock.patch("harness.reproduce.run_jobs", keep):
+            assert main(["reproduce", "thumos14", *what, "--store", str(tmp_path)]) == 4
+        return [job.arguments for job in jobs]
+
+    quick = planned("--methods", "acmnet", "basnet")
+    assert [job[:6] for job in quick] == [
+        ("--method", "acmnet", "--seed", "0", "--set", "train.epochs=30"),
+        ("--method", "basnet", "--seed", "0", "--set", f"train.epochs={epochs_of('basnet') // 5}"),
+    ]
+    full = planned("--methods", "acmnet", "--profile", "full")
+    assert [job[:4] for job in full] == [("--method", "acmnet", "--seed", str(seed)) for seed in range(3)]
+    assert "--set" not in full[0]
+    rows = planned("--table", "V")
+    assert {job[4:6] for job in rows} == {("--set", "train.epochs=10")}
+    assert {job[:2] for job in rows} == {("--row", f"V/{row.id}") for row in find_plan("V").rows}
+    assert len(planned("--methods", "acmnet", "--data", str(tiny))) == 3
+    given = planned("--methods", "acmnet", "--profile", "quick", "--seeds", "1,2", "--set", "train.epochs=7")
+    assert [job[4:] for job in given] == [job[4:] for job in given[:1]] * 2
+    assert given[0].count("train.epochs=7") == 1
+    assert "train.epochs=30" not in given[0]
+
+
+def epochs_of(method: str) -> int:
+    return plan_run(method, 0, embedded_source(False), {}).recipe.train.epochs
+
+
+def test_two_streams_are_told_apart_and_localized_twice(cli, tiny: Path, tmp_path: Path) -> None:
+    data = tmp_path / "two"
+    shutil.copytree(tiny, data)
+    for file in sorted((data / "features").rglob("*.npy")):
+        (data / "features" / file.parts[-3] / "flow").mkdir(exist_ok=True)
+        np.save(data / "features" / file.parts[-3] / "flow" / file.name, np.load(file)[:, :12])
+    facts = (data / "dataset.toml").read_text().replace('{ name = "rgb" }', '{ name = "rgb" }, { name = "flow" }')
+    (data / "dataset.toml").write_text(facts)
+    run = (
+        "run",
+        "--method",
+        "facnet",
+        "--data",
+        data,
+        "--store",
+        tmp_path / "runs",
+        "--set",
+        "train.epochs=1",
+        "--json",
+    )
+    code, out, _ = cli(*run)
+    assert code == 0
+    record = json.loads(out)
+    assert record["recipe"]["method"]["streams"] == [16, 12]
+    assert record["recipe"]["train"]["accumulate"] == 10
+    assert set(record["common"]) == {record["headline"]}
+    stored = safetensors.numpy.load_file(Path(record["run"]) / "scores.safetensors")
+    assert {"test_000/stream0/cas", "test_000/stream1/cas", "test_000/class_scores/stream1"} <= stored.keys()
+    # scored again from what was stored: the widths come from the record
+    again = tmp_path / "again.json"
+    assert cli("localize", record["run"], "--data", data, "--subset", "test", "--out", again)[0] == 0
+    assert json.loads(again.read_text()) == json.loads(gzip.decompress((Path(record["run"]) / DETECTIONS).read_bytes()))
+    one = cli("run", "--method", "facnet", "--data", data, "--streams", "flow", *run[4:-1], "--json")
+    assert json.loads(one[1])["recipe"]["method"]["streams"] == [12]
+
+
+def test_methods_that_take_videos_whole_want_them_one_at_a_time(cli, tiny: Path, tmp_path: Path) -> None:
+    several = ("run", "--method", "rskp", "--data", tiny, "--store", tmp_path, "--set", "train.epochs=1")
+    code, _, err = cli(*several, "train.batch_size=4")
+    assert code == 2
+    assert "train.batch_size=1" in err
+    assert not list((tmp_path / "runs").glob("*"))
 
 
 def test_a_row_is_run_by_its_name(cli, tiny: Path, tmp_path: Path) -> None:

@@ -120,8 +120,8 @@ def test_equals_reference_to_the_last_bit(spec: LocalizerSpec, seed: int) -> Non
 
 @given(specs(st.sampled_from([1, 3, 20])), st.integers(0, 2**32 - 1))
 def test_equals_reference_on_real_numbers(spec: LocalizerSpec, seed: int) -> None:
-    """Without what makes runs tie but for rounding, which then decides who stays: maxima, and simple outer weights on the
-    straight lines between rows.
+    """Without what makes runs tie but for rounding, which then decides who stays: maxima, and simple outer weights on
+    the straight lines between rows.
     """
     sources = tuple(source.model_copy(update={"inside": "mean"}) for source in spec.sources)
     spec = spec.model_copy(update={"sources": sources, "outer_weight": 1.0 if spec.outer_weight == 1 else 0.5361})

@@ -15,6 +15,7 @@ from harness.cli import main
 from harness.leaderboard import Results, drifted, read_results, write
 from harness.leaderboard import render as render_results
 from harness.pages import estimate
+from harness.scoring import common_localizer
 from tests.records import make_record
 
 ROOT = Path(__file__).parents[2]
@@ -46,6 +47,26 @@ def test_seeds_of_one_recipe_share_a_row_and_others_do_not() -> None:
     assert "21.0 ± 2.5" in page
     assert "ACMNET (train.epochs=9)" in page
     assert "0, 1, 2" in page
+
+
+def test_own_and_common_localizer_stand_side_by_side() -> None:
+    own = {"train": {"epochs": 3}, "method": {}, "localizer": {"margin": 9}}
+    records = []
+    for seed, (value, common) in enumerate([(20.0, 14.0), (22.0, 18.0)]):
+        made = record("basnet", seed, value, recipe=own)
+        other = record("basnet", seed, common)["metrics"]
+        records.append(made | {"common": other})
+    shared = common_localizer("thumos14").model_dump(mode="json")
+    records += [record("acmnet", seed, 30.0, recipe=own | {"localizer": shared}) for seed in range(2)]
+    # a run of before there was a common localizer
+    records += [record("cola", seed, 25.0, recipe=own) for seed in range(2)]
+    table = render(records)["leaderboards/data.md"].split("localized by the method's own settings")[1]
+    cells = {line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:-1]] for line in table.splitlines()
+             if line.startswith("|")}  # fmt: skip
+    # 18.5 and 14.5 are the means over tIoU of 20 and 22 beside 14 and 18; 12.7 = t(.975, 1) sd / sqrt(2)
+    assert cells["BASNET"] == ["18.5 ± 12.7", "13.5 ± 25.4", "+5.0 ± 12.7"]
+    assert cells["ACMNET"] == ["27.5 ± 0.0", "27.5 ± 0.0", "+0.0 ± 0.0"]
+    assert cells["COLA"] == ["22.5 ± 0.0", "", ""]
 
 
 def test_other_data_is_another_section_never_another_seed() -> None:

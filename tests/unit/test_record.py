@@ -162,8 +162,8 @@ def test_the_oldest_record_is_read_and_keeps_its_numbers() -> None:
     assert {name: value for name, value in before.items() if after[name] != value} == {"schema": 1}
     assert record["schema"] == SCHEMA
     assert {name: value for name, value in after.items() if name not in before} == {
-        "ablation": None, "common": None, "training.weights_of": None, "training.diagnostics": {}, "environment.commit": None,
-        "environment.method": None,
+        "ablation": None, "common": None, "training.weights_of": None, "training.diagnostics": {},
+        "environment.commit": None, "environment.method": None,
     }  # fmt: skip
 
 
@@ -227,7 +227,9 @@ def test_migration_fills_changes_nothing_else_and_ends(record: dict[str, Any], l
     assert all(new[part][name] == value for part in ("training", "environment") for name, value in old[part].items())
 
 
-@pytest.mark.parametrize(("name", "model"), [(f"record-{SCHEMA}", Record), ("rescored-1", Rescored), ("cost-1", CostFile)])
+@pytest.mark.parametrize(
+    ("name", "model"), [(f"record-{SCHEMA}", Record), ("rescored-1", Rescored), ("cost-1", CostFile)]
+)
 def test_the_stored_schema_is_the_generated_one(name: str, model: type[BaseModel]) -> None:
     stored = (SCHEMAS / f"{name}.json").read_bytes()
     kind = name.partition("-")[0]

@@ -99,13 +99,11 @@ class Branch(NamedTuple):
         cas: `[B, T, C + 1]` logits, background last.
         attention: `[B, T, 1]` foreground probability.
         foreground: `[B, C + 1]` log-probabilities of the video by foreground attention.
-        class_wise: `[B, C + 1]` the same by each class's own attention.
     """
 
     cas: Tensor
     attention: Tensor
     foreground: Tensor
-    class_wise: Tensor
 
 
 class Rskp(Method):
@@ -160,23 +158,27 @@ class Rskp(Method):
         spec, labels = self.spec, batch.labels
         actions, everything = (functional.pad(labels, (0, 1), value=background) for background in (0.0, 1.0))
         embedded, prototypes = self._represent(batch.features)
-        plain, own = self._head(embedded), self._head(self._propagate(embedded, prototypes))
+        propagated = self._propagate(embedded, prototypes)
+        plain, own = self._head(embedded), self._head(propagated)
         zero = embedded.new_zeros(())
         terms = {
             "foreground": _nce(plain.foreground, actions) + _nce(own.foreground, actions),
-            "class_wise": _nce(plain.class_wise, everything) + _nce(own.class_wise, everything),
+            "class_wise": _nce(self._class_wise(embedded, plain.cas), everything)
+            + _nce(self._class_wise(propagated, own.cas), everything),
             "memory_foreground": zero,
             "memory_class_wise": zero,
             "attention": attention_loss(plain.attention),
         }
         target, pseudo_label = own.cas, spec.first_pseudo_label
         if self._remembers:
-            remembered = self._head(self._propagate_memory(embedded, prototypes, labels))
+            by_memory = self._propagate_memory(embedded, prototypes, labels)
+            remembered = self._head(by_memory)
             terms["memory_foreground"] = _nce(remembered.foreground, actions)
-            terms["memory_class_wise"] = _nce(remembered.class_wise, everything)
+            terms["memory_class_wise"] = _nce(self._class_wise(by_memory, remembered.cas), everything)
             target, pseudo_label = torch.lerp(own.cas, remembered.cas, spec.memory_target), spec.pseudo_label
             if self.training:
-                self._unstored.append((prototypes.detach(), self._class_scores(prototypes), labels))
+                # the class vectors that the optimiser has not moved yet
+                self._unstored.append((prototypes.detach(), self.vectors.classes.detach().clone(), labels))
         terms["pseudo_label"] = soft_cross_entropy(plain.cas, target.detach(), spec.temperature)
         terms["total"] = (
             terms["foreground"]
@@ -189,8 +191,8 @@ class Rskp(Method):
 
     def end_step(self) -> None:
         """Offer the step's prototypes to the memory."""
-        for step in self._unstored:
-            self._store(*step)
+        for prototypes, vectors, labels in self._unstored:
+            self._store(prototypes, self._class_scores(prototypes, vectors), labels)
         self._unstored.clear()
 
     def score(self, features: Float[Tensor, "time dim"]) -> Scores:
@@ -239,10 +241,14 @@ class Rskp(Method):
         cas = scale * cosines(features, vectors.classes)
         attention = (scale * cosines(features, vectors.foreground)).sigmoid()
         by_foreground = pool(features, normalized(attention, TIME_EPSILON)).squeeze(1)
+        return Branch(cas, attention, (scale * cosines(by_foreground, vectors.classes)).log_softmax(-1))
+
+    def _class_wise(
+        self, features: Float[Tensor, "batch time dim"], cas: Float[Tensor, "batch time classes"]
+    ) -> Float[Tensor, "batch classes"]:
+        """log p_cw: each class's vector against the snippets that its CAS chooses."""
         by_class = pool(features, normalized(cas.sigmoid(), TIME_EPSILON))
-        class_wise = (unit(by_class) * unit(vectors.classes)).sum(dim=-1)
-        foreground = cosines(by_foreground, vectors.classes)
-        return Branch(cas, attention, (scale * foreground).log_softmax(-1), (scale * class_wise).log_softmax(-1))
+        return (self.spec.scale * (unit(by_class) * unit(self.vectors.classes)).sum(dim=-1)).log_softmax(-1)
 
     @torch.no_grad()
     def _fill(self, videos: Sequence[Video]) -> None:
@@ -254,12 +260,14 @@ class Rskp(Method):
             labels = features.new_zeros(1, self.num_classes)
             labels[0, list(video.labels)] = 1
             _, prototypes = self._represent(features[None])
-            self._store(prototypes, self._class_scores(prototypes), labels)
+            self._store(prototypes, self._class_scores(prototypes, self.vectors.classes), labels)
         self.train(training)
 
     @torch.no_grad()
-    def _class_scores(self, prototypes: Float[Tensor, "batch slots dim"]) -> Float[Tensor, "batch slots classes"]:
-        return (self.spec.scale * cosines(prototypes, self.vectors.classes)).softmax(dim=-1)
+    def _class_scores(
+        self, prototypes: Float[Tensor, "batch slots dim"], vectors: Float[Tensor, "classes dim"]
+    ) -> Float[Tensor, "batch slots classes"]:
+        return (self.spec.scale * cosines(prototypes, vectors)).softmax(dim=-1)
 
     def _store(self, prototypes: Tensor, scores: Tensor, labels: Float[Tensor, "batch actions"]) -> None:
         """For each class of a video keep the best of its slots and the video's prototypes, by class probability."""

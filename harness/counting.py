@@ -27,9 +27,9 @@ OPERATIONS_AN_ELEMENT = 5
 
 NOT_MULTIPLY_ADDS = {
     "moves, makes or picks values": """
-        alias bernoulli broadcast_to clone diag diagonal diff empty_like expand_as fill_ flip index_add index_copy
-        index_fill index_select lift_fresh linspace mT masked_scatter masked_select meshgrid movedim new_ones
-        nonzero_numpy normal numpy_T one_hot ones_like pad rand rand_like randint randn randn_like repeat
+        alias bernoulli broadcast_tensors broadcast_to clone diag diagonal diff empty_like expand_as eye fill_ flip
+        index_add index_copy index_fill index_select lift_fresh linspace mT masked_scatter masked_select meshgrid
+        movedim new_ones nonzero_numpy normal numpy_T one_hot ones_like pad rand rand_like randint randn randn_like repeat
         repeat_interleave scatter scatter_ scatter_add tensor_split tile tril triu unflatten unfold view_as where zero_
     """,
     "a few operations an element or pair of elements, no product over a shared dimension": """
@@ -52,10 +52,10 @@ would still part the two counters."""
 
 IGNORABLE = frozenset(f"aten::{name}" for names in NOT_MULTIPLY_ADDS.values() for name in names.split())
 
-# what fvcore counts by elements where torch's counter sees nothing
-COUNTED_BY_ELEMENTS = frozenset(
+# what fvcore counts, by elements or by a handle below, where torch's counter sees nothing
+NOT_SEEN_BY_TORCH = frozenset(
     ("layer_norm", "batch_norm", "group_norm", "instance_norm", "adaptive_avg_pool2d", "grid_sampler",
-     "upsample_nearest2d", "upsample_bilinear2d")
+     "upsample_nearest2d", "upsample_bilinear2d", "linalg_solve")
 )  # fmt: skip
 
 
@@ -80,8 +80,8 @@ class Count:
 
     @property
     def products(self) -> int:
-        """fvcore's total without what it counts by elements: what torch's counter sees too."""
-        return sum(macs for name, macs in self.operators.items() if name not in COUNTED_BY_ELEMENTS)
+        """fvcore's total of what torch's counter sees too."""
+        return sum(macs for name, macs in self.operators.items() if name not in NOT_SEEN_BY_TORCH)
 
 
 def count(module: nn.Module, inputs: tuple[Tensor, ...], name: str) -> Count:
@@ -214,6 +214,12 @@ def _multi_head_attention(inputs: list[Any], outputs: list[Any]) -> int:
     return batch * dim * (2 * dim * (length + keys) + 2 * length * keys)
 
 
+def _solve(inputs: list[Any], outputs: list[Any]) -> Any:
+    """A X = B for A `[..., N, N]`: LU, N^3 / 3 for each A, then N multiply-adds an element of X."""
+    rows = _shape(inputs[0])[-1]
+    return Counter({"linalg_solve": _elements(outputs[0]) * rows + _elements(inputs[0]) * rows // 3})
+
+
 HANDLES: dict[str, Any] = {
     "aten::matmul": _product(0),
     "aten::mm": _product(0),
@@ -223,6 +229,7 @@ HANDLES: dict[str, Any] = {
     "aten::addmm": _product(1),
     "aten::addmv": _product(1),
     "aten::baddbmm": _product(1),
+    "aten::linalg_solve": _solve,
     "aten::_convolution_mode": _convolution,
     "aten::scaled_dot_product_attention": _attention,
     "aten::_native_multi_head_attention": _multi_head_attention,

@@ -72,7 +72,7 @@ def test_forward_equals_the_released_code(recorded: Recorded) -> None:
         embedded, prototypes = model._represent(given.features)
         close(embedded, expected["out/x_emb"])
         close(prototypes, expected["out/mu"])
-        close(model._class_scores(prototypes), expected["out/mu_pred"])
+        close(model._class_scores(prototypes, model.vectors.classes), expected["out/mu_pred"])
         present = given.labels[0] > 0
         close(model.slots[present], expected["out/mem_mu"])
         close(model.slot_scores[present], expected["out/mem_sc"])
@@ -82,7 +82,7 @@ def test_forward_equals_the_released_code(recorded: Recorded) -> None:
         for letter, features in {"o": embedded, "m": own, "r": across}.items():
             branch = model._head(features)
             close(branch.foreground.exp(), expected[f"out/{letter}_vid_ca"])
-            close(branch.class_wise.exp(), expected[f"out/{letter}_vid_cw"])
+            close(model._class_wise(features, branch.cas).exp(), expected[f"out/{letter}_vid_cw"])
             close(branch.attention[..., 0], expected[f"out/{letter}_att"])
             close(branch.cas, expected[f"out/{letter}_frm_scr"], scale=20)
 
@@ -192,7 +192,7 @@ def test_the_memory_keeps_the_best_prototypes_of_each_class() -> None:
     model.eval()  # as the filling was done: no dropout
     with torch.no_grad():
         made = [model._represent(torch.from_numpy(one.features)[None])[1] for one in videos]
-        scores = [model._class_scores(one)[0] for one in made]
+        scores = [model._class_scores(one, model.vectors.classes)[0] for one in made]
     for number, one in enumerate(videos):
         for label in one.labels:
             seen[label] += [(scores[number][k, label].item(), number, k) for k in range(8)]

@@ -29,8 +29,9 @@ NOT_MULTIPLY_ADDS = {
     "moves, makes or picks values": """
         alias bernoulli broadcast_tensors broadcast_to clone diag diagonal diff empty_like expand_as eye fill_ flip
         index_add index_copy index_fill index_select lift_fresh linspace mT masked_scatter masked_select meshgrid
-        movedim new_ones nonzero_numpy normal numpy_T one_hot ones_like pad rand rand_like randint randn randn_like repeat
-        repeat_interleave scatter scatter_ scatter_add tensor_split tile tril triu unflatten unfold view_as where zero_
+        movedim new_ones nonzero_numpy normal numpy_T one_hot ones_like pad rand rand_like randint randn randn_like
+        repeat repeat_interleave scatter scatter_ scatter_add tensor_split tile tril triu unflatten unfold view_as where
+        zero_
     """,
     "a few operations an element or pair of elements, no product over a shared dimension": """
         abs add add_ addcdiv addcmul bernoulli_ bitwise_and bitwise_or celu clamp_max clamp_min cos div div_ dropout_

@@ -243,7 +243,11 @@ def _measured(name: str, plan: Plan, found: dict[str, list[Record]], printed: Pu
 
 
 def _bars(name: str, plan: Plan, found: dict[str, list[Record]]) -> Iterator[Figure]:
-    """Differences from the reference row, else from the first; nothing where it or all others were not run."""
+    """Differences from the reference row, else from the first; nothing where it or all others were not run, or where
+    the rows are of several methods, each with a reference of its own.
+    """
+    if len({row.method.removesuffix("-ours") for row in plan.rows if row.method != "ours"}) > 1:
+        return
     first, *others = sorted(plan.rows, key=lambda row: row.id != plan.reference)
     differences = [(row, difference(found[row.id], found[first.id])) for row in others]
     if any(moved for _, moved in differences):
@@ -269,7 +273,7 @@ def _beside_published(
     if plan.claims:
         differences = [difference(found[claim.better], found[claim.worse]) for claim in plan.claims]
         rows = [
-            _claim_row(claim, measured, flip, t, printed)
+            _claim_row(claim, measured, flip, t, printed, plan.rows)
             for claim, measured, flip, t in zip(
                 plan.claims,
                 differences,
@@ -292,7 +296,8 @@ def _table_row(plan: Plan, row: Row, records: list[Record], printed: PublishedTa
         cells[tiou] = estimate(values, len(records)) if records else NOT_RUN
     cells["average"] = estimate([average(record) for record in records], len(records)) if records else NOT_RUN
     if printed:
-        cells |= {f"published {name}": text for name, text in printed.row(row.id).cells.items()}
+        shown = printed.row(row.id).cells if row.printed else {column.name: "" for column in printed.columns}
+        cells |= {f"published {name}": text for name, text in shown.items()}
     return cells
 
 
@@ -304,10 +309,17 @@ def _adjusted(differences: Sequence[Difference | None], p: Callable[[Difference]
 
 
 def _claim_row(
-    claim: Claim, measured: Difference | None, flip: float, t: float, printed: PublishedTable | None
+    claim: Claim,
+    measured: Difference | None,
+    flip: float,
+    t: float,
+    printed: PublishedTable | None,
+    rows: Sequence[Row],
 ) -> dict[str, Any]:
     row: dict[str, Any] = {"the paper says": claim.text}
     if printed:
+        row["published"] = None
+    if printed and all(row.printed for row in rows if row.id in (claim.better, claim.worse)):
         column = printed.columns[-1].name
         better, worse = (printed.row(name).value(column) for name in (claim.better, claim.worse))
         row["published"] = f"{better - worse:+.1f}" if better is not None and worse is not None else None

@@ -6,6 +6,7 @@ import posixpath
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from harness.ablations import ablation_page, average, has_ablations, readings_page
@@ -232,7 +233,7 @@ def _not_run(groups: Iterable[list[Record]]) -> Iterator[str]:
 
 
 def _by_method(records: Sequence[Record]) -> dict[str, list[Record]]:
-    """The runs of one method, recipe and version together, by what tells them from the others."""
+    """The runs of one method, recipe and version together, by what tells them from the others, the best first."""
     groups: dict[bytes, list[Record]] = {}
     for record in records:
         version = record["environment"]["wstal-bench"]
@@ -246,7 +247,7 @@ def _by_method(records: Sequence[Record]) -> dict[str, list[Record]]:
         label = f"{first['title']} ({', '.join(said)})" if said else str(first["title"])
         # two recipes that say the same of themselves: a default changed within a version
         labelled[f"{label} ({first['digest'][:8]})" if label in labelled else label] = group
-    return labelled
+    return dict(sorted(labelled.items(), key=lambda item: -fmean(map(average, item[1]))))
 
 
 def _figures(name: str, title: str, groups: Mapping[str, list[Record]], headline: str) -> Iterator[Figure]:

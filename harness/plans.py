@@ -1,17 +1,21 @@
-"""Ablation plans: a paper's table as rows of options, in small TOML files. One row, one place."""
+"""Plans: a paper's table, or a user's own, as rows of options in small TOML files. One row, one place."""
 
 from __future__ import annotations
 
 import tomllib
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from harness.files import problems
 from harness.registry import by_id, did_you_mean
 from wstal.errors import UserError
 from wstal.method import Spec
+
+SUFFIX = ".toml"
 
 
 class Row(Spec):
@@ -21,6 +25,7 @@ class Row(Spec):
     method: str = Field("ours", description="registered method")
     cells: tuple[str, ...] = Field(description="what stands in the plan's columns")
     options: dict[str, Any] = Field({}, description="options of the recipe, by dotted name")
+    printed: bool = Field(True, description="the paper's table has this row too")
     trained_as: str | None = Field(
         None, description="method whose schedule the row is trained by, where its own would compare schedules"
     )
@@ -39,10 +44,10 @@ class Plan(Spec):
 
     title: str
     source: str = Field(description="where published values stand")
-    seeds: tuple[int, ...] = Field(description="seeds of each row, unless the data set's schedule has its own")
+    seeds: tuple[int, ...] = Field(min_length=1, description="seeds of each row, unless the data set's schedule has its own")
     columns: tuple[str, ...] = Field(description="headings of the rows' cells")
     mAP: tuple[str, ...] = Field(description="tIoUs shown, besides the mean over the widest range")
-    rows: tuple[Row, ...]
+    rows: tuple[Row, ...] = Field(min_length=1)
     claims: tuple[Claim, ...] = ()
     reference: str | None = Field(None, description="row that all others are compared with, in place of claims")
 
@@ -75,9 +80,9 @@ def plans() -> dict[str, Plan]:
     """The shipped plans by name, in the paper's order."""
     folder = files("harness.data") / "plans"
     found = {
-        file.name.removesuffix(".toml"): Plan.model_validate(tomllib.loads(file.read_text()))
+        file.name.removesuffix(SUFFIX): Plan.model_validate(tomllib.loads(file.read_text()))
         for file in folder.iterdir()
-        if file.name.endswith(".toml")
+        if file.name.endswith(SUFFIX)
     }
     return dict(sorted(found.items(), key=lambda item: (not item[0].startswith("table"), item[0])))
 
@@ -100,13 +105,38 @@ def find_plan(name: str) -> Plan:
     raise UserError(f"Unknown table {name!r}{did_you_mean(name, known)} Tables: {', '.join(known)}.")
 
 
-def find_row(reference: str) -> Row:
-    """A row by `TABLE/ROW`, for example `IV/full`.
+def read_plan(path: Path) -> Plan:
+    """The plan in a TOML file of the user's own.
 
     Raises:
-        UserError: no such table or row.
+        UserError: the file cannot be read, is not TOML, lacks a key, or has one that is unknown or does not fit.
     """
-    table, slash, row = reference.partition("/")
+    try:
+        return Plan.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"Cannot read the plan {path}: {getattr(error, 'strerror', None) or error}.") from error
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise UserError(f"{path} is not valid TOML: {error}.") from error
+    except ValidationError as error:
+        raise UserError(f"{path}: {problems(error)}. The plans in harness/data/plans are examples.") from error
+
+
+def open_plan(name: str) -> Plan:
+    """The user's plan where `name` is a path that ends in `.toml`, else the shipped one: see `find_plan`.
+
+    Raises:
+        UserError: no such plan, or its file is bad.
+    """
+    return read_plan(Path(name)) if name.endswith(SUFFIX) else find_plan(name)
+
+
+def find_row(reference: str) -> Row:
+    """A row by `TABLE/ROW`, for example `IV/full`, or by `PLAN.toml/ROW` from a plan of the user's own.
+
+    Raises:
+        UserError: no such table or row, or a bad file.
+    """
+    table, slash, row = reference.rpartition("/")
     if not slash:
         raise UserError(f"--row wants TABLE/ROW (for example IV/full), got {reference!r}.")
-    return find_plan(table).row(row)
+    return open_plan(table).row(row)

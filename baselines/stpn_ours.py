@@ -8,7 +8,8 @@ Paper: Zhang & Zhao (see `wstal.cross_video`), which says nothing of how STPN wa
 row therefore compares more than RMGCL + GKSA with `stpn`: `stpn-embedded`, the same base alone, is the fair control.
 Deviations:
 - background attention is 1 - lambda; the video pooled by it is to be background and nothing else, that pooled by lambda
-  its actions and no background, each by sigmoid cross-entropy over all C + 1 outputs;
+  its actions and no background, each by sigmoid cross-entropy over all C + 1 outputs. The former has no gradient to
+  lambda: with it all videos become background (lambda 0) within an epoch;
 - A^ins and A^bak (Eq. 4) weight the T-CAM's sigmoid, STPN's class probability, which is on Eq. 7's scale from 0 to 1:
   of the ways to come there, stretching it over the video's time is left;
 - pseudo labels (Eq. 15-16) take softmaxes of the T-CAM, as over every base, though STPN learns sigmoids;
@@ -52,11 +53,11 @@ class StpnEmbedded(StpnNetwork):
         attention: Float[Tensor, "batch time 1"],
         labels: Float[Tensor, "batch actions"],
     ) -> Float[Tensor, ""]:
-        """The video's actions under the attention, background under the rest of it."""
+        """The video's actions under the attention, background under the rest of it; the latter trains no attention."""
         absent = torch.zeros_like(labels[:, :1])
         actions = super().classification_loss(cas, attention, torch.cat([labels, absent], dim=1))
         background = torch.cat([torch.zeros_like(labels), absent + 1], dim=1)
-        return actions + super().classification_loss(cas, 1 - attention, background)
+        return actions + super().classification_loss(cas, 1 - attention.detach(), background)
 
 
 class StpnOursOptions(CrossVideoOptions):

@@ -59,7 +59,7 @@ LOCALIZER = LocalizerSpec(
     sources=(
         ProposalSource(
             signal="selection",
-            thresholds=tuple(round(0.1 * step, 1) for step in range(1, 9)),
+            thresholds=tuple(round(0.1 * step, 1) for step in range(1, 10)),
             score={"selection": 1.0},
             video_score_weight=0.2,
         ),

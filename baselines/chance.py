@@ -41,7 +41,7 @@ class WholeVideo(Method):
 
     @classmethod
     def recipe(cls, dataset: str) -> Recipe:
-        """ACM-Net's samples, batches and class threshold ; a tenth of its epochs at 10 times its rate."""
+        """ACM-Net's samples, batches and class threshold; a tenth of its epochs at 10 times its rate."""
         like = AcmNet.recipe(dataset)
         train = like.train.model_copy(
             update={"epochs": like.train.epochs // 10, "learning_rate": 10 * like.train.learning_rate}

@@ -142,16 +142,16 @@ class Wtalc(Method):
         """Its own localizer reads the signals `logit` and `above_midpoint` (a class's logits minus the middle between
         their extremes in the video), and the class scores `logit`, means of the highest snippets.
 
-        The video scores are these, softmaxed. W-TALC has no background and no attention. It rejects a class whose
-        logit is not above 0, so 0 is where foreground begins: `cas` is the sigmoid of the logits, `attention` the
-        largest of it. A softmax would give snippets of background as much as those of the action.
+        The video scores are these, softmaxed. W-TALC has no background and no attention, and adding one number to all
+        its logits changes no loss. So `cas` is what its own threshold looks at, where each class's logit stands between
+        its extremes in the video, from 0 to 1; `attention` the mean of that over the classes, by their video scores.
         """
         highest, lowest = logits.amax(dim=0), logits.amin(dim=0)
         video = top_k_mean(logits.unsqueeze(0), top_k_count(len(logits), self.spec.ratio))[0]
-        cas = logits.sigmoid()
+        cas = (logits - lowest) / (highest - lowest).where(highest > lowest, 1.0)
         signals = {
             "cas": cas,
-            "attention": cas.amax(dim=1),
+            "attention": cas @ video.softmax(dim=0),
             "logit": logits,
             "above_midpoint": logits - (highest + lowest) / 2,
         }

@@ -313,9 +313,10 @@ def _localizers(name: str, title: str, groups: Mapping[str, list[Record]], headl
             }
         )
     yield (
-        f"The same snippet scores localized by the method's own settings and by the same ones for all, ACM-Net's on "
-        f"each method's class probabilities and foreground attention (mean mAP {widest}): what is left between two "
-        "methods in the second column is the models'."
+        f"The same snippet scores localized by the method's own settings and by ACM-Net's, which work on each method's "
+        f"class probabilities and foreground attention (mean mAP {widest}): what is left between two methods in the "
+        "second column is the models', as far as their scores are on one scale. Those of W-TALC, CoLA, FAC-Net and "
+        "UntrimmedNet are relative to each video, which the methods' docstrings say."
     )
     yield Table(
         f"{name}-localizers",

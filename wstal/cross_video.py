@@ -117,7 +117,7 @@ class CrossVideo(Method):
         self.register_buffer("summary", torch.zeros(spec.summary.count if spec.gks else 0, dim))
         self.register_buffer("summary_count", torch.zeros((), dtype=torch.int64))
         self._building = False
-        self._unstored: tuple[Tensor, Tensor] | None = None
+        self._unstored: list[tuple[Tensor, Tensor]] = []
 
     @property
     def pairs(self) -> int:
@@ -152,6 +152,7 @@ class CrossVideo(Method):
                 f"The memory bank would never be built: it starts after {start:g} of {epochs} epochs. "
                 "Raise train.epochs or lower method.memory.start."
             )
+        self._unstored.clear()
         # 0.07 of 100 epochs is 7.000000000000001 in floats, and means 7
         self._building = epoch >= start * epochs - 1e-9
         if self._building and self.memory is not None and self.summarizer is not None:
@@ -181,7 +182,7 @@ class CrossVideo(Method):
                     knowledge = tokens if self.summarizer is None else self.summarizer(tokens, token_row)
                     extra |= self._auxiliary(snippets, knowledge, labels)
             if self.training:
-                self._unstored = features.detach(), row
+                self._unstored.append((features.detach(), row))
         terms |= extra
         terms["total"] = (
             terms["total"]
@@ -192,10 +193,11 @@ class CrossVideo(Method):
         return terms
 
     def end_step(self) -> None:
-        """Store the step's features in the bank; before the backward pass they would overwrite what it reads."""
-        if self._unstored is not None and self.memory is not None:
-            self.memory.update(*self._unstored)
-            self._unstored = None
+        """Store the features of the step's batches; before the backward pass they would overwrite what it reads."""
+        if self.memory is not None:
+            for features, row in self._unstored:
+                self.memory.update(features, row)
+        self._unstored.clear()
 
     def score(self, features: Float[Tensor, "time in_dim"]) -> Scores:
         """The base's signals of A, of A_hat, or of their mean; A_hat reads the stored T_M, never the bank."""

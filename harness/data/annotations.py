@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +17,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from wstal.errors import MissingDataError, UserError
+from harness.files import check_text, parse_json, printable, read_limited
+from wstal.errors import UserError
 from wstal.types import FloatArray, GroundTruth, IntArray
 
 ANNOTATIONS = "annotations.json"
 AMBIGUOUS = "Ambiguous_test.txt"
-LARGEST = 2**30
 TEST_SUBSETS = (("test", "testing"), ("validation", "val"))
 LONGEST = 1e7  # seconds, 116 days: no video is longer, and row counts still fit an integer
+FARTHEST = 1e12  # of a time, whatever its unit: lengths and their sums stay finite
 
 
 class Interval(NamedTuple):
@@ -126,7 +128,7 @@ def read_annotations(path: Path) -> Annotations:
         UserError: it cannot be read, is not JSON or not ActivityNet-style; says which video and field.
     """
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         path = path / ANNOTATIONS
     content = read_json(path)
     database = content.get("database") if isinstance(content, dict) else None
@@ -142,7 +144,7 @@ def read_annotations(path: Path) -> Annotations:
     starts: list[float] = []
     ends: list[float] = []
     for i, (name, entry) in enumerate(database.items()):
-        check_encodable(name, f"{path}: video id")
+        check_text(name, f"{path}: video id")
         where = f"{path}, video {name}"
         if not isinstance(entry, dict):
             raise UserError(f"{where}: expected an object, got {_shown(entry)}.")
@@ -173,7 +175,7 @@ def read_annotations(path: Path) -> Annotations:
         label=np.array([number[label] for label in labels], dtype=np.int64),
         start=np.array(starts, dtype=np.float64),
         end=np.array(ends, dtype=np.float64),
-        ambiguous=read_ambiguous(beside) if beside.is_file() else (),
+        ambiguous=read_ambiguous(beside) if os.path.isfile(beside) else (),
     )
 
 
@@ -197,61 +199,22 @@ def read_ambiguous(path: Path) -> tuple[Interval, ...]:
             video, start, end = fields[0], float(fields[1]), float(fields[2])
         except (IndexError, ValueError):
             start = end = math.nan
-        if len(fields) != 3 or not (math.isfinite(start) and math.isfinite(end) and start <= end):
-            raise UserError(f"{path}, line {number}: expected `video start end` in seconds, got {line.strip()[:80]!r}.")
+        if len(fields) != 3 or not -FARTHEST <= start <= end <= FARTHEST:
+            got = printable(line.strip(), 80)
+            raise UserError(f"{path}, line {number}: expected `video start end` in seconds, got '{got}'.")
+        check_text(video, f"{path}, line {number}: video id")
         intervals.append(Interval(video, start, end))
     return tuple(intervals)
 
 
-def read_limited(path: Path) -> bytes:
-    """A file's content, where it is there, readable and no larger than 1 GiB.
-
-    Raises:
-        MissingDataError: there is no such file.
-        UserError: it cannot be read or is too large.
-    """
-    try:
-        size = path.stat().st_size
-        if size > LARGEST:
-            raise UserError(f"{path} has {size / 2**30:.1f} GiB, more than the limit of {LARGEST / 2**30:.0f} GiB.")
-        return path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise MissingDataError(f"{path} is not there. Check the path.") from error
-    except OSError as error:
-        raise UserError(f"Cannot read {path}: {error.strerror or error}.") from error
-
-
-def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The object hook of JSON readers: a key that is given twice is an error, not a silent loss.
-
-    Raises:
-        DuplicateKeyError: with the key.
-    """
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        keys = [key for key, _ in pairs]
-        raise DuplicateKeyError(next(key for key in keys if keys.count(key) > 1))
-    return fields
-
-
-class DuplicateKeyError(Exception):
-    """A JSON object has a key twice: readers turn it into a message with the file."""
-
-
 def read_json(path: Path) -> Any:
-    """The JSON value of a file.
+    """The JSON value of a file from elsewhere.
 
     Raises:
         MissingDataError: there is no such file.
-        UserError: it cannot be read, is not JSON, or has a key twice in one object.
+        UserError: it cannot be read, is too large, is not JSON, or has a key twice in one object.
     """
-    content = read_limited(path)
-    try:
-        return json.loads(content, object_pairs_hook=unique_keys)
-    except DuplicateKeyError as error:
-        raise UserError(f"{path}: {error.args[0]!r} is given twice in one object. Remove one.") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not valid JSON, or cut off ({error}). Fetch or write it again.") from error
+    return parse_json(read_limited(path), path)
 
 
 def _check_empty(
@@ -274,6 +237,8 @@ def _segment(segment: Any, where: str) -> tuple[float, float]:
     if not (isinstance(segment, list) and len(segment) == 2 and all(map(_is_finite, segment))):
         raise UserError(f"{where}: expected `segment` to be two finite numbers (seconds), got {_shown(segment)}.")
     start, end = float(segment[0]), float(segment[1])
+    if max(abs(start), abs(end)) > FARTHEST:
+        raise UserError(f"{where}: `segment` is beyond {FARTHEST:.0e} s: {_shown(segment)}. Correct it.")
     if end < start:
         raise UserError(f"{where}: `segment` ends before it starts: {_shown(segment)}. Correct it.")
     return start, end
@@ -307,30 +272,17 @@ def _is_finite(value: Any) -> bool:
 
 
 def name_text(value: Any, what: str) -> str:
-    """A JSON value that is a name: text that is not empty and that UTF-8 can encode.
+    """A JSON value that is a name: text that is not empty and that a line can hold.
 
     Raises:
         UserError: it is not; the message starts with `what`.
     """
     if not isinstance(value, str) or not value:
         raise UserError(f"{what}: expected a name, got {_shown(value)}.")
-    check_encodable(value, what)
+    check_text(value, what)
     return value
-
-
-def check_encodable(name: str, what: str) -> None:
-    r"""Refuse half of a surrogate pair, which JSON can escape (`"\ud800"`) and no file or terminal can hold.
-
-    Raises:
-        UserError: it has one; the message starts with `what`.
-    """
-    try:
-        name.encode()
-    except UnicodeEncodeError as error:
-        raise UserError(f"{what}: {name!a} is not text that UTF-8 can encode. Correct it.") from error
 
 
 def _shown(value: Any) -> str:
     """A value as messages quote it, cut to a line; null is what an absent field reads as."""
-    text = json.dumps(value, ensure_ascii=False, default=str).encode(errors="backslashreplace").decode()
-    return "nothing" if value is None else text if len(text) <= 60 else text[:57] + "..."
+    return "nothing" if value is None else printable(json.dumps(value, ensure_ascii=False, default=str), 60)

@@ -1,29 +1,31 @@
 """Pickled array files that published code circulates, turned once into the layout that everything else reads.
 
 This is the only module that unpickles. Its unpickler builds NumPy arrays and plain containers and nothing else: a
-file that names any other function is refused before it runs.
+file that names any other function is refused before it runs, and NumPy is given no state that it would believe blindly.
 """
 
 from __future__ import annotations
 
 import io
-import json
 import math
+import os
 import pickle
+import re
 import shutil
+import struct
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from harness.data.annotations import LONGEST, check_encodable
+from harness.data.annotations import FARTHEST, LONGEST, name_text, read_json
 from harness.data.descriptor import is_frame_rate, list_digest, shipped_descriptors
-from harness.data.features import JOINT, check_finite, check_name
-from harness.files import atomic_write, pretty_json
+from harness.data.features import JOINT, check_finite, check_name, parse_header
+from harness.files import atomic_write, check_text, open_regular, pretty_json, printable
 from wstal.errors import MissingDataError, StoreError, UserError
 
 MAX_BYTES = 32 * 2**30  # W-TALC's joint THUMOS14 features are 2-4 GB
@@ -91,14 +93,14 @@ def convert(
     """
     if not is_frame_rate(fps):
         raise UserError(f"Expected --fps to be frames a second, from 0.001 to below 10,000, got {fps:g}.")
-    if not annotations.is_dir():
+    if not os.path.isdir(annotations):
         raise MissingDataError(f"{annotations} is not a folder. Give the folder that holds the annotation arrays.")
-    if out_dir.exists() and (not out_dir.is_dir() or any(out_dir.iterdir())):
+    if os.path.lexists(out_dir) and not _is_empty_folder(out_dir):
         raise UserError(f"{out_dir} is not an empty folder. Choose another one: nothing is overwritten.")
     notes: list[str] = []
-    if (annotations / "videoname.npy").is_file():
+    if os.path.lexists(annotations / "videoname.npy"):
         form, entries = "wtalc", _wtalc(annotations, max_bytes)
-    elif (annotations / "video_names.npy").is_file():
+    elif os.path.lexists(annotations / "video_names.npy"):
         form, entries = "haan", _haan(annotations, class_names, max_bytes)
     else:
         raise UserError(f"{annotations} has neither `videoname.npy` (W-TALC) nor `video_names.npy` (HAAN).")
@@ -126,6 +128,13 @@ def convert(
     return Converted(form, videos, sum(len(entry.instances) for entry in entries), len(blocks), tuple(notes))
 
 
+def _is_empty_folder(path: Path) -> bool:
+    try:
+        return not os.listdir(path)
+    except OSError:
+        return False
+
+
 def load_array(path: Path, max_bytes: int = MAX_BYTES) -> npt.NDArray[Any]:
     """An `.npy` file's array; an object array is unpickled by an unpickler that can build arrays and containers only.
 
@@ -134,73 +143,124 @@ def load_array(path: Path, max_bytes: int = MAX_BYTES) -> npt.NDArray[Any]:
         UserError: too large, not an `.npy` file, or a pickle that names anything but NumPy's array parts.
     """
     try:
-        size = path.stat().st_size
-        if size > max_bytes:
-            raise UserError(f"{path} has {size} bytes, more than {max_bytes}. Raise the limit if the file is genuine.")
-        with path.open("rb") as file:
-            version = np.lib.format.read_magic(file)
-            header = np.lib.format.read_array_header_1_0 if version[0] == 1 else np.lib.format.read_array_header_2_0
-            shape, _, dtype = header(file)
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > max_bytes:
+                raise UserError(
+                    f"{path} has {size} bytes, more than {max_bytes}. Raise the limit if the file is genuine."
+                )
+            shape, dtype = parse_header(file)
             if not dtype.hasobject:
                 if file.tell() + math.prod(shape) * dtype.itemsize > size:
                     raise ValueError(f"{size} bytes do not hold {dtype} {list(shape)}")
                 file.seek(0)
                 return np.asarray(np.load(file, allow_pickle=False))
-            array = _ArrayUnpickler(file, path).load()
+            array = _ArrayUnpickler(file).load()
     except FileNotFoundError as error:
         raise MissingDataError(f"{path} is not there. Restore the file.") from error
-    except (OSError, EOFError, MemoryError, ValueError, TypeError, IndexError, AttributeError, KeyError) as error:
-        # what NumPy and pickle raise on damaged bytes
-        raise UserError(f"{path} is not a readable .npy file ({error}). Copy or extract it again.") from error
     except pickle.UnpicklingError as error:
         raise UserError(f"{path} cannot be unpickled: {error}") from error
+    except (OSError, EOFError, MemoryError, RecursionError, ArithmeticError, LookupError) as error:
+        raise UserError(f"{path} is not a readable .npy file ({error}). Copy or extract it again.") from error
+    except (ValueError, TypeError, AttributeError, AssertionError, struct.error) as error:
+        # these too are what NumPy and pickle raise on damaged bytes
+        raise UserError(f"{path} is not a readable .npy file ({error}). Copy or extract it again.") from error
     if not isinstance(array, np.ndarray) or array.shape != shape:
         raise UserError(f"{path} does not hold the array of shape {list(shape)} that its header states.")
     return array
 
 
-class _ArrayUnpickler(pickle.Unpickler):
-    """Allows what pickled arrays of lists, numbers and strings need, in NumPy 1's and 2's module names."""
+class _Kind:
+    """A pickled dtype. NumPy's own takes any state: one that calls bytes objects reads wherever they point."""
 
-    def __init__(self, file: BinaryIO, path: Path) -> None:
+    # single numbers, bytes, text, objects; `datetime64`, records and subarrays are no part of any known file
+    NAME = re.compile(r"[biuf][1248]|f16|[SU][0-9]{1,9}|O[48]?")
+
+    def __init__(self, name: object, align: object = False, copy: object = False) -> None:
+        if not isinstance(name, str) or not self.NAME.fullmatch(name):
+            raise pickle.UnpicklingError(f"it has an array of type '{printable(str(name), 60)}'.")
+        self.dtype = np.dtype("O" if name[0] == "O" else name)
+
+    def set_state(self, state: Any) -> None:
+        """Take the byte order from `dtype.__reduce__`'s state."""
+        if len(state) < 5 or state[1] not in ("<", ">", "|", "=") or any(part is not None for part in state[2:5]):
+            raise pickle.UnpicklingError("it has an array of records.")
+        self.dtype = self.dtype.newbyteorder(state[1])
+
+
+class _ArrayUnpickler(pickle._Unpickler):
+    """Allows what pickled arrays of lists, numbers and strings need, in NumPy 1's and 2's module names.
+
+    It is Python's own in Python: that in C takes memory for whatever number of objects a file says to remember, and
+    lets nobody look at a state before an object takes it.
+    """
+
+    dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
+
+    def __init__(self, file: BinaryIO) -> None:
         # W-TALC's originals were pickled by Python 2: latin1 is the one encoding that keeps array bytes
         super().__init__(file, encoding="latin1")
-        self._path = path
 
-    def find_class(self, module: str, name: str) -> Callable[..., Any]:
+    def find_class(self, module: str, name: str) -> object:
         allowed = _ALLOWED.get((module, name))
         if allowed is None:
             raise pickle.UnpicklingError(
-                f"it names {module}.{name}, which an array of features or annotations does not need. Do not trust "
-                "this file; get it from its authors again."
+                f"it names {printable(f'{module}.{name}')}, which an array of features or annotations does not need. "
+                "Do not trust this file; get it from its authors again."
             )
         return allowed
+
+    def load_build(self) -> None:
+        stack: list[Any] = self.stack  # type: ignore[attr-defined]
+        state, instance = stack.pop(), stack[-1]
+        if isinstance(instance, _Kind):
+            instance.set_state(state)
+        elif type(instance) is np.ndarray and instance.shape == (0,):
+            _fill(instance, state)
+        else:
+            raise pickle.UnpicklingError(f"it sets the state of a {type(instance).__name__}.")
+
+    dispatch[pickle.BUILD[0]] = load_build
+
+
+def _fill(array: npt.NDArray[Any], state: Any) -> None:
+    """Give an empty array the shape, type and values of `ndarray.__reduce__`'s state, if these agree."""
+    version, shape, kind, fortran, data = state
+    if not isinstance(kind, _Kind) or not all(type(length) is int and length >= 0 for length in shape):
+        raise pickle.UnpicklingError("it has an array without type or shape.")
+    data = data.encode("latin1") if isinstance(data, str) else data
+    fits = isinstance(data, list if kind.dtype.hasobject else bytes)
+    if not fits or len(data) != math.prod(shape) * (1 if kind.dtype.hasobject else kind.dtype.itemsize):
+        raise pickle.UnpicklingError(f"its array of shape {list(shape)} has other data than that.")
+    array.__setstate__((version, tuple(shape), kind.dtype, bool(fortran), data))  # type: ignore[arg-type]
 
 
 def _empty_array(kind: object, shape: object, _: object) -> npt.NDArray[Any]:
     # pickled arrays start empty and are filled by __setstate__, whose data come from the file itself; a larger start
     # could ask for any amount of memory
-    if kind is not np.ndarray or shape != (0,):
-        raise pickle.UnpicklingError(f"it starts an array with shape {shape}, which NumPy does not write.")
+    if kind is not _NDARRAY or shape != (0,):
+        raise pickle.UnpicklingError(f"it starts an array with shape {shape!s:.60}, which NumPy does not write.")
     return np.ndarray((0,), dtype=np.int8)
 
 
 def _encode(text: object, encoding: object) -> bytes:
     # protocol 2 writes bytes as text to be encoded; HAAN's files need it
     if not isinstance(text, str) or encoding != "latin1":
-        raise pickle.UnpicklingError(f"it encodes {type(text).__name__} as {encoding!r}.")
+        raise pickle.UnpicklingError(f"it encodes {type(text).__name__} as {encoding!r:.60}.")
     return text.encode("latin1")
 
 
-def _scalar(dtype: object, data: object = None) -> object:
-    if not isinstance(dtype, np.dtype) or dtype.hasobject or not isinstance(data, bytes | str):
+def _scalar(kind: object, data: object = None) -> object:
+    if not isinstance(kind, _Kind) or kind.dtype.hasobject or not isinstance(data, bytes | str):
         raise pickle.UnpicklingError("it holds a NumPy scalar that is not a plain number or text.")
-    return np.frombuffer(data.encode("latin1") if isinstance(data, str) else data, dtype, count=1)[0]
+    return np.frombuffer(data.encode("latin1") if isinstance(data, str) else data, kind.dtype, count=1)[0]
 
 
-_ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
+# a name for `_empty_array`, not to be called: NumPy's own makes arrays of objects from any bytes
+_NDARRAY = object()
+_ALLOWED: dict[tuple[str, str], object] = {
+    ("numpy", "ndarray"): _NDARRAY,
+    ("numpy", "dtype"): _Kind,
     ("_codecs", "encode"): _encode,
     **{(f"numpy.{core}.multiarray", "_reconstruct"): _empty_array for core in ("core", "_core")},
     **{(f"numpy.{core}.multiarray", "scalar"): _scalar for core in ("core", "_core")},
@@ -212,16 +272,21 @@ def _wtalc(folder: Path, max_bytes: int) -> list[_Entry]:
     keys = ("videoname", "subset", "duration", "labels", "labels_all", "segments")
     columns = {key: load_array(folder / f"{key}.npy", max_bytes) for key in keys}
     _same_length(folder, columns)
-    return [
-        _Entry(
-            name=_text(name),
-            subset=_text(subset),
-            duration=float(np.ravel(duration)[0]),
-            instances=_instances(folder, _text(name), [_text(label) for label in labels], segments),
-            official=sorted({_text(label) for label in official}),
+    entries = []
+    for video, subset, duration, labels, official, segments in zip(*columns.values(), strict=True):
+        name = _name(video, f"{folder / 'videoname.npy'}: video id")
+        instances = _instances(folder, name, _names(labels, folder / "labels.npy", name), segments)
+        names = sorted(set(_names(official, folder / "labels_all.npy", name)))
+        entries.append(
+            _Entry(
+                name,
+                _name(subset, f"{folder / 'subset.npy'}: {name} has a subset"),
+                _number(duration, folder / "duration.npy", name),
+                instances,
+                names,
+            )
         )
-        for name, subset, duration, labels, official, segments in zip(*columns.values(), strict=True)
-    ]
+    return entries
 
 
 def _haan(folder: Path, class_names: Path | None, max_bytes: int) -> list[_Entry]:
@@ -229,30 +294,30 @@ def _haan(folder: Path, class_names: Path | None, max_bytes: int) -> list[_Entry
     keys = ("video_names", "labels", "segments", "sec2clip_ratios")
     columns = {key: load_array(folder / f"{key}.npy", max_bytes) for key in keys}
     _same_length(folder, columns)
-    names = _class_names(class_names) if class_names is not None else None
+    known = _class_names(class_names) if class_names is not None else None
     entries = []
-    for index, (name, labels, segments, ratio) in enumerate(zip(*columns.values(), strict=True)):
+    for index, (video, labels, segments, per_clip) in enumerate(zip(*columns.values(), strict=True)):
+        name = _name(video, f"{folder / 'video_names.npy'}: video id")
         try:
             fine = [int(label[1]) for label in labels]
-            classes = [names[number] if names is not None else f"fine-{number:03d}" for number in fine]
-        except (TypeError, IndexError) as error:
-            raise UserError(f"{folder / 'labels.npy'}: {name} has a label that is not (coarse, fine).") from error
+            classes = [known[number] if known is not None else f"fine-{number:03d}" for number in fine]
         except KeyError as error:
             raise UserError(f"{class_names}: class number {error} is missing. Add its name.") from error
+        except (TypeError, ValueError, LookupError, OverflowError) as error:
+            raise UserError(f"{folder / 'labels.npy'}: {name} has a label that is not (coarse, fine).") from error
+        ratio = _number(per_clip, folder / "sec2clip_ratios.npy", name)
         if not ratio > 0:
             raise UserError(f"{folder / 'sec2clip_ratios.npy'}: {name} has ratio {ratio}, expected above 0.")
         subset = "training" if index < HAAN_TRAIN_VIDEOS else "validation"
-        instances = _instances(folder, str(name), classes, segments)
-        entries.append(_Entry(_text(name), subset, 100.0 / float(ratio), instances))
+        entries.append(_Entry(name, subset, 100.0 / ratio, _instances(folder, name, classes, segments)))
     return entries
 
 
 def _class_names(path: Path) -> dict[int, str]:
-    try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-        return {int(number): str(name).strip() for number, name in table.items()}
-    except (OSError, ValueError, AttributeError) as error:
-        raise UserError(f"{path} is not a JSON object number -> class name ({error}).") from error
+    table = read_json(path)
+    if not isinstance(table, dict) or not all(number.isdecimal() and len(number) < 10 for number in table):
+        raise UserError(f"{path} is not a JSON object number -> class name. Correct it.")
+    return {int(number): name_text(name, f"{path}: class {number}").strip() for number, name in table.items()}
 
 
 def _same_length(folder: Path, columns: dict[str, npt.NDArray[Any]]) -> None:
@@ -261,14 +326,29 @@ def _same_length(folder: Path, columns: dict[str, npt.NDArray[Any]]) -> None:
         raise UserError(f"The arrays in {folder} differ in length: {lengths}. They must have one entry a video.")
 
 
-def _text(value: object) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+def _name(value: object, what: str) -> str:
+    """A name in an array: text, or bytes as Python 2 wrote it."""
+    return name_text(value.decode(errors="replace") if isinstance(value, bytes) else value, what)
 
 
-def _instances(folder: Path, video: str, labels: Sequence[str], segments: object) -> list[tuple[str, float, float]]:
+def _names(values: Any, path: Path, video: str) -> list[str]:
+    if not isinstance(values, Iterable) or isinstance(values, str | bytes):
+        raise UserError(f"{path}: the labels of {video} are no list. Correct it.")
+    return [_name(value, f"{path}: {video} has a label") for value in values]
+
+
+def _number(value: object, path: Path, video: str) -> float:
+    """A number, or the only one of a small array."""
     try:
-        pairs = [(float(start), float(end)) for start, end in segments]  # type: ignore[attr-defined]
-    except (TypeError, ValueError) as error:
+        return float(np.asarray(value, dtype=np.float64).reshape(-1)[0])
+    except (TypeError, ValueError, LookupError, OverflowError) as error:
+        raise UserError(f"{path}: the entry of {video} is no number. Correct it.") from error
+
+
+def _instances(folder: Path, video: str, labels: Sequence[str], segments: Any) -> list[tuple[str, float, float]]:
+    try:
+        pairs = [(float(start), float(end)) for start, end in segments]
+    except (TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{folder / 'segments.npy'}: {video} has a segment that is not (start, end).") from error
     if len(pairs) != len(labels):
         raise UserError(f"{folder}: {video} has {len(labels)} labels and {len(pairs)} segments, expected as many.")
@@ -278,18 +358,18 @@ def _instances(folder: Path, video: str, labels: Sequence[str], segments: object
 def _check_entries(entries: Sequence[_Entry], folder: Path) -> None:
     seen: set[str] = set()
     for entry in entries:
+        check_text(entry.name, f"{folder}: video id")
         check_name(entry.name)
-        check_encodable(entry.name, f"{folder}: video id")
         if entry.name in seen:
             raise UserError(f"{folder} lists {entry.name} twice. Remove one of the entries.")
         seen.add(entry.name)
         times = [entry.duration, *(time for _, start, end in entry.instances for time in (start, end))]
-        if not all(map(math.isfinite, times)) or not 0 < entry.duration < LONGEST:
+        if not all(abs(time) <= FARTHEST for time in times) or not 0 < entry.duration < LONGEST:
             raise UserError(
                 f"{folder}: {entry.name} has a time that is not finite, or no duration below {LONGEST:.0e} s."
             )
         for label in {*(label for label, _, _ in entry.instances), *(entry.official or ())}:
-            check_encodable(label, f"{folder}: {entry.name} has a label")
+            check_text(label, f"{folder}: {entry.name} has a label")
 
 
 def _drop_without_length(entries: Sequence[_Entry], notes: list[str]) -> list[_Entry]:
@@ -310,7 +390,10 @@ def _feature_blocks(path: Path, entries: Sequence[_Entry], max_bytes: int) -> li
         raise UserError(f"{path} has shape {list(array.shape)}, expected one entry for each of {len(entries)} videos.")
     blocks: list[npt.NDArray[Any]] = []
     for entry, block in zip(entries, array, strict=True):
-        block = np.asarray(block)
+        try:
+            block = np.asarray(block)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise UserError(f"{path}: {entry.name} is no array ({error}).") from error
         if block.dtype.kind != "f" or block.ndim != 2 or 0 in block.shape:
             raise UserError(f"{path}: {entry.name} is {block.dtype} {list(block.shape)}, expected float [T, width].")
         if blocks and block.shape[1] != blocks[0].shape[1]:
@@ -342,7 +425,7 @@ def _write(
     for entry, block in zip(entries, blocks, strict=False):
         test = entry.subset == "test" or (entry.subset == "validation" and not _has_test(entries))
         buffer = io.BytesIO()
-        np.save(buffer, block.astype(np.float32) if block.dtype.itemsize == 8 else block, allow_pickle=False)
+        np.save(buffer, block.astype(np.float32) if block.dtype.itemsize >= 8 else block, allow_pickle=False)
         atomic_write(folder / "features" / ("test" if test else "train") / f"{entry.name}.npy", buffer.getvalue())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from harness.data.resolve import (
 )
 from harness.data.source import Subset
 from harness.data.stored import Dataset, LabelSource, SubsetFiles
+from harness.files import check_text, read_limited
 from wstal.errors import MissingDataError, UserError
 
 __all__ = ["Dataset", "LabelSource", "SubsetFiles", "VideoList", "open_dataset"]
@@ -63,17 +65,17 @@ def open_dataset(
         MissingDataError: no folder, no annotations or no feature files.
         UserError: an annotation file, a descriptor or a feature file that cannot be used, or facts that contradict.
     """
-    if not data_dir.is_dir():
+    if not os.path.isdir(data_dir):
         raise MissingDataError(f"{data_dir} is not a folder. Give the folder that holds `features`.")
     notes: list[str] = []
     stated = find_descriptor(dataset) if dataset is not None else None
-    if stated is None and (data_dir / "dataset.toml").is_file():
+    if stated is None and os.path.isfile(data_dir / "dataset.toml"):
         stated = read_descriptor(data_dir / "dataset.toml")
     content = find_annotations(data_dir, annotations, stated, notes)
     descriptor = stated or recognise(data_dir, content, notes)
 
     def beside(name: str) -> Path:
-        return data_dir / name if (data_dir / name).is_file() else content.path.parent / name
+        return data_dir / name if os.path.isfile(data_dir / name) else content.path.parent / name
 
     official = read_official(beside(descriptor.labels_file))
     source: LabelSource = "annotations" if official is None else label_source
@@ -107,7 +109,7 @@ def open_dataset(
         allow_missing=allow_missing,
         official=official,
         fps=read_frame_rates(beside(descriptor.fps_file)) if descriptor.fps_file else None,
-        ambiguous=read_ambiguous(ambiguous) if ambiguous.is_file() else None,
+        ambiguous=read_ambiguous(ambiguous) if os.path.isfile(ambiguous) else None,
         subsets={
             subset: _subset_files(
                 subset, names[subset], found[subset], entries, labels, descriptor.file_prefixes, notes
@@ -145,11 +147,13 @@ def _classes(descriptor: DatasetDescriptor, content: Annotations, beside: Callab
     if descriptor.class_file:
         path = beside(descriptor.class_file)
         try:
-            names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
-        except FileNotFoundError as error:
+            names = tuple(line.strip() for line in read_limited(path).decode().splitlines() if line.strip())
+        except MissingDataError as error:
             raise MissingDataError(f"{path} is not there: the descriptor takes the classes from it.") from error
-        except (OSError, UnicodeDecodeError) as error:
+        except UnicodeDecodeError as error:
             raise UserError(f"Cannot read {path}: {error}. Give a UTF-8 text file, one class name a line.") from error
+        for name in names:
+            check_text(name, f"{path}: class name")
     return tuple(sorted(set(names)))
 
 

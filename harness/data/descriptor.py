@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import os
 import re
-import tomllib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -18,13 +18,13 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    PositiveInt,
     ValidationError,
     field_validator,
     model_validator,
 )
 
 from harness.data.source import Subset
+from harness.files import check_text, field, parse_toml, printable, read_toml
 from wstal.errors import UserError
 from wstal.evaluation import get_protocol, parse_tious
 
@@ -66,11 +66,44 @@ RESERVED = re.compile(
 )
 
 
+LONGEST_DATA_NAME = 100
+
+
 def _no_page(name: str) -> str:
     if RESERVED.fullmatch(name):
         raise ValueError(f"{name!r} is the name of other pages or tables; name the data set otherwise")
+    if len(name) > LONGEST_DATA_NAME:
+        raise ValueError(f"it is longer than {LONGEST_DATA_NAME} characters, and runs and pages are files of its name")
     return name
 
+
+def _checked_by(check: Callable[[str], object], value: str) -> str:
+    """The value, once `check` takes it; its message becomes one about the field."""
+    try:
+        check(value)
+    except UserError as error:
+        raise ValueError(str(error).removesuffix(".")) from error
+    return value
+
+
+def _line(value: str) -> str:
+    return _checked_by(lambda text: check_text(text, "the text"), value)
+
+
+def _inside(value: str) -> str:
+    if os.path.isabs(value) or ".." in re.split(r"[/\\]", value):
+        raise ValueError(f"expected a folder below the data's, got {value!r}")
+    return value
+
+
+Count = Annotated[int, Field(gt=0, le=1_000_000)]
+"""Rows, columns, frames or videos: as in a recipe, a slip of the keyboard shall not exhaust memory."""
+
+Line = Annotated[str, AfterValidator(_line)]
+"""Text of one line."""
+
+Folder = Annotated[Line, AfterValidator(_inside)]
+"""A folder that data are read from: a data set from elsewhere shall not lead out of its own."""
 
 DataName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$"), AfterValidator(_no_page)]
 """A data set's short name."""
@@ -85,29 +118,29 @@ class Stream(_Facts):
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
     """The stream's folder name, as `rgb`."""
-    width: PositiveInt | None = None
+    width: Count | None = None
     """Feature columns; unset: whatever the files have, as long as they agree."""
 
 
 class SubsetNames(_Facts):
     """What a subset is called outside this package."""
 
-    annotation: tuple[str, ...]
+    annotation: tuple[Line, ...]
     """Names in the annotation file, compared without case; the first that has annotated videos counts."""
-    folders: tuple[str, ...]
+    folders: tuple[Folder, ...]
     """Names of its feature folder; the first that exists counts."""
 
 
 class ListRule(_Facts):
     """A named list of videos, defined by a rule and checked by its digest, so that the list itself need not be kept."""
 
-    name: str
+    name: Line
     """The name that a number's identity carries, as `thumos14-test-212`."""
     subset: Subset
     """All annotated videos of this subset belong to the list ..."""
     exclude: tuple[str, ...] = ()
     """... without these; ids that are not annotated at all may stand here."""
-    count: PositiveInt
+    count: Count
     """How many videos the list has."""
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     """`list_digest` of its videos."""
@@ -126,19 +159,19 @@ class DatasetDescriptor(_Facts):
 
     name: DataName
     """Short name; what stands before the first `-` is the family that shares annotations."""
-    title: str
+    title: Line
     """Name for people."""
-    extractor: str
+    extractor: Line
     """Network and training data that made the features, as `I3D (Kinetics-400)`."""
     streams: tuple[Stream, ...] = ()
     """Streams in joining order (RGB first); empty: `rgb`, `flow` or whole files, as found."""
     fps: float | None = Field(default=None, ge=_SLOWEST, lt=_FASTEST)
     """Frames a second of the videos as the extractor saw them."""
-    fps_file: str | None = None
+    fps_file: Line | None = None
     """JSON object video -> frames a second, where each video kept its own rate."""
-    snippet_frames: PositiveInt = 16
+    snippet_frames: Count = 16
     """Frames in the window that one row describes."""
-    stride: PositiveInt = 16
+    stride: Count = 16
     """Frames from one row's window to the next."""
     resampled: bool = False
     """Each video was stretched to a fixed number of rows: a row lasts duration / rows, and there is no frame rate."""
@@ -150,23 +183,23 @@ class DatasetDescriptor(_Facts):
     """The scored videos' subset."""
     file_prefixes: tuple[str, ...] = ("",)
     """What may stand before a video's id in its file name, as `v_` for ActivityNet."""
-    classes: tuple[str, ...] = ()
+    classes: tuple[Line, ...] = ()
     """Class names; empty: those in the annotations."""
-    class_file: str | None = None
+    class_file: Line | None = None
     """Text file with one class name a line, in place of `classes`."""
     class_digests: tuple[str, ...] = ()
     """`list_digest` of the class names, one a spelling in circulation, in place of the names."""
     empty_instances: bool = False
     """Instances that end where they start circulate in its annotations: kept, though nobody can find them."""
-    annotations: str = "annotations.json"
+    annotations: Line = "annotations.json"
     """ActivityNet-style annotation file."""
-    labels_file: str = "video_labels.json"
+    labels_file: Line = "video_labels.json"
     """Official video-level labels, true durations; used where the file exists."""
-    ambiguous: str = "Ambiguous_test.txt"
+    ambiguous: Line = "Ambiguous_test.txt"
     """Intervals that some protocols excuse; used where the file exists."""
     lists: tuple[ListRule, ...] = ()
     """Named lists of videos. Features may lack annotated videos only where the rest is one of these."""
-    sample_length: PositiveInt | None = None
+    sample_length: Count | None = None
     """Snippets T that training samples from a video, from the paper."""
     tious: str = "0.1:0.1:0.7"
     """tIoU thresholds of the data set's headline mAP, written as for `wstal-bench evaluate --tious`: `0.1:0.1:0.7` or
@@ -213,19 +246,10 @@ class DatasetDescriptor(_Facts):
             raise ValueError("state one of `fps` and `fps_file`, not both")
         if self.stride > self.snippet_frames:
             raise ValueError(f"`stride` {self.stride} leaves gaps between windows of {self.snippet_frames} frames")
-        for field, names in (("streams", [s.name for s in self.streams]), ("classes", list(self.classes))):
+        for key, names in (("streams", [s.name for s in self.streams]), ("classes", list(self.classes))):
             if len(set(names)) < len(names):
-                raise ValueError(f"`{field}` names one twice: {names}")
+                raise ValueError(f"`{key}` names one twice: {names}")
         return self
-
-
-def _checked_by(check: Callable[[str], object], value: str) -> str:
-    """The value, once `check` takes it; its message becomes one about the field."""
-    try:
-        check(value)
-    except UserError as error:
-        raise ValueError(str(error).removesuffix(".")) from error
-    return value
 
 
 def read_descriptor(path: Path) -> DatasetDescriptor:
@@ -235,23 +259,20 @@ def read_descriptor(path: Path) -> DatasetDescriptor:
     clock nothing, once it states `fps`, `fps_file` or `resampled`). If it states more, it needs a `name` of its own.
 
     Raises:
+        MissingDataError: there is no such file.
         UserError: the file cannot be read, is not TOML, has an unknown key or a value that does not fit.
     """
-    try:
-        return _parse(path.read_text(encoding="utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"Cannot read {path}: {error}. Give a TOML file such as `dataset.toml`.") from error
+    return _validated(read_toml(path, "Give one such as `wstal-bench ls keys` describes."), str(path))
 
 
-def _parse(text: str, source: str) -> DatasetDescriptor:
+def _validated(stated: dict[str, Any], source: str) -> DatasetDescriptor:
     try:
-        return DatasetDescriptor.model_validate(_extended(tomllib.loads(text), source))
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{source} is not valid TOML: {error}.") from error
+        return DatasetDescriptor.model_validate(_extended(stated, source))
     except ValidationError as error:
+        found = error.errors(include_url=False, include_input=False)
         problems = "; ".join(
-            f"`{'.'.join(map(str, item['loc'])) or 'file'}`: {_problem(item['type'], item['msg'], item['loc'])}"
-            for item in error.errors(include_url=False, include_input=False)
+            f"`{field(item['loc'])}`: {printable(_problem(item['type'], item['msg'], item['loc']))}"
+            for item in found[:9]
         )
         raise UserError(f"{source}: {problems}.") from error
 
@@ -261,7 +282,8 @@ def _extended(stated: dict[str, Any], source: str) -> dict[str, Any]:
     if base is None:
         return stated
     if not isinstance(base, str) or base not in shipped_descriptors():
-        raise UserError(f"{source}: `extends`: unknown data set {base!r}. Known: {', '.join(shipped_descriptors())}.")
+        known = ", ".join(shipped_descriptors())
+        raise UserError(f"{source}: `extends`: unknown data set {printable(repr(base))}. Known: {known}.")
     if stated and "name" not in stated:
         raise UserError(f"{source}: state a `name` of its own, such as {base + '-mine'!r}: numbers carry it.")
     inherited = shipped_descriptors()[base].model_dump()
@@ -282,7 +304,7 @@ def shipped_descriptors() -> dict[str, DatasetDescriptor]:
     """The known data sets by name, sorted."""
     folder = resources.files("harness.data") / "datasets"
     files = [file for file in folder.iterdir() if file.name.endswith(".toml")]
-    descriptors = [_parse(file.read_text(encoding="utf-8"), file.name) for file in files]
+    descriptors = [_validated(parse_toml(file.read_text(encoding="utf-8")), file.name) for file in files]
     return {descriptor.name: descriptor for descriptor in sorted(descriptors, key=lambda item: item.name)}
 
 
@@ -296,7 +318,7 @@ def find_descriptor(name_or_path: str | Path) -> DatasetDescriptor:
     if str(name_or_path) in known:
         return known[str(name_or_path)]
     path = Path(name_or_path)
-    if path.suffix == ".toml" or path.is_file():
+    if path.suffix == ".toml" or os.path.isfile(path):
         return read_descriptor(path)
     near = difflib.get_close_matches(str(name_or_path), known, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""

@@ -19,12 +19,13 @@ from typing import Any
 
 import numpy as np
 
-from harness.data.annotations import LARGEST, DuplicateKeyError, check_encodable, read_limited, unique_keys
-from harness.files import atomic_write
+from harness.data.annotations import FARTHEST
+from harness.files import atomic_write, check_text, parse_json, printable, read_limited, unique_keys
 from wstal.errors import UserError
 from wstal.types import Detections
 
 FORM = 'Expected {"results": {video: [{"label": ..., "segment": [start, end], "score": ...}]}}.'
+LARGEST = 2**29  # bytes of JSON: five million detections, five times ActivityNet's at 200 a video
 ROW = object()
 
 
@@ -55,7 +56,11 @@ def read_detections(path: Path, classes: Sequence[str] | None = None, *, allow_e
         row, fault = min(columns.faults.items())
         raise UserError(f"{path}, video {names[video[row]]}: {fault}.")
     finite = np.isfinite(start) & np.isfinite(end) & np.isfinite(score)
-    for bad, fault in ((~finite, "is not finite"), (~(end > start), "does not end after it starts")):
+    for bad, fault in (
+        (~finite, "is not finite"),
+        (~(end > start), "does not end after it starts"),
+        (np.maximum(abs(start), abs(end)) > FARTHEST, f"is beyond {FARTHEST:.0e} s"),
+    ):
         if bad.any():
             row = int(np.argmax(bad))
             shown = f"[{start[row]}, {end[row]}] with score {score[row]}"
@@ -67,7 +72,7 @@ def read_detections(path: Path, classes: Sequence[str] | None = None, *, allow_e
     known = tuple(sorted(columns.labels)) if classes is None else tuple(classes)
     number = {name: i for i, name in enumerate(known)}
     for name, index in columns.labels.items():
-        check_encodable(name, f"{path}: label")
+        check_text(name, f"{path}: label")
         if name not in number:
             where = names[video[int(np.argmax(label == index))]]
             raise UserError(f"{path}, video {where}: unknown label {name!r}. {_hint(name, known)}")
@@ -151,17 +156,12 @@ class _Columns:
 
 def _parse(path: Path, columns: _Columns) -> dict[str, list[Any]]:
     """The `results` of a file by video, each detection replaced by a mark and put into `columns`."""
-    try:
-        content = json.loads(_content(path), object_pairs_hook=columns.take)
-    except DuplicateKeyError as error:
-        raise UserError(f"{path}: {error.args[0]!r} is given twice in one object. Remove one.") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not valid JSON, or cut off ({error}). Fetch or write it again.") from error
+    content = parse_json(_content(path), path, hook=columns.take)
     results = content.get("results") if isinstance(content, dict) else None
     if not isinstance(results, dict):
         raise UserError(f"{path} is not an ActivityNet-style detection file: it has no `results` object. {FORM}")
     for name, rows in results.items():
-        check_encodable(name, f"{path}: video id")
+        check_text(name, f"{path}: video id")
         if not isinstance(rows, list) or rows.count(ROW) != len(rows):
             raise UserError(f"{path}, video {name}: expected a list of detections with a `segment` each. {FORM}")
     return results
@@ -169,7 +169,7 @@ def _parse(path: Path, columns: _Columns) -> dict[str, list[Any]]:
 
 def _content(path: Path) -> bytes:
     """A file's bytes, decompressed where it is gzip."""
-    content = read_limited(path)
+    content = read_limited(path, LARGEST)
     if content[:2] != b"\x1f\x8b":
         return content
     try:
@@ -178,7 +178,9 @@ def _content(path: Path) -> bytes:
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path} is not a complete gzip file ({error}). Fetch or write it again.") from error
     if len(content) > LARGEST:
-        raise UserError(f"{path} holds more than {LARGEST / 2**30:.0f} GiB of JSON, the limit.")
+        raise UserError(
+            f"{path} holds more than {LARGEST / 2**20:,.0f} MiB of JSON, the limit. Leave out what scores lowest."
+        )
     return content
 
 
@@ -205,7 +207,4 @@ def _hint(name: str, known: Sequence[str]) -> str:
 
 def _brief(fields: dict[str, Any]) -> str:
     """A detection as messages quote it, cut to a line."""
-    text = (
-        json.dumps(fields, ensure_ascii=False, default=lambda value: "...").encode(errors="backslashreplace").decode()
-    )
-    return text if len(text) <= 100 else text[:97] + "..."
+    return printable(json.dumps(fields, ensure_ascii=False, default=lambda value: "..."), 100)

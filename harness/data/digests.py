@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.data.annotations import Annotations, Interval
-from harness.files import atomic_write, canonical_json, sha256, sha256_file
+from harness.files import atomic_write, canonical_json, read_json, sha256, sha256_file
+from wstal.errors import UserError
 
 
 def annotations_digest(content: Annotations, ambiguous: Sequence[Interval] | None) -> str:
@@ -45,16 +45,20 @@ def file_digests(paths: Sequence[Path], cache_file: Path | None = None) -> dict[
             remembered is not read again. Absent or damaged, it is written anew.
 
     Raises:
+        UserError: a file cannot be read.
         StoreError: the cache cannot be written.
     """
     cache = _read_cache(cache_file)
 
     def digest(path: Path) -> tuple[str, list[Any]]:
-        status, key = path.stat(), str(path.absolute())
+        try:
+            status, key = path.stat(), str(path.absolute())
+        except OSError as error:
+            raise UserError(f"Cannot read {path}: {error.strerror or error}.") from error
         # the change time and the inode show a file that was replaced with its size and modification time kept
         known = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
         entry = cache.get(key)
-        if isinstance(entry, list) and len(entry) == 5 and entry[:4] == known:
+        if isinstance(entry, list) and len(entry) == 5 and entry[:4] == known and isinstance(entry[4], str):
             return key, entry
         return key, [*known, sha256_file(path)]
 
@@ -67,7 +71,7 @@ def file_digests(paths: Sequence[Path], cache_file: Path | None = None) -> dict[
 
 def _read_cache(path: Path | None) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_bytes()) if path is not None else {}
-    except (OSError, ValueError):
+        value = read_json(path) if path is not None else {}
+    except UserError:
         return {}
     return value if isinstance(value, dict) else {}

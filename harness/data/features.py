@@ -20,14 +20,18 @@ import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from tokenize import TokenError
+from typing import Any, BinaryIO
 
 import numpy as np
 
+from harness.files import open_regular, printable
 from wstal.errors import MissingDataError, UserError
 from wstal.types import FloatArray, Video
 
 JOINT = "joint"
+LONGEST_HEADER = 10_000  # bytes, NumPy's own limit
+LONGEST_FILE_NAME = 200  # bytes; file systems take 255, and `.npy` or a temporary file's marks come to it
 _CHECK_ROWS = 256  # rows whose values are checked at a time: 2 MiB of two-stream I3D in float32
 
 
@@ -48,18 +52,13 @@ def read_header(path: Path) -> Header:
         UserError: not an `.npy` file, cut short, an object array, not float, not `[T, width]`, or empty.
     """
     try:
-        with path.open("rb") as file:
-            major, _ = np.lib.format.read_magic(file)
-            read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
-            shape, _, dtype = read(file)
-            if any(type(length) is not int or length < 0 for length in shape):
-                raise ValueError(f"its header states shape {list(shape)}")
+        with open_regular(path) as file:
+            shape, dtype = parse_header(file)
             expected = file.tell() + math.prod(shape) * dtype.itemsize
             size = os.fstat(file.fileno()).st_size
     except FileNotFoundError as error:
         raise MissingDataError(f"{path} is not there. Restore the file.") from error
-    except (OSError, ValueError, TypeError, EOFError, MemoryError, RecursionError) as error:
-        # what NumPy and the parser of its headers raise on damaged bytes
+    except (OSError, ValueError) as error:
         raise UserError(f"{path} is not a readable .npy file ({error}). Copy or extract it again.") from error
     if dtype.hasobject:
         raise UserError(f"{path} is a pickled object array. Convert it once with `wstal-bench data convert`.")
@@ -72,6 +71,30 @@ def read_header(path: Path) -> Header:
     if size < expected:
         raise UserError(f"{path} is cut short: {size} bytes of {expected}. Copy or extract it again.")
     return Header(rows=shape[0], width=shape[1], dtype=dtype)
+
+
+def parse_header(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and type that the header of an `.npy` file states; the file then stands at its first value.
+
+    Raises:
+        ValueError: it is no such header.
+    """
+    try:
+        major, _ = np.lib.format.read_magic(file)
+        begin = file.tell()
+        size = int.from_bytes(file.read(2 if major == 1 else 4), "little")
+        # NumPy reads all that a header claims to be; and what it takes for a string may hold escapes that warn
+        if size > LONGEST_HEADER or b"\\" in file.read(size):
+            raise ValueError("its header is damaged")
+        file.seek(begin)
+        read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(file)
+    except (TypeError, EOFError, MemoryError, RecursionError, OverflowError, SyntaxError, TokenError) as error:
+        # what the parser of headers raises on damaged bytes, besides ValueError
+        raise ValueError(str(error)) from error
+    if any(type(length) is not int or length < 0 for length in shape):
+        raise ValueError(f"its header states shape {list(shape)}")
+    return shape, dtype
 
 
 def map_features(path: Path) -> FloatArray:
@@ -124,13 +147,14 @@ class FeatureFiles:
         arrays = [map_features(path) for path in self.paths]
         if self.columns:
             arrays = [arrays[0][:, slice(*self.columns)]]
-        if len(arrays) == 1:
-            return arrays[0] if arrays[0].dtype == kind else arrays[0].astype(kind)
-        return np.concatenate(arrays, axis=1, dtype=kind)
+        with np.errstate(over="ignore"):  # what is too large for float32 becomes infinity, which `check_finite` refuses
+            if len(arrays) == 1:
+                return arrays[0] if arrays[0].dtype == kind else arrays[0].astype(kind)
+            return np.concatenate(arrays, axis=1, dtype=kind)
 
 
 def check_finite(features: FloatArray, name: str) -> None:
-    """Refuse NaN and infinity, reading a few rows at a time.
+    """Refuse NaN and infinity, and what float32 would make of too large numbers, reading a few rows at a time.
 
     Args:
         features: `[T, D]`.
@@ -140,7 +164,9 @@ def check_finite(features: FloatArray, name: str) -> None:
         UserError: naming the first bad row.
     """
     for start in range(0, len(features), _CHECK_ROWS):
-        good = np.isfinite(features[start : start + _CHECK_ROWS]).all(axis=1)
+        rows = features[start : start + _CHECK_ROWS]
+        with np.errstate(over="ignore"):
+            good = np.isfinite(rows if rows.itemsize <= 4 else rows.astype(np.float32)).all(axis=1)
         if not good.all():
             row = start + int(np.argmin(good))
             raise UserError(f"{name}: row {row} of {len(features)} has NaN or infinity. Extract the features again.")
@@ -223,13 +249,15 @@ def check_name(video: str) -> None:
         UserError: naming the id.
     """
     if video in ("", ".", "..") or any(character in video for character in "/\\\0"):
-        raise UserError(f"Video id {video!r} is not a plain file name. Correct it in the annotation file.")
+        raise UserError(f"Video id '{printable(video)}' is not a plain file name. Correct it in the annotation file.")
+    if len(video.encode(errors="replace")) > LONGEST_FILE_NAME:
+        raise UserError(f"Video id '{printable(video, 60)}' is longer than {LONGEST_FILE_NAME} bytes. Correct it.")
 
 
 def feature_root(data_dir: Path) -> Path:
     """`DIR/features` if it exists, else `DIR`."""
     inner = data_dir / "features"
-    return inner if inner.is_dir() else data_dir
+    return inner if os.path.isdir(inner) else data_dir
 
 
 def find_features(root: Path, folders: Sequence[str], streams: Sequence[str]) -> FeatureFolder | None:
@@ -258,18 +286,24 @@ def find_features(root: Path, folders: Sequence[str], streams: Sequence[str]) ->
 def _first_folder(parent: Path, names: Sequence[str]) -> Path | None:
     """The first of these folders that exists: by its exact name, else by its name without case."""
     for name in names:
-        if (parent / name).is_dir():
+        if os.path.isdir(parent / name):
             return parent / name
-        with os.scandir(parent) as entries:
-            alike = sorted(entry.name for entry in entries if entry.name.casefold() == name.casefold())
+        alike = sorted(other for other in _listed(parent) if other.casefold() == name.casefold())
         for other in alike:
-            if (parent / other).is_dir():
+            if os.path.isdir(parent / other):
                 return parent / other
     return None
 
 
 def _stream_folders(parent: Path, streams: Sequence[str]) -> dict[str, Path]:
     return {stream: folder for stream in streams if (folder := _first_folder(parent, [stream]))}
+
+
+def _listed(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError as error:
+        raise UserError(f"Cannot list {folder}: {error.strerror or error}.") from error
 
 
 def _joint(folder: Path) -> dict[str, tuple[Path, ...]]:
@@ -290,8 +324,7 @@ def _per_stream(folder: Path, folders: dict[str, Path], nested: bool) -> Feature
 
 
 def _npy_files(folder: Path) -> Iterator[Path]:
-    with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries if entry.name.endswith(".npy"))
+    names = sorted(name for name in _listed(folder) if name.endswith(".npy"))
     return (folder / name for name in names if not name.startswith("."))
 
 
@@ -302,4 +335,4 @@ def some(names: Sequence[str], shown: int = 4) -> str:
     'a, b and 1 more'
     """
     more = len(names) - shown
-    return ", ".join(names[:shown]) + (f" and {more} more" if more > 0 else "")
+    return ", ".join(printable(name) for name in names[:shown]) + (f" and {more} more" if more > 0 else "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -15,6 +16,7 @@ from harness.data.annotations import ANNOTATIONS, Annotations, name_text, read_a
 from harness.data.descriptor import DatasetDescriptor, is_frame_rate, list_digest, shipped_descriptors
 from harness.data.features import JOINT, FeatureFolder, Header, feature_root, find_features, read_header, some
 from harness.data.source import Subset
+from harness.files import check_text, printable
 from wstal.errors import MissingDataError, UserError
 
 SUBSETS: tuple[Subset, ...] = ("train", "test")
@@ -85,12 +87,12 @@ def find_annotations(
         UserError: the file is not an annotation file.
     """
     own = data_dir / (descriptor.annotations if descriptor else ANNOTATIONS)
-    if given is not None or own.is_file():
+    if given is not None or os.path.isfile(own):
         return read_annotations(given or own)
     families = [descriptor.family] if descriptor else sorted({d.family for d in shipped_descriptors().values()})
     for family in families:
         path = data_dir.resolve().parent / family / ANNOTATIONS
-        if path.is_file():
+        if os.path.isfile(path):
             content = read_annotations(path)
             if _annotates(content, data_dir):
                 notes.append(f"Took the annotations beside the folder: {path}")
@@ -124,10 +126,10 @@ def recognise(data_dir: Path, content: Annotations, notes: list[str]) -> Dataset
     if same:
         base = shipped_descriptors().get(same[0].family, same[0])
         return base.model_copy(update={"name": f"{base.family}-generic", **ASSUMED})
-    name = re.sub(r"[^a-z0-9]+", "_", data_dir.resolve().name.lower()).strip("_") or "dataset"
+    name = re.sub(r"[^a-z0-9]+", "_", data_dir.resolve().name.lower()).strip("_")[:80] or "dataset"
     if name in shipped_descriptors():
         name += "_generic"
-    return DatasetDescriptor.model_validate({"name": name, "title": data_dir.resolve().name, **ASSUMED})
+    return DatasetDescriptor.model_validate({"name": name, "title": printable(data_dir.resolve().name), **ASSUMED})
 
 
 def _fit(data_dir: Path, content: Annotations, descriptor: DatasetDescriptor) -> int:
@@ -271,7 +273,7 @@ def read_official(path: Path) -> dict[str, OfficialLabels] | None:
     Raises:
         UserError: the file is there but not of this form.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         return None
     table = _read_object(path)
     labels: dict[str, OfficialLabels] = {}
@@ -292,9 +294,11 @@ def read_frame_rates(path: Path) -> dict[str, float]:
         MissingDataError: the file is not there.
         UserError: not an object of positive numbers.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise MissingDataError(f"{path} is not there: the descriptor takes frame rates from it. Restore it.")
     rates = _read_object(path)
+    for video in rates:
+        check_text(video, f"{path}: video id")
     wrong = [
         video
         for video, rate in rates.items()

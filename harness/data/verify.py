@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,13 +10,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rich.table import Table
+from rich.text import Text
 
 from harness.data.dataset import Dataset, open_dataset
 from harness.data.descriptor import list_digest
 from harness.data.features import check_finite, map_features, read_header, some
 from harness.data.resolve import SUBSETS, first_headers
 from harness.data.source import Subset
-from harness.files import atomic_write, sha256_file
+from harness.files import atomic_write, printable, read_limited, sha256_file
 from wstal.errors import MissingDataError, UserError
 
 MANIFEST = "SHA256SUMS"
@@ -44,7 +46,11 @@ class Check:
         if passed:
             self.passed += 1
         else:
-            self.failures.append((name, problem))
+            self.fail(name, problem)
+
+    def fail(self, name: str, problem: str) -> None:
+        """Note a file or video with its problem."""
+        self.failures.append((printable(name), problem))
 
 
 @dataclass(frozen=True)
@@ -80,7 +86,9 @@ class VerifyReport:
             more = len(check.failures) - shown
             offenders += f"; {more} more" if more > 0 else ""
             means = check.severity if check.failures else ""
-            table.add_row(check.name, str(check.passed), str(len(check.failures)), means, offenders)
+            # names from files are no markup
+            cells = (check.name, str(check.passed), str(len(check.failures)), means, offenders)
+            table.add_row(*map(Text, cells))
         return table
 
     def to_json(self) -> dict[str, Any]:
@@ -134,7 +142,7 @@ def verify(
         if report.failed("bad"):
             raise UserError(f"Some files of {data_dir} are bad, so no manifest was written. Mend them first.")
         _write_manifest(data)
-    elif (data_dir / MANIFEST).is_file():
+    elif os.path.lexists(data_dir / MANIFEST):
         report = VerifyReport(data.name, (*checks, *_manifest(data_dir)), data.notes)
     return report
 
@@ -151,9 +159,9 @@ def _presence(data: Dataset, subset: Subset) -> Check:
         for video in files.annotated:
             if video not in available:
                 streams = lacking.get(files.stems.get(video, ""), ())
-                check.failures.append((video, f"no {' and '.join(streams) + ' ' if streams else ''}features"))
+                check.fail(video, f"no {' and '.join(streams) + ' ' if streams else ''}features")
         if not files.annotated:
-            check.failures.append((str(data.annotations.path), f"annotates no {subset} videos"))
+            check.fail(str(data.annotations.path), f"annotates no {subset} videos")
     else:
         check.name += f" ({name})"
     return check
@@ -174,7 +182,7 @@ def _contents(data: Dataset, subset: Subset) -> tuple[Check, ...]:
             try:
                 header = read_header(path)
             except UserError as error:
-                readable.failures.append((name, str(error)))
+                readable.fail(name, str(error))
                 continue
             readable.passed += 1
             rows.append(header.rows)
@@ -183,7 +191,7 @@ def _contents(data: Dataset, subset: Subset) -> tuple[Check, ...]:
                 check_finite(map_features(path), name)
                 finite.passed += 1
             except UserError as error:
-                finite.failures.append((name, str(error)))
+                finite.fail(name, str(error))
         if len(rows) == len(expected):
             alike.record(video, len(set(rows)) == 1, f"{' and '.join(map(str, rows))} rows")
             _record_length(length, data, video, rows[0])
@@ -200,7 +208,7 @@ def _record_length(check: Check, data: Dataset, video: str, rows: int) -> None:
     try:
         excess = data.excess_rows(video, rows)
     except UserError as error:
-        check.failures.append((video, str(error)))
+        check.fail(video, str(error))
         return
     if excess is not None:
         check.record(video, abs(excess) <= 1, f"{rows} rows, {rows - excess} fit {data.duration(video):.1f} s")
@@ -226,7 +234,7 @@ def _labels(data: Dataset) -> Check:
         check.record(video, not unknown, f"unknown {some(unknown)}")
     digest = list_digest(data.classes)
     if data.descriptor.class_sets and digest not in data.descriptor.class_sets:
-        check.failures.append((str(data.annotations.path), f"its classes are not those of {data.name}"))
+        check.fail(str(data.annotations.path), f"its classes are not those of {data.name}")
     return check
 
 
@@ -244,7 +252,8 @@ def _extra(data: Dataset, subsets: Sequence[Subset]) -> Check:
     for subset in subsets:
         files = data.subsets[subset]
         check.passed += len(files.stems)
-        check.failures += [(f"{subset}: {stem}", "not annotated in this subset") for stem in files.extra]
+        for stem in files.extra:
+            check.fail(f"{subset}: {stem}", "not annotated in this subset")
     return check
 
 
@@ -252,15 +261,18 @@ def _manifest(data_dir: Path) -> tuple[Check, Check]:
     """The files that `SHA256SUMS` lists: there, and of the digest that it gives."""
     there = Check(f"{MANIFEST}: files there", "missing")
     same = Check(f"{MANIFEST}: digests", "bad")
-    for number, line in enumerate((data_dir / MANIFEST).read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+    for number, line in enumerate(read_limited(data_dir / MANIFEST).decode(errors="replace").splitlines(), 1):
         match = _LINE.fullmatch(line)
         if match is None:
-            same.failures.append((f"line {number}", "not `<sha256>  <path>`"))
+            same.fail(f"line {number}", "not `<sha256>  <path>`")
             continue
         digest, name = match.groups()
         path = data_dir / name
-        there.record(name, path.is_file(), "listed, but not there")
-        if path.is_file():
+        if os.path.isabs(name) or ".." in path.parts:
+            same.fail(name, "leads out of the folder")
+            continue
+        there.record(name, os.path.isfile(path), "listed, but not there")
+        if os.path.isfile(path):
             same.record(name, sha256_file(path) == digest.lower(), "content differs from the manifest's digest")
     return there, same
 
@@ -268,7 +280,7 @@ def _manifest(data_dir: Path) -> tuple[Check, Check]:
 def _write_manifest(data: Dataset) -> None:
     labels = data.annotations.path.parent / data.descriptor.labels_file
     own = (data.data_dir / "dataset.toml", data.annotations.path, labels)
-    paths = {path for path in own if path.is_file() and path.is_relative_to(data.data_dir)}
+    paths = {path for path in own if os.path.isfile(path) and path.is_relative_to(data.data_dir)}
     for subset in SUBSETS:
         for video in data.subsets[subset].available:
             paths.update(data.files(subset, video).paths)

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 from importlib.resources import files
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
 from harness.overrides import override
 from harness.registry import load_method, method_entries
 from harness.schedules import Schedule, schedule_for
+from harness.trainer import check_batches
+from wstal.types import Video
 
 SHIPPED = sorted(file.name.removesuffix(".toml") for file in (files("harness.data") / "schedules").iterdir())
 
@@ -45,3 +48,25 @@ def test_ablations_options_go_over_the_schedules() -> None:
 def test_an_unknown_field_is_refused() -> None:
     with pytest.raises(ValidationError):
         Schedule.model_validate({"epochs": 3})
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_methods_batches_can_be_made(name: str) -> None:
+    """Videos of unequal lengths, as in every data set."""
+    rng = np.random.default_rng(0)
+    videos = [Video(f"v{n}", rng.random((n + 5, 16), dtype=np.float32), (n % 3,), 0.64) for n in range(8)]
+    for method in method_entries():
+        cls = load_method(method)
+        recipe = override(cls.recipe(name), schedule_for(name).options(method))
+        check_batches(cls(recipe.method, 16, 3), videos, recipe.train)
+
+
+def test_tables_viii_pairs_are_trained_alike() -> None:
+    """What a base has as its own option, the method over it has as the base's."""
+    for name in SHIPPED:
+        for base, ours in (("stpn-embedded", "stpn-ours"), ("basnet", "basnet-ours"), ("acmnet", "ours")):
+            own, over = (schedule_for(name).options(method) for method in (base, ours))
+            options = {key.replace("method.base.", "method."): value for key, value in over.items()}
+            assert {key for key in own.keys() | options.keys() if own.get(key) != options.get(key)} <= {
+                "train.decay_every"
+            }

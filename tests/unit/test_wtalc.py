@@ -120,11 +120,15 @@ def test_detections_follow_the_released_rules(length: int) -> None:
     np.testing.assert_allclose(table[np.lexsort((table[:, 2], table[:, 0]))], expected, rtol=1e-12)
 
 
-def test_common_signals_are_probabilities_that_cross_one_half_where_a_logit_crosses_0() -> None:
+def test_common_signals_stand_between_a_classs_extremes_and_do_not_change_with_an_offset_of_all_logits() -> None:
     logits = torch.tensor([[-1.0, 2.0], [-3.0, -0.5], [0.0, -9.0]])
-    scores = Wtalc(WtalcOptions(), 1, 2).scores(logits)
-    assert (scores.signals["cas"] > 0.5).tolist() == [[False, True], [False, False], [False, False]]
-    close(scores.signals["attention"], 1 / (1 + np.exp([-2.0, 0.5, 0.0])))
+    method = Wtalc(WtalcOptions(), 1, 2)
+    scores, moved = method.scores(logits), method.scores(logits + 5)
+    close(scores.signals["cas"], np.array([[2 / 3, 1.0], [0.0, 8.5 / 11], [1.0, 0.0]]))
+    p = np.exp([0.0, 2.0]) / np.exp([0.0, 2.0]).sum()
+    close(scores.signals["attention"], np.array([[2 / 3, 1.0], [0.0, 8.5 / 11], [1.0, 0.0]]) @ p)
+    for name in ("cas", "attention"):
+        torch.testing.assert_close(moved.signals[name], scores.signals[name])
     # 3 rows: the best of each class alone
     close(scores.class_scores["logit"], np.array([0.0, 2.0]))
     close(scores.video_scores, np.exp([0.0, 2.0]) / np.exp([0.0, 2.0]).sum())

@@ -8,7 +8,8 @@ Paper: Qu et al., arXiv 2104.02967. Facts: its released code (ispc-lab/ACM-Net a
 recorded from it. Deviations:
 - log-probabilities come from log-softmax, so the loss is never NaN and no step has to be skipped;
 - the samplers draw afresh in every epoch (with the released code's torch version they repeat);
-- the released code keeps the checkpoint that is best on the test set; here the last one counts.
+- the released code keeps the checkpoint that is best on the test set; here the last one counts;
+- 500 epochs on ActivityNet: the released code looks at the test set 500 times, after every second epoch.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from wstal.localize.spec import LocalizerSpec, Nms, ProposalSource
 from wstal.losses.mil import cross_entropy
 from wstal.method import BaseMethod, Recipe, Spec, TrainSpec
 from wstal.parts.pooling import top_k_count, top_k_features, top_k_mean
+from wstal.parts.temporal import TemporalConv
 from wstal.types import Scores, Snippets
 
 INSTANCE, CONTEXT, BACKGROUND = range(3)
@@ -110,13 +112,16 @@ class AcmNet(BaseMethod):
 
     def __init__(self, spec: AcmNetOptions, feature_dim: int, num_classes: int) -> None:
         super().__init__(spec, feature_dim, num_classes)
-        self.embedding = nn.Conv1d(feature_dim, feature_dim, kernel_size=3, padding=1)
+        self.embedding = TemporalConv(feature_dim, feature_dim, kernel_size=3, padding=1)
         self.attention = nn.Conv1d(feature_dim, 3, spec.attention_kernel, padding="same")
         self.classifier = nn.Linear(feature_dim, num_classes + 1)
 
     @classmethod
     def recipe(cls, dataset: str) -> Recipe:
-        """ActivityNet's variant for `activitynet*` and, at its own T = 400, `fineaction`; else THUMOS14's."""
+        """ActivityNet's variant for `activitynet*` and, at its own T = 400, `fineaction`; else THUMOS14's.
+
+        The paper covers THUMOS14 and ActivityNet 1.3; other data sets train for as many epochs.
+        """
         if dataset.startswith("activitynet"):
             return Recipe(method=ACTIVITYNET_OPTIONS, train=ACTIVITYNET_TRAIN, localizer=ACTIVITYNET_LOCALIZER)
         if dataset.startswith("fineaction"):
@@ -128,8 +133,8 @@ class AcmNet(BaseMethod):
         """F: temporal convolution of width 3 and ReLU."""
         if self.spec.input_dropout:
             features = self._dropout(features)
-        embedded: Tensor = self.embedding(features.transpose(1, 2))
-        return embedded.relu().transpose(1, 2)
+        embedded: Tensor = self.embedding(features)
+        return embedded.relu()
 
     def attend(self, embedded: Float[Tensor, "batch time dim"]) -> Float[Tensor, "batch time 3"]:
         """W: softmax over (instance, context, background)."""

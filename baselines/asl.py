@@ -22,7 +22,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from pydantic import Field
@@ -34,7 +33,7 @@ from wstal.losses.mil import cross_entropy
 from wstal.method import Count, Method, Recipe, Spec, TrainSpec
 from wstal.parts.pooling import top_k_count
 from wstal.streams import StreamOptions
-from wstal.types import Batch, IntArray, Scores
+from wstal.types import Batch, Scores
 
 EPSILON = 1e-7
 
@@ -74,6 +73,8 @@ class Asl(Method):
     name: ClassVar[str] = "asl"
     title: ClassVar[str] = "ASL"
     Options: ClassVar[type[Spec]] = AslOptions
+    TRAIN_SAMPLER = sampling.grid_random
+    TEST_SAMPLER = sampling.grid
     spec: AslOptions
 
     def __init__(self, spec: AslOptions, feature_dim: int, num_classes: int) -> None:
@@ -86,16 +87,8 @@ class Asl(Method):
 
     @classmethod
     def recipe(cls, dataset: str) -> Recipe:
-        """THUMOS14's for every data set: settings for others were not released."""
+        """THUMOS14's for every data set, its 100 epochs too: settings for others were not released."""
         return Recipe(method=AslOptions(), train=TRAIN, localizer=LOCALIZER)
-
-    def train_indices(self, length: int, count: int, rng: np.random.Generator) -> IntArray:
-        """Exactly `count` rows, one from each cell of an even grid."""
-        return sampling.grid_random(length, count, rng)
-
-    def test_indices(self, length: int, at_most: int) -> IntArray:
-        """Exactly `at_most` rows of an even grid: those of a short video repeat."""
-        return sampling.grid(length, at_most)
 
     def cas_and_actionness(
         self, features: Float[Tensor, "batch time in_dim"]

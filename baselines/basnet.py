@@ -21,7 +21,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from pydantic import Field
@@ -31,10 +30,10 @@ from torch.nn import functional
 from wstal import sampling
 from wstal.localize.spec import LocalizerSpec, Nms, ProposalSource
 from wstal.losses.mil import normalized
-from wstal.method import BaseMethod, Count, Recipe, Spec, TrainSpec
+from wstal.method import BaseMethod, Count, Recipe, Spec, TrainSpec, epochs_for
 from wstal.parts.normalize import min_max
 from wstal.parts.pooling import top_k_count, top_k_mean
-from wstal.types import IntArray, Scores, Snippets
+from wstal.types import Scores, Snippets
 
 # a filter that is shut (or open) to the last bit of single precision has finite log-odds
 SHUT = 1e-6
@@ -49,8 +48,7 @@ class BasNetOptions(Spec):
     sparse: float = Field(1e-4, ge=0, description="weight of the sparsity loss (alpha)")
 
 
-# 1,500 steps of 16 videos; 200 videos are 13 steps an epoch
-TRAIN = TrainSpec(epochs=115, batch_size=16, learning_rate=1e-4, weight_decay=5e-4)
+STEPS, BATCH = 1_500, 16
 LOCALIZER = LocalizerSpec(
     class_threshold=0.25,
     class_threshold_inclusive=True,
@@ -88,6 +86,8 @@ class BasNet(BaseMethod):
     name: ClassVar[str] = "basnet"
     title: ClassVar[str] = "BaS-Net"
     Options: ClassVar[type[Spec]] = BasNetOptions
+    TRAIN_SAMPLER = sampling.grid_random
+    TEST_SAMPLER = sampling.grid
     spec: BasNetOptions
 
     def __init__(self, spec: BasNetOptions, feature_dim: int, num_classes: int) -> None:
@@ -105,16 +105,10 @@ class BasNet(BaseMethod):
 
     @classmethod
     def recipe(cls, dataset: str) -> Recipe:
-        """THUMOS14's for every data set: the paper's settings for ActivityNet were not released."""
-        return Recipe(method=BasNetOptions(), train=TRAIN, localizer=LOCALIZER)
-
-    def train_indices(self, length: int, count: int, rng: np.random.Generator) -> IntArray:
-        """One row of each of `count` equal parts."""
-        return sampling.grid_random(length, count, rng)
-
-    def test_indices(self, length: int, at_most: int) -> IntArray:
-        """Always `at_most` rows: a shorter video repeats some."""
-        return sampling.grid(length, at_most)
+        """THUMOS14's for every data set, in as many steps: the paper's settings for ActivityNet were not released."""
+        epochs = epochs_for(dataset, STEPS, BATCH)
+        train = TrainSpec(epochs=epochs, batch_size=BATCH, learning_rate=1e-4, weight_decay=5e-4)
+        return Recipe(method=BasNetOptions(), train=train, localizer=LOCALIZER)
 
     def snippets(self, features: Float[Tensor, "batch time in_dim"]) -> Suppressed:
         """The suppression pass."""

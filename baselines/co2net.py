@@ -13,7 +13,8 @@ checked against tensors recorded from it. Deviations:
 - a convolution that the released code builds and never uses is left out;
 - the last of 5,000 steps counts (the released code keeps the best of 25 looks at the test set).
 The dropout on the attention's logits, which sets half of the snippets to an attention of 1/2 in training, is the
-released code's.
+released code's. All rows of a test video are scored, unless `train.test_length`, which a data set's schedule may set,
+bounds them.
 """
 
 from __future__ import annotations
@@ -28,13 +29,14 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from baselines.hamnet import ALL_ROWS, LOCALIZER, SLOPE, convolution
+from baselines.hamnet import LOCALIZER, SLOPE, convolution
 from wstal import sampling
 from wstal.errors import UserError
 from wstal.localize.spec import Nms
 from wstal.losses.attention import attended_scores, guide_loss, min_shifted, video_loss
 from wstal.losses.coactivity import coactivity_loss
-from wstal.method import Count, Method, Recipe, Spec, TrainSpec
+from wstal.method import ALL_ROWS, Count, Method, Recipe, Spec, TrainSpec, epochs_for, many_classes
+from wstal.parts.pooling import smooth
 from wstal.streams import StreamOptions
 from wstal.types import Batch, IntArray, Scores
 
@@ -57,14 +59,7 @@ class Co2NetOptions(StreamOptions):
     guide: float = Field(0.8, ge=0, description="weight of the guide loss")
 
 
-# 5,000 steps of 10 videos show 200 videos 250 times
-THUMOS_TRAIN = TrainSpec(
-    epochs=250, batch_size=10, temporal_length=500, test_length=ALL_ROWS, learning_rate=5e-5, weight_decay=1e-3
-)
-# 22,000 steps of 10 videos show ActivityNet 1.2's 4,819 videos 46 times
-ACTIVITYNET_TRAIN = TrainSpec(
-    epochs=46, batch_size=10, temporal_length=60, test_length=ALL_ROWS, learning_rate=3e-5, weight_decay=5e-4
-)
+THUMOS_STEPS, ACTIVITYNET_STEPS, BATCH = 5_000, 22_000, 10
 ACTIVITYNET_OPTIONS = Co2NetOptions(half_window=6, ratio=5)  # 13 rows, about a fifth of the 60
 # HAM-Net's, but for a video without a confident class, and with the extra unit of suppression in snippets
 CO2_LOCALIZER = LOCALIZER.model_copy(
@@ -112,6 +107,7 @@ class Co2Net(Method):
     name: ClassVar[str] = "co2net"
     title: ClassVar[str] = "CO2-Net"
     Options: ClassVar[type[Spec]] = Co2NetOptions
+    TRAIN_SAMPLER = sampling.grid_random
     SCORING_OPTIONS: ClassVar[frozenset[str]] = frozenset({"score_ratio"})
     spec: Co2NetOptions
 
@@ -139,10 +135,20 @@ class Co2Net(Method):
 
     @classmethod
     def recipe(cls, dataset: str) -> Recipe:
-        """ActivityNet 1.2's variant for `activitynet*` and `fineaction`, else THUMOS14's."""
-        if dataset.startswith(("activitynet", "fineaction")):
-            return Recipe(method=ACTIVITYNET_OPTIONS, train=ACTIVITYNET_TRAIN, localizer=CO2_LOCALIZER)
-        return Recipe(method=Co2NetOptions(), train=THUMOS_TRAIN, localizer=CO2_LOCALIZER)
+        """ActivityNet 1.2's variant for `activitynet*` and `fineaction`, else THUMOS14's; each in as many steps."""
+        if many_classes(dataset):
+            options, steps, rows, rate, decay = ACTIVITYNET_OPTIONS, ACTIVITYNET_STEPS, 60, 3e-5, 5e-4
+        else:
+            options, steps, rows, rate, decay = Co2NetOptions(), THUMOS_STEPS, 500, 5e-5, 1e-3
+        train = TrainSpec(
+            epochs=epochs_for(dataset, steps, BATCH),
+            batch_size=BATCH,
+            temporal_length=rows,
+            test_length=ALL_ROWS,
+            learning_rate=rate,
+            weight_decay=decay,
+        )
+        return Recipe(method=options, train=train, localizer=CO2_LOCALIZER)
 
     @property
     def pairs(self) -> int:
@@ -152,10 +158,6 @@ class Co2Net(Method):
     def train_batches(self, labels: Sequence[tuple[int, ...]], size: int, rng: np.random.Generator) -> list[IntArray]:
         """Pairs of different videos of one class first, then any videos, all drawn anew for each batch."""
         return sampling.paired_batches(labels, size, self.pairs, rng, distinct=True)
-
-    def train_indices(self, length: int, count: int, rng: np.random.Generator) -> IntArray:
-        """Exactly `count` rows, one from each cell of an even grid."""
-        return sampling.grid_random(length, count, rng)
 
     def filtered(
         self, features: Float[Tensor, "batch time in_dim"]
@@ -169,14 +171,14 @@ class Co2Net(Method):
             ),
             strict=True,
         )
-        return torch.cat(gated, dim=1), [self._smooth(one).transpose(1, 2) for one in attention]
+        return torch.cat(gated, dim=1), [smooth(one, self.spec.half_window).transpose(1, 2) for one in attention]
 
     def classified(
         self, filtered: Float[Tensor, "batch in_dim time"]
     ) -> tuple[Float[Tensor, "batch time in_dim"], Float[Tensor, "batch time classes"]]:
         """E, the fused features, and X, logits of the C classes and, last, background."""
         fused = self.fusion(filtered)
-        return fused.transpose(1, 2), self._smooth(self.classifier(fused)).transpose(1, 2)
+        return fused.transpose(1, 2), smooth(self.classifier(fused), self.spec.half_window).transpose(1, 2)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Classification `whole` and `suppressed` (by attention), `coactivity`, `mutual`, `norm`, `guide`, `total`."""
@@ -209,10 +211,6 @@ class Co2Net(Method):
         filtered, streams = self.filtered(features.unsqueeze(0))
         _, cas = self.classified(filtered)
         return attended_scores(cas, torch.stack(streams).mean(dim=0), self.spec.score_ratio)
-
-    def _smooth(self, columns: Float[Tensor, "batch columns time"]) -> Float[Tensor, "batch columns time"]:
-        half = self.spec.half_window
-        return functional.avg_pool1d(columns, 2 * half + 1, stride=1, padding=half)
 
 
 def mutual_loss(one: Float[Tensor, "batch time 1"], other: Float[Tensor, "batch time 1"]) -> Float[Tensor, ""]:

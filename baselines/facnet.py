@@ -20,19 +20,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 from torch.nn import functional
 
+from wstal import sampling
 from wstal.localize.spec import Fusion, LocalizerSpec, Nms, ProposalSource
 from wstal.losses.mil import cross_entropy
-from wstal.method import BaseMethod, Method, Recipe, Spec, TrainSpec
+from wstal.method import BaseMethod, Method, Recipe, Spec, TrainSpec, many_classes
 from wstal.parts.cosine import ClassVectors, cosines, pool, xavier_linear
 from wstal.streams import SeparateStreams, StreamOptions
-from wstal.types import IntArray, Scores, Snippets
+from wstal.types import Scores, Snippets
 
 # the released code drops what is *above* the threshold, `Nms` what is at or above: 0.2, 0.5 and 0.9 are frequent
 # fractions of whole snippets, and the next fraction of up to 10,000 of them is 1e-5 away
@@ -69,6 +69,8 @@ class FacNetNetwork(BaseMethod):
     name: ClassVar[str] = "facnet-network"
     title: ClassVar[str] = "FAC-Net (one stream)"
     Options: ClassVar[type[Spec]] = FacNetNetworkOptions
+    TRAIN_SAMPLER = sampling.whole
+    TEST_SAMPLER = sampling.whole
     spec: FacNetNetworkOptions
 
     def __init__(self, spec: FacNetNetworkOptions, feature_dim: int, num_classes: int) -> None:
@@ -86,8 +88,7 @@ class FacNetNetwork(BaseMethod):
     @classmethod
     def recipe(cls, dataset: str) -> Recipe:
         """`FacNet`'s without its streams and their fusion."""
-        many = dataset.startswith(("activitynet", "fineaction"))
-        thresholds = MANY_CLASSES_THRESHOLDS if many else THRESHOLDS
+        thresholds = MANY_CLASSES_THRESHOLDS if many_classes(dataset) else THRESHOLDS
         localizer = LocalizerSpec(
             class_threshold=0.1,
             class_threshold_inclusive=True,
@@ -185,10 +186,6 @@ class FacNetNetwork(BaseMethod):
         )
         return terms
 
-    def test_indices(self, length: int, at_most: int) -> IntArray:
-        """All rows."""
-        return np.arange(length)
-
 
 class FacNet(SeparateStreams):
     """One `FacNetNetwork` a stream."""
@@ -200,14 +197,10 @@ class FacNet(SeparateStreams):
 
     @classmethod
     def recipe(cls, dataset: str) -> Recipe:
-        """THUMOS14's schedule everywhere; lower thresholds for `activitynet*` and, not in the paper, `fineaction`."""
+        """THUMOS14's 100 epochs everywhere; lower thresholds for `activitynet*` and, not in the paper, `fineaction`."""
         network = FacNetNetwork.recipe(dataset)
         localizer = network.localizer.model_copy(update={"fusion": FUSION})
         return Recipe(method=FacNetOptions(), train=network.train, localizer=localizer)
-
-    def train_indices(self, length: int, count: int, rng: np.random.Generator) -> IntArray:
-        """All rows: videos are taken whole."""
-        return np.arange(length)
 
 
 def _mean(parts: Sequence[Tensor]) -> Tensor:

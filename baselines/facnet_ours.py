@@ -11,6 +11,8 @@ method is decided here:
 - weight decay is FAC-Net's for the mean of 10 gradients in place of their sum;
 - A^ins and A^bak weight the softmax of the CAS by the foreground attention and by what it lacks to its maximum;
 - the auxiliary branch is classified by pooled cosines of A_hat, which has no feature whose cosine could be taken;
+- what the bank stores has passed FAC-Net's dropout, which is inside its embedding, and its head has none: over FAC-Net
+  `method.head_dropout` changes nothing;
 - epochs and learning-rate decay are the paper's for its method over ACM-Net.
 """
 
@@ -18,13 +20,16 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import numpy as np
 from pydantic import Field
 
 from baselines.acmnet import AcmNet
 from baselines.facnet import FacNetNetwork, FacNetNetworkOptions
 from baselines.ours import DECAY_EVERY, EPOCHS, codewords
+from wstal import sampling
 from wstal.cross_video import CrossVideo, CrossVideoOptions
 from wstal.method import BaseMethod, Recipe, Spec
+from wstal.types import IntArray
 
 
 class FacNetOursOptions(CrossVideoOptions):
@@ -60,3 +65,7 @@ class FacNetOurs(CrossVideo):
             ),
             localizer=base.localizer,
         )
+
+    def train_indices(self, length: int, count: int, rng: np.random.Generator) -> IntArray:
+        """ACM-Net's sample: the videos of a batch have one length."""
+        return sampling.stratified_random(length, count, rng)

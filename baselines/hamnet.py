@@ -9,7 +9,8 @@ checked against tensors recorded from it. Deviations:
 - all test videos are scored (the released code skips those without labels, and so reads test labels);
 - a snippet is taken out by its share of the largest attention (the released code's switch to count from the smallest
   one reaches evaluation alone, where nothing is taken out).
-The last checkpoint counts, as in the released code.
+The last checkpoint counts, as in the released code. All rows of a test video are scored, unless `train.test_length`,
+which a data set's schedule may set, bounds them.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ from torch import Tensor, nn
 from wstal import sampling
 from wstal.localize.spec import LocalizerSpec, Nms, ProposalSource
 from wstal.losses.attention import attended_scores, guide_loss, min_shifted, video_loss
-from wstal.method import Count, Method, Recipe, Spec, TrainSpec
-from wstal.types import Batch, IntArray, Scores
+from wstal.method import ALL_ROWS, Count, Method, Recipe, Spec, TrainSpec, many_classes
+from wstal.parts.pooling import smooth
+from wstal.types import Batch, Scores
 
 SLOPE = 0.2
-ALL_ROWS = 1_000_000
 
 
 class HamNetOptions(Spec):
@@ -89,11 +90,12 @@ class HamNet(Method):
     name: ClassVar[str] = "hamnet"
     title: ClassVar[str] = "HAM-Net"
     Options: ClassVar[type[Spec]] = HamNetOptions
+    TRAIN_SAMPLER = sampling.grid_random
     spec: HamNetOptions
 
     def __init__(self, spec: HamNetOptions, feature_dim: int, num_classes: int) -> None:
         super().__init__(spec, feature_dim, num_classes)
-        width, window = spec.attention_width, 2 * spec.half_window + 1
+        width = spec.attention_width
         self.classifier = nn.Sequential(
             convolution(feature_dim, feature_dim, 3),
             nn.LeakyReLU(SLOPE),
@@ -101,7 +103,6 @@ class HamNet(Method):
             nn.LeakyReLU(SLOPE),
             nn.Dropout(spec.dropout),
             convolution(feature_dim, num_classes + 1, 1),
-            nn.AvgPool1d(window, stride=1, padding=spec.half_window),
         )
         self.attention = nn.Sequential(
             convolution(feature_dim, width, 3),
@@ -110,26 +111,22 @@ class HamNet(Method):
             nn.LeakyReLU(SLOPE),
             convolution(width, 1, 1),
             nn.Sigmoid(),
-            nn.AvgPool1d(window, stride=1, padding=spec.half_window),
         )
 
     @classmethod
     def recipe(cls, dataset: str) -> Recipe:
-        """ActivityNet 1.2's variant for `activitynet*` and `fineaction`, else THUMOS14's."""
-        if dataset.startswith(("activitynet", "fineaction")):
+        """ActivityNet 1.2's variant for `activitynet*` and `fineaction`, else THUMOS14's; each in its own epochs."""
+        if many_classes(dataset):
             return Recipe(method=ACTIVITYNET_OPTIONS, train=ACTIVITYNET_TRAIN, localizer=LOCALIZER)
         return Recipe(method=HamNetOptions(), train=THUMOS_TRAIN, localizer=LOCALIZER)
-
-    def train_indices(self, length: int, count: int, rng: np.random.Generator) -> IntArray:
-        """Exactly `count` rows, one from each cell of an even grid."""
-        return sampling.grid_random(length, count, rng)
 
     def cas_and_attention(
         self, features: Float[Tensor, "batch time in_dim"]
     ) -> tuple[Float[Tensor, "batch time classes"], Float[Tensor, "batch time 1"]]:
         """X, logits of the C classes and, last, background; a in [0, 1]."""
-        columns = features.transpose(1, 2)
-        return self.classifier(columns).transpose(1, 2), self.attention(columns).transpose(1, 2)
+        columns, half = features.transpose(1, 2), self.spec.half_window
+        cas, attention = smooth(self.classifier(columns), half), smooth(self.attention(columns), half)
+        return cas.transpose(1, 2), attention.transpose(1, 2)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The four classification losses, mean attention and guide loss, and their weighted `total`.

@@ -23,7 +23,7 @@ from pydantic import Field
 
 from baselines.acmnet import AcmNet, AcmNetOptions
 from wstal.cross_video import CrossVideo, CrossVideoOptions
-from wstal.method import BaseMethod, Recipe, Spec
+from wstal.method import BaseMethod, Recipe, Spec, many_classes
 from wstal.summarize.options import SummaryOptions
 
 EPOCHS, DECAY_EVERY = 200, 100
@@ -32,8 +32,7 @@ MANY_CLASSES_CODEWORDS = 200
 
 def codewords(dataset: str) -> SummaryOptions:
     """The paper's number of codewords for a data set: more where there are many classes."""
-    many = dataset.startswith(("activitynet", "fineaction"))
-    return SummaryOptions(count=MANY_CLASSES_CODEWORDS) if many else SummaryOptions()
+    return SummaryOptions(count=MANY_CLASSES_CODEWORDS) if many_classes(dataset) else SummaryOptions()
 
 
 class OursOptions(CrossVideoOptions):
@@ -52,7 +51,7 @@ class Ours(CrossVideo):
 
     @classmethod
     def recipe(cls, dataset: str) -> Recipe:
-        """ACM-Net's network and localizer for the data set; the paper's schedule."""
+        """ACM-Net's network and localizer for the data set; the paper's schedule, whose epochs are those of any."""
         base = AcmNet.recipe(dataset)
         return Recipe(
             method=OursOptions(base=base.method, summary=codewords(dataset)),

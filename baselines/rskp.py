@@ -29,14 +29,16 @@ from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 from torch.nn import functional
 
+from baselines.facnet import ABOVE, LABEL_EPSILON
+from wstal import sampling
 from wstal.localize.spec import LocalizerSpec, Nms, ProposalSource
 from wstal.losses.mil import cross_entropy
-from wstal.method import Count, Method, Recipe, Spec, TrainSpec
+from wstal.method import Count, Method, Recipe, Spec, TrainSpec, many_classes
 from wstal.parts.cosine import ClassVectors, cosines, normalized, pool, unit, xavier_linear
 from wstal.parts.pooling import top_k_count, top_k_mean
-from wstal.types import Batch, IntArray, Scores, Video
+from wstal.types import Batch, Scores, Video
 
-TIME_EPSILON, LABEL_EPSILON = 1e-5, 1e-8
+TIME_EPSILON = 1e-5
 ATTENTION_RATIO = 8
 EMPTY = -1.0  # score of a slot that no prototype has taken; real ones are probabilities
 
@@ -61,8 +63,7 @@ LOCALIZER = LocalizerSpec(
     margin=0.25,
     past_end=True,
     minimum_run=2,
-    # dropped is what is above 0.5, of whole snippets
-    nms=Nms(kind="hard", threshold=0.5 + 1e-6, overlap="own", plus_one="snippet"),
+    nms=Nms(kind="hard", threshold=0.5 + ABOVE, overlap="own", plus_one="snippet"),
 )
 
 
@@ -112,6 +113,8 @@ class Rskp(Method):
     name: ClassVar[str] = "rskp"
     title: ClassVar[str] = "RSKP"
     Options: ClassVar[type[Spec]] = RskpOptions
+    TRAIN_SAMPLER = sampling.whole
+    TEST_SAMPLER = sampling.whole
     SCORING_OPTIONS: ClassVar[frozenset[str]] = frozenset({"fusion"})
     spec: RskpOptions
     slots: Tensor
@@ -130,18 +133,10 @@ class Rskp(Method):
 
     @classmethod
     def recipe(cls, dataset: str) -> Recipe:
-        """ActivityNet's options for `activitynet*` and, not in the paper, `fineaction`; else THUMOS14's."""
-        if dataset.startswith(("activitynet", "fineaction")):
+        """ActivityNet's options for `activitynet*` and, not in the paper, `fineaction`; else THUMOS14's; 200 epochs."""
+        if many_classes(dataset):
             return Recipe(method=ACTIVITYNET_OPTIONS, train=ACTIVITYNET_TRAIN, localizer=LOCALIZER)
         return Recipe(method=RskpOptions(), train=THUMOS_TRAIN, localizer=LOCALIZER)
-
-    def train_indices(self, length: int, count: int, rng: np.random.Generator) -> IntArray:
-        """All rows: videos are taken whole."""
-        return np.arange(length)
-
-    def test_indices(self, length: int, at_most: int) -> IntArray:
-        """All rows."""
-        return np.arange(length)
 
     def start_epoch(self, epoch: int, epochs: int, videos: Sequence[Video] = ()) -> None:
         """Use the memory from `memory_start` of the epochs on; before its first use, fill it from all videos."""

@@ -23,12 +23,13 @@ from typing import ClassVar
 import torch
 from jaxtyping import Float
 from pydantic import Field, model_validator
-from torch import Tensor, nn
+from torch import Tensor
 
 from baselines.ours import codewords
 from baselines.stpn import StpnNetwork, StpnNetworkOptions
 from wstal.cross_video import CrossVideo, CrossVideoOptions
 from wstal.method import BaseMethod, Recipe, Spec
+from wstal.parts.temporal import TemporalConv
 
 
 class StpnEmbedded(StpnNetwork):
@@ -40,12 +41,12 @@ class StpnEmbedded(StpnNetwork):
 
     def __init__(self, spec: StpnNetworkOptions, feature_dim: int, num_classes: int) -> None:
         super().__init__(spec, feature_dim, num_classes)
-        self.embedding = nn.Conv1d(feature_dim, feature_dim, kernel_size=3, padding=1)
+        self.embedding = TemporalConv(feature_dim, feature_dim, kernel_size=3, padding=1)
 
     def embed(self, features: Float[Tensor, "batch time in_dim"]) -> Float[Tensor, "batch time dim"]:
         """F (Eq. 1)."""
-        embedded: Tensor = self.embedding(features.transpose(1, 2))
-        return embedded.relu().transpose(1, 2)
+        embedded: Tensor = self.embedding(features)
+        return embedded.relu()
 
     def classification_loss(
         self,

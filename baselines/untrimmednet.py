@@ -13,13 +13,13 @@ Deviations:
 - the selection's layer has no bias: it would cancel in the softmax over clips;
 - with hard selection a test video is scored as in training (of that, no test code was released), and one dropout
   serves all streams (the hard flow network's was 0.7).
+All rows of a test video are scored, unless `train.test_length`, which a data set's schedule may set, bounds them.
 """
 
 from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from pydantic import Field
@@ -29,7 +29,7 @@ from torch.nn import functional
 from wstal import sampling
 from wstal.localize.spec import LocalizerSpec, ProposalSource
 from wstal.losses.mil import cross_entropy
-from wstal.method import Count, Method, Recipe, Spec, TrainSpec
+from wstal.method import ALL_ROWS, Count, Method, Recipe, Spec, TrainSpec, epochs_for, many_classes
 from wstal.parts.pooling import top_k_mean
 from wstal.streams import SeparateStreams, StreamOptions
 from wstal.types import Batch, IntArray, Scores
@@ -46,9 +46,8 @@ class UntrimmedNetOptions(StreamOptions):
     best: Count = Field(3, description="clips of the largest logits that hard selection averages, for each class")
 
 
-# 2,000 iterations of 16 videos: 13 an epoch of THUMOS14's 200. On ActivityNet the paper trains 1.5 times as long:
-# 3,000, of which 302, 627 and 528 show the 4,819, 10,024 and (FineAction) 8,440 videos once.
-THUMOS_EPOCHS, EPOCHS = 154, {"activitynet12": 10, "activitynet13": 5, "fineaction": 6}
+# on ActivityNet the paper trains 1.5 times as long
+THUMOS_STEPS, ACTIVITYNET_STEPS, BATCH = 2_000, 3_000, 16
 LOCALIZER = LocalizerSpec(
     class_threshold=0.1,
     fallback_to_argmax=False,
@@ -64,6 +63,7 @@ class UntrimmedNetwork(Method):
     """UntrimmedNet's head on one stream."""
 
     Options: ClassVar[type[Spec]] = UntrimmedNetOptions
+    TRAIN_SAMPLER = sampling.grid_random  # with 21 rows, three of each of 7 clips
     spec: UntrimmedNetOptions
 
     def __init__(self, spec: UntrimmedNetOptions, feature_dim: int, num_classes: int) -> None:
@@ -77,20 +77,17 @@ class UntrimmedNetwork(Method):
 
     @classmethod
     def recipe(cls, dataset: str) -> Recipe:
-        """THUMOS14's for every data set, trained 1.5 times as long on ActivityNet and FineAction (not in the paper)."""
+        """THUMOS14's for every data set; 1.5 times the steps on ActivityNet and, not in the paper, FineAction."""
+        steps = ACTIVITYNET_STEPS if many_classes(dataset) else THUMOS_STEPS
         train = TrainSpec(
-            epochs=EPOCHS.get(dataset, THUMOS_EPOCHS),
-            batch_size=16,
+            epochs=epochs_for(dataset, steps, BATCH),
+            batch_size=BATCH,
             temporal_length=21,
-            test_length=1_000_000,  # every row
+            test_length=ALL_ROWS,
             learning_rate=1e-4,
             weight_decay=5e-4,
         )
         return Recipe(method=UntrimmedNetOptions(), train=train, localizer=LOCALIZER)
-
-    def train_indices(self, length: int, count: int, rng: np.random.Generator) -> IntArray:
-        """Exactly `count` rows, one a cell of the grid: with 21, three of each of 7 clips."""
-        return sampling.grid_random(length, count, rng)
 
     def test_indices(self, length: int, at_most: int) -> IntArray:
         """All rows, or `at_most` of them evenly."""

@@ -11,6 +11,7 @@ Paper: Paul, Roy & Roy-Chowdhury, ECCV 2018, arXiv 1807.10418. Facts: its releas
   all its classes);
 - detections in Ambiguous intervals stay: dropping them is part of an evaluation protocol here;
 - the last of 100,000 steps counts (the released code prints 199 tests to choose from).
+All rows of a test video are scored, unless `train.test_length`, which a data set's schedule may set, bounds them.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from wstal import sampling
 from wstal.localize.spec import LocalizerSpec, ProposalSource
 from wstal.losses.coactivity import coactivity_loss
 from wstal.losses.mil import cross_entropy
-from wstal.method import Method, Recipe, Spec, TrainSpec
+from wstal.method import ALL_ROWS, Method, Recipe, Spec, TrainSpec, epochs_for
 from wstal.parts.pooling import top_k_count, top_k_mean
 from wstal.types import Batch, IntArray, Scores
 
@@ -46,7 +47,6 @@ class WtalcOptions(Spec):
 
 
 STEPS, BATCH = 100_000, 10
-TRAINING_VIDEOS = {"activitynet12": 4_819, "activitynet13": 10_024, "fineaction": 8_440}
 LOCALIZER = LocalizerSpec(
     class_threshold=0.0,
     fallback_to_argmax=False,
@@ -72,6 +72,7 @@ class Wtalc(Method):
     title: ClassVar[str] = "W-TALC"
     Options: ClassVar[type[Spec]] = WtalcOptions
     PADS: ClassVar[bool] = True
+    TRAIN_SAMPLER = sampling.crop
     spec: WtalcOptions
 
     def __init__(self, spec: WtalcOptions, feature_dim: int, num_classes: int) -> None:
@@ -85,14 +86,12 @@ class Wtalc(Method):
 
     @classmethod
     def recipe(cls, dataset: str) -> Recipe:
-        """One for all data sets: the released code's, whose 100,000 steps are other numbers of epochs."""
-        # 100,000 steps of 10 videos show 200 videos (THUMOS14's) 5,000 times
-        epochs = max(round(STEPS * BATCH / TRAINING_VIDEOS.get(dataset, 200)), 1)
+        """The released code's for every data set, in as many steps."""
         train = TrainSpec(
-            epochs=epochs,
+            epochs=epochs_for(dataset, STEPS, BATCH),
             batch_size=BATCH,
             temporal_length=750,
-            test_length=1_000_000,  # all rows
+            test_length=ALL_ROWS,
             learning_rate=1e-4,
             weight_decay=5e-4,
         )
@@ -106,10 +105,6 @@ class Wtalc(Method):
     def train_batches(self, labels: Sequence[tuple[int, ...]], size: int, rng: np.random.Generator) -> list[IntArray]:
         """Pairs of videos of one class first, then any videos, all drawn anew for each batch; a video may repeat."""
         return sampling.paired_batches(labels, size, self.pairs, rng, distinct=False)
-
-    def train_indices(self, length: int, count: int, rng: np.random.Generator) -> IntArray:
-        """`count` neighbouring rows, or all of a shorter video."""
-        return sampling.crop(length, count, rng)
 
     def embed(self, features: Float[Tensor, "batch time in_dim"]) -> Float[Tensor, "batch time dim"]:
         """F: fully connected layer, ReLU, dropout."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 from unittest import mock
@@ -12,7 +13,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from harness.data.annotations import read_annotations
+from harness.data import annotations as reader
 from harness.scoring import common_localizer
 from harness.seeds import seed_torch
 from wstal.localize import localize
@@ -49,17 +50,24 @@ def late_in_training(cls: type[Method], family: str = "thumos14", streams: Seque
     if streams:
         options = options.model_copy(update={"streams": tuple(streams)})
     method = cls(options, WIDTH, CLASSES).train()
+    for epoch in (EPOCHS - 2, EPOCHS - 1):
+        _epoch(method, epoch)
+    return method
+
+
+def _epoch(method: Method, epoch: int) -> dict[str, Tensor]:
+    """An epoch of one batch, all but the optimiser's step; the batch's losses."""
     given = example(4)
     videos = [
         Video(name, features.numpy(), (int(labels.argmax()),), 0.64)
         for name, features, labels in zip(given.videos, given.features, given.labels, strict=True)
     ]
-    for epoch in (EPOCHS - 2, EPOCHS - 1):
-        method.start_epoch(epoch, EPOCHS, videos)
-        method.losses(given)["total"].backward()  # type: ignore[no-untyped-call]
-        method.end_step()
+    method.start_epoch(epoch, EPOCHS, videos)
+    losses = method.losses(given)
+    losses["total"].backward()  # type: ignore[no-untyped-call]
+    method.end_step()
     method.zero_grad()
-    return method
+    return losses
 
 
 def _variants(cls: type[Method]) -> list[Method]:
@@ -115,6 +123,12 @@ def short_videos_train_and_score(cls: type[Method]) -> None:
         for length in (1, 2, 3, 7):
             total = method.train().losses(example(length=length))["total"]
             assert total.isfinite(), f"The loss of videos of {length} rows is {total.item()}."
+            method.zero_grad()
+            total.backward()  # type: ignore[no-untyped-call]
+            for name, parameter in method.named_parameters():
+                assert parameter.grad is None or parameter.grad.isfinite().all(), (
+                    f"The gradient of {name!r} is not finite for videos of {length} rows."
+                )
             _check_scores(method.eval().score(example(1, length).features[0]), length)
 
 
@@ -132,6 +146,8 @@ def _check_scores(scores: Scores, length: int) -> None:
     for name, values in {"video_scores": scores.video_scores, **scores.class_scores}.items():
         assert values.shape == (CLASSES,), f"`{name}` has shape {tuple(values.shape)}, expected ({CLASSES},)."
         assert values.isfinite().all(), f"`{name}` is not finite."
+    low, high = scores.video_scores.aminmax()
+    assert 0 <= low <= high <= 1 + 1e-6, f"`video_scores` go from {low.item()} to {high.item()}, out of [0, 1]."
 
 
 def a_batch_without_labels_is_finite(cls: type[Method]) -> None:
@@ -205,6 +221,25 @@ def single_precision_agrees_with_double(cls: type[Method]) -> None:
             _close(value.double(), expected[name], f"{name!r} in float32 beside float64", rtol=1e-4, atol=1e-5)
 
 
+def weights_are_all_that_training_goes_on_from(cls: type[Method]) -> None:
+    """A stopped run goes on from `state_dict` at the end of an epoch: the next epoch has the bits it would have had."""
+    for method in _variants(cls):
+        resumed = cls(method.spec, WIDTH, CLASSES).train()
+        resumed.load_state_dict(method.state_dict())
+        for epoch in (EPOCHS - 2, EPOCHS - 1):
+            losses = []
+            for one in (method, resumed):
+                seed_torch(1, "dropout", epoch)
+                losses.append(_epoch(one, epoch))
+            for name, value in losses[0].items():
+                assert torch.equal(value, losses[1][name]), (
+                    f"{name!r} is {value.item()}, but {losses[1][name].item()} in a new instance with the same "
+                    "`state_dict`: keep what training changes in parameters and buffers."
+                )
+            for (name, value), other in zip(method.state_dict().items(), resumed.state_dict().values(), strict=True):
+                assert torch.equal(value, other), f"{name!r} becomes another in a new instance with the same weights."
+
+
 def what_is_exported_scores_alike(cls: type[Method]) -> None:
     """A run is scored again from what `export_state` keeps."""
     for method in _variants(cls):
@@ -253,13 +288,13 @@ def training_reads_no_file(cls: type[Method]) -> None:
         raise AssertionError(f"Training opens {given[0]!r}: a method sees its batches alone.")
 
     assert not {"start", "end", "segments", "duration"} & {*Batch.__annotations__, *Video.__annotations__}
-    assert read_annotations not in vars(__import__(cls.__module__, fromlist=["_"])).values(), (
+    assert reader.read_annotations not in vars(sys.modules[cls.__module__]).values(), (
         f"{cls.__module__} imports the reader of temporal annotations."
     )
-    for method in _variants(cls):
-        with mock.patch("builtins.open", refuse), mock.patch("io.open", refuse):
-            method.losses(example())["total"].backward()  # type: ignore[no-untyped-call]
-            method.end_step()
+    _variants(cls)  # what libraries load at their first use
+    with mock.patch("builtins.open", refuse), mock.patch("io.open", refuse):
+        for method in _variants(cls):
+            method.end_training()
             method.eval().score(example(1).features[0])
 
 
@@ -283,6 +318,11 @@ def batches_show_every_video(cls: type[Method]) -> None:
         assert rows.min() >= 0, f"`test_indices` gives row {rows.min()}."
         assert rows.max() < length, f"`test_indices` gives row {rows.max()} of {length}."
         assert (np.diff(rows) >= 0).all(), "`test_indices` are not in the order of time."
+        step = length / len(rows)
+        assert (np.abs(rows - step * np.arange(len(rows))) <= max(step, 1)).all(), (
+            f"`test_indices` gives {rows.tolist()} of {length} rows: a detection's times need rows that are evenly "
+            "spaced over the whole video."
+        )
 
 
 def snippet_scores(scores: Scores, video: str = "v", seconds_per_snippet: float = 0.64) -> SnippetScores:
@@ -309,6 +349,7 @@ CHECKS: dict[str, Check] = {
         the_seed_decides,
         steps_lower_the_loss,
         single_precision_agrees_with_double,
+        weights_are_all_that_training_goes_on_from,
         what_is_exported_scores_alike,
         terms_keep_their_names,
         scores_feed_the_localizers,

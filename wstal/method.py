@@ -6,8 +6,9 @@ set. One that `CrossVideo` can wrap has three steps that these build on: `embed`
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -27,10 +28,27 @@ class Spec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+ALL_ROWS = 1_000_000  # as `test_length`: no video is longer
 # strict: `true` is no number; bounded: a slip of the keyboard shall not exhaust memory
-Count = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
+Count = Annotated[int, Field(strict=True, ge=1, le=ALL_ROWS)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
 ADAM_BETAS = (0.9, 0.999)
+TRAINING_VIDEOS = {"thumos14": 200, "activitynet12": 4_819, "activitynet13": 10_024, "fineaction": 8_440}
+
+
+def many_classes(dataset: str) -> bool:
+    """Whether a family of data sets is ActivityNet's or FineAction, which have a hundred classes and more."""
+    return dataset.startswith(("activitynet", "fineaction"))
+
+
+def epochs_for(dataset: str, steps: int, batch_size: int) -> int:
+    """Epochs that make about `steps` steps on a family of data sets, at least one: for papers that count steps.
+
+    A family whose training videos are not known counts as ActivityNet 1.2 if `many_classes`, else as THUMOS14.
+    """
+    like = "activitynet12" if many_classes(dataset) else "thumos14"
+    videos = TRAINING_VIDEOS.get(dataset, TRAINING_VIDEOS[like])
+    return max(round(steps / math.ceil(videos / batch_size)), 1)
 
 
 class TrainSpec(Spec):
@@ -79,6 +97,10 @@ class Method(nn.Module, ABC):
     PADS: ClassVar[bool] = False
     """Rows of zeros at the end of a training video are taken for padding: no loss depends on how many there are. Only
     such a method may draw fewer than `temporal_length` rows of a short video into a batch of several."""
+    TRAIN_SAMPLER: ClassVar[Callable[[int, int, np.random.Generator], IntArray]] = sampling.stratified_random
+    """What `train_indices` calls, of `wstal.sampling`."""
+    TEST_SAMPLER: ClassVar[Callable[[int, int], IntArray]] = sampling.uniform
+    """What `test_indices` calls."""
 
     def __init__(self, spec: Spec, feature_dim: int, num_classes: int) -> None:
         super().__init__()
@@ -146,11 +168,11 @@ class Method(nn.Module, ABC):
 
     def train_indices(self, length: int, count: int, rng: np.random.Generator) -> IntArray:
         """Rows of a training video of `length` rows that a step sees."""
-        return sampling.stratified_random(length, count, rng)
+        return type(self).TRAIN_SAMPLER(length, count, rng)
 
     def test_indices(self, length: int, at_most: int) -> IntArray:
         """Rows of a test video of `length` rows that are scored."""
-        return sampling.uniform(length, at_most)
+        return type(self).TEST_SAMPLER(length, at_most)
 
     def parameter_count(self) -> int:
         """Trainable parameters."""

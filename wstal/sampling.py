@@ -60,6 +60,11 @@ def crop(length: int, at_most: int, rng: np.random.Generator) -> IntArray:
     return np.arange(first, first + min(length, at_most))
 
 
+def whole(length: int, at_most: int, rng: np.random.Generator | None = None) -> IntArray:
+    """All rows, in training or at test (FAC-Net, RSKP); `at_most` is not asked."""
+    return np.arange(length)
+
+
 def paired_batches(
     labels: Sequence[tuple[int, ...]], size: int, pairs: int, rng: np.random.Generator, *, distinct: bool
 ) -> list[IntArray]:

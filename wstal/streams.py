@@ -20,7 +20,9 @@ class StreamOptions(Spec):
     """Options of a method that tells streams apart."""
 
     streams: tuple[Count, ...] = Field(
-        (), description="columns of each stream, in joining order; stated by the data set. (): all are one stream"
+        (),
+        description="columns of each stream, in joining order (RGB first); stated by the data set. "
+        "(): all are one stream",
     )
 
     def widths(self, feature_dim: int) -> tuple[int, ...]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -14,7 +17,7 @@ from baselines.acmnet import AcmNet
 from harness.registry import load_method, method_entries
 from harness.testing import CHECKS, check_method, example, late_in_training
 from wstal.method import Method
-from wstal.types import Batch, Scores
+from wstal.types import Batch, IntArray, Scores, Video
 
 
 @pytest.mark.parametrize("name", list(method_entries()))
@@ -81,6 +84,53 @@ class Logits(AcmNet):
         )
 
 
+class Logit(AcmNet):
+    def score(self, features: Tensor) -> Scores:
+        scores = super().score(features)
+        return Scores(scores.signals, 5 * scores.video_scores)
+
+
+class Spread(AcmNet):
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        terms = super().losses(batch)
+        return terms | {"total": terms["total"] + self.embed(batch.features).var(dim=1, correction=0).sqrt().mean()}
+
+
+class Warming(AcmNet):
+    steps = 0
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        terms = super().losses(batch)
+        return terms | {"total": terms["total"] * (1 - 0.5**self.steps)}
+
+    def end_step(self) -> None:
+        self.steps += 1
+
+
+class Averaging(AcmNet):
+    """A buffer that is fed from outside the state."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.register_buffer("mean", torch.zeros(()))
+        self.last = 0.0
+
+    def end_step(self) -> None:
+        self.mean += self.last
+        self.last += 1
+
+
+class Preparing(AcmNet):
+    def start_epoch(self, epoch: int, epochs: int, videos: Sequence[Video] = ()) -> None:
+        with open(__file__) as file:
+            file.read(1)
+
+
+class Headlong(AcmNet):
+    def test_indices(self, length: int, at_most: int) -> IntArray:
+        return np.arange(min(length, at_most))
+
+
 class Lone(AcmNet):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         return {name: value / (batch.features.shape[1] - 1) for name, value in super().losses(batch).items()}
@@ -110,7 +160,13 @@ WRONG = {
     Climbing: "steps_lower_the_loss",
     Reading: "training_reads_no_file",
     Logits: "short_videos_train_and_score",
+    Logit: "short_videos_train_and_score",
+    Spread: "short_videos_train_and_score",
     Lone: "short_videos_train_and_score",
+    Warming: "weights_are_all_that_training_goes_on_from",
+    Averaging: "weights_are_all_that_training_goes_on_from",
+    Preparing: "training_reads_no_file",
+    Headlong: "batches_show_every_video",
     Padding: "padding_changes_nothing",
     Forgetful: "what_is_exported_scores_alike",
     Growing: "terms_keep_their_names",
@@ -121,6 +177,24 @@ WRONG = {
 def test_a_wrong_method_is_caught(method: type[Method]) -> None:
     with pytest.raises(AssertionError):
         CHECKS[WRONG[method]](method)
+
+
+@pytest.mark.parametrize(
+    ("line", "reads"),
+    [("from harness.testing import *", False), ("from harness.data.annotations import read_annotations", True)],
+)
+def test_a_module_may_import_the_checks_but_not_annotations(
+    monkeypatch: pytest.MonkeyPatch, line: str, reads: bool
+) -> None:
+    module = ModuleType("somebodys")
+    exec(line, vars(module))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    method = type("Fine", (AcmNet,), {"__module__": module.__name__})
+    if reads:
+        with pytest.raises(AssertionError, match="imports the reader"):
+            CHECKS["training_reads_no_file"](method)
+    else:
+        CHECKS["training_reads_no_file"](method)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")

@@ -182,9 +182,9 @@ def test_activitynets_network_reaches_14_snippets_and_keeps_the_length() -> None
     torch.manual_seed(0)
     model = Cola(ACTIVITYNET_OPTIONS, 6, 3).double().eval()
     features = torch.rand(1, 50, 6, dtype=torch.float64, requires_grad=True)
-    cas = model.classifier(model.embed(features).transpose(1, 2))  # before the ReLU, which may hide a path
-    assert cas.shape == (1, 3, 50)
-    cas[0, :, 25].sum().backward()
+    cas = model.classifier(model.embed(features))  # before the ReLU, which may hide a path
+    assert cas.shape == (1, 50, 3)
+    cas[0, 25].sum().backward()
     touched = features.grad[0].abs().sum(dim=1).nonzero().flatten()
     assert (touched.min().item(), touched.max().item()) == (25 - 14, 25 + 14)  # 4 + 4 + 2 * 3
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wstal.sampling import stratified_random, uniform
+from wstal.sampling import stratified_random, uniform, whole
 
 LENGTHS = (1, 2, 300, 750, 751, 1300)
 
@@ -54,3 +54,9 @@ def test_uniform_sample_is_sorted_and_bounded(length: int, at_most: int) -> None
     assert len(rows) == (2 if length == 1 else min(length, at_most))
     assert np.all(np.diff(rows) >= 0)
     assert rows.max() < length
+
+
+def test_whole_takes_all_rows_and_draws_nothing() -> None:
+    rng = np.random.default_rng(0)
+    assert whole(2614, 750, rng).tolist() == whole(2614, 750).tolist() == list(range(2614))
+    assert rng.integers(2**62) == np.random.default_rng(0).integers(2**62)

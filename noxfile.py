@@ -41,8 +41,16 @@ def reproduce_fineaction(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """All tests, fast ones first; options after `--` go to pytest."""
-    install(session, "[tests]")
+    install(session, "[tests,dask]")
     session.run("pytest", "-n", "auto", "--benchmark-disable", *session.posargs, env={"OMP_NUM_THREADS": "1"})
+
+
+@nox.session
+def stress(session: nox.Session) -> None:
+    """Kills, faults, mutated input and scale, for an hour or so; options after `--` go to pytest."""
+    install(session, "[tests,dask]")
+    command = ("pytest", "--benchmark-disable", "-m", "stress", "tests/stress")
+    session.run(*command, *session.posargs, env={"OMP_NUM_THREADS": "1"})
 
 
 @nox.session

@@ -16,20 +16,22 @@ from harness.commands import (
     leaderboard,
     localize,
     ls,
+    plan,
     records,
     replay,
     reproduce,
     rescore,
     robustness,
     run,
+    sweep,
 )
 from harness.commands.options import EXIT_CODES, Parser
 from wstal.errors import RunError, UserError
 
 # in the order of `--help`
 COMMANDS = (
-    reproduce, run, replay, localize, evaluate, rescore, data, ls, records, leaderboard, compare, audit, cost,
-    diagnose, robustness,
+    reproduce, run, sweep, plan, replay, localize, evaluate, rescore, data, ls, records, leaderboard, compare, audit,
+    cost, diagnose, robustness,
 )  # fmt: skip
 
 

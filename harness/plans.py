@@ -10,9 +10,9 @@ from typing import Any
 
 from pydantic import Field, ValidationError, model_validator
 
-from harness.files import problems
+from harness.files import problems, read_toml
 from harness.registry import by_id, did_you_mean
-from wstal.errors import UserError
+from wstal.errors import MissingDataError, UserError
 from wstal.method import Spec
 
 SUFFIX = ".toml"
@@ -44,7 +44,9 @@ class Plan(Spec):
 
     title: str
     source: str = Field(description="where published values stand")
-    seeds: tuple[int, ...] = Field(min_length=1, description="seeds of each row, unless the data set's schedule has its own")
+    seeds: tuple[int, ...] = Field(
+        min_length=1, description="seeds of each row, unless the data set's schedule has its own"
+    )
     columns: tuple[str, ...] = Field(description="headings of the rows' cells")
     mAP: tuple[str, ...] = Field(description="tIoUs shown, besides the mean over the widest range")
     rows: tuple[Row, ...] = Field(min_length=1)
@@ -112,11 +114,9 @@ def read_plan(path: Path) -> Plan:
         UserError: the file cannot be read, is not TOML, lacks a key, or has one that is unknown or does not fit.
     """
     try:
-        return Plan.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"Cannot read the plan {path}: {getattr(error, 'strerror', None) or error}.") from error
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise UserError(f"{path} is not valid TOML: {error}.") from error
+        return Plan.model_validate(read_toml(path))
+    except MissingDataError as error:  # a slip of usage, no missing data
+        raise UserError(f"There is no plan {path}. Check the path.") from error
     except ValidationError as error:
         raise UserError(f"{path}: {problems(error)}. The plans in harness/data/plans are examples.") from error
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Iterable, Sequence
-from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from functools import cache
+from importlib import metadata
+from importlib.metadata import EntryPoint
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from wstal.errors import UserError
 
@@ -21,6 +24,17 @@ class _HasId(Protocol):
 
 
 Named = TypeVar("Named", bound=_HasId)
+
+
+def entry_points(group: str) -> Iterable[EntryPoint]:
+    """Entry points of a group in all installed packages, scanned once for each `sys.path`."""
+    found: Iterable[EntryPoint] = _all_entry_points(tuple(sys.path)).select(group=group)
+    return found
+
+
+@cache
+def _all_entry_points(path: tuple[str, ...]) -> Any:
+    return metadata.entry_points()
 
 
 def method_entries() -> dict[str, EntryPoint]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -38,6 +39,7 @@ class Schedule(Spec):
         return own
 
 
+@cache
 def schedule_for(dataset: str) -> Schedule:
     """The shipped schedule of a data set, by its name; an empty one where none is shipped."""
     file = files("harness.data") / "schedules" / f"{dataset}.toml"

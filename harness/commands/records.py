@@ -1,4 +1,4 @@
-"""`wstal-bench records`: list, compare and migrate the records of runs."""
+"""`wstal-bench records`: list, compare and migrate the records of runs, and tidy their store."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def add(commands: Commands) -> None:
         help="records as a flat table",
         description="List records with chosen fields. A field is dotted, as in recipe.train.epochs or\n"
         "metrics.anet.mAP.0.5. A file that is refused is named on stderr and the exit code is 2; the others are\n"
-        "listed.",
+        "listed. The default fields of a store's records are remembered in STORE/cache/records.index.",
         epilog="examples:\n"
         "  wstal-bench records query\n"
         "  wstal-bench records query --where data=thumos14-r2plus1d seed=0 --fields id,mean,recipe.train.epochs\n"
@@ -85,6 +85,18 @@ def add(commands: Commands) -> None:
     migrate.add_argument("--check", action="store_true", help="write nothing; exit 2 if a file would change")
     migrate.set_defaults(handle=migrate_records)
 
+    gc = actions.add_parser(
+        "gc",
+        help="remove what no run of a store needs",
+        description="Remove what killed processes left in a store: temporary files, checkpoints and partial folders\n"
+        "of finished runs, failures that a success came after, empty partial folders, locks that nobody holds. A\n"
+        "partial run that can go on, and whatever belongs to a run that a process works on, stays.",
+        epilog="examples:\n  wstal-bench records gc --dry-run\n  wstal-bench records gc runs\n\n" + EXIT_CODES,
+    )
+    gc.add_argument("store", type=Path, nargs="?", default=Path("runs"), metavar="STORE", help="(default: runs)")
+    gc.add_argument("--dry-run", action="store_true", help="show what would go; remove nothing")
+    gc.set_defaults(handle=collect_garbage)
+
     schema = actions.add_parser(
         "schema",
         help="print the JSON Schema of the files in results/",
@@ -99,14 +111,18 @@ def add(commands: Commands) -> None:
 
 def query_records(arguments: argparse.Namespace) -> int:
     """List records with chosen fields."""
+    from harness.index import list_outlines
     from harness.query import COLUMNS, select
     from harness.record import list_records
 
     folder = arguments.store / "runs" if arguments.store else arguments.results / "records"
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder. Give the right --results or --store.")
-    records, refused = list_records(folder)
     fields = COLUMNS if arguments.fields is None else tuple(arguments.fields.split(","))
+    named = {*fields, *(test.partition("=")[0] for test in arguments.where)}
+    # a store may hold thousands, and what all queries show of them is remembered
+    short = arguments.store is not None and named <= set(COLUMNS)
+    records, refused = list_outlines(arguments.store) if short else list_records(folder)
     rows = select(records, arguments.where, fields)
     if arguments.json:
         print(json.dumps(rows))
@@ -155,6 +171,19 @@ def migrate_records(arguments: argparse.Namespace) -> int:
             atomic_write(file, pretty_json(record))
     code = _report(refused, f"{len(older)} of {len(files)} {'would change' if arguments.check else 'rewritten'}")
     return REFUSED if arguments.check and older else code
+
+
+def collect_garbage(arguments: argparse.Namespace) -> int:
+    """Remove what no run needs."""
+    from harness.gc import collect
+    from harness.store import Store
+
+    removed = collect(Store(arguments.store), arguments.dry_run)
+    for one in removed:
+        print(f"{one.path}: {one.why}")
+    freed = sum(one.size for one in removed)
+    say(f"Done: {len(removed)} {'would go' if arguments.dry_run else 'removed'}, {freed:,} bytes")
+    return 0
 
 
 def print_schema(arguments: argparse.Namespace) -> int:

@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from harness.commands.inputs import overrides_from, source_from
-from harness.commands.options import EXIT_CODES, Commands, add_data_options, add_training_options, count, say
+from harness.commands.inputs import source_from
+from harness.commands.options import EXIT_CODES, Commands, add_data_options, add_training_options, say
+from harness.commands.sweep import add_jobs_option, add_seeds_option, engine_from, planner_from
+from harness.commands.sweep import seeds_from as _seeds
 from wstal.errors import MissingDataError, UserError
-
-if TYPE_CHECKING:
-    from harness.data.source import DataSource
-    from harness.plans import Row
-    from harness.runner import RunSpec
-
-MOST_SEEDS = 10_000
-QUICK = 5
 
 
 def add(commands: Commands) -> None:
@@ -51,8 +43,8 @@ def add(commands: Commands) -> None:
     command.add_argument(
         "--profile", choices=("quick", "full"), help="default: quick on the embedded data, full with --data"
     )
-    command.add_argument("--seeds", default=None, metavar="S", help="seeds, as 0-2 or 0,3,5 (default: the schedule's)")
-    command.add_argument("--jobs", type=count, metavar="N", help="runs at once (default: one a core, one on a GPU)")
+    add_seeds_option(command)
+    add_jobs_option(command)
     command.add_argument(
         "--results",
         type=Path,
@@ -68,10 +60,11 @@ def handle(arguments: argparse.Namespace) -> int:
     """The main job."""
     from harness.ablations import READINGS
     from harness.plans import find_plan, paper_tables
-    from harness.registry import load_method, method_entries
-    from harness.reproduce import Job, publish, run_jobs
-    from harness.runner import pick_device
+    from harness.registry import method_entries
+    from harness.reproduce import publish, run_jobs
     from harness.schedules import schedule_for
+    from harness.store import Store
+    from harness.sweep import Job, unique
 
     families = ("thumos14", "activitynet12", "activitynet13", "fineaction")
     if arguments.dataset not in families:
@@ -84,18 +77,16 @@ def handle(arguments: argparse.Namespace) -> int:
     source = source_from(arguments)
     if source.family in families and source.family != arguments.dataset:
         raise UserError(f"{arguments.data} holds {source.family}, not {arguments.dataset}. Name it so.")
-    overrides = overrides_from(arguments)
     quick = (arguments.profile or ("full" if arguments.data else "quick")) == "quick"
     seeds = _seeds(arguments.seeds) if arguments.seeds else (0,) if quick else None
-    passed = _passed_options(arguments)
-    jobs: dict[str, Job] = {}
+    planner = planner_from(arguments, source, quick)
+    jobs: list[Job] = []
     if not arguments.table:
-        for method in arguments.methods or list(method_entries()):
-            load_method(method)
-            for seed in seeds or schedule_for(source.schedule).seeds:
-                spec, shorter = _planned(method, seed, source, overrides, quick)
-                what_runs = ("--method", method, "--seed", str(seed))
-                jobs[spec.id] = Job(f"{method}-s{seed}", (*what_runs, *shorter, *passed))
+        jobs += [
+            planner.method(method, seed)
+            for method in arguments.methods or method_entries()
+            for seed in seeds or schedule_for(source.schedule).seeds
+        ]
     ablations = schedule_for(source.schedule).ablations
     if source.synthetic and READINGS in (arguments.table or ()):
         raise UserError("Readings are about real features: give --data DIR.")
@@ -103,17 +94,12 @@ def handle(arguments: argparse.Namespace) -> int:
         plan = find_plan(table)
         for row in plan.rows:
             for seed in seeds or (ablations and ablations.seeds) or plan.seeds:
-                # rows that several tables share are one run
-                name = f"{table}/{row.id}"
-                spec, shorter = _planned(row.method, seed, source, overrides, quick, row, name)
-                what_runs = ("--row", name, "--seed", str(seed))
-                jobs.setdefault(spec.id, Job(f"{name}-s{seed}", (*what_runs, *shorter, *passed)))
-    on_gpu = pick_device(arguments.device).type == "cuda"
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    at_once = arguments.jobs or (1 if on_gpu else min(cores, len(jobs)))
-    threads = arguments.threads or (1 if source.synthetic else max(1, cores // at_once))
-    say(f"{len(jobs)} runs on {source.name}, {at_once} at a time, {threads} thread(s) each")
-    records = run_jobs(list(jobs.values()), at_once, threads)
+                jobs.append(planner.row(row, seed, f"{table}/{row.id}"))
+    # rows that several tables share are one run
+    jobs = list(unique(jobs).values())
+    with engine_from(arguments, source, len(jobs)) as engine:
+        say(f"{len(jobs)} runs on {source.name}, {engine.slots} at a time, {engine.threads} thread(s) each")
+        records = run_jobs(jobs, Store(arguments.store), engine)
     pages = publish(records, arguments.results)
     for page in pages:
         print(page.read_text())
@@ -122,60 +108,3 @@ def handle(arguments: argparse.Namespace) -> int:
     say(f"Done: {len(records)} runs under {arguments.store / 'runs'}; records under {arguments.results / 'records'}; "
          f"leaderboard {', '.join(map(str, pages))}")  # fmt: skip
     return 0
-
-
-def _planned(
-    method: str,
-    seed: int,
-    source: DataSource,
-    overrides: dict[str, Any],
-    quick: bool,
-    row: Row | None = None,
-    name: str = "",
-) -> tuple[RunSpec, tuple[str, ...]]:
-    """A run, and the options that make it quick; an option that a row's method has not is an error with its name."""
-    from harness.runner import plan_run
-
-    try:
-        spec = plan_run(method, seed, source, overrides, row)
-        if not quick or "train.epochs" in overrides:
-            return spec, ()
-        shorter = {"train.epochs": -(-spec.recipe.train.epochs // QUICK)}
-        return plan_run(method, seed, source, shorter | overrides, row), _assigned(shorter)
-    except UserError as error:
-        if row is None:
-            raise
-        raise UserError(f"Row {name}: {error}") from error
-
-
-def _assigned(options: dict[str, Any]) -> tuple[str, ...]:
-    return tuple(part for name, value in options.items() for part in ("--set", f"{name}={value}"))
-
-
-def _passed_options(arguments: argparse.Namespace) -> list[str]:
-    """Options of `reproduce` that each of its `run`s gets."""
-    passed = ["--store", str(arguments.store), "--device", arguments.device, "--labels", arguments.labels]
-    for name in ("data", "annotations", "descriptor", "held-out"):
-        if (value := getattr(arguments, name.replace("-", "_"))) is not None:
-            passed += [f"--{name}", str(value)]
-    passed += [
-        option for option in ("--allow-missing", "--full-size") if getattr(arguments, option[2:].replace("-", "_"))
-    ]
-    passed += ["--streams", *arguments.streams] if arguments.streams else []
-    return passed + [part for assignment in arguments.assignments for part in ("--set", assignment)]
-
-
-def _seeds(text: str) -> tuple[int, ...]:
-    seeds: list[int] = []
-    try:
-        for part in text.split(","):
-            first, dash, last = part.partition("-")
-            some = range(int(first), int(last if dash else first) + 1)
-            if len(some) > MOST_SEEDS:
-                raise UserError(f"--seeds names {len(some)} seeds, more than {MOST_SEEDS}.")
-            seeds += some
-    except ValueError:
-        seeds = []
-    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
-        raise UserError(f"--seeds wants distinct seeds as 0-2 or 0,3,5, got {text!r}.")
-    return tuple(seeds)

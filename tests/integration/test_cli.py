@@ -30,8 +30,9 @@ from wstal.evaluation import class_average_precision
 QUICK = ["--set", "train.epochs=12", "train.temporal_length=32", "train.learning_rate=3e-3", "train.batch_size=3"]
 COMMANDS = (
     [], ["reproduce"], ["run"], ["localize"], ["evaluate"], ["data"], ["data", "verify"], ["data", "convert"], ["ls"],
-    ["leaderboard"], ["robustness"], ["replay"],
+    ["leaderboard"], ["robustness"], ["replay"], ["sweep"], ["plan"],
     ["compare"], ["audit"], ["cost"], ["rescore"], ["records", "query"], ["records", "diff"], ["records", "migrate"],
+    ["records", "gc"],
 )  # fmt: skip
 
 

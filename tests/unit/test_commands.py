@@ -30,7 +30,8 @@ def test_wrong_seeds(text: str) -> None:
 
 HELP = (
     [], ["reproduce"], ["run"], ["replay"], ["localize"], ["evaluate"], ["rescore"], ["data", "verify"],
-    ["data", "convert"], ["ls"], ["records", "query"], ["records", "diff"], ["records", "migrate"], ["leaderboard"],
+    ["data", "convert"], ["ls"], ["records", "query"], ["records", "diff"], ["records", "migrate"], ["records", "gc"],
+    ["sweep"], ["plan"], ["leaderboard"],
     ["compare"], ["audit"], ["cost"], ["diagnose"], ["robustness"],
 )  # fmt: skip
 
@@ -43,7 +44,8 @@ def test_every_documented_command_is_one_that_the_parser_takes(capsys: pytest.Ca
     found = re.findall(r"^ *(wstal-bench .*)$", text.replace("\\\n", " "), re.MULTILINE)
     assert len(found) > 15
     for line in found:
-        build_parser().parse_args(shlex.split(line, comments=True)[1:])
+        words = shlex.split(line.partition(" > ")[0], comments=True)
+        build_parser().parse_args(words[1:])
 
 
 def test_every_documented_session_exists() -> None:
@@ -55,13 +57,21 @@ def test_every_documented_session_exists() -> None:
 
 
 def test_the_readmes_result_is_the_leaderboards() -> None:
-    readme = (ROOT / "README.md").read_text()
-    row = next(line for line in readme.splitlines() if line.startswith("| mAP (%) |"))
-    cells = [cell.strip().strip("*") for cell in row.strip("|").split("|")[1:]]
+    readme = (ROOT / "README.md").read_text().split("**Real THUMOS14**")[1].split("**Does")[0]
     page = (ROOT / "results" / "leaderboards" / "thumos14-r2plus1d.md").read_text()
-    ours = next(line for line in page.splitlines() if line.startswith("| ACM-Net"))
-    shown = [cell.strip() for cell in ours.strip("|").split("|")]
-    assert cells == [*shown[2:9], shown[-1]]
+
+    def cells(text: str) -> list[list[str]]:
+        rows = [line for line in text.splitlines() if line.startswith("| ")]
+        return [[cell.strip() for cell in line.strip("|").split("|")] for line in rows[1:]]
+
+    seeds = {row[0]: len(row[1].split(", ")) for row in cells(page.split("Under every protocol")[0])}
+    localizers = cells("| its own localizer" + page.split("| its own localizer")[1].split("Schedules")[0])
+    measured = [row for row in localizers if "(0.1.0)" not in row[0]]
+    shown = cells(readme)
+    assert [row[0] for row in shown] == [row[0].removesuffix(" (0.2.0)") for row in measured]
+    assert [row[1:] for row in shown] == [[str(seeds[row[0]]), row[1], row[2]] for row in measured]
+    longer = next(row for row in localizers if row[0] == "ACM-Net (0.1.0)")
+    assert f"ACM-Net reaches {longer[1]}" in " ".join(readme.split())
 
 
 def test_the_readmes_ablations_are_the_pages() -> None:

@@ -1,39 +1,56 @@
-"""The main job's processes: long records, failures, what is published."""
+"""The main job: failures, and what is published."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from harness import reproduce
-from harness.reproduce import Job, publish, run_jobs
+from harness.engines import Outcome
+from harness.files import atomic_write, pretty_json
+from harness.reproduce import publish, run_jobs
+from harness.store import RECORD, Store
+from harness.sweep import Job
 from tests.records import make_record
+from tests.unit.test_sweep import Pretended
 from wstal.errors import RunError
 
 
-def pretend(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str) -> None:
-    """Let every job run a shell script in place of the harness."""
-    program = folder / "program"
-    program.write_text(f"#!/bin/sh\n{script}\n")
-    program.chmod(0o755)
-    monkeypatch.setattr(reproduce.sys, "executable", str(program))
+def jobs_of(count: int) -> list[Job]:
+    """Jobs whose cells came about otherwise than the stored runs."""
+    departures = {"schedule": {}, "ablation": None, "overrides": {"train.epochs": 3}}
+    return [Job("acmnet", s, str(make_record(seed=s)["id"]), departures, (str(s),)) for s in range(count)]
 
 
-def test_a_record_longer_than_any_pipe_comes_through(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "out.json").write_text(json.dumps({"run": "somewhere", "long": "x" * 1_000_000}))
-    pretend(monkeypatch, tmp_path, f"cat {tmp_path}/out.json; echo 'run-1 train 3/3 loss 1' >&2")
-    assert run_jobs([Job("a", ()), Job("b", ())], 2, 1) == [{"long": "x" * 1_000_000}] * 2
+def leaving_records(store: Store, code: Callable[[int], int]) -> Pretended:
+    def do(seed: int) -> Outcome:
+        if code(seed) == 0:
+            record = make_record(seed=seed)
+            atomic_write(store.begin(record["id"]) / RECORD, pretty_json(record))
+            store.finish(record["id"])
+        return Outcome(code(seed), "some note\nerror: no room", "here")
+
+    return Pretended(do)
 
 
-def test_a_failure_is_told_with_its_message_after_the_others_are_done(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    pretend(monkeypatch, tmp_path, "echo some note >&2; echo 'error: no room' >&2; exit 4")
-    with pytest.raises(RunError, match=r"2 of 2 runs failed:\na \(exit 4\): error: no room\nb") as failed:
-        run_jobs([Job("a", ()), Job("b", ())], 1, 1)
+def test_records_come_in_the_order_of_the_jobs_with_their_own_departures(tmp_path: Path) -> None:
+    jobs, store = jobs_of(3), Store(tmp_path)
+    records = run_jobs(jobs[::-1], store, leaving_records(store, lambda seed: 0))
+    assert records == [make_record(seed=seed) | jobs[seed].departures for seed in (2, 1, 0)]
+
+
+def test_a_failure_is_told_with_its_message_after_the_others_are_done(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    engine = leaving_records(store, lambda seed: 4 if seed < 2 else 0)
+    with pytest.raises(
+        RunError, match=r"2 of 3 runs failed:\nacmnet-s0 \(exit 4\): error: no room\nacmnet-s1"
+    ) as failed:
+        run_jobs(jobs_of(3), store, engine)
     assert "some note" not in str(failed.value)
+    assert engine.seen == {0: 1, 1: 1, 2: 1}
+    assert len(store.finished()) == 1
 
 
 def test_publishing_the_same_numbers_again_keeps_the_stored_record(tmp_path: Path) -> None:

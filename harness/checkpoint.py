@@ -1,10 +1,13 @@
-"""Checkpoints between epochs: one safetensors file and a small JSON that points to it with its digest."""
+"""Checkpoints between epochs: a safetensors file and, written after it, a JSON file with its digest and the history.
+
+The two newest are kept: where the newest is damaged, training goes on from the one before, to the same bits.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,11 +17,12 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from harness.files import atomic_write, pretty_json, read_json, sha256
-from wstal.errors import StoreError
+from harness.files import atomic_write, canonical_json, pretty_json, read_json, sha256
+from harness.store import remove
+from wstal.errors import StoreError, UserError
 from wstal.method import Method
 
-POINTER = "checkpoint.json"
+KEPT = 2
 
 
 @dataclass
@@ -93,61 +97,135 @@ def load_weights(path: Path, method: Method, digest: str) -> None:
 
 
 def save_checkpoint(
-    folder: Path, identity: str, method: Method, optimizer: torch.optim.Optimizer, epoch: int, history: History
+    folder: Path,
+    identity: Mapping[str, Any],
+    method: Method,
+    optimizer: torch.optim.Optimizer,
+    epoch: int,
+    history: History,
 ) -> None:
-    """Keep all that training needs to go on after `epoch` epochs; the one before is removed once this one is whole."""
+    """Keep all that training needs to go on after `epoch` epochs; of those before, the newest stays.
+
+    Raises:
+        StoreError: the folder cannot be written; earlier checkpoints are as they were.
+    """
     tensors: dict[str, Tensor] = {f"method.{name}": value for name, value in method.state_dict().items()}
     state = optimizer.state_dict()
     for index, slots in state["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in slots.items()}
     data = safetensors.torch.save({name: value.cpu().contiguous() for name, value in tensors.items()})
-    file = f"checkpoint-{epoch:06d}.safetensors"
-    atomic_write(folder / file, data)
-    pointer = {"identity": identity, "epoch": epoch, "file": file, "sha256": sha256(data)} | {
-        "history": history.to_json()
-    }
-    atomic_write(folder / POINTER, pretty_json(pointer))
-    for old in folder.glob("checkpoint-*.safetensors"):
-        if old.name != file:
-            with contextlib.suppress(OSError):
-                old.unlink()
+    stem = f"checkpoint-{epoch:06d}"
+    atomic_write(folder / f"{stem}.safetensors", data)
+    about = {"identity": dict(identity), "epoch": epoch, "sha256": sha256(data), "history": history.to_json()}
+    # only now: what has this file is whole
+    atomic_write(folder / f"{stem}.json", pretty_json(about | {"digest": sha256(canonical_json(about))}))
+    with contextlib.suppress(StoreError):  # more than are needed do no harm
+        _remove(folder, _stems(folder)[KEPT:])
 
 
 def remove_checkpoints(folder: Path) -> None:
-    """Remove what `save_checkpoint` left, the pointer first, so that no kill leaves a pointer to nothing."""
-    for path in (folder / POINTER, *folder.glob("checkpoint-*.safetensors")):
-        path.unlink(missing_ok=True)
+    """Remove what `save_checkpoint` left, the JSON files first, so that no kill leaves one without its tensors.
+
+    Raises:
+        StoreError: the folder cannot be written.
+    """
+    _remove(folder, _stems(folder))
 
 
 def load_checkpoint(
-    folder: Path, identity: str, method: Method, optimizer: torch.optim.Optimizer
+    folder: Path,
+    identity: Mapping[str, Any],
+    method: Method,
+    optimizer: torch.optim.Optimizer,
+    say: Callable[[str], None],
 ) -> tuple[int, History]:
-    """Continue from the checkpoint in `folder`: (epochs done, history), or (0, an empty one) where there is none.
+    """Continue from the newest whole checkpoint in `folder`: (epochs done, history), or (0, an empty one) without any.
+
+    Args:
+        folder: where `save_checkpoint` wrote.
+        identity: what decides the bits; a checkpoint of another is refused.
+        method: gets the checkpoint's state.
+        optimizer: gets the checkpoint's state.
+        say: told of newer ones that are damaged; these are removed.
 
     Raises:
-        StoreError: the checkpoint is damaged or belongs to another run.
+        StoreError: all checkpoints are damaged, or the newest belongs to another run.
     """
-    if not (folder / POINTER).exists():
-        return 0, History()
-    pointer = read_json(folder / POINTER)
-    remedy = f"Or remove {folder} to train from the start."
-    if pointer.get("identity") != identity:
-        raise StoreError(
-            f"The checkpoint in {folder} is of {pointer.get('identity')}, this run is {identity}: other bits would "
-            f"come out. Go on as it was begun (--threads, --device). {remedy}"
-        )
+    stems = _stems(folder)
+    remedy = f"remove {folder} to train from the start."
+    damaged: list[str] = []
+    for stem in stems:
+        try:
+            about = _read_about(folder / f"{stem}.json")
+            if about["identity"] != identity:
+                raise StoreError(f"{_difference(folder, about['identity'], identity)} Or {remedy}")
+            data = (folder / f"{stem}.safetensors").read_bytes()
+            if sha256(data) != about["sha256"]:
+                raise ValueError("the SHA-256 of its tensors differs")
+        except (OSError, ValueError) as error:
+            damaged.append(f"{stem}: {getattr(error, 'strerror', None) or error}")
+            continue
+        _restore(safetensors.torch.load(data), method, optimizer, f"{folder / stem} does not fit {method.name}", remedy)
+        epoch, history = about["epoch"], History(**about["history"])
+        break
+    else:
+        # tensors alone are what a kill leaves that comes before the first checkpoint is whole
+        if any((folder / f"{stem}.json").exists() for stem in stems):
+            raise StoreError(f"The checkpoints in {folder} are damaged ({'; '.join(damaged)}). To go on, {remedy}")
+        epoch, history = 0, History()
+    if damaged:
+        say(f"Passed over {'; '.join(damaged)}: training goes on after epoch {epoch}, to the same bits.")
+        _remove(folder, stems[: len(damaged)])
+    return epoch, history
+
+
+def _stems(folder: Path) -> list[str]:
+    """Names of the checkpoints, whole or not, newest first."""
+    return sorted({path.stem for path in folder.glob("checkpoint*")}, reverse=True)
+
+
+def _remove(folder: Path, stems: Sequence[str]) -> None:
+    for suffix in ("json", "safetensors"):
+        remove(folder / f"{stem}.{suffix}" for stem in stems)
+
+
+def _read_about(path: Path) -> dict[str, Any]:
+    """A checkpoint's JSON file; ValueError where it is not there or not as it was written."""
+    if not path.exists():
+        raise ValueError(f"{path.name} is not there")
     try:
-        data = (folder / pointer["file"]).read_bytes()
-    except OSError as error:
-        raise StoreError(f"The checkpoint in {folder} cannot be read: {error.strerror}. {remedy}") from error
-    if sha256(data) != pointer["sha256"]:
-        raise StoreError(f"The checkpoint in {folder} is damaged (its SHA-256 differs). {remedy}")
-    tensors = safetensors.torch.load(data)
-    method.load_state_dict({k.removeprefix("method."): v for k, v in tensors.items() if k.startswith("method.")})
+        about = read_json(path)
+    except UserError as error:
+        raise ValueError(f"{path.name} cannot be read") from error
+    digest = about.pop("digest", None) if isinstance(about, dict) else None
+    if digest is None or sha256(canonical_json(about)) != digest:
+        raise ValueError(f"{path.name} is not as it was written")
+    return dict(about)
+
+
+def _difference(folder: Path, stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """Which parts of two identities differ."""
+    parts = [
+        f"{name} {stored.get(name)!r} (now {wanted.get(name)!r})"
+        for name in stored.keys() | wanted.keys()
+        if stored.get(name) != wanted.get(name)
+    ]
+    return (
+        f"The checkpoint in {folder} was begun with {', '.join(sorted(parts))}: other bits would come out. "
+        "Go on as it was begun (--threads, --device, the same machine and packages)."
+    )
+
+
+def _restore(
+    tensors: dict[str, Tensor], method: Method, optimizer: torch.optim.Optimizer, misfit: str, remedy: str
+) -> None:
     slots: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         if key.startswith("optimizer."):
             _, index, name = key.split(".", 2)
             slots.setdefault(int(index), {})[name] = value
-    optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
-    return pointer["epoch"], History(**pointer["history"])
+    try:
+        method.load_state_dict({k.removeprefix("method."): v for k, v in tensors.items() if k.startswith("method.")})
+        optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
+    except (RuntimeError, ValueError) as error:
+        raise StoreError(f"{misfit}: {error}. Its code was changed; {remedy}") from error

@@ -1,8 +1,10 @@
-"""A training step whose loss is not finite: kept whole, so that it can be done again and looked into."""
+"""Why a training fails: a loss that is not finite, whose step is kept so that it can be done again, or no memory."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +15,15 @@ from torch import Tensor
 
 from harness.files import atomic_write
 from harness.registry import load_method
-from wstal.errors import UserError
+from wstal.errors import RunError, UserError
 from wstal.method import Method
 from wstal.types import Batch
 
 FAILED_STEP = "failed-step.safetensors"
+OVERFLOW = "all features and weights are finite, the loss itself overflowed: lower train.learning_rate"
+REFUSES_NAN = "all elements of input should be between 0 and 1"  # torch's binary cross-entropy
+# torch has a class for CUDA's lack of memory alone; the CPU's allocator, oneDNN and cuBLAS say it in words
+LACKS = ("allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
 
 
 @dataclass(frozen=True)
@@ -66,11 +72,21 @@ def replay(path: Path) -> tuple[Method, Batch, dict[str, Tensor]]:
             raise ValueError(f"features {tuple(batch.features.shape)} do not go with {len(batch.labels)} labels")
         method.load_state_dict({n.removeprefix("method."): t for n, t in tensors.items() if n.startswith("method.")})
         torch.set_rng_state(tensors["draws"])
-        return method, batch, method.losses(batch)
+        return method, batch, losses(method, batch)
     except (OSError, safetensors.SafetensorError, LookupError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(
             f"{path} cannot be replayed: {error}. Give the {FAILED_STEP} that a failed run left in its folder."
         ) from error
+
+
+def losses(method: Method, batch: Batch) -> dict[str, Tensor]:
+    """The method's losses; a `total` of NaN alone where torch refuses to go on because something is not finite."""
+    try:
+        return method.losses(batch)
+    except RuntimeError as error:
+        if REFUSES_NAN not in str(error) and cause(method, batch) == OVERFLOW:
+            raise
+        return {"total": torch.tensor(torch.nan)}
 
 
 def cause(method: Method, batch: Batch) -> str:
@@ -83,4 +99,29 @@ def cause(method: Method, batch: Batch) -> str:
     weights = [name for name, value in method.state_dict().items() if not bool(value.isfinite().all())]
     if weights:
         return f"weights are not finite since an earlier step ({', '.join(weights[:3])}): lower train.learning_rate"
-    return "all features and weights are finite, the loss itself overflowed: lower train.learning_rate"
+    return OVERFLOW
+
+
+@contextlib.contextmanager
+def memory_advice(stage: str, options: Callable[[], Mapping[str, int]]) -> Iterator[None]:
+    """Turn a lack of memory into a message with the value to try.
+
+    Args:
+        stage: what is done, for the message.
+        options: gives their present values; half of the first that can be halved is advised.
+
+    Raises:
+        RunError: the memory was not enough.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not any(words in str(error) for words in LACKS):
+            raise
+        advice = next(
+            (f"Try --set {name}={value // 2} (now {value})" for name, value in options().items() if value > 1),
+            "Nothing is left to halve: take a machine with more",
+        )
+        raise RunError(
+            f"Out of memory in {stage}. {advice}; where other work fills the memory, the same command goes on later."
+        ) from error

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
+from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from harness.data.detections import write_detections
 from harness.data.source import DataSource
 from harness.diagnostics import FIGURE, HISTORY, draw
 from harness.environment import environment, git_state
+from harness.failure import memory_advice
 from harness.files import atomic_write, canonical_json, pretty_json, read_json, sha256, sha256_file
 from harness.flags import DETECTIONS, FLAGS, save_flags
 from harness.overrides import differences, override
@@ -29,7 +31,7 @@ from harness.scoring import common_localizer, score_videos
 from harness.seeds import seed_torch
 from harness.store import Store
 from harness.trainer import check_batches, train
-from wstal.errors import UserError
+from wstal.errors import RunError, UserError
 from wstal.evaluation import Protocol, evaluate, get_protocol, protocols_for, to_json
 from wstal.localize import localize
 from wstal.method import Method, Recipe, TrainSpec
@@ -39,6 +41,7 @@ from wstal.types import Detections, GroundTruth, SnippetScores, Video
 IDENTITY = 1  # of what digests are taken of: apart from the record's schema, because another number renames all runs
 BITS = ("wstal-bench", "method", "python", "packages", "device", "cpu", "threads")  # of the environment
 WEIGHTS, SCORES, MANIFEST = "weights.safetensors", "scores.safetensors", "manifest.json"
+version = cache(metadata.version)  # read from the disk
 Report = Callable[[str, int, int, float | None], None]
 
 
@@ -185,8 +188,9 @@ def execute(
 
     Raises:
         UserError: bad data.
-        RunError: the loss is not finite.
-        StoreError: the store cannot be written, or the run was begun on another device or number of threads.
+        RunError: the loss is not finite, the memory is not enough, or the data changed on the way.
+        StoreError: the store cannot be written, or the run was begun on another device or number of threads, with
+            other packages or on another processor.
     """
     if (record := store.find(spec.id)) is not None:
         return store.run_folder(spec.id), record | spec.departures, True
@@ -208,17 +212,19 @@ def execute(
             folder = store.begin(spec.id)
             torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
             computed_on = environment(device, spec.method)
-            bits = f"{spec.digest} on {computed_on['device']}, {computed_on['threads']} thread(s)"
+            bits = {"run": spec.digest} | {name: computed_on[name] for name in BITS}
             history, weights_of = _share_training(store, spec, computed_on, method)
             if history is None:
                 history = train(
                     method, training_videos, spec.recipe.train, spec.seed, folder, bits,
                     progress=lambda done, total, loss: report("train", done, total, loss),
+                    check=lambda: _check_unchanged(spec, source),
                 )  # fmt: skip
             clock.lap("train")
-            scores = score_videos(
+            scores = _score(
                 method, test_videos, spec.recipe.train, lambda done, total: report("score", done, total, None)
             )
+            _check_unchanged(spec, source)
             clock.lap("score")
             detections = localize(scores, spec.recipe.localizer, source.classes)
             clock.lap("localize")
@@ -239,9 +245,50 @@ def execute(
             Record.model_validate_json(canonical_json(record))  # what could not be read back is not stored
             atomic_write(folder / FIGURE, draw(history.to_json(), record))
             _save_json(folder / RECORD, record)
+        remove_checkpoints(store.partial_folder(spec.id))
         folder = store.finish(spec.id)
-        remove_checkpoints(folder)
     return folder, read_record(folder / RECORD) | spec.departures, False
+
+
+def _check_unchanged(spec: RunSpec, source: DataSource) -> None:
+    """Whether the data are still those that the run claims; of files, those are read again whose status changed.
+
+    Called after the last read of what is about to be stored, so that nothing is stored that saw other data.
+    """
+    if source.synthetic:  # generated once, kept in memory
+        return
+    try:
+        now = source.describe()
+    except OSError as error:
+        raise RunError(f"{error.filename} went away while {spec.id} was computed: {error.strerror}.") from error
+    if now != spec.data:
+        digests = spec.data["digests"], now["digests"]
+        parts = [name for name in digests[0] if digests[0][name] != digests[1].get(name)]
+        raise RunError(
+            f"The data changed while {spec.id} was computed ({', '.join(parts) or 'its description'}): what came after "
+            "the last checkpoint is dropped. Restore the files to go on; with changed ones it is another run, "
+            "which the same command begins."
+        )
+
+
+def _score(
+    method: Method,
+    videos: list[Video],
+    train: TrainSpec,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[SnippetScores]:
+    done = 0
+
+    def advance(scored: int, total: int) -> None:
+        nonlocal done
+        done = scored
+        progress(scored, total)
+
+    def sizes() -> dict[str, int]:
+        return {"train.test_length": min(train.test_length, len(videos[done].features))}
+
+    with memory_advice(f"scoring of {method.name}", sizes):
+        return score_videos(method, videos, train, advance)
 
 
 def _common(
@@ -273,9 +320,11 @@ def _share_training(
             parts = (record["recipe"], record["data"], record["environment"]["wstal-bench"])
             if training_digest(spec.method, spec.seed, *parts) != spec.trained_by:
                 continue
+            if sha256_file(folder / HISTORY) != record["artefacts"].get(HISTORY):
+                continue
             history = History(**read_json(folder / HISTORY))
             load_weights(folder / WEIGHTS, method, record["artefacts"][WEIGHTS])
-        except (UserError, TypeError):
+        except (UserError, OSError):
             continue  # another run's damage is not this one's business
         method.end_training()
         return history, str(record["id"])
@@ -339,7 +388,7 @@ def _rehearse(
     if not videos:
         raise UserError("There are no test videos. Check the test subset of the data set.")
     shortest = min(videos, key=lambda video: len(video.features))
-    scores = score_videos(method, [shortest], recipe.train)
+    scores = _score(method, [shortest], recipe.train)
     localize(scores, common_localizer(source.family), source.classes)
     detections = localize(scores, recipe.localizer, source.classes)
     none = detections.select(np.zeros(len(detections), dtype=bool))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,20 @@ from harness.files import atomic_write
 from harness.record import RECORD, read_record
 from wstal.errors import StoreError
 
-__all__ = ["RECORD", "Store", "read_record"]
+__all__ = ["RECORD", "Store", "read_record", "remove"]
+
+
+def remove(paths: Iterable[Path]) -> None:
+    """Remove files, as far as they are there.
+
+    Raises:
+        StoreError: their folder cannot be written.
+    """
+    for path in paths:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise StoreError(f"Cannot remove {path}: {error.strerror or error}. Make its folder writable.") from error
 
 
 @dataclass(frozen=True)
@@ -54,8 +67,7 @@ class Store:
         folder = self.partial_folder(run)
         probe = folder / ".writable"
         atomic_write(probe, b"")
-        for leftover in (probe, *folder.glob(".*.tmp")):
-            leftover.unlink(missing_ok=True)
+        remove((probe, *folder.glob(".*.tmp")))
         return folder
 
     def is_complete(self, run: str) -> bool:
@@ -73,7 +85,10 @@ class Store:
             target.parent.mkdir(parents=True, exist_ok=True)
             os.rename(self.partial_folder(run), target)
         except OSError as error:
-            raise StoreError(f"Cannot move the finished run to {target}: {error.strerror}.") from error
+            raise StoreError(
+                f"Cannot move the finished run to {target}: {error.strerror}. Make room for it there; the same command "
+                "then only moves it."
+            ) from error
         return target
 
     def finished(self) -> list[Path]:

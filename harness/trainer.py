@@ -7,18 +7,21 @@ generator state: continuing from it repeats what the undisturbed run would have 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from harness.checkpoint import History, load_checkpoint, save_checkpoint
-from harness.failure import FAILED_STEP, Position, cause, save_failed_step
+from harness.commands.options import say
+from harness.failure import FAILED_STEP, Position, cause, losses, memory_advice, save_failed_step
 from harness.seeds import numpy_stream, seed_torch
-from wstal.errors import RunError, UserError
+from harness.store import remove
+from wstal.errors import RunError, StoreError, UserError
 from wstal.method import Method, TrainSpec
 from wstal.types import Batch, IntArray, Video
 
@@ -33,9 +36,11 @@ def train(
     spec: TrainSpec,
     seed: int,
     folder: Path,
-    identity: str,
+    identity: Mapping[str, Any],
     progress: Progress = lambda epoch, epochs, loss: None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    check: Callable[[], None] = lambda: None,
+    say: Callable[[str], None] = say,
 ) -> History:
     """Train `method` in place, from the newest checkpoint in `folder` where there is one.
 
@@ -45,26 +50,31 @@ def train(
         spec: the schedule.
         seed: the run's seed.
         folder: where checkpoints are written, at most every `checkpoint_seconds`.
-        identity: the run's digest; a checkpoint of another run is refused.
+        identity: what decides the bits, as JSON; a checkpoint of another is refused.
         progress: called after each epoch with (epochs done, epochs, mean total loss).
         checkpoint_seconds: shortest time between two checkpoints.
+        check: raises where the data are no longer those that the run began with; called before a checkpoint is written.
+        say: told that a damaged checkpoint was passed over.
 
     Returns:
         Every loss term by step, and the method's diagnostics by epoch.
 
     Raises:
         UserError: as `check_batches`.
-        RunError: a loss that is not finite; names the videos, and the file that the step is kept in.
+        RunError: a loss that is not finite; names the videos, and the file that the step is kept in. Or too little
+            memory; names the value to try.
+        StoreError: the folder cannot be written, or as `load_checkpoint`.
     """
     check_batches(method, videos, spec)
     # fused: one pass over each parameter in place of about ten
     optimizer = torch.optim.Adam(
         method.parameters(), lr=spec.learning_rate, betas=spec.betas, weight_decay=spec.weight_decay, fused=True
     )
-    done, history = load_checkpoint(folder, identity, method, optimizer)
-    (folder / FAILED_STEP).unlink(missing_ok=True)
+    done, history = load_checkpoint(folder, identity, method, optimizer, say)
+    remove([folder / FAILED_STEP])
     saved = time.monotonic()
-    with ThreadPoolExecutor(max_workers=1) as worker:
+    sizes = {"train.batch_size": spec.batch_size, "train.temporal_length": spec.temporal_length}
+    with memory_advice(f"training of {method.name}", lambda: sizes), ThreadPoolExecutor(max_workers=1) as worker:
         for epoch in range(done, spec.epochs):
             if spec.decay_every is not None:
                 for group in optimizer.param_groups:
@@ -89,6 +99,7 @@ def train(
             progress(epoch + 1, spec.epochs, loss)
             _check_weights(method, epoch)
             if time.monotonic() - saved >= checkpoint_seconds or epoch + 1 == spec.epochs:
+                check()
                 save_checkpoint(folder, identity, method, optimizer, epoch + 1, history)
                 saved = time.monotonic()
     seed_torch(seed, "dropout", spec.epochs)
@@ -117,16 +128,19 @@ def check_batches(method: Method, videos: Sequence[Video], spec: TrainSpec) -> N
 def _backward(method: Method, batch: Batch, folder: Path, position: Position) -> dict[str, Tensor]:
     """Add a batch's gradients to those that are there; its loss terms."""
     draws = torch.get_rng_state()
-    terms = method.losses(batch)
+    terms = losses(method, batch)
     # before the weights are touched: the step can be done again as it was
     if not bool(terms["total"].isfinite()):
         reason = cause(method, batch)
-        save_failed_step(folder / FAILED_STEP, method, batch, draws, position)
+        try:
+            save_failed_step(folder / FAILED_STEP, method, batch, draws, position)
+            kept = f"The step is kept: `wstal-bench replay {folder / FAILED_STEP}`."
+        except StoreError as error:
+            kept = f"The step could not be kept: {error}"
         values = ", ".join(f"{name} {value:g}" for name, value in terms.items())
         raise RunError(
             f"The loss of {method.name} is not finite in epoch {position.epoch + 1}, step {position.step + 1} "
-            f"({values}), videos {', '.join(batch.videos)}: {reason}. "
-            f"The step is kept: `wstal-bench replay {folder / FAILED_STEP}`."
+            f"({values}), videos {', '.join(batch.videos)}: {reason}. {kept}"
         )
     terms["total"].backward()  # type: ignore[no-untyped-call]
     return {name: value.detach() for name, value in terms.items()}

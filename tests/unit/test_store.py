@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from pathlib import Path
@@ -75,3 +76,21 @@ def test_what_is_no_record_is_refused_with_its_path(tmp_path: Path, content: str
     (tmp_path / RECORD).write_text(content)
     with pytest.raises(UserError, match=RECORD):
         read_record(tmp_path / RECORD)
+
+
+def test_a_leftover_that_cannot_be_removed_is_a_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, **options: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(os, "unlink", refuse)
+    with pytest.raises(StoreError, match=r"Cannot remove .*\.writable: Read-only file system"):
+        Store(tmp_path).begin("r1")
+
+
+def test_a_place_that_is_taken_is_a_message_and_the_run_stays(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    atomic_write(store.begin("r1") / RECORD, pretty_json(RECORDED))
+    atomic_write(store.run_folder("r1") / "weights", b"")  # someone removed its record
+    with pytest.raises(StoreError, match=r"Cannot move .*not empty\. Make room for it there"):
+        store.finish("r1")
+    assert store.is_complete("r1")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,9 @@ import torch
 
 from baselines.acmnet import AcmNet, AcmNetOptions
 from baselines.ours import Ours, OursOptions
-from harness.checkpoint import POINTER, load_weights, save_weights
+from harness.checkpoint import load_weights, save_weights
 from harness.failure import FAILED_STEP, cause, replay
+from harness.registry import load_method, method_entries
 from harness.seeds import seed_torch
 from harness.trainer import train
 from wstal.errors import RunError, StoreError, UserError
@@ -23,6 +25,7 @@ from wstal.method import Method, TrainSpec
 from wstal.types import Video
 
 SPEC = TrainSpec(epochs=6, batch_size=4, temporal_length=12, test_length=12, learning_rate=1e-2, decay_every=4)
+RUN = {"run": "x"}
 
 
 def videos(count: int = 10, width: int = 16, classes: int = 3) -> list[Video]:
@@ -56,7 +59,7 @@ def test_loss_falls_and_every_term_has_one_value_a_step(tmp_path: Path) -> None:
     spec = SPEC.model_copy(update={"epochs": 60, "learning_rate": 3e-3, "decay_every": None})
     seed_torch(0, "initialisation")
     model = AcmNet(AcmNetOptions(dropout=0.0), 16, 3)
-    history = train(model, videos(), spec, 0, tmp_path, "x")
+    history = train(model, videos(), spec, 0, tmp_path, RUN)
     assert history.steps_per_epoch == 3
     assert {len(values) for values in history.steps.values()} == {3 * spec.epochs}
     for term in ("total", "instance"):
@@ -71,17 +74,17 @@ class Killed(Exception):
 @pytest.mark.parametrize("stop", [1, 3, 5])
 def test_resuming_after_a_kill_gives_the_same_bits(tmp_path: Path, stop: int, kind: str) -> None:
     undisturbed = fresh(kind=kind)
-    expected = train(undisturbed, videos(), SPEC, 0, tmp_path / "a", "x")
+    expected = train(undisturbed, videos(), SPEC, 0, tmp_path / "a", RUN)
 
     def kill(done: int, total: int, loss: float) -> None:
         if done == stop + 1:
             raise Killed
 
     with pytest.raises(Killed):
-        train(fresh(kind=kind), videos(), SPEC, 0, tmp_path / "b", "x", progress=kill, checkpoint_seconds=0)
+        train(fresh(kind=kind), videos(), SPEC, 0, tmp_path / "b", RUN, progress=kill, checkpoint_seconds=0)
     resumed, seen = fresh(99, kind), []
     history = train(
-        resumed, videos(), SPEC, 0, tmp_path / "b", "x",
+        resumed, videos(), SPEC, 0, tmp_path / "b", RUN,
         progress=lambda done, total, loss: seen.append(done), checkpoint_seconds=0,
     )  # fmt: skip
     assert seen[0] == stop + 1
@@ -91,18 +94,19 @@ def test_resuming_after_a_kill_gives_the_same_bits(tmp_path: Path, stop: int, ki
 
 def test_a_process_killed_outright_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     undisturbed, resumed = fresh(), fresh(seed=99)
-    expected = train(undisturbed, videos(), SPEC, 0, tmp_path / "a", "x")
+    expected = train(undisturbed, videos(), SPEC, 0, tmp_path / "a", RUN)
     script = (
-        "import os, sys\nfrom pathlib import Path\nfrom tests.unit.test_trainer import SPEC, fresh, train, videos\n"
+        "import os, sys\nfrom pathlib import Path\n"
+        "from tests.unit.test_trainer import RUN, SPEC, fresh, train, videos\n"
         "kill = lambda done, total, loss: done == 4 and os.kill(os.getpid(), 9)\n"
-        "train(fresh(), videos(), SPEC, 0, Path(sys.argv[1]), 'x', progress=kill, checkpoint_seconds=0)\n"
+        "train(fresh(), videos(), SPEC, 0, Path(sys.argv[1]), RUN, progress=kill, checkpoint_seconds=0)\n"
     )
     root = Path(__file__).parents[2]
     killed = subprocess.run([sys.executable, "-c", script, str(tmp_path / "b")], cwd=root, capture_output=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     seen: list[int] = []
     history = train(
-        resumed, videos(), SPEC, 0, tmp_path / "b", "x", progress=lambda done, total, loss: seen.append(done)
+        resumed, videos(), SPEC, 0, tmp_path / "b", RUN, progress=lambda done, total, loss: seen.append(done)
     )
     assert seen == [4, 5, 6]
     assert same(resumed, undisturbed)
@@ -112,47 +116,58 @@ def test_a_process_killed_outright_goes_on_to_the_same_bits(tmp_path: Path) -> N
 def test_seed_decides_the_result(tmp_path: Path) -> None:
     models = [fresh() for _ in range(3)]
     for number, (model, seed) in enumerate(zip(models, (0, 0, 1), strict=True)):
-        train(model, videos(), SPEC, seed, tmp_path / str(number), "x")
+        train(model, videos(), SPEC, seed, tmp_path / str(number), RUN)
     assert same(models[0], models[1])
     assert not same(models[0], models[2])
 
 
 def test_learning_rate_decays_when_the_schedule_says(tmp_path: Path) -> None:
     decayed, constant = fresh(), fresh()
-    train(decayed, videos(), SPEC.model_copy(update={"decay_every": 1, "decay_factor": 1e-9}), 0, tmp_path / "a", "x")
-    train(constant, videos(), SPEC.model_copy(update={"epochs": 1, "decay_every": None}), 0, tmp_path / "b", "x")
+    train(decayed, videos(), SPEC.model_copy(update={"decay_every": 1, "decay_factor": 1e-9}), 0, tmp_path / "a", RUN)
+    train(constant, videos(), SPEC.model_copy(update={"epochs": 1, "decay_every": None}), 0, tmp_path / "b", RUN)
     for a, b in zip(decayed.parameters(), constant.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
 
 
-def test_checkpoint_of_another_run_or_a_damaged_one_is_refused(tmp_path: Path) -> None:
-    def stop(done: int, total: int, loss: float) -> None:
-        if done == 3:
-            raise Killed
-
-    with pytest.raises(Killed):
-        train(fresh(), videos(), SPEC, 0, tmp_path, "x", progress=stop, checkpoint_seconds=0)
-    with pytest.raises(StoreError, match="is of x, this run is y"):
-        train(fresh(), videos(), SPEC, 0, tmp_path, "y")
-    assert (tmp_path / POINTER).exists()
-    (file,) = tmp_path.glob("checkpoint-*.safetensors")
-    content = bytearray(file.read_bytes())
-    content[-1] ^= 1
-    file.write_bytes(content)
-    with pytest.raises(StoreError, match="damaged"):
-        train(fresh(), videos(), SPEC, 0, tmp_path, "x")
-
-
 def test_no_videos_is_a_message(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no training videos"):
-        train(fresh(), [], SPEC, 0, tmp_path, "x")
+        train(fresh(), [], SPEC, 0, tmp_path, RUN)
 
 
-def test_a_loss_that_is_not_finite_stops_and_names_the_video(tmp_path: Path) -> None:
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", list(method_entries()))
+def test_every_method_stops_and_names_the_video_that_is_not_finite(name: str, value: float, tmp_path: Path) -> None:
+    recipe = load_method(name).recipe("thumos14")
+    bad = videos()
+    bad[3] = replace(bad[3], features=bad[3].features.astype(np.float16))
+    bad[3].features[:, 5] = value
+    method = load_method(name)(recipe.method, 16, 3)
+    spec = SPEC.model_copy(update={"batch_size": min(recipe.train.batch_size, 4)})
+    with pytest.raises(RunError, match=rf"{name} is not finite in epoch 1, step \d+ .*features of v3 are not finite"):
+        train(method, bad, spec, 0, tmp_path, RUN)
+    again, batch, terms = replay(tmp_path / FAILED_STEP)
+    assert "v3" in cause(again, batch)
+    assert not terms["total"].isfinite()
+
+
+@pytest.mark.parametrize("name", ["basnet", "cola"])
+def test_what_torch_refuses_of_an_overflow_is_a_step_that_is_not_finite(name: str, tmp_path: Path) -> None:
+    """Its binary cross-entropy raises on NaN in place of giving it."""
+    method = load_method(name)(load_method(name).recipe("thumos14").method, 16, 3)
+    spec = SPEC.model_copy(update={"learning_rate": 1e20})
+    with pytest.raises(RunError, match=r"is not finite in epoch 1, step 2 .*the loss itself overflowed: lower train"):
+        train(method, videos(), spec, 0, tmp_path, RUN)
+
+
+def test_a_step_that_cannot_be_kept_is_still_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, data: bytes) -> None:
+        raise StoreError(f"Cannot write {path}: No space left on device.")
+
+    monkeypatch.setattr("harness.failure.atomic_write", full)
     bad = videos()
     bad[3].features[:] = np.inf
-    with pytest.raises(UserError, match=r"not finite in epoch 1, step 2 .*features of v3"):
-        train(fresh(), bad, SPEC, 0, tmp_path, "x")
+    with pytest.raises(RunError, match=r"step 2 .*features of v3.*The step could not be kept: .*No space left"):
+        train(fresh(), bad, SPEC, 0, tmp_path, RUN)
 
 
 @pytest.mark.parametrize("kind", ["acmnet", "codewords", "k_means"])
@@ -168,7 +183,7 @@ def test_a_failed_step_can_be_done_again(tmp_path: Path, kind: str) -> None:
     losses = method.losses
     method.losses = lambda batch: terms.update(losses(batch)) or dict(terms)  # type: ignore[method-assign]
     with pytest.raises(RunError, match=r"epoch 5, step 1 .*all features and weights are finite.*wstal-bench replay"):
-        train(method, videos(), SPEC, 0, tmp_path, "x", progress=spoil)
+        train(method, videos(), SPEC, 0, tmp_path, RUN, progress=spoil)
     again, batch, replayed = replay(tmp_path / FAILED_STEP)
     assert same(again, method)
     assert replayed.keys() == terms.keys()
@@ -176,7 +191,7 @@ def test_a_failed_step_can_be_done_again(tmp_path: Path, kind: str) -> None:
         torch.testing.assert_close(replayed[name], value.detach(), rtol=0, atol=0, equal_nan=True, check_dtype=False)
     assert "loss itself overflowed" in cause(again, batch)
     # the file goes once training begins again
-    train(fresh(kind=kind), videos(), SPEC, 0, tmp_path, "x")
+    train(fresh(kind=kind), videos(), SPEC, 0, tmp_path, RUN)
     assert not (tmp_path / FAILED_STEP).exists()
 
 
@@ -189,7 +204,7 @@ def test_weights_spoilt_by_the_last_step_are_not_kept(tmp_path: Path) -> None:
 
     method.end_step = spoil  # type: ignore[method-assign]
     with pytest.raises(RunError, match=r"not finite after epoch 1 \(embedding.weight\)"):
-        train(method, videos(count=4), SPEC.model_copy(update={"epochs": 1}), 0, tmp_path, "x")
+        train(method, videos(count=4), SPEC.model_copy(update={"epochs": 1}), 0, tmp_path, RUN)
     assert not list(tmp_path.glob("checkpoint*"))
 
 
@@ -198,7 +213,7 @@ def test_a_curve_may_have_gaps(tmp_path: Path) -> None:
     losses = method.losses
     method.losses = lambda batch: losses(batch) | {"aside": torch.tensor(np.nan)}  # type: ignore[method-assign]
     method.diagnostics = lambda: {"one": np.inf, "some": [1.0, np.nan]}  # type: ignore[method-assign]
-    history = train(method, videos(), SPEC, 0, tmp_path, "x", checkpoint_seconds=0)
+    history = train(method, videos(), SPEC, 0, tmp_path, RUN, checkpoint_seconds=0)
     assert set(history.steps["aside"]) == {None}
     assert history.last_epoch_means()["aside"] is None
     assert history.epochs == {"one": [None] * 6, "some": [[1.0, None]] * 6}
@@ -213,14 +228,14 @@ def test_a_failed_step_with_bad_weights_says_which(tmp_path: Path) -> None:
 
     method.end_step = spoil  # type: ignore[method-assign]
     with pytest.raises(RunError, match=r"step 2 .*weights are not finite since an earlier step \(embedding.weight\)"):
-        train(method, videos(), SPEC, 0, tmp_path, "x")
+        train(method, videos(), SPEC, 0, tmp_path, RUN)
 
 
 def test_what_is_no_failed_step_is_refused(tmp_path: Path) -> None:
     bad = videos()
     bad[0].features[:] = np.nan
     with pytest.raises(RunError, match=FAILED_STEP):
-        train(fresh(), bad, SPEC, 0, tmp_path, "x")
+        train(fresh(), bad, SPEC, 0, tmp_path, RUN)
     with safetensors.safe_open(tmp_path / FAILED_STEP, "pt") as file:
         facts, whole = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     for name, changes in {

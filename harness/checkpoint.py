@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
 
-from harness.files import atomic_write, canonical_json, pretty_json, read_json, sha256
+from harness.files import atomic_write, canonical_json, open_regular, pretty_json, read_json, sha256
 from harness.store import remove
 from wstal.errors import StoreError, UserError
 from wstal.method import Method
@@ -82,12 +83,16 @@ def load_weights(path: Path, method: Method, digest: str) -> None:
         StoreError: the file is absent, damaged, or of another network.
     """
     try:
-        data = path.read_bytes()
+        with open_regular(path) as file:
+            data = file.read()
     except OSError as error:
         raise StoreError(f"Cannot read the weights {path}: {error.strerror}. Train the run again.") from error
     if sha256(data) != digest:
         raise StoreError(f"{path} is not the file that was written (its SHA-256 differs). Train the run again.")
-    tensors = safetensors.torch.load(data)
+    try:
+        tensors = safetensors.torch.load(data)
+    except safetensors.SafetensorError as error:
+        raise StoreError(f"{path} holds no weights: {error}. Train the run again.") from error
     if wrong := tensors.keys() ^ method.export_state().keys():
         raise StoreError(f"{path} does not fit {method.name}: {', '.join(sorted(wrong))} in only one of the two.")
     try:

@@ -35,13 +35,16 @@ COMMANDS = (
 )  # fmt: skip
 
 
+LONGEST = 3000  # characters of an error message
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     parsed = build_parser().parse_args(arguments)
     try:
         return int(parsed.handle(parsed))
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_shortened(str(error))}", file=sys.stderr)
         return error.exit_code
     except RuntimeError as error:
         if "allocate memory" not in str(error) and "out of memory" not in str(error):
@@ -59,6 +62,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # the reader (head, less) has what it wanted; keep the interpreter's flush at exit quiet too
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _shortened(message: str) -> str:
+    """A message that repeats what was given does not fill the screen with it."""
+    return message if len(message) <= LONGEST else f"{message[: LONGEST // 2]} ... {message[-LONGEST // 2 :]}"
 
 
 def build_parser() -> Parser:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -134,12 +135,12 @@ def find_record(name: str, results: Path, store: Path) -> Path:
         UserError: none of these.
     """
     path = Path(name)
-    if path.is_file():
+    if os.path.isfile(path):
         return path
-    if (path / RECORD).is_file():
+    if os.path.isfile(path / RECORD):
         return path / RECORD
     known = {file.parent.name: file for file in (store / "runs").glob(f"*/{RECORD}")}
-    if (results / "records").is_dir():
+    if os.path.isdir(results / "records"):
         known |= {file.stem: file for file in record_files(results / "records")}
     if name not in known:
         raise UserError(

@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from harness.files import atomic_write
+from harness.files import atomic_write, open_regular
 from harness.registry import load_method
 from wstal.errors import RunError, UserError
 from wstal.method import Method
@@ -59,6 +59,7 @@ def replay(path: Path) -> tuple[Method, Batch, dict[str, Tensor]]:
         UserError: the file is not what `save_failed_step` wrote.
     """
     try:
+        open_regular(path).close()
         with safetensors.safe_open(path, "pt") as file:
             facts = file.metadata()
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
@@ -74,8 +75,9 @@ def replay(path: Path) -> tuple[Method, Batch, dict[str, Tensor]]:
         torch.set_rng_state(tensors["draws"])
         return method, batch, losses(method, batch)
     except (OSError, safetensors.SafetensorError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        why = " ".join(str(error).split()).rstrip(".")
         raise UserError(
-            f"{path} cannot be replayed: {error}. Give the {FAILED_STEP} that a failed run left in its folder."
+            f"{path} cannot be replayed: {why}. Give the {FAILED_STEP} that a failed run left in its folder."
         ) from error
 
 

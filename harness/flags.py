@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
+import os
 from dataclasses import dataclass, fields
 from decimal import Decimal
 from itertools import pairwise
@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import safetensors
 import safetensors.numpy
+from pydantic import BaseModel, ConfigDict
 
 from harness.data.annotations import Annotations, read_annotations
 from harness.data.detections import read_detections
-from harness.files import atomic_write, canonical_json, sha256, sha256_file
+from harness.files import atomic_write, canonical_json, printable, sha256, sha256_file
 from harness.record import RECORD, read_record
 from wstal.errors import StoreError, UserError
 from wstal.evaluation import (
@@ -33,6 +34,7 @@ from wstal.types import GroundTruth
 
 FLAGS, DETECTIONS = "flags.safetensors", "detections.json.gz"
 ABOUT = "about"
+REMEDY = "Restore it, or remove the run and do it again."
 SAME = 1e-9  # percent: the same numbers, summed on another machine
 TOLERANCE = 1e-6  # percent, between a record's mAP and what its run's flags give
 
@@ -59,6 +61,16 @@ class RunFlags:
     def evaluated(self) -> tuple[str, ...]:
         """Names of the videos that the protocol scores, sorted."""
         return tuple(sorted(set(self.videos) - self.protocol.excluded_videos))
+
+
+class _About(BaseModel):
+    """The names that `save_flags` writes."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+    protocol: str
+    tious: tuple[float, ...]
+    classes: tuple[str, ...]
+    videos: tuple[str, ...]
 
 
 def save_flags(path: Path, result: EvaluationResult, videos: tuple[str, ...]) -> str:
@@ -95,16 +107,16 @@ def read_flags(run: Path) -> RunFlags:
     record = _record(run)
     if FLAGS not in record["artefacts"]:
         raise UserError(_without_flags(run))
-    with safetensors.safe_open(_checked(run, FLAGS, record), "np") as file:
-        about = json.loads(file.metadata()[ABOUT])
-        columns = {name: _wide(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
-    found = RunFlags(
-        get_protocol(about["protocol"]),
-        tuple(about["tious"]),
-        tuple(about["classes"]),
-        tuple(about["videos"]),
-        Flags(**columns),
-    )
+    path = _checked(run, FLAGS, record)
+    try:
+        with safetensors.safe_open(path, "np") as file:
+            about = _About.model_validate_json((file.metadata() or {})[ABOUT])
+            columns = {field.name: _wide(file.get_tensor(field.name)) for field in fields(Flags)}
+        found = RunFlags(get_protocol(about.protocol), about.tious, about.classes, about.videos, Flags(**columns))
+        _check_columns(found)
+    except (safetensors.SafetensorError, OSError, LookupError, TypeError, ValueError, AttributeError) as error:
+        # the digest is the record's: somebody wrote both
+        raise StoreError(f"{path} does not hold a run's flags ({printable(str(error))}). {REMEDY}") from error
     _check(run, record, found)
     return found
 
@@ -148,19 +160,38 @@ def _readings(keys: list[str]) -> list[tuple[float, ...]]:
 
 
 def _record(run: Path) -> dict[str, Any]:
-    if not (run / RECORD).exists():
+    if not os.path.lexists(run / RECORD):
         raise UserError(f"{run} holds no finished run ({RECORD} is not there). `wstal-bench ls runs` lists them.")
     return read_record(run / RECORD)
 
 
 def _checked(run: Path, name: str, record: dict[str, Any]) -> Path:
     path = run / name
-    if not path.exists() or sha256_file(path) != record["artefacts"].get(name):
-        raise StoreError(
-            f"{path} is absent, or not the file that was written (its SHA-256 differs). Restore it, or remove the run "
-            "and do it again."
-        )
+    if not os.path.isfile(path) or sha256_file(path) != record["artefacts"].get(name):
+        raise StoreError(f"{path} is absent, or not the file that was written (its SHA-256 differs). {REMEDY}")
     return path
+
+
+def _check_columns(found: RunFlags) -> None:
+    """Raise ValueError unless all columns have the type and shape of `Flags` and no index leads astray."""
+    flags, rows, instances = found.flags, len(found.flags.video), len(found.flags.instance_video)
+    videos, classes = len(found.videos), len(found.classes)
+    for name, column, shape, kind, low, high in (
+        ("detection", flags.detection, (rows,), "i", 0, 2**62),
+        ("video", flags.video, (rows,), "i", -1, videos - 1),
+        ("label", flags.label, (rows,), "i", 0, classes - 1),
+        ("score", flags.score, (rows,), "f", -math.inf, math.inf),
+        ("hit", flags.hit, (rows, len(found.tious)), "b", False, True),
+        ("excused", flags.excused, (rows,), "b", False, True),
+        ("instance_video", flags.instance_video, (instances,), "i", 0, videos - 1),
+        ("instance_label", flags.instance_label, (instances,), "i", 0, classes - 1),
+    ):
+        if column.dtype.kind != kind or column.shape != shape:
+            raise ValueError(f"{name} is {column.dtype} {list(column.shape)}")
+        if not ((column >= low) & (column <= high)).all():
+            raise ValueError(f"{name} has a value that stands for nothing")
+    if not instances:
+        raise ValueError("there is no instance")
 
 
 def _check(run: Path, record: dict[str, Any], found: RunFlags) -> None:
@@ -172,7 +203,7 @@ def _check(run: Path, record: dict[str, Any], found: RunFlags) -> None:
         if not abs(given.get(tiou, math.nan) - value) <= TOLERANCE:
             raise StoreError(
                 f"{run / FLAGS} gives mAP {given.get(tiou, math.nan):.4f} at tIoU {tiou}, the run's record says "
-                f"{value:.4f}. Restore the run's files, or remove the run and do it again."
+                f"{value:.4f}. {REMEDY}"
             )
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from harness.files import parse_toml, printable
 from harness.registry import did_you_mean
 from wstal.errors import UserError
 from wstal.method import Recipe
@@ -25,8 +25,8 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
         if not separator or not name.strip():
             raise UserError(f"--set wants FIELD=VALUE (for example train.epochs=20), got {assignment!r}.")
         try:
-            values[name.strip()] = tomllib.loads(f"value = {text}")["value"]
-        except (tomllib.TOMLDecodeError, RecursionError):
+            values[name.strip()] = parse_toml(f"value = {text}")["value"]
+        except (ValueError, RecursionError):
             values[name.strip()] = text.strip()
     return values
 
@@ -46,14 +46,14 @@ def override(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
     for name, value in values.items():
         part, *path = name.split(".")
         if part not in parts or not path:
-            raise UserError(f"Unknown option {name!r}: options begin with method., train. or localizer.")
+            raise UserError(f"Unknown option '{printable(name)}': options begin with method., train. or localizer.")
         place: Any = fields[part]
         for depth, field in enumerate(path):
             if not isinstance(place, dict) or field not in place:
                 known = place if isinstance(place, dict) else ()
                 above = ".".join([part, *path[:depth]])
                 hint, names = did_you_mean(field, known), ", ".join(known) or "none"
-                raise UserError(f"Unknown option {name!r}{hint} Options of {above}: {names}.")
+                raise UserError(f"Unknown option '{printable(name)}'{hint} Options of {above}: {names}.")
             if depth < len(path) - 1:
                 place = place[field]
         place[path[-1]] = value
@@ -65,8 +65,8 @@ def override(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
             first = error.errors()[0]
             where = ".".join([part, *map(str, first["loc"])])
             # a rule between fields names them itself; its input is the whole model
-            given = "" if isinstance(first["input"], dict) else f", got {first['input']!r}"
-            raise UserError(f"Option {where}: {first['msg']}{given}.") from error
+            given = "" if isinstance(first["input"], dict) else f", got {printable(repr(first['input']))}"
+            raise UserError(f"Option {printable(where)}: {printable(first['msg'])}{given}.") from error
     return Recipe.model_validate(resolved)
 
 

@@ -80,7 +80,7 @@ def _is(value: Any, text: str) -> bool:
         return True
     try:
         parsed = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     # 1 == True for Python, not for a person
     return bool(value == parsed) and isinstance(value, bool) == isinstance(parsed, bool)

@@ -6,7 +6,9 @@ JSON value that was stored, so that no number passes through a conversion; the m
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import re
+from collections.abc import Callable, Collection
 from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Any, Literal, Self
@@ -14,7 +16,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from harness.data.descriptor import DataName
-from harness.files import canonical_json, read_json
+from harness.files import canonical_json, printable, read_json
 from harness.registry import did_you_mean, method_entries
 from wstal.errors import UserError
 from wstal.evaluation.result import AVERAGES
@@ -23,6 +25,7 @@ SCHEMA = 3
 RECORD = "record.json"
 PROSE = ("title", "features")  # of the data's description: words that decide no number
 TOLERANCE = 1e-6  # mAP points between a stored mean and the mean of its stored members
+METHOD_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 REMEDY = "Restore the file, or remove it and run again."
 
 Count = Annotated[int, Field(ge=0)]
@@ -175,7 +178,13 @@ class Record(_Part):
 
 
 def run_id(data: str, method: str, seed: int, digest: str) -> str:
-    """A run's name: readable parts and ten digits of the digest."""
+    """A run's name, of which folders and files are called: readable parts and ten digits of the digest.
+
+    Raises:
+        UserError: a method is registered by a name that can be no part of a file's.
+    """
+    if not METHOD_NAME.fullmatch(method):
+        raise UserError(f"The method {printable(method)!r} has a name that no folder can have. Register it by another.")
     return f"{data}-{method}-s{seed}-{digest[:10]}"
 
 
@@ -212,8 +221,12 @@ def migrate(record: dict[str, Any]) -> dict[str, Any]:
     return record
 
 
-def read_record(path: Path) -> dict[str, Any]:
+def read_record(path: Path, methods: Collection[str] | None = None) -> dict[str, Any]:
     """A run's record, as it was stored, brought to today's schema.
+
+    Args:
+        path: the file.
+        methods: names of the installed methods (default: looked up, which takes longer than to read the record).
 
     Raises:
         UserError: no record, one of a newer schema, of a method that is not installed, or with an impossible value.
@@ -226,10 +239,10 @@ def read_record(path: Path) -> dict[str, Any]:
         raise UserError(
             f"{path} is of schema {schema}, written by a newer wstal-bench: update it. This one reads up to {SCHEMA}."
         )
-    method, known = stored.get("method"), method_entries()
+    method, known = stored.get("method"), method_entries() if methods is None else methods
     if isinstance(method, str) and method not in known:
         raise UserError(
-            f"{path}: method: {method!r} is not registered{did_you_mean(method, known)} "
+            f"{path}: method: '{printable(method)}' is not registered{did_you_mean(method, known)} "
             "Install the package that registers it, or remove the file."
         )
     record = migrate(stored)
@@ -243,16 +256,16 @@ def read_record(path: Path) -> dict[str, Any]:
 def _first(error: ValidationError) -> str:
     """Field, value and complaint of the first error, and how many more there are."""
     first = error.errors(include_url=False)[0]
-    place = ".".join(map(str, first["loc"])) or "the whole"
+    place = printable(".".join(map(str, first["loc"]))) or "the whole"
     value = first["input"]
-    shown = "" if isinstance(value, (dict, list)) else f" is {value!r}"
+    shown = "" if isinstance(value, (dict, list)) else f" is {printable(repr(value))}"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return f"{place}{shown}: {first['msg'].removeprefix('Value error, ')}{more}"
+    return f"{place}{shown}: {printable(first['msg'].removeprefix('Value error, '))}{more}"
 
 
 def record_files(path: Path) -> list[Path]:
     """The file itself; of a folder, its `record.json` files (a run, a store), else all JSON files (`records/`)."""
-    if path.is_dir():
+    if os.path.isdir(path):
         return sorted(path.glob(f"**/{RECORD}")) or sorted(path.glob("**/*.json"))
     return [path]
 
@@ -309,9 +322,10 @@ def _read_all(folder: Path) -> tuple[dict[Path, dict[str, Any]], list[tuple[Path
     paths: dict[str, Path] = {}
     found: dict[Path, dict[str, Any]] = {}
     refused: list[tuple[Path, str]] = []
-    for path in record_files(folder) if folder.exists() else []:
+    methods = method_entries()
+    for path in record_files(folder) if os.path.exists(folder) else []:
         try:
-            record = read_record(path)
+            record = read_record(path, methods)
             if (other := paths.setdefault(record["id"], path)) != path:
                 raise UserError(f"{path}: run {record['id']} is stored twice, also in {other}. Remove one.")
             found[path] = record

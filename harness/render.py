@@ -47,7 +47,7 @@ def files(pages: Sequence[Page]) -> dict[str, str]:
 
 def markdown_page(page: Page) -> str:
     """The page in GitHub's Markdown; figures are links to their files."""
-    parts = [f"# {page.title}"]
+    parts = [_text(f"# {page.title}")]
     if page.synthetic:
         parts.append(SYNTHETIC_BANNER)
     for block in page.blocks:
@@ -55,9 +55,9 @@ def markdown_page(page: Page) -> str:
             parts.append(markdown_table(block))
         elif isinstance(block, Figure):
             target = posixpath.relpath(f"{FIGURES}/{block.name}.svg", posixpath.dirname(page.path) or ".")
-            parts.append(f"![{block.caption}]({target})")
+            parts.append(_text(f"![{block.caption}]({target})"))
         else:
-            parts.append(block)
+            parts.append(_text(block))
     return "\n\n".join(parts) + "\n"
 
 
@@ -120,6 +120,11 @@ def _half_width(value: Estimate | None) -> float | None:
 
 def _one_line(text: str) -> str:
     return " ".join(text.splitlines())
+
+
+def _text(text: str) -> str:
+    """Text of a page: what would begin HTML does not, since names and titles come from files."""
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text)
 
 
 def _markdown(text: str) -> str:

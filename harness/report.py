@@ -277,13 +277,17 @@ def _svg(figure: Figure, label: str) -> Markup:
     for parent in root.iter():
         parent.tag = parent.tag.rpartition("}")[2]
         for child in list(parent):
-            if child.tag.rpartition("}")[2] in ("metadata", "style", "script", "title"):
+            if child.tag.rpartition("}")[2] in ("metadata", "style", "script", "title", "foreignObject"):
                 parent.remove(child)
         parent.attrib.update(_declarations(parent.attrib.pop("style", "")))
         if XLINK_HREF in parent.attrib:
             parent.set("href", parent.attrib.pop(XLINK_HREF))
-        for name, value in parent.attrib.items():
-            parent.set(name, _renamed(name, value, figure.name))
+        for name, value in list(parent.attrib.items()):
+            # a drawing leads nowhere, loads nothing and runs nothing
+            if name.lower().startswith("on") or (name == "href" and not value.startswith(("#", "data:image/png;"))):
+                del parent.attrib[name]
+            else:
+                parent.set(name, _renamed(name, value, figure.name))
     if root.tag != "svg":
         raise ValueError(f"figure {figure.name!r} is no SVG: its root is <{root.tag}>")
     root.set("role", "img")

@@ -6,7 +6,7 @@ A record keeps digests, provenance and numbers; the detections themselves stay w
 from __future__ import annotations
 
 import math
-import tomllib
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -24,9 +24,9 @@ from pydantic import (
     model_validator,
 )
 
-from harness.data.annotations import AMBIGUOUS, read_limited
+from harness.data.annotations import AMBIGUOUS
 from harness.data.descriptor import list_digest, shipped_descriptors
-from harness.files import atomic_write, pretty_json, problems, read_json, sha256_file
+from harness.files import atomic_write, check_text, pretty_json, problems, read_json, read_toml, sha256_file
 from harness.published import find_table
 from harness.score_file import ScoredFile, score_file
 from wstal.errors import UserError
@@ -86,26 +86,38 @@ class _Facts(BaseModel):
     )
 
 
+def _a_line(value: Path) -> Path:
+    try:
+        check_text(str(value), "the path")
+    except UserError as error:
+        raise ValueError(str(error).removesuffix(".")) from error
+    return value
+
+
+FilePath = Annotated[Path, AfterValidator(_a_line)]
+StatedLine = Annotated[Line, _checked(lambda text: check_text(text, "the text"))]
+
+
 class Source(_Facts):
     """A released detection file, as a table of a sources file states it."""
 
-    detections: Path
+    detections: FilePath
     """ActivityNet-style detection file."""
-    annotations: Path
+    annotations: FilePath
     """Annotation file, or folder with `annotations.json` (and `Ambiguous_test.txt`)."""
-    method: Line
+    method: StatedLine
     """Whose detections they are."""
-    source: Line
+    source: StatedLine
     """Provenance: who released the file, where, which commit or entry."""
-    features: Line | None = None
+    features: StatedLine | None = None
     """What the method saw, where the release says so."""
-    note: Line | None = None
+    note: StatedLine | None = None
     """What else a reader has to know, as the unit of the times."""
     dataset: DataSet | None = None
     """The data set, where its classes do not show it. A known one is believed only if the videos are a known list."""
-    video_prefix: Line | None = None
+    video_prefix: StatedLine | None = None
     """What the annotations leave off the beginning of the videos' names, as `video_test_`."""
-    subset: Line | None = None
+    subset: StatedLine | None = None
     """Subset of the annotations (default: the test subset)."""
     protocols: tuple[ProtocolName, ...] | None = Field(None, min_length=1)
     """Protocols to score under (default: all that apply)."""
@@ -122,7 +134,13 @@ class Source(_Facts):
         return protocols
 
 
-class DetectionFacts(_Facts):
+class _Stored(_Facts):
+    """What a record holds: text is no number."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class DetectionFacts(_Stored):
     """Which detections."""
 
     file: Line
@@ -132,7 +150,7 @@ class DetectionFacts(_Facts):
     """Videos of the evaluated subset that have a detection."""
 
 
-class AnnotationFacts(_Facts):
+class AnnotationFacts(_Stored):
     """What they were scored on."""
 
     file: Line
@@ -149,7 +167,7 @@ class AnnotationFacts(_Facts):
     instances: NonNegativeInt
 
 
-class Metrics(_Facts):
+class Metrics(_Stored):
     """Numbers under one protocol, mAPs in percent."""
 
     mAP: dict[Threshold, Percent] = Field(min_length=1)
@@ -174,7 +192,7 @@ class Metrics(_Facts):
         return self
 
 
-class Rescored(_Facts):
+class Rescored(_Stored):
     """The record of one detection file. Its verdict against `published` is for pages to compute."""
 
     version: int = Field(alias="schema", ge=SCHEMA, le=SCHEMA, strict=True)
@@ -215,10 +233,7 @@ def read_sources(path: Path) -> dict[str, Source]:
         UserError: it cannot be read, is not TOML, lists nothing, or a table lacks its provenance or has a field that
             does not fit.
     """
-    try:
-        tables = tomllib.loads(read_limited(path).decode())
-    except ValueError as error:
-        raise UserError(f"{path} is not valid TOML ({error}). {FORM}") from error
+    tables = read_toml(path, FORM)
     try:
         sources = TypeAdapter(dict[Name, Source]).validate_python(tables)
     except ValidationError as error:
@@ -298,7 +313,7 @@ def _annotation_facts(scored: ScoredFile, listed: str | None) -> AnnotationFacts
     return AnnotationFacts(
         file=path.name,
         sha256=sha256_file(path),
-        ambiguous_sha256=sha256_file(ambiguous) if ambiguous.is_file() else None,
+        ambiguous_sha256=sha256_file(ambiguous) if os.path.isfile(ambiguous) else None,
         subset=scored.subset,
         videos=len(scored.truth.videos),
         videos_sha256=list_digest(scored.truth.videos),

@@ -328,7 +328,10 @@ def _same_length(folder: Path, columns: dict[str, npt.NDArray[Any]]) -> None:
 
 def _name(value: object, what: str) -> str:
     """A name in an array: text, or bytes as Python 2 wrote it."""
-    return name_text(value.decode(errors="replace") if isinstance(value, bytes) else value, what)
+    text = value.decode(errors="replace") if isinstance(value, bytes) else value
+    if not isinstance(text, str):
+        raise UserError(f"{what}: expected a name, got a {type(text).__name__}. Correct it.")
+    return name_text(text, what)
 
 
 def _names(values: Any, path: Path, video: str) -> list[str]:

@@ -25,7 +25,7 @@ from pydantic import (
 
 from harness.data.source import Subset
 from harness.files import check_text, field, parse_toml, printable, read_toml
-from wstal.errors import UserError
+from wstal.errors import MissingDataError, UserError
 from wstal.evaluation import get_protocol, parse_tious
 
 
@@ -96,7 +96,7 @@ def _inside(value: str) -> str:
     return value
 
 
-Count = Annotated[int, Field(gt=0, le=1_000_000)]
+Count = Annotated[int, Field(strict=True, gt=0, le=1_000_000)]
 """Rows, columns, frames or videos: as in a recipe, a slip of the keyboard shall not exhaust memory."""
 
 Line = Annotated[str, AfterValidator(_line)]
@@ -165,7 +165,7 @@ class DatasetDescriptor(_Facts):
     """Network and training data that made the features, as `I3D (Kinetics-400)`."""
     streams: tuple[Stream, ...] = ()
     """Streams in joining order (RGB first); empty: `rgb`, `flow` or whole files, as found."""
-    fps: float | None = Field(default=None, ge=_SLOWEST, lt=_FASTEST)
+    fps: float | None = Field(default=None, strict=True, ge=_SLOWEST, lt=_FASTEST)
     """Frames a second of the videos as the extractor saw them."""
     fps_file: Line | None = None
     """JSON object video -> frames a second, where each video kept its own rate."""
@@ -173,7 +173,7 @@ class DatasetDescriptor(_Facts):
     """Frames in the window that one row describes."""
     stride: Count = 16
     """Frames from one row's window to the next."""
-    resampled: bool = False
+    resampled: bool = Field(default=False, strict=True)
     """Each video was stretched to a fixed number of rows: a row lasts duration / rows, and there is no frame rate."""
     train: SubsetNames = SubsetNames(annotation=("training", "train", "validation"), folders=("train", "training"))
     """The training videos' subset."""
@@ -189,7 +189,7 @@ class DatasetDescriptor(_Facts):
     """Text file with one class name a line, in place of `classes`."""
     class_digests: tuple[str, ...] = ()
     """`list_digest` of the class names, one a spelling in circulation, in place of the names."""
-    empty_instances: bool = False
+    empty_instances: bool = Field(default=False, strict=True)
     """Instances that end where they start circulate in its annotations: kept, though nobody can find them."""
     annotations: Line = "annotations.json"
     """ActivityNet-style annotation file."""
@@ -259,10 +259,13 @@ def read_descriptor(path: Path) -> DatasetDescriptor:
     clock nothing, once it states `fps`, `fps_file` or `resampled`). If it states more, it needs a `name` of its own.
 
     Raises:
-        MissingDataError: there is no such file.
-        UserError: the file cannot be read, is not TOML, has an unknown key or a value that does not fit.
+        UserError: the file is not there, cannot be read, is not TOML, has an unknown key or a value that does not fit.
     """
-    return _validated(read_toml(path, "Give one such as `wstal-bench ls keys` describes."), str(path))
+    try:
+        stated = read_toml(path, "Give one such as `wstal-bench ls keys` describes.")
+    except MissingDataError as error:  # a slip of usage, no missing data
+        raise UserError(f"There is no descriptor {path}. Check the path.") from error
+    return _validated(stated, str(path))
 
 
 def _validated(stated: dict[str, Any], source: str) -> DatasetDescriptor:

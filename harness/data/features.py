@@ -14,8 +14,11 @@ Files are never unpickled here; object arrays are `wstal-bench data convert`'s b
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
+import re
+import warnings
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +34,7 @@ from wstal.types import FloatArray, Video
 
 JOINT = "joint"
 LONGEST_HEADER = 10_000  # bytes, NumPy's own limit
+_ODD_HEADER = re.compile(rb"\d[A-Za-z]|\\")
 LONGEST_FILE_NAME = 200  # bytes; file systems take 255, and `.npy` or a temporary file's marks come to it
 _CHECK_ROWS = 256  # rows whose values are checked at a time: 2 MiB of two-stream I3D in float32
 
@@ -83,12 +87,15 @@ def parse_header(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype[Any]]:
         major, _ = np.lib.format.read_magic(file)
         begin = file.tell()
         size = int.from_bytes(file.read(2 if major == 1 else 4), "little")
-        # NumPy reads all that a header claims to be; and what it takes for a string may hold escapes that warn
-        if size > LONGEST_HEADER or b"\\" in file.read(size):
+        # NumPy reads all that a header claims to be, and its parser warns of some that are damaged, or of Python 2
+        if size > LONGEST_HEADER:
             raise ValueError("its header is damaged")
+        odd = _ODD_HEADER.search(file.read(size))
         file.seek(begin)
         read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(file)
+        # not always: filters of warnings are the process's, and threads read features
+        with warnings.catch_warnings(action="ignore") if odd else contextlib.nullcontext():
+            shape, _, dtype = read(file)
     except (TypeError, EOFError, MemoryError, RecursionError, OverflowError, SyntaxError, TokenError) as error:
         # what the parser of headers raises on damaged bytes, besides ValueError
         raise ValueError(str(error)) from error

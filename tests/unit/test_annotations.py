@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.data import annotations as module
+from harness import files
 from harness.data import descriptor
 from harness.data.annotations import Interval, read_ambiguous, read_annotations
 from harness.data.descriptor import list_digest, shipped_descriptors
@@ -145,6 +145,11 @@ class TestErrors:
             (instance(segment=[0, math.inf]), "two finite numbers"),
             (instance(segment=[0, math.nan]), "two finite numbers"),
             (instance(segment=[0, 10**400]), "two finite numbers"),
+            (instance(segment=[0, 1.1e12]), r"annotation 0: `segment` is beyond 1e\+12 s: \[0, 1100000000000.0\]"),
+            (instance(segment=[-1.1e12, 0]), "`segment` is beyond"),
+            (instance(label="x" * 1_001), "annotation 0: `label`: 'x+\\.\\.\\.' is longer than 1,000 characters"),
+            (instance(label="a\nb"), r"annotation 0: `label`: 'a\\nb' has control characters"),
+            ({"bad\x1b[31m": entry()}, r"video id: 'bad\\x1b\[31m' has control characters"),
             (instance(segment=[0, "1"]), "two finite numbers"),
             (instance(segment=[0, True]), "two finite numbers"),
             (instance(segment=[0, 1, 2]), "two finite numbers"),
@@ -213,11 +218,11 @@ class TestErrors:
             read_annotations(path)
 
     def test_too_large(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(module, "LARGEST", 10)
+        monkeypatch.setattr(files, "LARGEST", 10)
         with pytest.raises(UserError, match="more than the limit"):
             read_annotations(write(tmp_path, SMALL))
 
-    @pytest.mark.parametrize("line", ["v 1", "v 2 1", "v a 2", "v 1 2 3", "v 1 nan"])
+    @pytest.mark.parametrize("line", ["v 1", "v 2 1", "v a 2", "v 1 2 3", "v 1 nan", "v 1 2e12", "v -2e12 1"])
     def test_ambiguous_lines(self, tmp_path: Path, line: str) -> None:
         path = tmp_path / "Ambiguous_test.txt"
         path.write_text(f"v 1 2\n{line}\n")

@@ -191,6 +191,14 @@ def test_absent_array(tmp_path: Path) -> None:
         ({"duration": np.array([[1.0], [1e7], [2.0]])}, "b has a time that is not finite, or no duration below 1e"),
         ({"videoname": np.array(["a", "b\ud800", "c"])}, r"'b\\ud800' is not text that UTF-8 can encode"),
         ({"labels_all": objects([["run"], ["\ud800"], ["jump"]])}, r"b has a label: .* is not text that UTF-8"),
+        ({"labels": objects([None, ["run"], ["jump"]])}, r"labels\.npy: the labels of a are no list"),
+        ({"labels": objects(["run", ["run"], ["jump"]])}, r"labels\.npy: the labels of a are no list"),
+        ({"labels": objects([["run", 3], ["run"], ["jump"]])}, r"a has a label: expected a name, got a int"),
+        ({"videoname": objects([["a"], "b", "c"])}, r"videoname\.npy: video id: expected a name, got a list"),
+        ({"duration": objects([1.0, "x", 1.0])}, r"duration\.npy: the entry of b is no number"),
+        ({"duration": objects([[], 1.0, 1.0])}, r"duration\.npy: the entry of a is no number"),
+        ({"segments": objects([None, [[0.5, 2.0]], []])}, r"a has a segment that is not \(start, end\)"),
+        ({"segments": objects([[[0, 10**400], [0, 1]], [[0.5, 2.0]], []])}, r"a has a segment that is not"),
     ],
 )
 def test_arrays_that_disagree(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
@@ -293,6 +301,10 @@ def test_haan_class_names(tmp_path: Path) -> None:
     convert(haan(tmp_path / "in"), tmp_path / "out", class_names=tmp_path / "names.json")
     database = json.loads((tmp_path / "out/annotations.json").read_text())["database"]
     assert [item["label"] for item in database["a"]["annotations"]] == ["crawling baby", "fold clothes"]
+    for text in ('{"62": 1}', '{"62": "a", "62": "b"}', '{"x": "a"}', "[]", "[" * 9_999, '{"99999999999": "a"}'):
+        (tmp_path / "names.json").write_text(text)
+        with pytest.raises(UserError, match=r"names\.json"):
+            convert(tmp_path / "in", tmp_path / "other", class_names=tmp_path / "names.json")
     (tmp_path / "names.json").write_text('{"62": "crawling baby"}')
     with pytest.raises(UserError, match=r"names.json: class number 3 is missing"):
         convert(tmp_path / "in", tmp_path / "other", class_names=tmp_path / "names.json")
@@ -302,7 +314,10 @@ def test_haan_class_names(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"labels": objects([[62, 3], [3], [62]])}, r"a has a label that is not \(coarse, fine\)"),
+        ({"labels": objects([None, [[0, 3]], [[8, 62]]])}, r"a has a label that is not \(coarse, fine\)"),
+        ({"labels": objects([[[0, np.inf]], [[0, 3]], [[8, 62]]])}, r"a has a label that is not \(coarse, fine\)"),
         ({"sec2clip_ratios": np.array([2.0, 0.0, 0.5])}, "b has ratio 0.0, expected above 0"),
+        ({"sec2clip_ratios": objects([2.0, {}, "x"])}, r"sec2clip_ratios\.npy: the entry of b is no number"),
     ],
 )
 def test_bad_haan_arrays(tmp_path: Path, changes: dict[str, Any], message: str) -> None:

@@ -78,6 +78,17 @@ def test_a_path_is_read(tmp_path: Path) -> None:
         (MINIMAL.replace("30.0", "-1"), "`fps`: Input should be greater than or equal to 0.001"),
         ('extends = ["a"]\nname = "x"\n', "`extends`: unknown data set ['a']"),
         (MINIMAL + 'classes = ["a", "a"]\n', "`classes` names one twice"),
+        (MINIMAL + 'classes = ["a\\nb"]\n', "`classes.0`: the text: 'a\\nb' has control characters"),
+        (MINIMAL.replace('"mine"', f'"{"x" * 101}"'), "`name`: it is longer than 100 characters"),
+        (MINIMAL + "snippet_frames = 1000001\n", "`snippet_frames`: Input should be less than or equal to 1000000"),
+        (MINIMAL + 'stride = "16"\n', "`stride`: Input should be a valid integer"),
+        (MINIMAL.replace("30.0", '"30"'), "`fps`: Input should be a valid number"),
+        (MINIMAL + "resampled = 1\n", "`resampled`: Input should be a valid boolean"),
+        (MINIMAL + 'test = { annotation = [], folders = ["../x"] }\n', "`test.folders.0`: expected a folder below"),
+        (MINIMAL + f"stride = {'9' * 5000}\n", "is not valid TOML (Exceeds the limit"),
+        (MINIMAL + f"a{'.a' * 5000} = 1\n", "is not valid TOML (a key of more than 64 parts)"),
+        (MINIMAL + f"a = {'[' * 5000}", "is not valid TOML ("),
+        (MINIMAL + "\n".join(f"unknown{number} = 1" for number in range(1000)), "`unknown8`: unknown key, remove it."),
         (MINIMAL + "fps = \n", "is not valid TOML"),
         ('extends = "thumos15"\nname = "x"\n', "`extends`: unknown data set 'thumos15'"),
         ('extends = "thumos14"\nfps = 30.0\n', "state a `name` of its own"),
@@ -98,7 +109,7 @@ def test_unknown_name_gets_a_hint() -> None:
 
 
 def test_absent_file(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="Cannot read"):
+    with pytest.raises(UserError, match=r"There is no descriptor .*absent\.toml\. Check the path"):
         find_descriptor(tmp_path / "absent.toml")
 
 

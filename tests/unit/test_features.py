@@ -70,6 +70,48 @@ def test_shapes_that_no_array_has(tmp_path: Path, shape: str) -> None:
         assert str(caught.value).startswith(str(path))
 
 
+def npy(header: str, body: bytes = b"", version: int = 1) -> bytes:
+    size = len(header).to_bytes(2 if version == 1 else 4, "little")
+    return b"\x93NUMPY" + bytes([version, 0]) + size + header.encode() + body
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (6, 4), 'x': '\\d'}",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (6, 4)",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (4or 6, 4L)}",
+        "(" * 5_000,
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (6, 4)}" + " " * 20_000,
+    ],
+)
+def test_headers_that_numpy_trips_over(tmp_path: Path, header: str) -> None:
+    (tmp_path / "v.npy").write_bytes(npy(header, bytes(96)))
+    with pytest.raises(UserError, match=r"v.npy is not a readable .npy file"):
+        read_header(tmp_path / "v.npy")
+
+
+def test_a_header_of_python_2_is_read_without_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "v.npy").write_bytes(npy("{'descr': '<f4', 'fortran_order': False, 'shape': (6L, 4L)}\n", bytes(96)))
+    assert (read_header(tmp_path / "v.npy").rows, read_header(tmp_path / "v.npy").width) == (6, 4)
+
+
+def test_a_header_takes_no_more_memory_than_headers_have(tmp_path: Path) -> None:
+    with (tmp_path / "v.npy").open("wb") as file:
+        file.write(b"\x93NUMPY\x02\x00\xff\xff\xff\xff")
+        file.truncate(2**32 + 100)
+    with pytest.raises(UserError, match="its header is damaged"):
+        read_header(tmp_path / "v.npy")
+
+
+def test_what_float32_cannot_hold_is_refused(tmp_path: Path) -> None:
+    path = save(tmp_path / "v.npy", np.where(np.arange(24).reshape(6, 4) == 9, 1e39, 1.0))
+    video = StoredVideo("v", FeatureFiles((path,)), (0,), 0.64)
+    for read in (lambda: video.features, lambda: check_finite(np.load(path), "v")):
+        with pytest.raises(UserError, match="row 2 of 6 has NaN or infinity"):
+            read()
+
+
 @pytest.mark.parametrize("failure", [ValueError, TypeError])
 def test_a_file_that_numpy_cannot_map(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: type[Exception]

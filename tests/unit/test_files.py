@@ -5,8 +5,20 @@ from pathlib import Path
 
 import pytest
 
-from harness.files import atomic_write, canonical_json, check_writable, pretty_json, read_json, sha256, sha256_file
-from wstal.errors import StoreError, UserError
+from harness.files import (
+    atomic_write,
+    canonical_json,
+    check_writable,
+    open_regular,
+    pretty_json,
+    printable,
+    read_json,
+    read_limited,
+    read_toml,
+    sha256,
+    sha256_file,
+)
+from wstal.errors import MissingDataError, StoreError, UserError
 
 
 def test_write_makes_folders_and_leaves_no_temporary_file(tmp_path: Path) -> None:
@@ -83,3 +95,50 @@ def test_digests_of_the_empty_string_are_the_known_ones(tmp_path: Path) -> None:
     (tmp_path / "empty").write_bytes(b"")
     known = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
     assert sha256(b"") == sha256_file(tmp_path / "empty") == known
+
+
+def test_text_that_utf8_cannot_encode_is_refused_in_our_own_files(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(r'{"a": "\ud83d\ude00"}')  # both halves
+    assert read_json(path) == {"a": "\U0001f600"}
+    path.write_text(r'{"a": [{"\ud83d": 1}]}')
+    with pytest.raises(UserError, match="has text that UTF-8 cannot encode"):
+        read_json(path)
+
+
+def test_a_file_is_read_up_to_its_limit(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(b"12345")
+    assert read_limited(path, 5) == b"12345"
+    with pytest.raises(UserError, match="more than the limit"):
+        read_limited(path, 4)
+    for absent in (tmp_path / "no", tmp_path / "x" / "no", tmp_path / "nul\0"):
+        with pytest.raises(MissingDataError, match="is not there"):
+            read_limited(absent)
+    with pytest.raises(UserError, match=r"Cannot read .*: Not a regular file"):
+        read_limited(tmp_path)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="Not a regular file"):
+        open_regular(tmp_path / "pipe")
+    with pytest.raises(UserError, match=r"Cannot read .*pipe: Not a regular file"):
+        sha256_file(tmp_path / "pipe")
+    # no descriptor is left open
+    assert not [name for name in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{name}")
+                and os.readlink(f"/proc/self/fd/{name}").startswith(str(tmp_path))]  # fmt: skip
+
+
+def test_toml_is_read_with_the_file_named(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text('a.b = [1, "x"]')
+    assert read_toml(tmp_path / "a.toml") == {"a": {"b": [1, "x"]}}
+    (tmp_path / "a.toml").write_text("a = ")
+    with pytest.raises(UserError, match=r"a\.toml is not valid TOML \(Invalid value .*\)\. Mend it\.$"):
+        read_toml(tmp_path / "a.toml", "Mend it.")
+
+
+def test_printable_keeps_what_a_line_can_hold() -> None:
+    assert printable("a b, \u00fc \u65e5 \U0001f600") == "a b, \u00fc \u65e5 \U0001f600"
+    assert printable("a\nb\x1b[0m\udc80\u2028") == r"a\nb\x1b[0m\udc80\u2028"
+    assert printable("x" * 300) == "x" * 197 + "..."

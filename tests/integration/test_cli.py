@@ -277,7 +277,7 @@ def test_two_streams_are_told_apart_and_localized_twice(cli, tiny: Path, tmp_pat
     again = tmp_path / "again.json"
     assert cli("localize", record["run"], "--data", data, "--subset", "test", "--out", again)[0] == 0
     assert json.loads(again.read_text()) == json.loads(gzip.decompress((Path(record["run"]) / DETECTIONS).read_bytes()))
-    one = cli("run", "--method", "facnet", "--data", data, "--streams", "flow", *run[4:-1], "--json")
+    one = cli("run", "--method", "facnet", "--data", data, "--streams", "flow", *run[5:-1], "--json")
     assert json.loads(one[1])["recipe"]["method"]["streams"] == [12]
 
 

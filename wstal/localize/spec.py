@@ -98,8 +98,8 @@ class Fusion(_Settings):
         nms: suppression where several streams have detections of one class in one video; a single stream's stay.
     """
 
-    weights: tuple[Finite, ...] = ()
-    nms: Nms
+    weights: tuple[Finite, ...] = Field((), description="of the streams' detection scores, in joining order")
+    nms: Nms = Field(description="suppression where several streams fire")
 
 
 class LocalizerSpec(_Settings):

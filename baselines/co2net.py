@@ -12,9 +12,11 @@ checked against tensors recorded from it. Deviations:
 - ActivityNet's videos of up to 10 snippets are kept (the released code drops them from the lists);
 - a convolution that the released code builds and never uses is left out;
 - the last of 5,000 steps counts (the released code keeps the best of 25 looks at the test set).
-The dropout on the attention's logits, which sets half of the snippets to an attention of 1/2 in training, is the
-released code's. All rows of a test video are scored, unless `train.test_length`, which a data set's schedule may set,
-bounds them.
+The released code's dropout on the attention's logits, which sets half of the snippets to an attention of 1/2 in
+training, is the switch `logit_dropout`: where the other half starts below 1/2, the best snippets are found among those,
+nothing lifts the others, and at test the attention is 0 everywhere (so on R(2+1)D features of THUMOS14, in three runs
+of three). All rows of a test video are scored, unless `train.test_length`, which a data set's schedule may set, bounds
+them.
 """
 
 from __future__ import annotations
@@ -45,7 +47,14 @@ class Co2NetOptions(StreamOptions):
     """Options of CO2-Net; defaults are THUMOS14's."""
 
     attention_width: Count = Field(512, description="hidden columns of each stream's attention")
-    attention_dropout: float = Field(0.5, ge=0, lt=1, description="in the gates and the attention, its logits too")
+    attention_dropout: float = Field(0.5, ge=0, lt=1, description="in the gates and the attention")
+    logit_dropout: float = Field(
+        0.5,
+        ge=0,
+        lt=1,
+        exclude_if=lambda dropout: dropout == 0.5,
+        description="of the attention's logits, as the released code has it: such a snippet has an attention of 1/2",
+    )
     dropout: float = Field(0.7, ge=0, lt=1, description="of the fused features and before both classifier layers")
     half_window: int = Field(
         0, ge=0, le=1000, description="rows to either side that CAS and attention are averaged over (ActivityNet)"
@@ -88,7 +97,7 @@ class Consensus(nn.Module):
             convolution(width, width, 3),
             nn.LeakyReLU(SLOPE),
             convolution(width, 1, 1),
-            nn.Dropout(dropout),
+            nn.Dropout(spec.logit_dropout),
             nn.Sigmoid(),
         )
 

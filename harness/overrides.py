@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import to_jsonable_python
 
 from harness.files import parse_toml, printable
 from harness.registry import did_you_mean
@@ -42,7 +43,7 @@ def override(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
         UserError: an unknown field (with the nearest name and all names), or a value its type refuses.
     """
     parts: dict[str, BaseModel] = {"method": recipe.method, "train": recipe.train, "localizer": recipe.localizer}
-    fields = {part: model.model_dump() for part, model in parts.items()}
+    fields = {part: _fields(model) for part, model in parts.items()}
     for name, value in values.items():
         part, *path = name.split(".")
         if part not in parts or not path:
@@ -72,8 +73,13 @@ def override(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
 
 def differences(recipe: Recipe, default: Recipe) -> dict[str, Any]:
     """The fields in which a recipe differs from another of the same method, by dotted name."""
-    ours, theirs = _flat(recipe.model_dump(mode="json")), _flat(default.model_dump(mode="json"))
+    ours, theirs = (_flat(to_jsonable_python(_fields(one))) for one in (recipe, default))
     return {name: value for name, value in ours.items() if name not in theirs or value != theirs[name]}
+
+
+def _fields(model: BaseModel) -> dict[str, Any]:
+    """All fields; a dump leaves out those that are not written at their default."""
+    return {name: _fields(value) if isinstance(value, BaseModel) else value for name, value in model}
 
 
 def _flat(fields: Mapping[str, Any], above: str = "") -> dict[str, Any]:

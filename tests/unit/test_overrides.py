@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from baselines.acmnet import AcmNet
+from baselines.co2net import Co2Net
 from harness.overrides import differences, override, parse_assignments
 from wstal.errors import UserError
 
@@ -47,3 +48,16 @@ def test_override_changes_only_what_it_names() -> None:
 def test_a_wrong_option_is_one_message_that_names_it(values: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
         override(RECIPE, values)
+
+
+def test_a_field_that_is_not_written_at_its_default_can_be_set() -> None:
+    """Options younger than stored runs, at every depth."""
+    recipe = Co2Net.recipe("thumos14")
+    values = {"method.logit_dropout": 0.0, "train.accumulate": 2, "localizer.outer_weight": 0.5}
+    changed = override(recipe, values)
+    assert differences(changed, recipe) == values
+    assert differences(recipe, changed) == {
+        "method.logit_dropout": 0.5,
+        "train.accumulate": 1,
+        "localizer.outer_weight": 1.0,
+    }

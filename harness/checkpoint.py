@@ -43,10 +43,24 @@ class History:
     def add_epoch(self, steps: Sequence[Mapping[str, Tensor]], diagnostics: Mapping[str, Any]) -> None:
         """Append an epoch's steps and its diagnostics."""
         self.steps_per_epoch = len(steps)
+        if self.steps and self.steps.keys() != steps[0].keys():
+            # a trunk's, from another run: terms that only one of the two has were not trained yet, and 0
+            past = len(next(iter(self.steps.values())))
+            self.steps = {name: self.steps.get(name, [0.0] * past) for name in steps[0]}
         values = torch.stack([torch.stack(list(terms.values())).float() for terms in steps]).cpu()
         for name, column in zip(steps[0], values.T.tolist(), strict=True):
             # nine digits give a float32 back exactly
             self.steps.setdefault(name, []).extend(_finite(float(f"{value:.9g}")) for value in column)
+        self._add_diagnostics(diagnostics)
+
+    def of_trunk(self, epochs: int, diagnostics: Mapping[str, Any]) -> History:
+        """As the history of another run, whose diagnostics in each of these first epochs were these."""
+        history = History(self.steps_per_epoch, dict(self.steps))
+        for _ in range(epochs):
+            history._add_diagnostics(diagnostics)
+        return history
+
+    def _add_diagnostics(self, diagnostics: Mapping[str, Any]) -> None:
         for name, value in diagnostics.items():
             kept = [_finite(one) for one in value] if isinstance(value, list) else _finite(value)
             self.epochs.setdefault(name, []).append(kept)

@@ -32,10 +32,10 @@ class Garbage:
 
 def collect(store: Store, dry_run: bool = False) -> list[Garbage]:
     """Remove what no run needs: temporary files, checkpoints and partial folders of finished runs, their failures,
-    empty partial folders, and locks that nobody holds.
+    empty partial folders, locks that nobody holds, and first epochs kept for other runs.
 
-    What belongs to a run that a process works on is left alone; while there is such a run, so are temporary files that
-    belong to no run.
+    What belongs to a run that a process works on is left alone; while there is such a run, so is what belongs to no
+    one run.
 
     Args:
         store: the store.
@@ -62,6 +62,10 @@ def collect(store: Store, dry_run: bool = False) -> list[Garbage]:
     if not busy:
         rest = [
             Garbage(path, "temporary file", _size(path)) for name in ("cache", "failed") for path in _glob(store, name)
+        ]
+        rest += [
+            Garbage(path, "first epochs kept for other runs", _size(path))
+            for path in sorted((store.root / "cache").glob("trunk-*"))
         ]
         found += rest
         if not dry_run:

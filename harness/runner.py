@@ -30,7 +30,7 @@ from harness.schedules import schedule_for
 from harness.scoring import common_localizer, score_videos
 from harness.seeds import seed_torch
 from harness.store import Store
-from harness.trainer import check_batches, train
+from harness.trainer import Trunk, check_batches, train
 from wstal.errors import RunError, UserError
 from wstal.evaluation import Protocol, evaluate, get_protocol, protocols_for, to_json
 from wstal.localize import localize
@@ -211,6 +211,8 @@ def execute(
         if not store.is_complete(spec.id):
             folder = store.begin(spec.id)
             torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
+            # else every new tensor is filled with NaN first, to expose reads of it: a tenth of a small step
+            torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
             computed_on = environment(device, spec.method)
             bits = {"run": spec.digest} | {name: computed_on[name] for name in BITS}
             history, weights_of = _share_training(store, spec, computed_on, method)
@@ -219,6 +221,7 @@ def execute(
                     method, training_videos, spec.recipe.train, spec.seed, folder, bits,
                     progress=lambda done, total, loss: report("train", done, total, loss),
                     check=lambda: _check_unchanged(spec, source),
+                    trunk=_trunk(store, spec, method, bits),
                 )  # fmt: skip
             clock.lap("train")
             scores = _score(
@@ -329,6 +332,23 @@ def _share_training(
         method.end_training()
         return history, str(record["id"])
     return None, None
+
+
+def _trunk(store: Store, spec: RunSpec, method: Method, bits: dict[str, Any]) -> Trunk | None:
+    """Where the store keeps the epochs that rows of an ablation have in common; None for a method without such."""
+    part, epochs = method.trunk(spec.recipe.train.epochs)
+    if not epochs:
+        return None
+    schedule = spec.recipe.train.model_dump(mode="json", exclude={"test_length"})
+    identity = bits | {
+        "run": IDENTITY,
+        "part": f"{type(part).__module__}.{type(part).__qualname__}",
+        "options": part.spec.model_dump(mode="json"),
+        "seed": spec.seed,
+        "train": schedule | {"epochs": epochs},
+        "data": {name: value for name, value in spec.data.items() if name not in PROSE},
+    }
+    return Trunk(store.trunk_folder(sha256(canonical_json(identity))), identity)
 
 
 def _record(

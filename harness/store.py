@@ -49,6 +49,10 @@ class Store:
         """Where the run with this id works until it is finished."""
         return self.root / "partial" / run
 
+    def trunk_folder(self, digest: str) -> Path:
+        """Where first epochs that several runs have in common are kept: a cache."""
+        return self.root / "cache" / f"trunk-{digest[:16]}"
+
     def find(self, run: str) -> dict[str, Any] | None:
         """The record of a finished run, or None.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.checkpoint import History, load_checkpoint, save_checkpoint
+from harness.checkpoint import History, load_checkpoint, remove_checkpoints, save_checkpoint
 from harness.commands.options import say
 from harness.failure import FAILED_STEP, Position, cause, losses, memory_advice, save_failed_step
 from harness.seeds import numpy_stream, seed_torch
@@ -30,6 +31,19 @@ CHECKPOINT_SECONDS = 30.0
 Progress = Callable[[int, int, float], None]
 
 
+@dataclass(frozen=True)
+class Trunk:
+    """Where the first epochs that a run has in common with others (`Method.trunk`) are kept, as a checkpoint.
+
+    Args:
+        folder: of the checkpoint.
+        identity: what decides its bits, as JSON.
+    """
+
+    folder: Path
+    identity: Mapping[str, Any]
+
+
 def train(
     method: Method,
     videos: Sequence[Video],
@@ -41,6 +55,7 @@ def train(
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     check: Callable[[], None] = lambda: None,
     say: Callable[[str], None] = say,
+    trunk: Trunk | None = None,
 ) -> History:
     """Train `method` in place, from the newest checkpoint in `folder` where there is one.
 
@@ -55,6 +70,7 @@ def train(
         checkpoint_seconds: shortest time between two checkpoints.
         check: raises where the data are no longer those that the run began with; called before a checkpoint is written.
         say: told that a damaged checkpoint was passed over.
+        trunk: the first epochs are taken from there, and left there for others.
 
     Returns:
         Every loss term by step, and the method's diagnostics by epoch.
@@ -71,6 +87,13 @@ def train(
         method.parameters(), lr=spec.learning_rate, betas=spec.betas, weight_decay=spec.weight_decay, fused=True
     )
     done, history = load_checkpoint(folder, identity, method, optimizer, say)
+    part, shared = method.trunk(spec.epochs)
+    if trunk is not None and done == 0:
+        try:
+            done, common = load_checkpoint(trunk.folder, trunk.identity, part, optimizer, say)
+            history = common.of_trunk(done, method.diagnostics())
+        except StoreError:  # damaged: it is made again
+            remove_checkpoints(trunk.folder)
     remove([folder / FAILED_STEP])
     saved = time.monotonic()
     sizes = {"train.batch_size": spec.batch_size, "train.temporal_length": spec.temporal_length}
@@ -98,6 +121,9 @@ def train(
             assert loss is not None  # a step whose total is not finite has stopped the run
             progress(epoch + 1, spec.epochs, loss)
             _check_weights(method, epoch)
+            if trunk is not None and epoch + 1 == shared:
+                check()
+                save_checkpoint(trunk.folder, trunk.identity, part, optimizer, shared, history)
             if time.monotonic() - saved >= checkpoint_seconds or epoch + 1 == spec.epochs:
                 check()
                 save_checkpoint(folder, identity, method, optimizer, epoch + 1, history)

@@ -160,6 +160,10 @@ class CrossVideo(Method):
             if len(tokens):
                 self.summarizer.refresh(tokens, row)
 
+    def trunk(self, epochs: int) -> tuple[Method, int]:
+        """The base, until the bank is built."""
+        return self.base, max(0, math.ceil(self.spec.memory.start * epochs - 1e-9))
+
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The base's terms; `contrast` (Eq. 9), `auxiliary` (the base's classification of A_hat), `pseudo_label`
         (Eq. 16) and its mean weight exp(-D_t), each 0 until the bank holds anything; their weighted `total` (Eq. 17).

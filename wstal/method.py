@@ -136,6 +136,14 @@ class Method(nn.Module, ABC):
             videos: all training videos, for a method that looks at them outside its batches.
         """
 
+    def trunk(self, epochs: int) -> tuple[Method, int]:
+        """A part that trains alone in the first epochs, and in how many of `epochs` it does.
+
+        Runs that differ elsewhere have those epochs in common: nothing but the part's options, the schedule, the seed
+        and the data decide them.
+        """
+        return self, 0
+
     def end_step(self) -> None:
         """Called after each optimiser step: what gradients still needed may change now."""
 

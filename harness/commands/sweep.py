@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -204,7 +205,10 @@ def engine_from(arguments: argparse.Namespace, source: DataSource, runs: int) ->
     threads = arguments.threads or (1 if source.synthetic else max(1, cores // at_once))
     if kind == "inline":
         return Inline(threads)
-    return dask_engine.local(at_once, threads) if kind == "dask" else Processes(at_once, threads)
+    if kind == "dask":
+        return dask_engine.local(at_once, threads)
+    # CUDA does not outlive a fork, and elsewhere libraries of the system do not
+    return Processes(at_once, threads, fork=sys.platform == "linux" and not on_gpu)
 
 
 def states_of(jobs: Iterable[Job], store: Store) -> dict[str, State]:

@@ -88,7 +88,7 @@ def losses(method: Method, batch: Batch) -> dict[str, Tensor]:
     except RuntimeError as error:
         if REFUSES_NAN not in str(error) and cause(method, batch) == OVERFLOW:
             raise
-        return {"total": torch.tensor(torch.nan)}
+        return {"total": torch.tensor(torch.nan, requires_grad=True)}
 
 
 def cause(method: Method, batch: Batch) -> str:

@@ -16,6 +16,7 @@ import torch
 
 from harness.checkpoint import History, load_weights, remove_checkpoints, save_weights
 from harness.data.detections import write_detections
+from harness.data.features import in_memory
 from harness.data.source import DataSource
 from harness.diagnostics import FIGURE, HISTORY, draw
 from harness.environment import environment, git_state
@@ -196,12 +197,10 @@ def execute(
         return store.run_folder(spec.id), record | spec.departures, True
     # all that can be wrong with the input is found before the first epoch, and before anything is written
     clock = _Clock()
-    training_videos, test_videos = source.videos("train"), source.videos("test")
+    training_videos, test_videos = in_memory(source.videos("train")), source.videos("test")
     truth = source.ground_truth("test")
     protocols = (get_protocol("anet"),) if source.headline == "anet" else protocols_for(truth)
     method = build(spec, _width(training_videos), len(source.classes), device)
-    for video in training_videos:
-        len(video.features)  # a file that is broken or holds NaN says so when it is opened
     check_batches(method, training_videos, spec.recipe.train)
     _rehearse(method, test_videos, spec.recipe, truth, source, protocols)
     clock.lap("check")

@@ -24,7 +24,7 @@ from harness.seeds import numpy_stream, seed_torch
 from harness.store import remove
 from wstal.errors import RunError, StoreError, UserError
 from wstal.method import Method, TrainSpec
-from wstal.types import Batch, IntArray, Video
+from wstal.types import Batch, FloatArray, IntArray, Video
 
 CHECKPOINT_SECONDS = 30.0
 
@@ -155,8 +155,10 @@ def _backward(method: Method, batch: Batch, folder: Path, position: Position) ->
     """Add a batch's gradients to those that are there; its loss terms."""
     draws = torch.get_rng_state()
     terms = losses(method, batch)
+    finite = _arrival(terms["total"].isfinite())
+    terms["total"].backward()  # type: ignore[no-untyped-call]
     # before the weights are touched: the step can be done again as it was
-    if not bool(terms["total"].isfinite()):
+    if not finite():
         reason = cause(method, batch)
         try:
             save_failed_step(folder / FAILED_STEP, method, batch, draws, position)
@@ -168,8 +170,22 @@ def _backward(method: Method, batch: Batch, folder: Path, position: Position) ->
             f"The loss of {method.name} is not finite in epoch {position.epoch + 1}, step {position.step + 1} "
             f"({values}), videos {', '.join(batch.videos)}: {reason}. {kept}"
         )
-    terms["total"].backward()  # type: ignore[no-untyped-call]
     return {name: value.detach() for name, value in terms.items()}
+
+
+def _arrival(flag: Tensor) -> Callable[[], bool]:
+    """Reads a flag as soon as the device has it: a GPU goes on with what is queued behind it, here the backward pass."""
+    if flag.device.type != "cuda":
+        return lambda: bool(flag)
+    here = torch.empty_like(flag, device="cpu", pin_memory=True).copy_(flag, non_blocking=True)
+    event = torch.cuda.Event()
+    event.record()
+
+    def read() -> bool:
+        event.synchronize()
+        return bool(here)
+
+    return read
 
 
 def _check_weights(method: Method, epoch: int) -> None:
@@ -203,8 +219,8 @@ def _batches(
             features[row, : len(rows[row])] = video.features[rows[row]]
             labels[row, list(video.labels)] = 1
         return Batch(
-            torch.from_numpy(features).to(device, non_blocking=True),
-            torch.from_numpy(labels).to(device, non_blocking=True),
+            _moved(features, device),
+            _moved(labels, device),
             tuple(video.name for video in batch),
         )
 
@@ -213,3 +229,9 @@ def _batches(
         batch, ahead = ahead.result(), worker.submit(prepare, indices)
         yield batch
     yield ahead.result()
+
+
+def _moved(array: FloatArray, device: torch.device) -> Tensor:
+    """On the device, or on its way there: only from pinned memory does a copy not wait."""
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor

@@ -224,6 +224,28 @@ class StoredVideo(Video):
         return features
 
 
+def in_memory(videos: Sequence[Video], room: int | None = None) -> list[Video]:
+    """The videos with their features read, in the type that the files have, where there is room for all of them.
+
+    Training reads each video in every epoch, and opening a file takes longer than copying the rows of a sample.
+
+    Args:
+        videos: features that are in memory already stay as they are.
+        room: bytes (default: an eighth of the machine's memory, so that several runs at once have it too).
+    """
+    if room is None:
+        room = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 8
+    stored = [video for video in videos if isinstance(video, StoredVideo)]
+    if sum(video.features.nbytes for video in stored) > room:
+        return list(videos)
+    return [
+        Video(video.name, np.array(video.features), video.labels, video.seconds_per_snippet, video.offset)
+        if isinstance(video, StoredVideo)
+        else video
+        for video in videos
+    ]
+
+
 @dataclass(frozen=True)
 class FeatureFolder:
     """The feature files of one subset, by the file's stem.

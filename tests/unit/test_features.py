@@ -14,10 +14,12 @@ from harness.data.features import (
     check_name,
     feature_root,
     find_features,
+    in_memory,
     read_header,
     some,
 )
 from wstal.errors import MissingDataError, UserError
+from wstal.types import Video
 
 
 def save(path: Path, array: np.ndarray, allow_pickle: bool = False) -> Path:
@@ -336,6 +338,25 @@ def test_stored_video_can_be_pickled_and_replaced(tmp_path: Path) -> None:
     assert (copy.name, copy.labels, copy.seconds_per_snippet, copy.offset) == ("v", (1, 4), 0.64, 0.1)
     assert dataclasses.replace(stored, labels=(0,)).labels == (0,)
     np.testing.assert_array_equal(dataclasses.replace(stored, features=kept[:1]).features, kept[:1])
+
+
+def test_features_that_have_room_are_kept_as_they_are_stored(tmp_path: Path) -> None:
+    stored = [video(tmp_path, "a"), video(tmp_path, "b")]
+    size = sum(one.features.nbytes for one in stored)
+    assert all(kept is one for kept, one in zip(in_memory(stored, room=size - 1), stored, strict=True))
+    made = Video("c", rows(2, 2), (0,), 1.0)
+    kept = in_memory([*stored, made], room=size)
+    assert kept[2] is made
+    for one, other in zip(kept[:2], stored, strict=True):
+        assert not isinstance(one, StoredVideo)
+        assert one.features.dtype == other.features.dtype
+        np.testing.assert_array_equal(one.features, other.features)
+        assert (one.name, one.labels, one.seconds_per_snippet, one.offset) == (other.name, (1, 4), 0.64, 0.1)
+    for name in "ab":
+        (tmp_path / f"{name}.npy").unlink()
+    assert kept[0].features is kept[0].features
+    # what an eighth of any machine's memory holds
+    assert not isinstance(in_memory([video(tmp_path, "d")])[0], StoredVideo)
 
 
 @pytest.fixture

@@ -68,5 +68,6 @@ def test_tables_viii_pairs_are_trained_alike() -> None:
             own, over = (schedule_for(name).options(method) for method in (base, ours))
             options = {key.replace("method.base.", "method."): value for key, value in over.items()}
             assert {key for key in own.keys() | options.keys() if own.get(key) != options.get(key)} <= {
-                "train.decay_every"
+                "train.decay_every",
+                "method.memory.start",
             }

@@ -1,6 +1,6 @@
 """Evaluation: tIoU, matching, average precision and the named protocols. numpy only."""
 
-from wstal.evaluation.evaluate import class_average_precision, evaluate
+from wstal.evaluation.evaluate import class_average_precision, evaluate, evaluate_all
 from wstal.evaluation.protocols import (
     ACTIVITYNET_TIOUS,
     PROTOCOLS,
@@ -23,6 +23,7 @@ __all__ = [
     "class_average_precision",
     "default_tious",
     "evaluate",
+    "evaluate_all",
     "get_protocol",
     "parse_tious",
     "protocols_for",

@@ -8,18 +8,19 @@ next option. A few vectorised rounds replace millions of steps. Only overlapping
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from wstal.evaluation.ties import SMALL, released_order
-from wstal.evaluation.tiou import Floats, hull_overlap, tiou
+from wstal.evaluation.tiou import Floats, hull_overlap, intersection, tiou
 from wstal.types import IntArray
 
 Bools = npt.NDArray[np.bool_]
-CHUNK = 1_000_000  # pairs looked at together: about 50 MB of temporary arrays
+Indices = tuple[IntArray, IntArray]
+CHUNK = 1_000_000  # pairs looked at together
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,18 +62,24 @@ class Pairs:
 
 
 def detections_choose(
-    detections: Intervals, instances: Intervals, at_least: float, preference: str, ties: str = "earlier"
+    detections: Intervals,
+    instances: Intervals,
+    met: Indices,
+    at_least: float,
+    preference: str,
+    ties: str = "earlier",
 ) -> Pairs:
     """Pairs in which detections choose.
 
     Args:
         detections: best score first.
         instances: in file order.
+        met: what `meeting` gives of them.
         at_least: smallest tIoU of a pair.
         preference: `best` tIoU or `first` in file order.
         ties: under `best`, which of equals comes first: the `earlier` in file order, or as `released` (see `ties`).
     """
-    detection, instance, overlap = _overlapping(detections, instances, at_least, kit=False)
+    detection, instance, overlap = _overlapping(detections, instances, met, at_least, tiou)
     if preference == "best":
         towards = instance if ties == "earlier" else -instance
         again = detection[1:] == detection[:-1]
@@ -84,9 +91,9 @@ def detections_choose(
     return Pairs(detection, instance, overlap)
 
 
-def instances_choose(detections: Intervals, instances: Intervals, at_least: float) -> Pairs:
+def instances_choose(detections: Intervals, instances: Intervals, met: Indices, at_least: float) -> Pairs:
     """Pairs in which instances choose, in file order, the largest overlap; of equals the better score."""
-    detection, instance, overlap = _overlapping(detections, instances, at_least, kit=True)
+    detection, instance, overlap = _overlapping(detections, instances, met, at_least, hull_overlap)
     order = np.lexsort((detection, -overlap, instance))
     return Pairs(instance[order], detection[order], overlap[order])
 
@@ -123,21 +130,34 @@ def match(pairs: Pairs, choosers: int, options: int) -> tuple[Bools, Bools]:
     return taken, holder != nobody
 
 
+def meeting(detections: Intervals, others: Intervals) -> Indices:
+    """(detection, other) of all pairs of one group that share time, by detection, then other."""
+    found = [(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))]
+    for rows, columns in _shared_groups(detections, others):
+        # two comparisons tell nearly all pairs apart; arithmetic is for the few that are left
+        near = others.start[columns] < detections.end[rows, None]
+        near &= others.end[columns] > detections.start[rows, None]
+        row, column = np.nonzero(near)
+        found.append((rows[row], columns[column]))
+    detection, other = (np.concatenate(part) for part in zip(*found, strict=True))
+    shared = intersection(detections.start[detection], detections.end[detection], others.start[other], others.end[other])
+    some = np.flatnonzero(shared > 0)  # an empty interval inside another one shares none
+    some = some[stable_order(detection[some])]
+    return detection[some], other[some]
+
+
 def _overlapping(
-    detections: Intervals, instances: Intervals, at_least: float, kit: bool
+    detections: Intervals,
+    instances: Intervals,
+    met: Indices,
+    at_least: float,
+    overlap_of: Callable[[Floats, Floats, Floats, Floats], Floats],
 ) -> tuple[IntArray, IntArray, Floats]:
-    """(detection, instance, overlap) of all pairs of one group with at least that overlap, by detection, instance."""
-    overlap_of = hull_overlap if kit else tiou
-    found = [(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros(0))]
-    for rows, columns in _shared_groups(detections, instances):
-        overlap = overlap_of(
-            detections.start[rows, None], detections.end[rows, None], instances.start[columns], instances.end[columns]
-        )
-        row, column = np.nonzero(overlap >= at_least)
-        found.append((rows[row], columns[column], overlap[row, column]))
-    detection, instance, overlap = (np.concatenate(part) for part in zip(*found, strict=True))
-    order = stable_order(detection)
-    return detection[order], instance[order], overlap[order]
+    """(detection, instance, overlap) of the pairs with at least that overlap, in their order."""
+    row, column = met
+    overlap = overlap_of(detections.start[row], detections.end[row], instances.start[column], instances.end[column])
+    enough = overlap >= at_least
+    return row[enough], column[enough], overlap[enough]
 
 
 def _shared_groups(detections: Intervals, instances: Intervals) -> Iterator[tuple[IntArray, IntArray]]:

@@ -1,0 +1,166 @@
+"""What several protocols need of the same detections, computed once: ranking, overlapping pairs, hits.
+
+Nothing matches across videos, so a video that a protocol excludes changes no hit elsewhere: protocols that differ in
+their videos only, or in how they average precision, share the whole matching.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from wstal.errors import UserError
+from wstal.evaluation.matching import (
+    Bools,
+    Intervals,
+    Pairs,
+    detections_choose,
+    instances_choose,
+    match,
+    meeting,
+    stable_order,
+)
+from wstal.evaluation.protocols import Protocol
+from wstal.evaluation.tiou import Floats
+from wstal.types import Detections, GroundTruth, IntArray
+
+Clock = float | None
+T = TypeVar("T")
+
+
+class SharedMatching:
+    """Detections ranked and matched with all videos' instances; each part when a protocol first asks for it.
+
+    Args:
+        detections: in any order; classes are matched by name.
+        ground_truth: of all videos, also those that some protocol excludes.
+        tious: K increasing thresholds.
+
+    Attributes:
+        video: `[N]` video of each detection as index of the ground truth, -1 for one that is not there.
+        label: `[N]` its class, likewise.
+        ranked: `[N]` rows class by class, best score first.
+
+    Raises:
+        UserError: a time or score is not finite, or a class is not in the ground truth.
+    """
+
+    def __init__(self, detections: Detections, ground_truth: GroundTruth, tious: tuple[float, ...]) -> None:
+        self.detections, self.ground_truth, self.tious = detections, ground_truth, tious
+        self.video, self.label = _common_indices(detections, ground_truth)
+        self.ranked = _rank(detections, self.label)
+        self._done: dict[Hashable, object] = {}
+
+    def ambiguous(self, clock: Clock) -> Bools:
+        """`[N]` whether a detection shares time with an Ambiguous interval of its video.
+
+        Args:
+            clock: segments a second; None for seconds.
+        """
+
+        def find() -> Bools:
+            found, where = self.detections, self.ground_truth.ambiguous
+            touched = np.zeros(len(found), dtype=bool)
+            touched[
+                meeting(
+                    Intervals(self.video + 1, *_times(found.start, found.end, clock)),
+                    Intervals(where[:, 0].astype(np.int64) + 1, *_times(where[:, 1], where[:, 2], clock)),
+                )[0]
+            ] = True
+            return touched
+
+        return self._once(("ambiguous", clock), find)
+
+    def hits(self, protocol: Protocol) -> Bools:
+        """`[N, K]` whether each ranked detection is matched at each threshold, had the protocol excluded no video."""
+        clock, dropped = protocol.segments_per_second, protocol.ambiguous == "drop"
+        by_instances = protocol.matching == "instances"
+
+        def find() -> Bools:
+            pairs = self._favourites(protocol)
+            if dropped:
+                detection = pairs.option if by_instances else pairs.chooser
+                pairs = pairs.select(~self.ambiguous(clock)[self.ranked][detection])
+            sizes = len(self.ranked), len(self.ground_truth)
+            hit = np.zeros((len(self.ranked), len(self.tious)), dtype=bool)
+            for column, threshold in enumerate(self.tious):
+                # thresholds increase: what is not enough here is not enough later
+                pairs = pairs.select(pairs.overlap > threshold if protocol.strict else pairs.overlap >= threshold)
+                hit[:, column] = match(pairs, *sizes[::-1])[1] if by_instances else match(pairs, *sizes)[0]
+            return hit
+
+        return self._once(("hits", protocol.matching, protocol.ties, protocol.strict, clock, dropped), find)
+
+    def _favourites(self, protocol: Protocol) -> Pairs:
+        clock, matching, ties = protocol.segments_per_second, protocol.matching, protocol.ties
+
+        def find() -> Pairs:
+            detections, instances = self._intervals(clock)
+            met = self._once(("meeting", clock), lambda: meeting(detections, instances))
+            if matching == "instances":
+                return instances_choose(detections, instances, met, self.tious[0])
+            return detections_choose(detections, instances, met, self.tious[0], matching, ties)
+
+        return self._once(("favourites", clock, matching, ties), find)
+
+    def _intervals(self, clock: Clock) -> tuple[Intervals, Intervals]:
+        """The ranked detections and the instances in file order, in groups of one video and class."""
+        found, truth, row, classes = self.detections, self.ground_truth, self.ranked, len(self.ground_truth.classes)
+        # videos that are not listed (-1) make the first groups, where no instance is
+        return (
+            Intervals(
+                (self.video[row] + 1) * classes + self.label[row], *_times(found.start[row], found.end[row], clock)
+            ),
+            Intervals((truth.video + 1) * classes + truth.label, *_times(truth.start, truth.end, clock)),
+        )
+
+    def _once(self, name: Hashable, find: Callable[[], T]) -> T:
+        if name not in self._done:
+            self._done[name] = find()
+        return self._done[name]  # type: ignore[return-value]
+
+
+def _common_indices(detections: Detections, ground_truth: GroundTruth) -> tuple[IntArray, IntArray]:
+    """`[N]` video and `[N]` class of each detection as indices of the ground truth; -1 for a video not there."""
+    columns = (detections.start, detections.end, detections.score)
+    bad = ~np.logical_and.reduce([np.isfinite(column) for column in columns])
+    if bad.any():
+        name = detections.videos[detections.video[np.argmax(bad)]]
+        raise UserError(f"{bad.sum()} detections have a time or score that is not finite, the first in {name}.")
+    videos = {name: i for i, name in enumerate(ground_truth.videos)}
+    classes = {name: i for i, name in enumerate(ground_truth.classes)}
+    video = np.array([videos.get(name, -1) for name in detections.videos], dtype=np.int64)[detections.video]
+    label = np.array([classes.get(name, -1) for name in detections.classes], dtype=np.int64)[detections.label]
+    if (label < 0).any():
+        name = detections.classes[detections.label[np.argmin(label)]]
+        raise UserError(f"The ground truth has no class {name!r}, which detections have. Use one set of class names.")
+    return video, label
+
+
+def _rank(detections: Detections, label: IntArray) -> IntArray:
+    """Rows class by class, best score first; the rest of the key is content, so that equal scores have an order.
+
+    The order is total, so any part of the detections is ranked as it is among all of them.
+    """
+    row = np.argsort(-detections.score)
+    row = row[stable_order(label[row])]
+    score = detections.score[row]
+    # equal scores are few: only they need the rest of the key
+    again = (score[1:] == score[:-1]) & (label[row[1:]] == label[row[:-1]])
+    tied = np.flatnonzero(np.append(again, False) | np.append(False, again))
+    some = row[tied]
+    name_rank = np.argsort(
+        np.array(sorted(range(len(detections.videos)), key=detections.videos.__getitem__), dtype=int)
+    )
+    content = (detections.end[some], detections.start[some], name_rank[detections.video[some]])
+    row[tied] = some[np.lexsort((some, *content, -score[tied], label[some]))]
+    return row
+
+
+def _times(start: npt.ArrayLike, end: npt.ArrayLike, clock: Clock) -> tuple[Floats, Floats]:
+    """Seconds, or whole segments (rounded half to even, as Python and numpy do) where the protocol counts in them."""
+    first, last = np.asarray(start, dtype=np.float64), np.asarray(end, dtype=np.float64)
+    return (first, last) if clock is None else (np.rint(first * clock), np.rint(last * clock))

@@ -1,5 +1,8 @@
 """Thin sessions: each sets up its environment once and makes one call."""
 
+import os
+from collections.abc import Sequence
+
 import nox
 
 nox.needs_version = ">=2024.4"
@@ -62,13 +65,31 @@ def lint(session: nox.Session) -> None:
     session.run("mypy")
 
 
+def bench_options(given: Sequence[str], hardware: str) -> list[str]:
+    """pytest's options for `nox -s bench -- GIVEN`.
+
+    Args:
+        given: `--all`, `--compare` and pytest's own; with any of these it is a part that runs, and is not saved.
+        hardware: this machine's name in file names.
+    """
+    own = [option for option in given if option not in ("--all", "--compare")]
+    options = [] if "--all" in given else ["-m", "not full_size"]
+    options.append(f"--benchmark-storage=results/benchmarks/{hardware}")
+    options += own or [f"--benchmark-save={hardware}"]
+    # last: it would take a word that follows it for the name of a run
+    return [*options, "--benchmark-compare"] if "--compare" in given else options
+
+
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Benchmarks: ratios against plain references, measured in one run."""
+    """Benchmarks, saved under results/benchmarks; after `--`: `--compare` with the last here, `--all` at full size."""
     install(session, "[tests]")
-    # as the main job sets it for its runs
+    told = session.run("python", "-m", "tests.benchmarks.hardware", silent=True)
+    options = bench_options(session.posargs, str(told).strip())
+    # glibc as the main job sets it for its runs
     keep_memory = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000"}
-    session.run("pytest", "--benchmark-only", *session.posargs, env=keep_memory)
+    cores = {"OMP_NUM_THREADS": str(os.cpu_count() or 1)}
+    session.run("pytest", "tests/benchmarks", "--benchmark-only", *options, env=keep_memory | cores)
 
 
 @nox.session

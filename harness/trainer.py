@@ -178,7 +178,7 @@ def _arrival(flag: Tensor) -> Callable[[], bool]:
     if flag.device.type != "cuda":
         return lambda: bool(flag)
     here = torch.empty_like(flag, device="cpu", pin_memory=True).copy_(flag, non_blocking=True)
-    event = torch.cuda.Event()
+    event = torch.cuda.Event()  # type: ignore[no-untyped-call]
     event.record()
 
     def read() -> bool:

@@ -1,104 +1,143 @@
-"""What the paper's method costs beside its base, at the paper's size: [16, 750, 2048], memory 21 x 500 x 2048.
-
-Gates are ratios within one run. `pytest -s` prints them; `extra_info` stores them. The step is timed as the main job
-runs it, with glibc keeping freed memory (`nox -s bench` sets that); without it the ratio came to 1.22 to 1.30 here.
-"""
+"""The parts of the paper's method: memory update, contrast (Eq. 9), summarisers (Table VI), each against its loop."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
-import numpy as np
 import pytest
 import torch
+from torch import Tensor
+from torch.nn import functional
 
-from baselines.acmnet import AcmNet, AcmNetOptions
-from baselines.ours import Ours, OursOptions
+from tests.benchmarks import plain
+from tests.benchmarks.hardware import Machine
+from tests.benchmarks.measure import flops, in_turns, note_compute, note_memory, scaling
 from wstal.losses.contrast import robust_contrast
-from wstal.memory import MemoryBank
-from wstal.method import Method
-from wstal.types import Batch
+from wstal.memory import MemoryBank, MemoryOptions
+from wstal.summarize.codewords import Codewords
+from wstal.summarize.expectation import ITERATIONS, TEMPERATURE, ExpectationAttention
+from wstal.summarize.options import SummaryKind, SummaryOptions, build_summarizer
+from wstal.summarize.summarizer import Summarizer
 
-VIDEOS, TIME, WIDTH, CLASSES = 16, 750, 2048, 20
-DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here"))]
-
-
-def stepper(method: Method, batch: Batch) -> Callable[[], None]:
-    """One training step of a method late in its schedule."""
-    optimizer = torch.optim.Adam(method.parameters(), lr=1e-4, weight_decay=5e-5, fused=True)
-    method.train().start_epoch(199, 200)
-
-    def step() -> None:
-        total = method.losses(batch)["total"]
-        optimizer.zero_grad(set_to_none=True)
-        total.backward()
-        optimizer.step()
-        method.end_step()
-        if batch.features.is_cuda:
-            torch.cuda.synchronize()
-
-    return step
+ROWS, LENGTH, WIDTH, EMBEDDED = 21, 500, 2048, 128
+ENTRIES = 40  # representative features of a batch of 16 videos
+KINDS = get_args(SummaryKind)
 
 
-def fill(memory: MemoryBank) -> None:
-    memory.slots.uniform_()
-    memory.filled.fill_(memory.slots.shape[1])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("device", DEVICES)
-def test_step_beside_the_base(benchmark: Any, device: str) -> None:
-    if benchmark.disabled:
-        pytest.skip("a minute of timing; run with nox -s bench")
+@pytest.mark.benchmark(group="memory update: 40 features of 2,048 columns, 21 x 500 slots")
+@pytest.mark.parametrize("update", get_args(MemoryOptions.model_fields["update"].annotation))
+def test_memory_update(benchmark: Any, machine: Machine, update: str) -> None:
     torch.manual_seed(0)
-    labels = torch.eye(CLASSES)[torch.randint(CLASSES, (VIDEOS,))].to(device)
-    batch = Batch(torch.rand(VIDEOS, TIME, WIDTH, device=device), labels, tuple(map(str, range(VIDEOS))))
-    base = AcmNet(AcmNetOptions(), WIDTH, CLASSES).to(device)
-    ours = Ours(OursOptions(), WIDTH, CLASSES).to(device)
-    assert ours.memory is not None
-    fill(ours.memory)
-    assert sum(buffer.numel() * buffer.element_size() for buffer in ours.memory.buffers()) < 100e6
-    steps = {"base": stepper(base, batch), "ours": stepper(ours, batch)}
-    seconds: dict[str, list[float]] = {"base": [], "ours": []}
-    for turn in range(5):
-        for name, step in steps.items():
-            begin = time.perf_counter()
-            step()
-            if turn:  # the first allocates
-                seconds[name].append(time.perf_counter() - begin)
-    benchmark.pedantic(steps["ours"], rounds=1)
-    ratio = min(seconds["ours"]) / min(seconds["base"])
-    benchmark.extra_info.update({"ratio": ratio, "base_s": min(seconds["base"]), "ours_s": min(seconds["ours"])})
-    print(
-        f"\nstep on {device}: ours {min(seconds['ours']):.2f} s, base {min(seconds['base']):.2f} s, ratio {ratio:.3f}"
+    options = MemoryOptions.model_validate({"length": LENGTH, "update": update})
+    banks = [MemoryBank(ROWS, WIDTH, options) for _ in range(2)]
+    features, row = torch.rand(ENTRIES, WIDTH), torch.randint(ROWS, (ENTRIES,))
+    slots = torch.rand(ROWS, LENGTH, WIDTH)
+    for bank in banks:
+        bank.slots.copy_(slots)
+        bank.filled.fill_(LENGTH)
+    seconds = in_turns(
+        benchmark,
+        lambda: banks[0].update(features, row),
+        {"loop": lambda: plain.update(banks[1], features, row.tolist())},
+        rounds=15,
     )
-    assert ratio < 1.25
+    torch.testing.assert_close(banks[0].slots, banks[1].slots, rtol=1e-5, atol=1e-6)
+    # a slot is read, mixed with a feature and written; class_ema reads all slots of the feature's class
+    slots_read = LENGTH if update == "class_ema" else 1
+    note_memory(benchmark, machine, ENTRIES * WIDTH * 4 * (slots_read + 2), seconds)
+    if seconds and update != "class_ema":
+        assert seconds["loop"] > 2 * seconds["ours"]
 
 
-def test_contrast_grows_with_the_bank_and_no_faster(benchmark: Any) -> None:
-    """Forward and backward of Eq. 9 with its cosines, 40 anchors, 5,000 to 100,000 slots of 512 columns."""
-    sizes = [5_000, 10_000, 50_000, 100_000]
+def contrast(anchors: Tensor, bank: Tensor, own: Tensor, row: Tensor) -> Tensor:
+    """As `CrossVideo` calls it."""
+    cosines = functional.normalize(anchors, dim=1) @ bank.T / torch.linalg.vector_norm(bank, dim=1)
+    return robust_contrast(cosines, own[:, None] == row, 0.2, 0.5, 0.1)
+
+
+@pytest.mark.benchmark(group="robust contrast: 40 anchors, 10,500 slots of 2,048 columns")
+def test_contrast(benchmark: Any, machine: Machine) -> None:
     torch.manual_seed(0)
-    anchors = torch.randn(40, 512, requires_grad=True)
-    bank, row = torch.randn(sizes[-1], 512), torch.arange(sizes[-1]) % 21
-    own = torch.arange(40) % 21
+    anchors = torch.rand(ENTRIES, WIDTH, requires_grad=True)
+    bank, row = torch.rand(ROWS * LENGTH, WIDTH), torch.arange(ROWS).repeat_interleave(LENGTH)
+    own = torch.arange(ENTRIES) % ROWS
 
-    def contrast(slots: int) -> None:
-        cosines = torch.nn.functional.normalize(anchors, dim=1) @ bank[:slots].T / bank[:slots].norm(dim=1)
-        robust_contrast(cosines, own[:, None] == row[:slots], 0.2, 0.5, 0.1).backward()
+    def fast() -> Tensor:
+        return torch.autograd.grad(contrast(anchors, bank, own, row), anchors)[0]
 
-    best = {}
-    for slots in sizes:
-        times = []
-        for _ in range(6):
-            begin = time.perf_counter()
-            contrast(slots)
-            times.append(time.perf_counter() - begin)
-        best[slots] = min(times)
-    benchmark.pedantic(contrast, args=(10_000,), rounds=3)
-    exponent = float(np.polyfit(np.log(sizes), np.log(list(best.values())), 1)[0])
-    benchmark.extra_info.update({"exponent": exponent, **{str(slots): value for slots, value in best.items()}})
-    print(f"\ncontrast, seconds by slots: { {k: round(v, 4) for k, v in best.items()} }, growth {exponent:.2f}")
+    def loop() -> Tensor:
+        return torch.autograd.grad(plain.contrast(anchors, own.tolist(), bank, row), anchors)[0]
+
+    torch.testing.assert_close(fast(), loop(), rtol=1e-3, atol=1e-6)
+    seconds = in_turns(benchmark, fast, {"loop": loop})
+    note_compute(benchmark, machine, flops(fast), seconds)
+    if seconds:
+        assert seconds["loop"] > 3 * seconds["ours"]
+
+
+@pytest.mark.benchmark(group="growth")
+def test_contrast_grows_with_the_bank_and_no_faster(benchmark: Any) -> None:
+    """Forward and backward of Eq. 9 with its cosines, 40 anchors, 1,000 to 100,000 slots of 512 columns."""
+    sizes = [1_000, 10_000, 30_000, 100_000]
+    torch.manual_seed(0)
+    anchors = torch.randn(ENTRIES, 512, requires_grad=True)
+    bank, row = torch.randn(sizes[-1], 512), torch.arange(sizes[-1]) % ROWS
+    own = torch.arange(ENTRIES) % ROWS
+    exponent = scaling(benchmark, sizes, lambda slots: contrast(anchors, bank[:slots], own, row[:slots]).backward())
     assert exponent < 1.15
+
+
+def every_slot_projected(summarizer: Summarizer, tokens: Tensor, row: Tensor) -> Tensor:
+    """The learned summaries of one way to read their equations."""
+    if isinstance(summarizer, Codewords):
+        return plain.codewords(summarizer, tokens, row)
+    assert isinstance(summarizer, ExpectationAttention)
+    mean = tokens.mean(dim=0)
+    bases = list(summarizer.bases)
+    for _ in range(ITERATIONS):
+        logits = torch.stack(
+            [functional.cosine_similarity(tokens - mean, basis[None]) / TEMPERATURE for basis in bases]
+        )
+        shares = logits.softmax(dim=0)
+        bases = [(share[:, None] * (tokens - mean)).sum(dim=0) / share.sum() for share in shares]
+    return mean + torch.stack(bases)
+
+
+@pytest.mark.benchmark(group="summariser: 40 centres of 10,500 slots")
+@pytest.mark.parametrize(
+    ("kind", "width"), [*((kind, EMBEDDED) for kind in KINDS), ("codewords", WIDTH), ("em_attention", WIDTH)]
+)
+def test_summarizer(benchmark: Any, machine: Machine, kind: SummaryKind, width: int) -> None:
+    """Learned ones forward and backward, as in each step; clusterings computed afresh, as in each epoch."""
+    if benchmark.disabled and width == WIDTH:
+        pytest.skip("a second; measured by nox -s bench")
+    torch.manual_seed(0)
+    centres = torch.rand(ROWS, 1, width)
+    tokens = (centres + 0.3 * torch.rand(ROWS, LENGTH, width)).flatten(0, 1)
+    row = torch.arange(ROWS).repeat_interleave(LENGTH)
+    summarizer = build_summarizer(SummaryOptions(kind=kind), width, ROWS).train()
+    parameters = [part for part in summarizer.parameters() if part.requires_grad]
+    if not parameters:
+
+        def cluster() -> None:
+            summarizer.refresh(tokens, row)
+
+        in_turns(benchmark, cluster, rounds=3, warm=0)
+        assert len(summarizer(tokens, row)) > 1
+        return
+
+    def fast() -> tuple[Tensor, ...]:
+        return torch.autograd.grad(summarizer(tokens, row).square().sum(), parameters)
+
+    def plainly() -> tuple[Tensor, ...]:
+        return torch.autograd.grad(every_slot_projected(summarizer, tokens, row).square().sum(), parameters)
+
+    others = {} if kind == "detr_layer" else {"plain": plainly}
+    if others:
+        torch.testing.assert_close(
+            summarizer(tokens, row), every_slot_projected(summarizer, tokens, row), rtol=1e-3, atol=1e-3
+        )
+    seconds = in_turns(benchmark, fast, others)
+    note_compute(benchmark, machine, flops(fast), seconds)
+    if seconds and others:
+        assert seconds["plain"] > 1.5 * seconds["ours"]

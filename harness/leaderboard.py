@@ -23,6 +23,8 @@ from harness.prose import bullets, changes, computed_with, counts, widest_averag
 from harness.published import published_tables
 from harness.record import load_records
 from harness.registry import load_method, method_entries
+from harness.reliability_page import FILE as RELIABILITY
+from harness.reliability_page import Reliability, load_reliability, reliability_page
 from harness.render import files
 from harness.report import html_report
 from harness.rescore import FOLDER as RESCORED
@@ -45,12 +47,14 @@ class Results:
         records: of runs, by data set, method and id.
         rescored: detections by their authors.
         cost: measured cost of methods; None where it was not measured.
+        reliability: figures of the stress tests; None where they were not run.
         refused: a message for each file that cannot be used.
     """
 
     records: Sequence[Record]
     rescored: Sequence[Rescored] = ()
     cost: CostFile | None = None
+    reliability: Reliability | None = None
     refused: Sequence[str] = ()
 
 
@@ -65,13 +69,16 @@ def read_results(folder: Path) -> Results:
     records, bad_records = load_records(folder / "records")
     rescored, bad_rescored = load_rescored(folder / RESCORED)
     refused = [message for _, message in [*bad_records, *bad_rescored]]
-    cost = None
-    if (folder / COST).exists():
-        try:
-            cost = load_cost(folder / COST)
-        except UserError as error:
-            refused.append(str(error))
-    return Results(records, rescored, cost, refused)
+    cost = reliability = None
+    try:
+        cost = load_cost(folder / COST) if (folder / COST).exists() else None
+    except UserError as error:
+        refused.append(str(error))
+    try:
+        reliability = load_reliability(folder / RELIABILITY) if (folder / RELIABILITY).exists() else None
+    except UserError as error:
+        refused.append(str(error))
+    return Results(records, rescored, cost, reliability, refused)
 
 
 def render(results: Results) -> dict[str, str]:
@@ -82,7 +89,7 @@ def render(results: Results) -> dict[str, str]:
 
 def pages(results: Results) -> list[Page]:
     """The entry page, then the published tables with verdicts, two pages for each data set (its methods, its
-    ablations), the readings, rescored detections and the audit.
+    ablations), the readings, rescored detections, the audit and the stress tests.
     """
     by_dataset: dict[str, list[Record]] = {}
     for record in results.records:
@@ -109,6 +116,7 @@ def pages(results: Results) -> list[Page]:
         "The paper's tables, published beside measured": [*tables, audit_page()],
         "Measured on real video": real,
         "Synthetic": synthetic,
+        "The harness": [reliability_page(results.reliability)] if results.reliability else [],
     }
     return [_entry_page(sections, _overview(by_dataset)), *(page for members in sections.values() for page in members)]
 
@@ -138,7 +146,9 @@ def drifted(rendered: dict[str, str], results: Path) -> list[str]:
 def _rendered(results: Path) -> dict[str, Path]:
     """The files below `results` that `render` is answerable for, by path."""
     paths = [path for path in results.glob("leaderboards/**/*") if path.suffix in SUFFIXES]
-    paths += [path for name in ("readings.md", "audit.md", REPORT) if (path := results / name).exists()]
+    paths += [
+        path for name in ("readings.md", "audit.md", "reliability.md", REPORT) if (path := results / name).exists()
+    ]
     return {path.relative_to(results).as_posix(): path for path in paths}
 
 

@@ -110,15 +110,8 @@ def _read_lines(path: Path) -> list[Claim]:
     return list(figures.values())
 
 
-def reliability_page(path: Path) -> Page | None:
-    """The page of a stored file; None where there is none.
-
-    Raises:
-        UserError: the file is damaged.
-    """
-    if not path.exists():
-        return None
-    measured = load_reliability(path)
+def reliability_page(measured: Reliability) -> Page:
+    """The page of the stress tests."""
     packages = ", ".join(f"{name} {number}" for name, number in measured.packages.items())
     commit = "outside a checkout" if measured.commit is None else f"commit {measured.commit[:10]}"
     header = {

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from harness.commands.options import Parser
-from harness.reliability_page import load_reliability, reliability_page, store_reliability
+from harness.leaderboard import drifted, read_results, render, write
+from harness.reliability_page import FILE, load_reliability, reliability_page, store_reliability
 from harness.render import files, markdown_page
 from harness.report import html_report
 from tests.stress.report import report
@@ -49,8 +50,7 @@ def test_the_last_line_of_a_claim_is_stored_with_the_machine(lines: Path, tmp_pa
 def test_every_figure_stands_on_the_page_with_its_command(lines: Path, tmp_path: Path) -> None:
     path = tmp_path / "reliability.json"
     stored = store_reliability(lines, path)
-    page = reliability_page(path)
-    assert page is not None
+    page = reliability_page(load_reliability(path))
     assert page.path == "reliability"
     text = markdown_page(page)
     for one in stored.figures:
@@ -68,11 +68,21 @@ def test_every_figure_stands_on_the_page_with_its_command(lines: Path, tmp_path:
 
 def rewritten(path: Path, **changes: Any) -> Any:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-    return reliability_page(path)
+    return reliability_page(load_reliability(path))
 
 
-def test_without_a_file_there_is_no_page(tmp_path: Path) -> None:
-    assert reliability_page(tmp_path / "reliability.json") is None
+def test_the_page_stands_with_the_leaderboards_where_there_is_a_file(lines: Path, tmp_path: Path) -> None:
+    (tmp_path / "records").mkdir()
+    assert "reliability.md" not in render(read_results(tmp_path))
+    store_reliability(lines, tmp_path / FILE)
+    rendered = render(read_results(tmp_path))
+    write(rendered, tmp_path)
+    assert "(../reliability.md)" in rendered["leaderboards/README.md"]
+    assert drifted(rendered, tmp_path) == []
+    (tmp_path / FILE).write_text("{")
+    damaged = read_results(tmp_path)
+    assert [FILE in message for message in damaged.refused] == [True]
+    assert {"leaderboards/README.md", "reliability.md"} <= set(drifted(render(damaged), tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -174,7 +174,7 @@ def _backward(method: Method, batch: Batch, folder: Path, position: Position) ->
 
 
 def _arrival(flag: Tensor) -> Callable[[], bool]:
-    """Reads a flag as soon as the device has it: a GPU goes on with what is queued behind it, here the backward pass."""
+    """Reads a flag as soon as the device has it; a GPU goes on with what is queued behind it, the backward pass."""
     if flag.device.type != "cuda":
         return lambda: bool(flag)
     here = torch.empty_like(flag, device="cpu", pin_memory=True).copy_(flag, non_blocking=True)

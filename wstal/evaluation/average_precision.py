@@ -37,25 +37,27 @@ def average_precision(
     Returns:
         `[K]` fractions in [0, 1].
     """
-    if not len(hit):
+    # precision falls between hits: only rows of a hit decide anything
+    rows = np.flatnonzero(hit.any(axis=1))
+    if not len(rows):
         return np.zeros(hit.shape[1])
     times = np.ones((len(hit), 1)) if weight is None else weight[:, None].astype(np.float64)
-    gained = hit * times
+    gained = hit[rows] * times[rows]
     found = np.cumsum(gained, axis=0)
-    seen = np.cumsum(times if counted is None else counted * times, axis=0)
+    seen = np.cumsum(times if counted is None else counted * times, axis=0)[rows]
     curve = np.divide(found, seen, out=np.zeros_like(found), where=seen > 0)
-    if precision == "raw":
-        return np.asarray((curve * gained).sum(axis=0) / positives)
-    envelope = np.maximum.accumulate(curve[::-1], axis=0)[::-1]
-    if precision == "envelope":
-        return np.asarray((envelope * gained).sum(axis=0) / positives)
-    # the best precision at a recall of at least r is the envelope where r is first reached
+    if precision != "raw":
+        curve = np.maximum.accumulate(curve[::-1], axis=0)[::-1]
+    if precision != "eleven-point":
+        # one after the other, unlike `sum`, whose order depends on the number of columns and decides the last digit
+        return np.asarray(np.cumsum(curve * gained, axis=0)[-1] / positives)
+    # the best precision at a recall of at least r is the monotone precision where r is first reached
     recall = found / positives
     total = np.zeros(hit.shape[1])
     for column in range(hit.shape[1]):
         if found[-1, column] > 0:
             reached = np.searchsorted(recall[:, column], RECALL_POINTS)
-            total[column] = envelope[reached[reached < len(hit)], column].sum() / len(RECALL_POINTS)
+            total[column] = curve[reached[reached < len(rows)], column].sum() / len(RECALL_POINTS)
     return total
 
 

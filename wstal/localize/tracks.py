@@ -1,12 +1,14 @@
-"""Signals of many videos laid end to end, so that one NumPy call serves all of them."""
+"""Signals of many videos laid end to end, so that one call serves all of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from wstal.types import FloatArray, IntArray
 
@@ -16,25 +18,59 @@ Float64 = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Tracks:
-    """K upsampled signals end to end, each followed by a gap row that belongs to none: runs cannot cross it.
+    """K signals end to end, each followed by a gap row that belongs to none: runs cannot cross it.
+
+    A row is followed by S - 1 samples on the straight line to the next.
 
     Args:
-        samples: `[R, S]` float64, S samples for each of the R rows (gap rows included, filled with 0).
+        rows: `[R]` values, 0 in gap rows.
+        slope: `[R]` from each row to the next; a track's last row continues the one before, a gap row has 0.
         gap: `[K]` the gap row that ends each track.
-        first: `[K]` each track's first sample, as an index into the flat samples.
-        length: `[K]` samples in each track.
+        upsampling: S.
     """
 
-    samples: Float64
+    rows: Float64
+    slope: Float64
     gap: IntArray
-    first: IntArray
-    length: IntArray
+    upsampling: int
+
+    @cached_property
+    def samples(self) -> Float64:
+        """`[R, S]` samples at rows 0, 1/S, ..., those of gap rows included."""
+        samples: Float64 = torch.outer(*map(torch.from_numpy, (self.slope, self._fractions))).numpy()
+        samples += self.rows[:, None]
+        return samples
+
+    @cached_property
+    def first(self) -> IntArray:
+        """`[K]` each track's first sample, as an index into the flat samples."""
+        return np.append(0, self.gap[:-1] + 1) * self.upsampling
+
+    @property
+    def _fractions(self) -> Float64:
+        return np.arange(self.upsampling) / self.upsampling
 
     def active(self, threshold: float, strict: bool) -> BoolArray:
-        """`[R * S]` where samples reach (or, if strict, exceed) a threshold; gaps never do."""
-        mask = self.samples > threshold if strict else self.samples >= threshold
-        mask[self.gap] = False
-        return mask.reshape(-1)
+        """`[R, S]` where samples reach (or, if strict, exceed) a threshold; what it says of gaps means nothing."""
+        return self.samples > threshold if strict else self.samples >= threshold
+
+    def edges(self, threshold: float, strict: bool) -> tuple[IntArray, IntArray]:
+        """First sample and one past the last of each stretch of active samples, as indices into the flat samples."""
+        reaches = np.greater if strict else np.greater_equal
+        on = reaches(self.rows, threshold)
+        on[self.gap] = False
+        # Samples on a line between two rows that are both active, or both not, are so too, rounded or not. So a look at
+        # rows before a change is enough, and at the last row of each track, whose line ends nowhere.
+        look = on[1:] != on[:-1]
+        look[self.gap - 1] = True
+        row = np.flatnonzero(look)
+        states = np.empty((len(row), self.upsampling + 1), dtype=np.bool_)
+        reaches(self.slope[row, None] * self._fractions + self.rows[row, None], threshold, out=states[:, :-1])
+        states[np.isin(row, self.gap, assume_unique=True), :-1] = False
+        states[:, -1] = on[row + 1]
+        place, sample = np.nonzero(states[:, 1:] != states[:, :-1])
+        edges = np.concatenate([np.flatnonzero(on[:1]), row[place] * self.upsampling + sample + 1])
+        return edges[0::2], edges[1::2]  # a gap ends every track, so stretches come whole
 
     def prefix_sums(self, mask: BoolArray | None = None) -> Float64:
         """`[R * S + 1]` sums such that p[b] - p[a] is the sum of samples a..b-1 of a track, others than `mask` as 0.
@@ -42,11 +78,12 @@ class Tracks:
         Each gap takes its track's sum away again, so prefix sums stay as small as one track's and the rounding in their
         differences does not grow with the number of videos: 4e-13 at most in the scores of 212 videos.
         """
-        samples = self.samples.copy() if mask is None else self.samples * mask.reshape(self.samples.shape)
-        samples[self.gap, 0] = -np.add.reduceat(samples.reshape(-1), self.first)
-        sums = np.empty(samples.size + 1)
+        sums = np.empty(self.samples.size + 1)
         sums[0] = 0.0
-        np.cumsum(samples, out=sums[1:])
+        terms = sums[1:].reshape(self.samples.shape)
+        np.multiply(self.samples, 1.0 if mask is None else mask, out=terms)
+        terms[self.gap, 0] = -np.add.reduceat(sums[1:], self.first)
+        torch.from_numpy(sums)[1:].cumsum_(dim=0)  # NumPy's adds the same in the same order, in four times the time
         return sums
 
 
@@ -55,18 +92,16 @@ def lay_out(signals: Sequence[FloatArray], upsampling: int) -> Tracks:
 
     The samples after the last row continue the last slope; a signal of one row is constant.
     """
-    rows = np.array([len(signal) for signal in signals], dtype=np.int64)
-    gap = np.cumsum(rows + 1) - 1
-    values = np.zeros(int(gap[-1]) + 1)
-    is_row = np.ones(len(values), dtype=np.bool_)
+    lengths = np.array([len(signal) for signal in signals], dtype=np.int64)
+    gap = np.cumsum(lengths + 1) - 1
+    rows = np.zeros(int(gap[-1]) + 1)
+    is_row = np.ones(len(rows), dtype=np.bool_)
     is_row[gap] = False
-    values[is_row] = np.concatenate(signals)
-    slope = np.append(np.diff(values), 0.0)
+    rows[is_row] = np.concatenate(signals)
+    slope = np.append(np.diff(rows), 0.0)
     slope[gap] = 0.0
-    slope[gap - 1] = np.where(rows > 1, slope[gap - 2], 0.0)
-    samples = np.multiply.outer(slope, np.arange(upsampling) / upsampling)
-    samples += values[:, None]
-    return Tracks(samples, gap, (gap - rows) * upsampling, rows * upsampling)
+    slope[gap - 1] = np.where(lengths > 1, slope[gap - 2], 0.0)
+    return Tracks(rows, slope, gap, upsampling)
 
 
 def upsample(signal: FloatArray, upsampling: int) -> Float64:

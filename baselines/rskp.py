@@ -173,7 +173,8 @@ class Rskp(Method):
             target, pseudo_label = torch.lerp(own.cas, remembered.cas, spec.memory_target), spec.pseudo_label
             if self.training:
                 # the class vectors that the optimiser has not moved yet
-                self._unstored.append((prototypes.detach(), self.vectors.classes.detach().clone(), labels))
+                vectors = self.vectors.classes.detach().clone()
+                self._unstored.append((prototypes.detach().to(vectors), vectors, labels))
         terms["pseudo_label"] = soft_cross_entropy(plain.cas, target.detach(), spec.temperature)
         terms["total"] = (
             terms["foreground"]

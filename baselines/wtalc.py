@@ -126,7 +126,8 @@ class Wtalc(Method):
             "classification": cross_entropy(pooled.log_softmax(dim=1), batch.labels),
             "coactivity": coactivity_loss(embedded, logits, batch.labels, self.pairs, present),
         }
-        terms["total"] = terms["coactivity"].lerp(terms["classification"], self.spec.classification)
+        classification = terms["classification"]
+        terms["total"] = terms["coactivity"].to(classification).lerp(classification, self.spec.classification)
         return terms
 
     def score(self, features: Float[Tensor, "time in_dim"]) -> Scores:

@@ -35,7 +35,9 @@ class Position:
     step: int
 
 
-def save_failed_step(path: Path, method: Method, batch: Batch, draws: Tensor, position: Position) -> None:
+def save_failed_step(
+    path: Path, method: Method, batch: Batch, draws: Tensor, position: Position, precision: str
+) -> None:
     """Write the batch, the state before the step, and the CPU generator's state before its draws."""
     tensors = {f"method.{name}": value for name, value in method.state_dict().items()}
     tensors |= {"features": batch.features, "labels": batch.labels, "draws": draws}
@@ -44,6 +46,7 @@ def save_failed_step(path: Path, method: Method, batch: Batch, draws: Tensor, po
         "options": method.spec.model_dump_json(),
         "videos": json.dumps(batch.videos),
         "position": json.dumps(vars(position)),
+        "precision": precision,
     }
     whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     atomic_write(path, safetensors.torch.save(whole, facts))
@@ -73,7 +76,7 @@ def replay(path: Path) -> tuple[Method, Batch, dict[str, Tensor]]:
             raise ValueError(f"features {tuple(batch.features.shape)} do not go with {len(batch.labels)} labels")
         method.load_state_dict({n.removeprefix("method."): t for n, t in tensors.items() if n.startswith("method.")})
         torch.set_rng_state(tensors["draws"])
-        return method, batch, losses(method, batch)
+        return method, batch, losses(method, batch, facts["precision"])
     except (OSError, safetensors.SafetensorError, LookupError, TypeError, ValueError, RuntimeError) as error:
         why = " ".join(str(error).split()).rstrip(".")
         raise UserError(
@@ -81,10 +84,13 @@ def replay(path: Path) -> tuple[Method, Batch, dict[str, Tensor]]:
         ) from error
 
 
-def losses(method: Method, batch: Batch) -> dict[str, Tensor]:
-    """The method's losses; a `total` of NaN alone where torch refuses to go on because something is not finite."""
+def losses(method: Method, batch: Batch, precision: str) -> dict[str, Tensor]:
+    """The method's losses in a precision of `TrainSpec`; a `total` of NaN alone where torch refuses to go on because
+    something is not finite.
+    """
     try:
-        return method.losses(batch)
+        with torch.autocast(batch.features.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            return method.losses(batch)
     except RuntimeError as error:
         if REFUSES_NAN not in str(error) and cause(method, batch) == OVERFLOW:
             raise

@@ -209,9 +209,7 @@ def execute(
             return store.run_folder(spec.id), record | spec.departures, True
         if not store.is_complete(spec.id):
             folder = store.begin(spec.id)
-            torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
-            # else every new tensor is filled with NaN first, to expose reads of it: a tenth of a small step
-            torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+            _set_arithmetic(device, spec.recipe.train.precision)
             computed_on = environment(device, spec.method)
             bits = {"run": spec.digest} | {name: computed_on[name] for name in BITS}
             history, weights_of = _share_training(store, spec, computed_on, method)
@@ -250,6 +248,15 @@ def execute(
         remove_checkpoints(store.partial_folder(spec.id))
         folder = store.finish(spec.id)
     return folder, read_record(folder / RECORD) | spec.departures, False
+
+
+def _set_arithmetic(device: torch.device, precision: str) -> None:
+    """What all of torch computes with in this process."""
+    torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
+    # else every new tensor is filled with NaN first, to expose reads of it: a tenth of a small step
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    # cuDNN's convolutions would round to TF32 unless told not to
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
 
 
 def _check_unchanged(spec: RunSpec, source: DataSource) -> None:

@@ -112,7 +112,7 @@ def train(
                 position = Position(epoch, spec.epochs, number)
                 if number % spec.accumulate == 0:
                     optimizer.zero_grad(set_to_none=True)
-                steps.append(_backward(method, batch, folder, position))
+                steps.append(_backward(method, batch, spec.precision, folder, position))
                 if (number + 1) % spec.accumulate == 0 or number + 1 == len(chosen):
                     optimizer.step()
                     method.end_step()
@@ -151,17 +151,17 @@ def check_batches(method: Method, videos: Sequence[Video], spec: TrainSpec) -> N
         )
 
 
-def _backward(method: Method, batch: Batch, folder: Path, position: Position) -> dict[str, Tensor]:
+def _backward(method: Method, batch: Batch, precision: str, folder: Path, position: Position) -> dict[str, Tensor]:
     """Add a batch's gradients to those that are there; its loss terms."""
     draws = torch.get_rng_state()
-    terms = losses(method, batch)
+    terms = losses(method, batch, precision)
     finite = _arrival(terms["total"].isfinite())
     terms["total"].backward()  # type: ignore[no-untyped-call]
     # before the weights are touched: the step can be done again as it was
     if not finite():
         reason = cause(method, batch)
         try:
-            save_failed_step(folder / FAILED_STEP, method, batch, draws, position)
+            save_failed_step(folder / FAILED_STEP, method, batch, draws, position, precision)
             kept = f"The step is kept: `wstal-bench replay {folder / FAILED_STEP}`."
         except StoreError as error:
             kept = f"The step could not be kept: {error}"

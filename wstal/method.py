@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -70,6 +70,12 @@ class TrainSpec(Spec):
     weight_decay: float = Field(0.0, ge=0, description="coupled L2, as torch.optim.Adam's")
     decay_every: Count | None = Field(None, description="epochs after which the learning rate is multiplied")
     decay_factor: PositiveFloat = Field(0.1, description="what the learning rate is multiplied by at each decay")
+    precision: Literal["float32", "tf32", "bfloat16"] = Field(
+        "float32",
+        exclude_if=lambda precision: precision == "float32",
+        description="of products and convolutions in training: TF32 is a GPU's, bfloat16 is torch's autocast; weights "
+        "stay float32",
+    )
 
 
 class Recipe(Spec):

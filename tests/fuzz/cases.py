@@ -248,7 +248,7 @@ def _failed_step(path: Path, cls: Any) -> None:
     torch.manual_seed(0)
     method = cls(cls.recipe("thumos14").method, 16, 3)
     batch = Batch(torch.rand(2, 12, 16), torch.eye(3)[:2], ("a", "b"))
-    save_failed_step(path, method, batch, torch.get_rng_state(), Position(0, 2, 0))
+    save_failed_step(path, method, batch, torch.get_rng_state(), Position(0, 2, 0), "float32")
 
 
 class HangError(BaseException):

@@ -150,6 +150,37 @@ def test_every_method_stops_and_names_the_video_that_is_not_finite(name: str, va
     assert not terms["total"].isfinite()
 
 
+@pytest.mark.parametrize("name", list(method_entries()))
+def test_every_method_trains_in_bfloat16_with_weights_in_float32(name: str, tmp_path: Path) -> None:
+    recipe = load_method(name).recipe("thumos14")
+    spec = SPEC.model_copy(update={"batch_size": min(recipe.train.batch_size, 4)})
+    first, trained = {}, {}
+    for precision in ("float32", "bfloat16"):
+        torch.manual_seed(0)
+        method = load_method(name)(recipe.method, 16, 3)
+        history = train(
+            method, videos(), spec.model_copy(update={"precision": precision}), 0, tmp_path / precision, RUN
+        )
+        first[precision] = history.steps["total"][0]
+        trained[precision] = method
+    assert {weight.dtype for weight in trained["bfloat16"].parameters()} == {torch.float32}
+    # three significant digits of products; ASL's first loss takes a power of small probabilities
+    assert first["bfloat16"] == pytest.approx(first["float32"], rel=0.1)
+    if name not in ("random", "whole-video"):  # those learn one number without a product
+        assert not same(trained["float32"], trained["bfloat16"])
+
+
+def test_a_failed_step_is_replayed_in_its_precision(tmp_path: Path) -> None:
+    bad = videos()
+    bad[3].features[:, 5] = np.nan
+    with pytest.raises(RunError, match="features of v3 are not finite"):
+        train(fresh(), bad, SPEC.model_copy(update={"precision": "bfloat16"}), 0, tmp_path, RUN)
+    file = tmp_path / FAILED_STEP
+    with safetensors.safe_open(file, "pt") as kept:
+        assert kept.metadata()["precision"] == "bfloat16"
+    assert not replay(file)[2]["total"].isfinite()
+
+
 @pytest.mark.parametrize("name", ["basnet", "cola"])
 def test_what_torch_refuses_of_an_overflow_is_a_step_that_is_not_finite(name: str, tmp_path: Path) -> None:
     """Its binary cross-entropy raises on NaN in place of giving it."""

@@ -134,13 +134,15 @@ def meeting(detections: Intervals, others: Intervals) -> Indices:
     """(detection, other) of all pairs of one group that share time, by detection, then other."""
     found = [(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))]
     for rows, columns in _shared_groups(detections, others):
-        # two comparisons tell nearly all pairs apart; arithmetic is for the few that are left
-        near = others.start[columns] < detections.end[rows, None]
-        near &= others.end[columns] > detections.start[rows, None]
-        row, column = np.nonzero(near)
+        # two comparisons tell nearly all pairs apart, in long rows of many detections; arithmetic is for what is left
+        near = others.start[columns, None] < detections.end[rows]
+        near &= others.end[columns, None] > detections.start[rows]
+        column, row = np.nonzero(near)
         found.append((rows[row], columns[column]))
     detection, other = (np.concatenate(part) for part in zip(*found, strict=True))
-    shared = intersection(detections.start[detection], detections.end[detection], others.start[other], others.end[other])
+    shared = intersection(
+        detections.start[detection], detections.end[detection], others.start[other], others.end[other]
+    )
     some = np.flatnonzero(shared > 0)  # an empty interval inside another one shares none
     some = some[stable_order(detection[some])]
     return detection[some], other[some]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wstal.localize.spec import LocalizerSpec
-from wstal.localize.tracks import BoolArray, Float64, Tracks, lay_out
+from wstal.localize.spec import LocalizerSpec, ProposalSource
+from wstal.localize.tracks import Float64, Tracks, lay_out
 from wstal.types import IntArray, SnippetScores
 
 CHUNK = (
@@ -102,8 +102,7 @@ def _propose_chunk(scores: Sequence[SnippetScores], kept: Kept, spec: LocalizerS
     for source in spec.sources:
         track = tracks[source.signal]
         for threshold in source.thresholds:
-            active = track.active(threshold, source.strict)
-            pair, first, stop = _runs(active, track, spec)
+            pair, first, stop = _runs(source, threshold, track, spec)
             if source.signal in shared:
                 pair, first, stop = _for_every_class(pair, first, stop, owner)
             left, right = _margins(first, stop, samples[pair], spec)
@@ -113,7 +112,8 @@ def _propose_chunk(scores: Sequence[SnippetScores], kept: Kept, spec: LocalizerS
                 stop = np.minimum(end, samples[pair])
             inside, outside = np.zeros(len(pair)), np.zeros(len(pair))
             for name, weight in source.score.items():
-                prefix = track.prefix_sums(active) if source.masked and name == source.signal else sums[name]
+                masked = source.masked and name == source.signal
+                prefix = track.prefix_sums(track.active(threshold, source.strict)) if masked else sums[name]
                 at = origin[name][pair]
                 at_first, at_stop = prefix[at + first], prefix[at + stop]
                 inside += weight * (at_stop - at_first)
@@ -129,13 +129,9 @@ def _propose_chunk(scores: Sequence[SnippetScores], kept: Kept, spec: LocalizerS
     return found
 
 
-def _runs(active: BoolArray, track: Tracks, spec: LocalizerSpec) -> tuple[IntArray, IntArray, IntArray]:
+def _runs(source: ProposalSource, threshold: float, track: Tracks, spec: LocalizerSpec) -> tuple[IntArray, ...]:
     """Track, first sample and one past the last sample of each run, both counted from the track's own first sample."""
-    flips = np.empty(len(active), dtype=np.bool_)
-    flips[0] = active[0]
-    np.not_equal(active[1:], active[:-1], out=flips[1:])
-    edges = np.flatnonzero(flips)
-    first, stop = edges[0::2], edges[1::2]  # a gap ends every track, so runs come whole
+    first, stop = track.edges(threshold, source.strict)
     index = np.searchsorted(track.first, first, side="right") - 1
     keep = stop - first >= spec.minimum_run
     if spec.skip_lone_first_sample:

@@ -70,12 +70,21 @@ def resampled_mean_ap(run: RunFlags, replicates: int = REPLICATES, seed: int = 0
         UserError: the thresholds cover no usual range.
     """
     videos, columns = run.evaluated, _widest_range(run.tious)[1]
-    drawn = np.random.default_rng(seed).multinomial(len(videos), [1 / len(videos)] * len(videos), size=replicates)
-    ap = weighted_average_precision(run, videos, np.vstack([np.ones(len(videos)), drawn]).T)[:, columns]
+    ap = weighted_average_precision(run, videos, _weights(len(videos), replicates, seed))[:, columns]
     present = ~np.isnan(ap[:, 0])
     total = 100 * np.where(present[:, None], ap, 0).mean(axis=1).sum(axis=0)
     mean: Floats = np.divide(total, present.sum(axis=0), out=np.full(len(total), np.nan), where=present.any(axis=0))
     return mean
+
+
+@functools.lru_cache(maxsize=1)
+def _weights(videos: int, replicates: int, seed: int) -> Floats:
+    """`[V, 1 + B]` ones, then how often each video was drawn in each resample; every run of a comparison needs it."""
+    weights = np.ones((videos, 1 + replicates))
+    drawn = np.random.default_rng(seed).multinomial(videos, [1 / videos] * videos, size=replicates)
+    weights[:, 1:] = drawn.T
+    weights.flags.writeable = False
+    return weights
 
 
 def paired_bootstrap(
@@ -129,7 +138,7 @@ def weighted_average_precision(run: RunFlags, videos: Sequence[str], weight: Flo
     row_of = {name: row for row, name in enumerate(videos)}
     # the last row is for what lies in no evaluated video and always counts once
     place = np.array([*(row_of.get(name, len(videos)) for name in run.videos), len(videos)], dtype=np.int64)
-    weight = np.vstack([weight, np.ones(weight.shape[1])]).astype(np.float64)
+    weight = np.vstack([np.ascontiguousarray(weight, dtype=np.float64), np.ones(weight.shape[1])])
     video, instance_video = place[flags.video], place[flags.instance_video]
     bounds = np.searchsorted(flags.label, np.arange(classes + 1))
     ap = np.full((classes, len(run.tious), weight.shape[1]), np.nan)
@@ -371,15 +380,16 @@ def _replicated(
     cells = np.bincount(first_hit * len(present) + column[counted], minlength=(len(rows) + 1) * len(present))
     count = np.cumsum(cells.reshape(len(rows) + 1, len(present))[:-1], axis=0, dtype=np.float64)
     seen = count @ weight[present]
+    seen[seen <= 0] = 1  # nothing was found there either
     for threshold in range(hit.shape[1]):
         at = np.flatnonzero(hit[rows, threshold])
         if not len(at):
             continue
         gained = weight[video[rows[at]]]
-        found = np.cumsum(gained, axis=0)
-        curve = np.divide(found, seen[at], out=np.zeros_like(found), where=seen[at] > 0)
+        found = _accumulated(np.add, gained.copy())
+        curve = found / seen[at]
         if precision != "raw":
-            curve = np.maximum.accumulate(curve[::-1], axis=0)[::-1]
+            _accumulated(np.maximum, curve[::-1])
         if precision != "eleven-point":
             ap[threshold] = (curve * gained).sum(axis=0) / positives
             continue
@@ -389,6 +399,13 @@ def _replicated(
             best = np.take_along_axis(curve, np.minimum(reached, len(at) - 1)[None], axis=0)[0]
             ap[threshold] += np.where(reached < len(at), best, 0) / len(RECALL_POINTS)
     return ap
+
+
+def _accumulated(step: np.ufunc, rows: Floats) -> Floats:
+    """`step.accumulate(rows, axis=0)` in place: numpy's goes down column by column, this along memory."""
+    for above, below in itertools.pairwise(rows):
+        step(above, below, out=below)
+    return rows
 
 
 def _holm_of_known(p: Sequence[float]) -> list[float]:

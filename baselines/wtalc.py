@@ -156,7 +156,7 @@ class Wtalc(Method):
 
 def rows_present(features: Float[Tensor, "batch time in_dim"]) -> Bool[Tensor, "batch time"]:
     """False from a video's true length on, which is its number of rows that are not all zero, and at least 1."""
-    lengths = (features != 0).any(dim=2).sum(dim=1).clamp(min=1)
+    lengths = features.any(dim=2).sum(dim=1).clamp(min=1)
     return torch.arange(features.shape[1], device=features.device) < lengths.unsqueeze(1)
 
 

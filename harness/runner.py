@@ -33,7 +33,7 @@ from harness.seeds import seed_torch
 from harness.store import Store
 from harness.trainer import Trunk, check_batches, train
 from wstal.errors import RunError, UserError
-from wstal.evaluation import Protocol, evaluate, get_protocol, protocols_for, to_json
+from wstal.evaluation import Protocol, evaluate, evaluate_all, get_protocol, protocols_for, to_json
 from wstal.localize import localize
 from wstal.method import Method, Recipe, TrainSpec
 from wstal.streams import StreamOptions
@@ -228,7 +228,7 @@ def execute(
             clock.lap("score")
             detections = localize(scores, spec.recipe.localizer, source.classes)
             clock.lap("localize")
-            results = {protocol.name: evaluate(detections, truth, protocol, source.tious) for protocol in protocols}
+            results = evaluate_all(detections, truth, protocols, source.tious)
             metrics = {name: to_json(result) for name, result in results.items()}
             clock.lap("evaluate")
             common = _common(spec, source, scores, truth)

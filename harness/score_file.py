@@ -10,7 +10,7 @@ from harness.data.annotations import Annotations, read_annotations
 from harness.data.descriptor import DatasetDescriptor, list_digest, shipped_descriptors
 from harness.data.detections import read_detections
 from wstal.errors import UserError
-from wstal.evaluation import EvaluationResult, default_tious, evaluate, get_protocol, parse_tious, protocols_for
+from wstal.evaluation import EvaluationResult, default_tious, evaluate_all, get_protocol, parse_tious, protocols_for
 from wstal.types import Detections, GroundTruth
 
 
@@ -97,7 +97,7 @@ def score_file(
     thresholds = default_tious(known_as.family if known_as else "") if tious is None else parse_tious(tious)
     found = read_detections(detections, known.classes)
     try:
-        results = {protocol.name: evaluate(found, truth, protocol, thresholds) for protocol in chosen}
+        results = evaluate_all(found, truth, chosen, thresholds)
     except UserError as error:
         raise UserError(f"{detections} against subset {subset!r} of {known.path}: {error}") from error
     return ScoredFile(found, known, subset, truth, known_as, results)

@@ -6,7 +6,7 @@ Times are multiples of 1/8 s from a small range, so that equal scores, equal tIo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -20,7 +20,15 @@ from tests.oracles import (
     InstanceRow,
     reference_average_precision,
 )
-from wstal.evaluation import PROTOCOLS, EvaluationResult, class_average_precision, evaluate
+from wstal.evaluation import (
+    PROTOCOLS,
+    EvaluationResult,
+    Flags,
+    Protocol,
+    class_average_precision,
+    evaluate,
+    evaluate_all,
+)
 from wstal.types import Detections, GroundTruth
 
 VIDEOS = ("video_test_0000004", "video_test_0000006", "video_test_0000011", *WRONG_VIDEOS)
@@ -119,6 +127,45 @@ def test_equals_the_plain_reference(
     for label, values in by_class(result).items():
         np.testing.assert_allclose(values, expected[label], rtol=0, atol=1e-12, err_msg=label)
         assert all(0 <= value <= 1 + 1e-12 for value in values)
+
+
+@settings(max_examples=100, deadline=None)
+@given(problem=problems(), order=st.permutations(list(PROTOCOLS.values())))
+def test_protocols_that_share_a_matching_leave_no_trace_in_each_other(
+    problem: tuple[list[InstanceRow], list[AmbiguousRow], list[DetectionRow]], order: list[Protocol]
+) -> None:
+    wanted, ambiguous, rows = problem
+    truth, found = truth_of(wanted, ambiguous), detected(rows)
+
+    together = evaluate_all(found, truth, order, TIOUS)
+
+    assert list(together) == [protocol.name for protocol in order]
+    for protocol in order:
+        shared, alone = together[protocol.name], evaluate(found, truth, protocol, TIOUS)
+        assert counts(shared) == counts(alone)
+        np.testing.assert_array_equal(shared.ap, alone.ap)
+        for field in fields(Flags):
+            np.testing.assert_array_equal(getattr(shared.flags, field.name), getattr(alone.flags, field.name))
+        expected = reference_average_precision(protocol.name, rows, wanted, ambiguous, TIOUS, VIDEOS)
+        for label, values in by_class(shared).items():
+            np.testing.assert_allclose(values, expected[label], rtol=0, atol=1e-12, err_msg=label)
+
+
+def counts(result: EvaluationResult) -> tuple[int, ...]:
+    return result.videos, result.instances, result.detections, result.unlisted, result.dropped
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@settings(max_examples=30, deadline=None)
+@given(problem=problems())
+def test_a_threshold_alone_gives_the_same_bits_as_among_others(
+    protocol: str, problem: tuple[list[InstanceRow], list[AmbiguousRow], list[DetectionRow]]
+) -> None:
+    wanted, ambiguous, rows = problem
+    truth, found = truth_of(wanted, ambiguous), detected(rows)
+    among = evaluate(found, truth, PROTOCOLS[protocol], TIOUS).ap
+    for column, tiou in enumerate(TIOUS):
+        np.testing.assert_array_equal(evaluate(found, truth, PROTOCOLS[protocol], (tiou,)).ap[:, 0], among[:, column])
 
 
 @settings(max_examples=40, deadline=None)

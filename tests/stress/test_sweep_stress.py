@@ -29,7 +29,7 @@ PATIENCE = 1800  # seconds that nothing takes
 # at interpreter start: a checkpoint after each epoch in place of each half minute
 FREQUENT = """
 import functools, sys
-if "run" in sys.orig_argv:
+if {"run", "harness.template"} & set(sys.orig_argv):
     import harness.runner
     harness.runner.train = functools.partial(harness.runner.train, checkpoint_seconds=0)
 """
@@ -106,7 +106,8 @@ def ours(folder: Path) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:
-            if process.pid != os.getpid() and any(str(folder) in word for word in process.cmdline()):
+            words = [*process.cmdline(), process.environ().get("PYTHONPATH", "")]
+            if process.pid != os.getpid() and any(str(folder) in word for word in words):
                 found.append(process)
         except psutil.Error:
             continue
@@ -134,13 +135,19 @@ def listed(folder: Path) -> list[Path]:
     return found
 
 
-def runs_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """The runs that a sweep has started."""
+def is_template(process: psutil.Process | None) -> bool:
+    return process is not None and "harness.template" in process.cmdline()
+
+
+def children(process: subprocess.Popen[str], what: str) -> list[psutil.Process]:
+    """The runs that a sweep has started, or the template that it forks them from."""
     try:
-        children = psutil.Process(process.pid).children(recursive=True)
-        return [child for child in children if child.cmdline()[3:4] == ["run"]]
+        found = psutil.Process(process.pid).children(recursive=True)
+        templates = [child for child in found if is_template(child) and not is_template(child.parent())]
+        runs = [child for child in found if is_template(child.parent()) or child.cmdline()[3:4] == ["run"]]
     except psutil.Error:
         return []
+    return templates if what == "template" else runs
 
 
 def kill(process: psutil.Process) -> None:
@@ -151,10 +158,12 @@ def kill(process: psutil.Process) -> None:
 
 
 def test_fifty_kills_leave_the_same_twelve_runs(folder: Path, undisturbed: dict[str, bytes]) -> None:
-    """Of the whole group, of the sweep alone (its runs end at their next word), or of one run, which is tried again."""
+    """Of the whole group, of the sweep alone (its runs end at their next word), of one run, which is tried again, or of
+    the process that runs are forked from.
+    """
     draw = random.Random(0)
     store = folder / "killed"
-    kills: dict[str, int] = dict.fromkeys(("group", "sweep", "run"), 0)
+    kills: dict[str, int] = dict.fromkeys(("group", "sweep", "run", "template"), 0)
     process = start(folder, "killed", "--jobs", "2", "--retries", "100")
     while sum(kills.values()) < KILLS:
         # a run changes its files about twenty times: the twelve are not over before the last kill
@@ -163,8 +172,8 @@ def test_fifty_kills_leave_the_same_twelve_runs(folder: Path, undisturbed: dict[
         if process.poll() is not None:
             assert process.returncode == 0
             break
-        if what == "run":
-            if not (going := runs_of(process)):
+        if what in ("run", "template"):
+            if not (going := children(process, what)):
                 continue
             kill(draw.choice(going))
         else:
@@ -187,7 +196,8 @@ def test_fifty_kills_leave_the_same_twelve_runs(folder: Path, undisturbed: dict[
     assert not list((store / "partial").iterdir())
     report(
         f"{KILLS} random SIGKILLs over a sweep of 12 runs "
-        f"({kills['group']} of all its processes, {kills['sweep']} of the sweep alone, {kills['run']} of a run)",
+        f"({kills['group']} of all its processes, {kills['sweep']} of the sweep alone, {kills['run']} of a run, "
+        f"{kills['template']} of the process that runs are forked from)",
         f"12 of 12 runs, {len(undisturbed)} files bitwise equal to undisturbed ones; nothing left after `records gc`",
         "nox -s stress -- tests/stress/test_sweep_stress.py -k fifty_kills",
     )
@@ -234,7 +244,7 @@ def test_a_killed_dask_worker_s_run_is_done_by_another(folder: Path, undisturbed
         assert process.poll() is None
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(0.02)
-        for run in runs_of(process):
+        for run in children(process, "run"):
             try:
                 method = run.cmdline()[run.cmdline().index("--method") + 1]
                 checkpoints = list(store.glob(f"partial/tiny-{method}-*/checkpoint-*.json"))

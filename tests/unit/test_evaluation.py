@@ -16,13 +16,16 @@ from wstal.evaluation import (
     class_average_precision,
     default_tious,
     evaluate,
+    evaluate_all,
     get_protocol,
     parse_tious,
     protocols_for,
+    sharing,
     tiou_key,
     to_json,
 )
 from wstal.evaluation.average_precision import average_precision
+from wstal.evaluation.matching import Intervals, Pairs, match, meeting
 from wstal.evaluation.ties import released_order
 from wstal.evaluation.tiou import hull_overlap, tiou
 from wstal.types import Detections, GroundTruth
@@ -235,6 +238,59 @@ class TestMatching:
     def test_an_instance_of_length_zero_counts_and_is_never_found(self) -> None:
         wanted = truth([("v1", "Run", 5, 5), ("v1", "Run", 10, 20)])
         assert mean_ap([("v1", "Run", 4, 6, 0.9), ("v1", "Run", 10, 20, 0.8)], wanted, at=0.1) == pytest.approx(1 / 4)
+
+
+class TestMeeting:
+    def test_is_every_pair_of_one_group_that_shares_time(self) -> None:
+        rng = np.random.default_rng(0)
+
+        def some(count: int) -> Intervals:
+            # whole numbers: intervals often touch, and many are empty
+            start = rng.integers(0, 20, count).astype(float)
+            return Intervals(rng.integers(0, 6, count), start, start + rng.integers(0, 5, count))
+
+        left, right = some(300), some(40)
+        row, column = meeting(left, right)
+        expected = [
+            (i, j)
+            for i in range(300)
+            for j in range(40)
+            if left.group[i] == right.group[j]
+            and min(left.end[i], right.end[j]) - max(left.start[i], right.start[j]) > 0
+        ]
+        assert list(zip(row.tolist(), column.tolist(), strict=True)) == expected
+        assert len(expected) > 100
+
+    def test_of_nothing_is_nothing(self) -> None:
+        nothing = Intervals(np.zeros(0, dtype=np.int64), np.zeros(0), np.zeros(0))
+        one = Intervals(np.zeros(1, dtype=np.int64), np.zeros(1), np.ones(1))
+        for pair in ((nothing, one), (one, nothing)):
+            assert [len(part) for part in meeting(*pair)] == [0, 0]
+
+
+class TestSharing:
+    wanted = truth([(THUMOS[0], "Run", 0, 10), (THUMOS[2], "Run", 0, 10)], THUMOS, ((0, 50, 60),))
+    rows: tuple[Row, ...] = ((THUMOS[2], "Run", 0.0, 10.0, 0.9), (THUMOS[0], "Run", 0.0, 10.0, 0.8))
+
+    def test_protocols_of_one_rule_are_matched_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        calls = []
+
+        def counted(pairs: Pairs, choosers: int, options: int) -> object:
+            calls.append(choosers)
+            return match(pairs, choosers, options)
+
+        monkeypatch.setattr(sharing, "match", counted)
+        evaluate_all(found(list(self.rows)), self.wanted, PROTOCOLS.values(), (0.3, 0.5))
+        # anet, anet-210 and anet-212 are one matching; the other four are one each; two thresholds
+        assert len(calls) == (1 + 4) * 2
+
+    def test_a_protocol_that_cannot_judge_these_videos_is_an_error(self) -> None:
+        without = replace(self.wanted, ambiguous=np.zeros((0, 3)))
+        with pytest.raises(UserError, match="segments-best does not apply"):
+            evaluate_all(found(list(self.rows)), without, [PROTOCOLS["anet"], PROTOCOLS["segments-best"]], (0.5,))
+
+    def test_of_no_protocol_is_no_result(self) -> None:
+        assert evaluate_all(found(list(self.rows)), self.wanted, [], (0.5,)) == {}
 
 
 class TestReleasedOrder:

@@ -16,6 +16,7 @@ from wstal.types import FloatArray, IntArray
 
 Overlap = Literal["iou", "own"]
 Float64 = npt.NDArray[np.float64]
+CHUNK = 1 << 18  # pairs compared at once
 
 
 def overlap(
@@ -76,8 +77,8 @@ def hard_nms(
         ValueError: `threshold` is not above 0.
     """
     found = _conflicts(start, end, score, group, threshold, kind, plus)
-    kept = np.flatnonzero(_resolve(found))
-    return found.order[kept[np.lexsort((found.rank[kept], found.group[kept]))]]
+    kept = found.order[_resolve(found)]
+    return kept[np.lexsort((end[kept], start[kept], -score[kept], group[kept]))]
 
 
 def hard_decayed_nms(
@@ -101,29 +102,25 @@ def hard_decayed_nms(
     stays = _resolve(found)
     final = score[found.order].astype(np.float64)
     lost = stays[found.better] & ~stays[found.worse]
-    better, worse, shared = found.better[lost], found.worse[lost], found.shared[lost]
-    by_rank = np.argsort(found.rank[better], kind="stable")
-    goes, first = np.unique(worse[by_rank], return_index=True)
-    final[goes] *= np.exp(-(shared[by_rank][first] ** 2) / sigma)
+    better, worse, shared = found.order[found.better[lost]], found.worse[lost], found.shared[lost]
+    best_first = np.lexsort((end[better], start[better], -score[better]))
+    goes, first = np.unique(worse[best_first], return_index=True)
+    final[goes] *= np.exp(-(shared[best_first][first] ** 2) / sigma)
     return found.order, final
 
 
 @dataclass(frozen=True, eq=False)
 class _Conflicts:
-    """Pairs of rows of which one has to go, as places in `order`, which sorts rows by group, start and end.
+    """Pairs of rows of which one has to go, as places in `order`, which sorts rows by group and start.
 
     Args:
         order: `[N]` row at each place.
-        rank: `[N]` of each place, best first, over all groups.
-        group: `[N]` of each place.
         better: `[P]` place of the better row of each pair.
         worse: `[P]` place of the other.
         shared: `[P]` its overlap with the better.
     """
 
     order: IntArray
-    rank: IntArray
-    group: IntArray
     better: IntArray
     worse: IntArray
     shared: Float64
@@ -140,31 +137,52 @@ def _conflicts(
 ) -> _Conflicts:
     if not threshold > 0:
         raise ValueError(f"Expected `threshold` to be above 0, got {threshold}.")
-    order = np.lexsort((end, start, group))
-    start, end, group, plus = start[order], end[order], group[order], _per_row(plus, len(order))[order]
-    rank = np.empty(len(order), dtype=np.int64)
-    rank[np.argsort(-score[order], kind="stable")] = np.arange(len(order))
+    order = _by_group_and_start(start, group)
+    start, end, score, group = start[order], end[order], score[order], group[order]
+    plus = _per_row(plus, len(order))[order]
 
     # For two rows to reach an IoU of threshold, the later may start after the earlier by at most (1 - threshold) of the
     # earlier's length. So few pairs need a look: 9 a row on THUMOS14-like proposals, of 535 rows in its group.
-    length = end - start + plus
-    reach = (length * (1 - threshold) if kind == "iou" else length) + 1e-9 * np.abs(start).max(initial=1.0)
+    reach = (end - start + plus) * (1 - threshold if kind == "iou" else 1)
+    place = np.arange(len(order))
     last = np.searchsorted(group, group, side="right") - 1
-    early = np.arange(len(order))
-    better, worse, overlaps = [early[:0]], [early[:0]], [length[:0]]
-    for step in range(1, len(order)):  # each row against the step-th next start of its group
-        early = early[early + step <= last[early]]
-        early = early[start[early + step] - start[early] <= reach[early]]
-        if not len(early):
-            break
-        late_wins = rank[early + step] < rank[early]
-        first, second = early + step * late_wins, early + step * ~late_wins
-        shared = overlap(start[second], end[second], start[first], end[first], kind, plus[second])
-        conflict = shared >= threshold
-        better.append(first[conflict])
-        worse.append(second[conflict])
-        overlaps.append(shared[conflict])
-    return _Conflicts(order, rank, group, np.concatenate(better), np.concatenate(worse), np.concatenate(overlaps))
+    line = _line(start, last)  # for one search in all groups; the slack is far above rounding
+    slack = 1e-9 * np.abs(start).max(initial=1.0) + 1e-14 * line.max(initial=0.0)
+    until = np.minimum(np.searchsorted(line, line + reach + slack, side="right") - 1, last)
+    later = np.maximum(until - place, 0)  # rows after each that it is compared with
+    before = np.cumsum(later) - later
+
+    found = [(place[:0], place[:0], reach[:0])]
+    for rows in np.split(place, np.flatnonzero(np.diff(before // CHUNK)) + 1):
+        early = np.repeat(rows, later[rows])
+        late = np.repeat(rows + 1 - before[rows], later[rows])
+        late += np.arange(before[rows[:1]].sum(), before[rows[:1]].sum() + len(late))
+        s1, e1, score1 = (np.repeat(column[rows], later[rows]) for column in (start, end, score))
+        s2, e2, score2 = start[late], end[late], score[late]
+        late_wins = (score2 > score1) | ((score2 == score1) & (s2 == s1) & (e2 < e1))
+        shared = overlap(s2, e2, s1, e1, kind, plus[late])
+        if kind == "own":
+            shared = np.where(late_wins, overlap(s1, e1, s2, e2, kind, plus[late]), shared)
+        hit = np.flatnonzero(shared >= threshold)
+        early, late, late_wins = early[hit], late[hit], late_wins[hit]
+        found.append((np.where(late_wins, late, early), np.where(late_wins, early, late), shared[hit]))
+    better, worse, shared = (np.concatenate(column) for column in zip(*found, strict=True))
+    return _Conflicts(order, better, worse, shared)
+
+
+def _by_group_and_start(start: FloatArray, group: IntArray) -> IntArray:
+    """`[N]` rows by group, then by start, then as given."""
+    order = np.argsort(_line(start, group), kind="stable")  # a fifth of the time of `lexsort`
+    step, time = np.diff(group[order]), np.diff(start[order])
+    if ((step > 0) | ((step == 0) & (time >= 0))).all():
+        return order
+    return np.lexsort((start, group))  # starts of many groups, or far ones, are too close for one float
+
+
+def _line(start: FloatArray, group: IntArray) -> Float64:
+    """`[N]` starts of all groups on one line, one group behind the other."""
+    from_first: Float64 = start - start.min(initial=np.inf)
+    return from_first + group * (from_first.max(initial=0.0) + 1)
 
 
 def _resolve(found: _Conflicts) -> npt.NDArray[np.bool_]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.states import acquire, claim_file, failure_file, is_done, is_locked, lock_file
+from harness.states import acquire, claim_file, failure_file, is_done, is_locked
 from harness.store import Store
 from wstal.errors import StoreError, UserError
 
@@ -55,7 +55,7 @@ def collect(store: Store, dry_run: bool = False) -> list[Garbage]:
     found: list[Garbage] = []
     busy = False
     for run in runs:
-        if is_locked(lock_file(store, run)) or is_locked(claim_file(store, run)):
+        if is_locked(store.lock_file(run)) or is_locked(claim_file(store, run)):
             busy = True
         elif garbage := list(_of_run(store, run)):
             found += garbage if dry_run or _remove_of_run(store, run) else []
@@ -97,7 +97,7 @@ def _of_run(store: Store, run: str) -> Iterator[Garbage]:
         yield from (Garbage(path, "checkpoint of a finished run", _size(path)) for path in finished.glob(CHECKPOINTS))
         if (failure := failure_file(store, run)).exists():
             yield Garbage(failure, "failure before a success", _size(failure))
-    for lock in (claim_file(store, run), lock_file(store, run)):
+    for lock in (claim_file(store, run), store.lock_file(run)):
         if lock.exists():
             yield Garbage(lock, "lock that nobody holds", _size(lock))
 
@@ -107,7 +107,7 @@ def _remove_of_run(store: Store, run: str) -> bool:
 
     Its locks go while they are held: who waits for one sees that the file is gone and makes another.
     """
-    held = [acquire(claim_file(store, run)), acquire(lock_file(store, run))]
+    held = [acquire(claim_file(store, run)), acquire(store.lock_file(run))]
     try:
         if not all(held):
             return False

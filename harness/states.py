@@ -32,7 +32,7 @@ def is_done(store: Store, run: str) -> bool:
 
 def is_held(store: Store, run: str) -> bool:
     """Whether a process works on the run now."""
-    return is_locked(lock_file(store, run))
+    return is_locked(store.lock_file(run))
 
 
 def state_of(store: Store, run: str) -> State:
@@ -47,11 +47,6 @@ def state_of(store: Store, run: str) -> State:
 def failure_file(store: Store, run: str) -> Path:
     """Where the last failure of a run is kept: its command, how it ended, and what it said, traceback included."""
     return store.root / "failed" / f"{run}.json"
-
-
-def lock_file(store: Store, run: str) -> Path:
-    """What the process that does a run holds: `Store.exclusive`."""
-    return store.root / "locks" / f"{run}.lock"
 
 
 def claim_file(store: Store, run: str) -> Path:

@@ -49,6 +49,10 @@ class Store:
         """Where the run with this id works until it is finished."""
         return self.root / "partial" / run
 
+    def lock_file(self, run: str) -> Path:
+        """What the process that does the run with this id holds."""
+        return self.root / "locks" / f"{run}.lock"
+
     def trunk_folder(self, digest: str) -> Path:
         """Where first epochs that several runs have in common are kept: a cache."""
         return self.root / "cache" / f"trunk-{digest[:16]}"
@@ -106,7 +110,7 @@ class Store:
         Raises:
             StoreError: the store cannot be written.
         """
-        lock = FileLock(self.root / "locks" / f"{run}.lock")
+        lock = FileLock(self.lock_file(run))
         try:
             Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
             lock.acquire()

@@ -53,14 +53,14 @@ def file_digests(paths: Sequence[Path], cache_file: Path | None = None) -> dict[
     def digest(path: Path) -> tuple[str, list[Any]]:
         try:
             status, key = path.stat(), str(path.absolute())
+            # the change time and the inode show a file that was replaced with its size and modification time kept
+            known = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+            entry = cache.get(key)
+            if isinstance(entry, list) and len(entry) == 5 and entry[:4] == known and isinstance(entry[4], str):
+                return key, entry
+            return key, [*known, sha256_file(path)]
         except OSError as error:
             raise UserError(f"Cannot read {path}: {error.strerror or error}.") from error
-        # the change time and the inode show a file that was replaced with its size and modification time kept
-        known = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
-        entry = cache.get(key)
-        if isinstance(entry, list) and len(entry) == 5 and entry[:4] == known and isinstance(entry[4], str):
-            return key, entry
-        return key, [*known, sha256_file(path)]
 
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:  # hashing releases the interpreter lock
         entries = list(pool.map(digest, paths))

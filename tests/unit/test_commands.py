@@ -40,7 +40,9 @@ def test_every_documented_command_is_one_that_the_parser_takes(capsys: pytest.Ca
     for command in HELP:
         with pytest.raises(SystemExit):
             main([*command, "--help"])
-    text = (ROOT / "README.md").read_text() + capsys.readouterr().out
+    text = (
+        "\n".join(page.read_text() for page in (ROOT / "README.md", *ROOT.glob("docs/*.md"))) + capsys.readouterr().out
+    )
     found = re.findall(r"^ *(wstal-bench .*)$", text.replace("\\\n", " "), re.MULTILINE)
     assert len(found) > 15
     for line in found:
@@ -103,7 +105,9 @@ def test_the_readmes_ablations_are_the_pages() -> None:
         assert moved == claims.get(claimed.get(name, ""), "")
 
 
-@pytest.mark.parametrize("page", ["README.md", "results/leaderboards/README.md", "results/robustness.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/speed.md", "results/leaderboards/README.md", "results/robustness.md"]
+)
 def test_links_lead_somewhere(page: str) -> None:
     file = ROOT / page
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", file.read_text()) if "://" not in link]

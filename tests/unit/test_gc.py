@@ -12,7 +12,7 @@ from harness.commands import records
 from harness.commands.options import Parser
 from harness.files import atomic_write, pretty_json
 from harness.gc import collect
-from harness.states import acquire, claim_file, failure_file, lock_file
+from harness.states import acquire, claim_file, failure_file
 from harness.store import RECORD, Store
 from tests.records import make_record
 from wstal.errors import StoreError, UserError
@@ -42,7 +42,7 @@ def store(tmp_path: Path) -> Store:
         store.begin(run) / "checkpoint-000001.json", begun / ".weights.x3.tmp",
         resumable / "checkpoint-000003.json", resumable / "checkpoint-000003.safetensors",
         resumable / "failed-step.safetensors", resumable / ".checkpoint-000004.json.x2.tmp",
-        lock_file(store, run), claim_file(store, run), failure_file(store, run), failure_file(store, "resumable"),
+        store.lock_file(run), claim_file(store, run), failure_file(store, run), failure_file(store, "resumable"),
         tmp_path / "failed" / ".resumable.json.x4.tmp", tmp_path / "cache" / ".digests.json.x5.tmp",
         tmp_path / "cache" / "digests.json", tmp_path / "mine" / ".notes.tmp", tmp_path / ".mine.tmp",
     ):  # fmt: skip
@@ -75,7 +75,7 @@ def test_what_no_run_needs_goes_and_the_rest_stays(store: Store) -> None:
 def test_a_run_that_is_worked_on_keeps_everything(store: Store) -> None:
     (run,) = (folder.name for folder in store.finished())
     before = files(store.root)
-    held = [acquire(lock_file(store, run)), acquire(claim_file(store, "resumable")), acquire(lock_file(store, "begun"))]
+    held = [acquire(store.lock_file(run)), acquire(claim_file(store, "resumable")), acquire(store.lock_file("begun"))]
     collect(store)
     kept = files(store.root) - {"locks/resumable.claim.lock", "locks/begun.lock"}
     assert kept == before
@@ -95,18 +95,18 @@ def test_who_waits_for_a_lock_that_is_removed_holds_one_that_others_see(tmp_path
             entered.set()
             leave.wait(60)
 
-    held = acquire(lock_file(store, "r1"))
+    held = acquire(store.lock_file("r1"))
     assert held is not None
     thread = threading.Thread(target=wait_for_it)
     thread.start()
-    lock_file(store, "r1").unlink()  # as `collect` does, which holds it
+    store.lock_file("r1").unlink()  # as `collect` does, which holds it
     held.release()
     assert entered.wait(60)
-    assert acquire(lock_file(store, "r1")) is None
+    assert acquire(store.lock_file("r1")) is None
     assert collect(store) == []
     leave.set()
     thread.join()
-    assert [one.path for one in collect(store)] == [lock_file(store, "r1")]
+    assert [one.path for one in collect(store)] == [store.lock_file("r1")]
 
 
 def test_a_folder_that_is_no_store_is_refused(tmp_path: Path) -> None:

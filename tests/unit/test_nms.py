@@ -91,3 +91,25 @@ def test_nothing_in_nothing_out() -> None:
 def test_threshold_must_be_positive(threshold: float) -> None:
     with pytest.raises(ValueError, match="above 0"):
         hard_nms(np.zeros(1), np.ones(1), np.ones(1), np.zeros(1, int), threshold=threshold)
+
+
+@pytest.mark.parametrize(("far", "apart"), [(0.0, 1), (1e9, 1), (0.0, 10**15), (1e9, -(10**15))])
+def test_groups_far_apart_and_late_starts_are_ordered_exactly(far: float, apart: int) -> None:
+    """Where starts of all groups do not fit into one float side by side."""
+    start, score = A([0.0, 0.25, 0.125, 0.25, 8.0, 0.125]) + far, A([1.0, 2.0, 2.0, 1.0, 1.0, 1.0])
+    group = A([0, 0, 0, 1, 1, 1]) * apart
+    end = start + 1.0
+    expected = [2, 5, 4] if apart > 0 else [5, 4, 2]
+    assert hard_nms(start, end, score, group, threshold=0.5).tolist() == expected
+
+
+def test_of_equal_scores_the_earlier_start_then_the_earlier_end_is_better() -> None:
+    start, end, group = A([0.0, 0.0, 1.0]), A([9.0, 8.0, 9.0]), np.zeros(3, int)
+    assert hard_nms(start, end, np.ones(3), group, threshold=0.5).tolist() == [1]
+    rows, decayed = hard_decayed_nms(start, end, np.ones(3), group, threshold=0.5, sigma=0.5)
+    assert dict(zip(rows.tolist(), decayed.tolist(), strict=True)) == {
+        1: 1.0,
+        0: pytest.approx(np.exp(-((8 / 9) ** 2) / 0.5)),
+        2: pytest.approx(np.exp(-((7 / 9) ** 2) / 0.5)),
+    }
+    assert soft_nms(start, end, np.ones(3), group, sigma=0.5)[0].tolist()[0] == 1

@@ -26,7 +26,7 @@ from harness.engines import Heard, Inline, Outcome
 from harness.files import atomic_write, pretty_json
 from harness.plans import find_row, open_plan
 from harness.runner import plan_run
-from harness.states import State, acquire, claim_file, failure_file, is_held, lock_file, state_of
+from harness.states import State, acquire, claim_file, failure_file, is_held, state_of
 from harness.store import RECORD, Store
 from harness.sweep import Job, failure_message, sweep
 from tests.records import make_record
@@ -272,7 +272,7 @@ def test_a_lock_is_free_when_its_owner_is_killed(tmp_path: Path, owner: Callable
     assert not (tmp_path / "locks").exists()  # looking makes no file
     process = owner("r1")
     assert is_held(store, "r1")
-    assert acquire(lock_file(store, "r1")) is None
+    assert acquire(store.lock_file("r1")) is None
     process.kill()
     process.wait()
     assert state_of(store, "r1") == State.MISSING

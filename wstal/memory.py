@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from pydantic import Field
@@ -87,7 +88,8 @@ class MemoryBank(nn.Module):
     def __init__(self, rows: int, dim: int, options: MemoryOptions) -> None:
         super().__init__()
         self.options = options
-        self.register_buffer("slots", torch.zeros(rows, options.length, dim))
+        # pages that nothing is written to take no memory: inference never reads the bank
+        self.register_buffer("slots", torch.from_numpy(np.zeros((rows, options.length, dim), dtype=np.float32)))
         self.register_buffer("pointer", torch.zeros(rows, dtype=torch.int64))
         self.register_buffer("filled", torch.zeros(rows, dtype=torch.int64))
 

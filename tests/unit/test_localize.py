@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from tests.localize_reference import ACM_ACTIVITYNET, ACM_THUMOS, BASNET
 from tests.localize_reference import localize as reference
 from wstal.errors import UserError
 from wstal.localize import Fusion, LocalizerSpec, Nms, ProposalSource, localize, proposals, upsample
+from wstal.localize.tracks import lay_out
 from wstal.types import Detections, SnippetScores
 
 CLASSES = tuple(f"class {index}" for index in range(20))
@@ -357,3 +359,25 @@ def test_younger_fields_at_their_defaults_are_not_written() -> None:
 def test_a_maximum_is_of_one_signal(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match="one signal"):
         spec((0.5,), inside="max", **wrong)
+
+
+def test_prefix_sums_add_one_sample_after_the_other() -> None:
+    """The order of additions decides the last bits of scores, and records hold digests of detections."""
+    tracks = lay_out([np.random.default_rng(seed).normal(size=300) for seed in range(5)], 20)
+    terms = tracks.samples.copy()
+    terms[tracks.gap, 0] = -np.add.reduceat(terms.reshape(-1), tracks.first)
+    assert tracks.prefix_sums().tolist() == list(accumulate(terms.reshape(-1).tolist(), initial=0.0))
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("upsampling", [1, 20, 1000])
+def test_runs_of_signals_within_rounding_of_the_threshold(strict: bool, upsampling: int) -> None:
+    """Runs found from rows are those of all samples, also where lines between rows are hardly more than one float."""
+    rng = np.random.default_rng(0)
+    tracks = lay_out([0.3 + rng.integers(-3, 4, rows) * 2.0**-54 for rows in (1, 2, 50, 1, 30)], upsampling)
+    active = tracks.active(0.3, strict)
+    active[tracks.gap] = False
+    edges = np.flatnonzero(np.diff(active.reshape(-1), prepend=False))
+    first, stop = tracks.edges(0.3, strict)
+    np.testing.assert_array_equal(np.stack([first, stop], axis=1).reshape(-1), edges)
+    assert len(first) > 10

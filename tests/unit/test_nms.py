@@ -113,3 +113,11 @@ def test_of_equal_scores_the_earlier_start_then_the_earlier_end_is_better() -> N
         2: pytest.approx(np.exp(-((7 / 9) ** 2) / 0.5)),
     }
     assert soft_nms(start, end, np.ones(3), group, sigma=0.5)[0].tolist()[0] == 1
+
+
+def test_of_equal_rows_that_removed_a_row_the_one_that_ends_first_decays_it() -> None:
+    # 0 and 1 stay (IoU 1/5); 2 goes for both, with IoU 1/2 and 2/5
+    start, end, score = np.zeros(3), A([10.0, 2.0, 5.0]), A([2.0, 2.0, 1.0])
+    rows, decayed = hard_decayed_nms(start, end, score, np.zeros(3, int), threshold=0.25, sigma=0.5)
+    values = dict(zip(rows.tolist(), decayed.tolist(), strict=True))
+    assert values == {0: 2.0, 1: 2.0, 2: pytest.approx(np.exp(-((2 / 5) ** 2) / 0.5))}

@@ -33,8 +33,9 @@ def localize(scores: Sequence[SnippetScores], spec: LocalizerSpec, classes: tupl
     """
     if spec.fusion is not None:
         return _localize_streams(scores, spec, spec.fusion, classes)
+    signals = spec.signals
     for one in scores:
-        _check(one, spec, scores[0], classes)
+        _check(one, spec, signals, scores[0], classes)
     videos = tuple(one.video for one in scores)
     repeated = sorted(name for name, count in Counter(videos).items() if count > 1)
     if repeated:
@@ -74,7 +75,7 @@ def _suppress(
         )
     elif nms.threshold is not None:
         stays = hard_nms(start, end, score, group, threshold=nms.threshold, kind=nms.overlap, plus=plus)
-        score = score[stays]
+        return stays, score[stays]
     elif nms.sigma is not None:
         stays, score = soft_nms(start, end, score, group, sigma=nms.sigma, kind=nms.overlap, plus=plus)
     order = np.lexsort((end[stays], start[stays], -score, group[stays]))
@@ -131,7 +132,13 @@ def _class_scores(scores: SnippetScores, spec: LocalizerSpec) -> FloatArray:
     return scores.video_scores if spec.class_score is None else scores.class_scores[spec.class_score]
 
 
-def _check(one: SnippetScores, spec: LocalizerSpec, model: SnippetScores, classes: tuple[str, ...]) -> None:
+def _check(
+    one: SnippetScores,
+    spec: LocalizerSpec,
+    signals: tuple[str, ...],
+    model: SnippetScores,
+    classes: tuple[str, ...],
+) -> None:
     """Raise for what would otherwise become wrong detections. `model`: scores whose signals set the number of axes."""
     who = f"scores of video {one.video!r}"
     if not (np.isfinite(one.seconds_per_snippet) and one.seconds_per_snippet > 0):
@@ -149,7 +156,7 @@ def _check(one: SnippetScores, spec: LocalizerSpec, model: SnippetScores, classe
     if not np.isfinite(values).all():
         raise UserError(f"`{name}` of the {who} are not finite: check its features and checkpoint.")
     rows: int | None = None
-    for name in spec.signals:
+    for name in signals:
         signal = one.signals.get(name)
         if signal is None:
             raise UserError(

@@ -16,7 +16,7 @@ from wstal.types import FloatArray, IntArray
 
 Overlap = Literal["iou", "own"]
 Float64 = npt.NDArray[np.float64]
-CHUNK = 1 << 18  # pairs compared at once
+CHUNK = 1 << 14  # pairs compared at once: what is computed of them stays in a processor's cache
 
 
 def overlap(
@@ -71,7 +71,7 @@ def hard_nms(
         plus: as in `overlap`.
 
     Returns:
-        `[M]` indices of the rows that stay, by group and then best first.
+        `[M]` indices of the rows that stay, by group and then best first, equal scores by start and end.
 
     Raises:
         ValueError: `threshold` is not above 0.
@@ -182,7 +182,8 @@ def _by_group_and_start(start: FloatArray, group: IntArray) -> IntArray:
 def _line(start: FloatArray, group: IntArray) -> Float64:
     """`[N]` starts of all groups on one line, one group behind the other."""
     from_first: Float64 = start - start.min(initial=np.inf)
-    return from_first + group * (from_first.max(initial=0.0) + 1)
+    offset: Float64 = group * (from_first.max(initial=0.0) + 1)
+    return from_first + offset
 
 
 def _resolve(found: _Conflicts) -> npt.NDArray[np.bool_]:
@@ -226,22 +227,30 @@ def soft_nms(
         `[N]` indices by group and in the order in which rows were taken, and `[N]` their decayed scores.
     """
     order = np.lexsort((end, start, group))
-    row, start, end, group = np.arange(len(order)), start[order], end[order], group[order]
-    plus = _per_row(plus, len(order))[order]
-    live = score[order].astype(np.float64)
-    taken, owner, final = [row[:0]], [group[:0]], [live[:0]]
-    while len(row):  # one pass a row of the fullest group
-        first = np.flatnonzero(np.append(True, group[1:] != group[:-1]))
-        size = np.diff(first, append=len(row))
-        at_top = np.flatnonzero(live == np.repeat(np.maximum.reduceat(live, first), size))
-        best = at_top[np.append(True, group[at_top][1:] != group[at_top][:-1])]
-        taken.append(row[best])
-        owner.append(group[best])
-        final.append(live[best])
-        shared = overlap(start, end, np.repeat(start[best], size), np.repeat(end[best], size), kind, plus)
-        rest = np.ones(len(row), dtype=np.bool_)
-        rest[best] = False
-        live = (live * np.exp(-(shared**2) / sigma))[rest]
-        row, start, end, group, plus = row[rest], start[rest], end[rest], group[rest], plus[rest]
-    by_group = np.argsort(np.concatenate(owner), kind="stable")
-    return order[np.concatenate(taken)[by_group]], np.concatenate(final)[by_group]
+    start, end, live = start[order], end[order], score[order].astype(np.float64)
+    plus, group = _per_row(plus, len(order))[order], group[order]
+    first = np.flatnonzero(np.append(True, group[1:] != group[:-1])[: len(order)])
+    size = np.diff(first, append=len(order))
+    taken, final = np.empty_like(order), np.empty_like(live)
+    longest = np.argsort(-size, kind="stable")
+    while len(longest):  # groups of about one size have a line each, filled up with rows that meet none
+        width = size[longest[0]]
+        batch, longest = np.split(longest, [max(1, 2 * CHUNK // width)])
+        none = np.arange(width) >= size[batch, None]
+        place = first[batch, None] + np.where(none, 0, np.arange(width))
+        s, e = np.where(none, np.inf, start[place]), np.where(none, -np.inf, end[place])
+        scores, p = np.where(none, -np.inf, live[place]), plus[first[batch], None]
+        for nth in range(width):
+            lines = np.count_nonzero(size[batch] > nth)  # the first ones
+            batch, place = batch[:lines], place[:lines]
+            s, e, scores, p = s[:lines], e[:lines], scores[:lines], p[:lines]
+            best = np.arange(lines), scores.argmax(axis=1)  # of equals the first
+            taken[first[batch] + nth], final[first[batch] + nth] = place[best], scores[best]
+            best_s, best_e = s[best], e[best]
+            s[best], e[best], scores[best] = np.inf, -np.inf, -np.inf
+            # 4 of 100 pairs in a group meet; the scores of the others stay
+            meet = np.flatnonzero(np.minimum(e, best_e[:, None]) - np.maximum(s, best_s[:, None]) + p > 0)
+            line = meet // width
+            shared = overlap(s.reshape(-1)[meet], e.reshape(-1)[meet], best_s[line], best_e[line], kind, p[line, 0])
+            scores.reshape(-1)[meet] *= np.exp(-(shared**2) / sigma)
+    return order[taken], final

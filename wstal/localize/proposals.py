@@ -67,7 +67,8 @@ def propose(scores: Sequence[SnippetScores], kept: Kept, spec: LocalizerSpec) ->
         kept: see `Kept`.
         spec: the method's settings.
     """
-    rows = np.array([len(one.signals[spec.signals[0]]) for one in scores], dtype=np.int64)
+    name = spec.signals[0]
+    rows = np.array([len(one.signals[name]) for one in scores], dtype=np.int64)
     size = rows * spec.upsampling * (1 + np.bincount(kept.video, minlength=len(scores)))
     chunk = (np.cumsum(size) // CHUNK)[kept.video]
     found = [Proposals(kept.video[:0], kept.video[:0], kept.video[:0], kept.score[:0])]
@@ -84,7 +85,8 @@ def propose(scores: Sequence[SnippetScores], kept: Kept, spec: LocalizerSpec) ->
 
 def _propose_chunk(scores: Sequence[SnippetScores], kept: Kept, spec: LocalizerSpec, offset: int) -> list[Proposals]:
     """Proposals of pairs that are laid out together, one entry a threshold. `offset`: index of the first pair."""
-    shared = {name for name in spec.signals if scores[0].signals[name].ndim == 1}
+    names = spec.signals
+    shared = {name for name in names if scores[0].signals[name].ndim == 1}
     videos, owner = np.unique(kept.video, return_inverse=True)
     tracks = {
         name: lay_out(
@@ -93,10 +95,10 @@ def _propose_chunk(scores: Sequence[SnippetScores], kept: Kept, spec: LocalizerS
             else [scores[v].signals[name][:, c] for v, c in zip(kept.video, kept.label, strict=True)],
             spec.upsampling,
         )
-        for name in spec.signals
+        for name in names
     }
     origin = {name: track.first[owner] if name in shared else track.first for name, track in tracks.items()}
-    samples = np.array([len(scores[v].signals[spec.signals[0]]) for v in kept.video]) * spec.upsampling
+    samples = np.array([len(scores[v].signals[names[0]]) for v in kept.video]) * spec.upsampling
     sums = {name: tracks[name].prefix_sums() for name in {name for source in spec.sources for name in source.score}}
     found = []
     for source in spec.sources:

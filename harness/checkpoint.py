@@ -112,7 +112,7 @@ def load_weights(path: Path, method: Method, digest: str) -> None:
     try:
         method.load_state_dict(tensors, strict=False)  # what export_state drops stays as built
     except RuntimeError as error:
-        raise StoreError(f"{path} does not fit {method.name}: {error}") from error
+        raise StoreError(f"{path} does not fit {method.name}: {_in_one_line(error)}") from error
 
 
 def save_checkpoint(
@@ -247,4 +247,9 @@ def _restore(
         method.load_state_dict({k.removeprefix("method."): v for k, v in tensors.items() if k.startswith("method.")})
         optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
     except (RuntimeError, ValueError) as error:
-        raise StoreError(f"{misfit}: {error}. Its code was changed; {remedy}") from error
+        raise StoreError(f"{misfit}: {_in_one_line(error)}. Its code was changed; {remedy}") from error
+
+
+def _in_one_line(error: Exception) -> str:
+    """torch tells each tensor that does not fit in a line of its own."""
+    return " ".join(str(error).split()).rstrip(".")

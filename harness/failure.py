@@ -69,7 +69,7 @@ def replay(path: Path) -> tuple[Method, Batch, dict[str, Tensor]]:
         cls = load_method(facts["method"])
         options = cls.Options.model_validate_json(facts["options"])
         position = Position(**json.loads(facts["position"]))
-        batch = Batch(tensors["features"], tensors["labels"], tuple(json.loads(facts["videos"])))
+        batch = Batch(tensors["features"], tensors["labels"], tuple(map(str, json.loads(facts["videos"]))))
         method = cls(options, batch.features.shape[2], batch.labels.shape[1])
         method.train().start_epoch(position.epoch, position.epochs)
         if batch.features.ndim != 3 or len(batch.labels) != len(batch.features):

@@ -73,6 +73,8 @@ def override(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
 
 def differences(recipe: Recipe, default: Recipe) -> dict[str, Any]:
     """The fields in which a recipe differs from another of the same method, by dotted name."""
+    if recipe == default:
+        return {}
     ours, theirs = (_flat(to_jsonable_python(_fields(one))) for one in (recipe, default))
     return {name: value for name, value in ours.items() if name not in theirs or value != theirs[name]}
 

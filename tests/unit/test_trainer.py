@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import torch
 from baselines.acmnet import AcmNet, AcmNetOptions
 from baselines.ours import Ours, OursOptions
 from harness.checkpoint import load_weights, save_weights
+from harness.cli import main
 from harness.failure import FAILED_STEP, cause, replay
 from harness.registry import load_method, method_entries
 from harness.seeds import seed_torch
@@ -295,3 +297,23 @@ def test_weights_round_trip_and_refuse_damage_and_other_networks(tmp_path: Path)
         load_weights(tmp_path / "w", AcmNet(AcmNetOptions(), 8, 3), digest)
     with pytest.raises(StoreError, match="Cannot read"):
         load_weights(tmp_path / "none", other, digest)
+
+
+def test_weights_of_another_shape_are_refused_in_one_line(tmp_path: Path) -> None:
+    digest = save_weights(tmp_path / "w", fresh())
+    wider = AcmNet(AcmNetOptions(dropout=0.5), 17, 4)
+    with pytest.raises(StoreError, match="does not fit acmnet: .*size mismatch for") as failed:
+        load_weights(tmp_path / "w", wider, digest)
+    assert "\n" not in str(failed.value)
+
+
+def test_a_failed_step_with_odd_video_names_is_told(tmp_path: Path) -> None:
+    bad = videos()
+    bad[3].features[:, 5] = np.nan
+    with pytest.raises(RunError):
+        train(fresh(), bad, SPEC, 0, tmp_path, RUN)
+    with safetensors.safe_open(tmp_path / FAILED_STEP, "pt") as kept:
+        facts, tensors = kept.metadata(), {name: kept.get_tensor(name) for name in kept.keys()}  # noqa: SIM118
+    names = [[name] for name in json.loads(facts["videos"])]
+    safetensors.torch.save_file(tensors, tmp_path / FAILED_STEP, facts | {"videos": json.dumps(names)})
+    assert main(["replay", str(tmp_path / FAILED_STEP)]) in (0, 4)

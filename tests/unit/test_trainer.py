@@ -302,7 +302,7 @@ def test_weights_round_trip_and_refuse_damage_and_other_networks(tmp_path: Path)
 def test_weights_of_another_shape_are_refused_in_one_line(tmp_path: Path) -> None:
     digest = save_weights(tmp_path / "w", fresh())
     wider = AcmNet(AcmNetOptions(dropout=0.5), 17, 4)
-    with pytest.raises(StoreError, match="does not fit acmnet: .*size mismatch for") as failed:
+    with pytest.raises(StoreError, match=r"does not fit acmnet: .*size mismatch for") as failed:
         load_weights(tmp_path / "w", wider, digest)
     assert "\n" not in str(failed.value)
 

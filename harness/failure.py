@@ -76,7 +76,7 @@ def replay(path: Path) -> tuple[Method, Batch, dict[str, Tensor]]:
             raise ValueError(f"features {tuple(batch.features.shape)} do not go with {len(batch.labels)} labels")
         method.load_state_dict({n.removeprefix("method."): t for n, t in tensors.items() if n.startswith("method.")})
         torch.set_rng_state(tensors["draws"])
-        return method, batch, losses(method, batch, facts["precision"])
+        return method, batch, losses(method, batch, facts.get("precision", "float32"))
     except (OSError, safetensors.SafetensorError, LookupError, TypeError, ValueError, RuntimeError) as error:
         why = " ".join(str(error).split()).rstrip(".")
         raise UserError(

@@ -202,6 +202,8 @@ def execute(
     protocols = (get_protocol("anet"),) if source.headline == "anet" else protocols_for(truth)
     method = build(spec, _width(training_videos), len(source.classes), device)
     check_batches(method, training_videos, spec.recipe.train)
+    if spec.recipe.train.precision == "tf32" and device.type != "cuda":
+        raise UserError("train.precision=tf32 is a GPU's: use --device cuda, or bfloat16 or float32 on a CPU.")
     _rehearse(method, test_videos, spec.recipe, truth, source, protocols)
     clock.lap("check")
     with store.exclusive(spec.id):
@@ -253,7 +255,7 @@ def execute(
 def _set_arithmetic(device: torch.device, precision: str) -> None:
     """What all of torch computes with in this process."""
     torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
-    # else every new tensor is filled with NaN first, to expose reads of it: a tenth of a small step
+    # else every new tensor is filled with NaN first, to expose reads of it: a twentieth of a small step
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     # cuDNN's convolutions would round to TF32 unless told not to
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"

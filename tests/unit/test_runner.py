@@ -255,3 +255,9 @@ def test_a_damaged_history_is_not_taken_over(tiny: Path, tmp_path: Path) -> None
     folder = run(tiny, tmp_path, report=seen, **options)
     assert "train" in trained
     assert json.loads((folder / RECORD).read_text())["training"]["weights_of"] is None
+
+
+def test_tf32_is_refused_where_it_would_only_be_a_name(tiny: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="tf32 is a GPU's"):
+        run(tiny, tmp_path, **{"train.precision": "tf32"})
+    assert finished(tmp_path) == {}

@@ -21,7 +21,7 @@ from harness.engines import Engine, Outcome
 from harness.files import atomic_write, pretty_json
 from harness.plans import Row
 from harness.progress import ProgressReport
-from harness.runner import plan_run
+from harness.run_spec import plan_run
 from harness.states import acquire, claim_file, failure_file, is_done, is_held
 from harness.store import Store
 from wstal.errors import StoreError, UserError

@@ -40,7 +40,8 @@ def handle(arguments: argparse.Namespace) -> int:
     from harness.environment import git_state
     from harness.plans import find_row
     from harness.progress import ProgressReport
-    from harness.runner import execute, pick_device, plan_run
+    from harness.run_spec import plan_run
+    from harness.runner import execute, pick_device
     from harness.store import Store
 
     device = pick_device(arguments.device)

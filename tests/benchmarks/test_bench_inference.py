@@ -12,7 +12,7 @@ from torch import Tensor
 from harness.cost import Setting, build
 from harness.data.embedded import EmbeddedSource
 from harness.registry import load_method, method_entries
-from harness.runner import plan_run
+from harness.run_spec import plan_run
 from harness.scoring import score_videos
 from tests.benchmarks import plain
 from tests.benchmarks.hardware import Machine

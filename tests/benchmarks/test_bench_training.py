@@ -23,7 +23,7 @@ from harness.cost import Setting, build
 from harness.data.embedded import EmbeddedSource
 from harness.environment import KEEP_MEMORY
 from harness.registry import load_method, method_entries
-from harness.runner import plan_run
+from harness.run_spec import plan_run
 from harness.seeds import seed_torch
 from tests.benchmarks import plain
 from tests.benchmarks.batches import prepared

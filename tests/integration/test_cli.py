@@ -22,7 +22,7 @@ from harness.data.embedded import embedded_source
 from harness.flags import DETECTIONS, read_flags
 from harness.plans import find_plan
 from harness.reproduce import Job
-from harness.runner import plan_run
+from harness.run_spec import plan_run
 from tests.tiny import write_tiny
 from wstal.errors import RunError
 from wstal.evaluation import class_average_precision

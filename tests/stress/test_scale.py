@@ -15,7 +15,8 @@ import torch
 from harness.cli import main
 from harness.commands.sweep import planned
 from harness.data.dataset import open_dataset
-from harness.runner import execute, plan_run
+from harness.run_spec import plan_run
+from harness.runner import execute
 from harness.store import Store
 from tests.stress.report import report
 from tests.tiny import write_tiny

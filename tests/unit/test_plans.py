@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from harness.data.embedded import embedded_source
 from harness.plans import Plan, find_row, paper_tables, plans
-from harness.runner import plan_run
+from harness.run_spec import plan_run
 from wstal.errors import UserError
 
 ROWS = [(name, row) for name, plan in plans().items() for row in plan.rows]

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from harness import runner
+from harness import run_spec
 from harness.cost import CostFile
 from harness.files import canonical_json, pretty_json
 from harness.query import flatten
@@ -264,12 +264,12 @@ def test_every_stored_run_has_the_name_that_its_content_gives(monkeypatch: pytes
     # the identity has a version of its own: a new schema of records renames no run
     for path in STORED:
         record = read_record(path)
-        monkeypatch.setattr(runner, "version", lambda _, record=record: record["environment"]["wstal-bench"])
+        monkeypatch.setattr(run_spec, "version", lambda _, record=record: record["environment"]["wstal-bench"])
         keys = list(record["metrics"][record["headline"]]["mAP"])
         listed = tuple(map(float, keys))
         tious = next((t for t in (THUMOS_TIOUS, ACTIVITYNET_TIOUS) if [tiou_key(one) for one in t] == keys), listed)
         recipe = SimpleNamespace(model_dump=lambda mode, record=record: record["recipe"])
-        spec = runner.RunSpec(
+        spec = run_spec.RunSpec(
             record["method"], record["seed"], recipe, {}, None, {}, record["data"], record["headline"], tious
         )
         assert (spec.digest, spec.id) == (record["digest"], record["id"])

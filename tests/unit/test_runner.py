@@ -19,7 +19,8 @@ from harness.cli import main
 from harness.data.dataset import open_dataset
 from harness.diagnostics import HISTORY
 from harness.record import RECORD
-from harness.runner import execute, plan_run
+from harness.run_spec import plan_run
+from harness.runner import execute
 from harness.store import Store
 from tests.tiny import write_tiny
 from tests.unit.test_faults import Killed, finished, many_checkpoints

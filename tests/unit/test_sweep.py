@@ -25,7 +25,7 @@ from harness.commands.options import Parser
 from harness.engines import Heard, Inline, Outcome
 from harness.files import atomic_write, pretty_json
 from harness.plans import find_row, open_plan
-from harness.runner import plan_run
+from harness.run_spec import plan_run
 from harness.states import State, acquire, claim_file, failure_file, is_held, state_of
 from harness.store import RECORD, Store
 from harness.sweep import Job, failure_message, sweep

@@ -1,12 +1,14 @@
 """A process that has imported all that a run needs, and forks for each: importing takes longer than a short run trains.
 
-Its environment is set before its interpreter starts and it computes nothing itself, so a forked run begins as a fresh
-process does, with the same bits. Not for runs on a GPU: CUDA does not outlive a fork.
+Its environment is set before its interpreter starts and torch computes nothing in it, so a forked run begins as a fresh
+process does, with the same bits. The embedded data are generated in it, once for all runs. Not for runs on a GPU: CUDA
+does not outlive a fork.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import selectors
@@ -94,6 +96,8 @@ class Template:
 def serve(requests: socket.socket) -> None:
     """Fork a run for each request until the other end is closed, and tell each run's end."""
     _import_all()
+    # the collector would write to pages that are shared with the forks
+    gc.freeze()
     # Ctrl-C reaches the runs and whoever started them; this process ends with the latter
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     wakes, woken = os.pipe()
@@ -111,12 +115,14 @@ def serve(requests: socket.socket) -> None:
                     if not request:
                         return
                     says, tells = descriptors
+                    arguments = json.loads(request)
+                    _share_data(arguments)
                     if (child := os.fork()) == 0:
                         for descriptor in (tells, wakes, woken, *ends.values()):
                             os.close(descriptor)
                         selector.close()
                         requests.close()
-                        _become_run(json.loads(request), says)
+                        _become_run(arguments, says)
                     ends[child] = tells
                     os.close(says)
                 else:
@@ -126,7 +132,8 @@ def serve(requests: socket.socket) -> None:
 
 def _import_all() -> None:
     """What a run imports on its way; building an optimizer imports a part of torch that is slow to load."""
-    import matplotlib.backends.backend_svg  # noqa: F401
+    import matplotlib.backends.backend_svg
+    import matplotlib.figure  # noqa: F401
     import torch
 
     import harness.cli
@@ -138,6 +145,14 @@ def _import_all() -> None:
     for method in method_entries():
         with contextlib.suppress(Exception):  # a broken plug-in is the business of the run that asks for it
             load_method(method)
+
+
+def _share_data(arguments: Sequence[str]) -> None:
+    """Generate the embedded data before the first fork that reads them."""
+    from harness.data.embedded import embedded_source
+
+    if not {"--data", "--full-size"} & set(arguments):
+        _ = embedded_source(full_size=False).classes
 
 
 def _become_run(arguments: list[str], says: int) -> None:

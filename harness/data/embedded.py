@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from functools import cached_property
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -35,9 +35,9 @@ class EmbeddedSource:
         self.name = self.schedule = name
         self.spec = spec
 
-    @cached_property
+    @property
     def _data(self) -> SyntheticData:
-        return generate(self.spec)
+        return _generated(self.spec)
 
     @property
     def stream_widths(self) -> tuple[int, ...]:
@@ -78,6 +78,12 @@ class EmbeddedSource:
             "generator": self.spec.model_dump(mode="json"),
             "sha256": digest.hexdigest(),
         }
+
+
+@lru_cache(maxsize=1)
+def _generated(spec: SyntheticSpec) -> SyntheticData:
+    """Once for all sources of a process, and for the runs that are forked from it."""
+    return generate(spec)
 
 
 def embedded_source(full_size: bool) -> EmbeddedSource:

@@ -66,6 +66,14 @@ def test_a_fork_leaves_what_a_fresh_process_leaves(engine: Processes, tiny: Path
     assert finished(tmp_path / "fork") == finished(tmp_path / "fresh")
 
 
+def test_a_fork_reads_embedded_data_that_were_generated_once(engine: Processes, tmp_path: Path) -> None:
+    words = ("--method", "random", "--device", "cpu", "--set", "train.epochs=1")
+    for number in range(2):
+        assert submit(engine, *words, "--store", str(tmp_path / f"fork-{number}")).result().code == 0
+    assert run_process([*words, "--store", str(tmp_path / "fresh")], 1).code == 0
+    assert finished(tmp_path / "fork-0") == finished(tmp_path / "fork-1") == finished(tmp_path / "fresh")
+
+
 def test_forks_go_on_at_once_and_end_with_their_own_codes(engine: Processes, tiny: Path, tmp_path: Path) -> None:
     good = submit(engine, *arguments(tiny, tmp_path, *SHORT))
     bad = submit(engine, *arguments(tiny, tmp_path, "--set", "train.epoch=2"))

@@ -129,6 +129,8 @@ class Rskp(Method):
         self.register_buffer("slots", torch.zeros(num_classes, spec.slots, feature_dim))
         self.register_buffer("slot_scores", torch.full((num_classes, spec.slots), EMPTY))
         self._remembers = False
+        # taken slots of each class, which lead the others; on the host, where it is decided what is read
+        self._taken = [0] * num_classes
         self._unstored: list[tuple[Tensor, Tensor, Tensor]] = []
 
     @classmethod
@@ -143,7 +145,8 @@ class Rskp(Method):
         self._unstored.clear()
         # 0.29 of 100 epochs is 28.999999999999996 in floats, and means 29
         self._remembers = epoch >= int(self.spec.memory_start * epochs + 1e-9)
-        if self._remembers and not bool((self.slot_scores > EMPTY).any()):
+        self._taken = (self.slot_scores > EMPTY).sum(dim=1).tolist()
+        if self._remembers and not any(self._taken):
             self._fill(videos)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
@@ -166,7 +169,7 @@ class Rskp(Method):
         }
         target, pseudo_label = own.cas, spec.first_pseudo_label
         if self._remembers:
-            by_memory = self._propagate_memory(embedded, prototypes, labels)
+            by_memory = self._propagate_memory(embedded, prototypes, batch.host_labels)
             remembered = self._head(by_memory)
             terms["memory_foreground"] = _nce(remembered.foreground, actions)
             terms["memory_class_wise"] = _nce(self._class_wise(by_memory, remembered.cas), everything)
@@ -174,7 +177,7 @@ class Rskp(Method):
             if self.training:
                 # the class vectors that the optimiser has not moved yet
                 vectors = self.vectors.classes.detach().clone()
-                self._unstored.append((prototypes.detach().to(vectors), vectors, labels))
+                self._unstored.append((prototypes.detach().to(vectors), vectors, batch.host_labels))
         terms["pseudo_label"] = soft_cross_entropy(plain.cas, target.detach(), spec.temperature)
         terms["total"] = (
             terms["foreground"]
@@ -224,13 +227,12 @@ class Rskp(Method):
 
     def _propagate_memory(self, embedded: Tensor, prototypes: Tensor, labels: Tensor) -> Tensor:
         """The random walk with the slots of each video's classes; with its own prototypes where there are none."""
-        taken = (self.slot_scores > EMPTY) & (labels > 0).unsqueeze(-1).expand(-1, -1, self.spec.slots)
-        return torch.cat(
-            [
-                self._propagate(embedded[video, None], (self.slots[chosen] if bool(chosen.any()) else own)[None])
-                for video, (chosen, own) in enumerate(zip(taken, prototypes, strict=True))
-            ]
-        )
+        propagated = []
+        for features, own, video_labels in zip(embedded, prototypes, labels, strict=True):
+            chosen = [label for (label,) in video_labels.nonzero().tolist() if self._taken[label]]
+            known = [self.slots[label, : self._taken[label]] for label in chosen] or [own]
+            propagated.append(self._propagate(features[None], torch.cat(known)[None]))
+        return torch.cat(propagated)
 
     def _head(self, features: Float[Tensor, "batch time dim"]) -> Branch:
         scale, vectors = self.spec.scale, self.vectors
@@ -253,7 +255,7 @@ class Rskp(Method):
         self.eval()
         for video in videos:
             features = torch.from_numpy(np.asarray(video.features, dtype=np.float32)).to(self.prototypes)
-            labels = features.new_zeros(1, self.num_classes)
+            labels = torch.zeros(1, self.num_classes)
             labels[0, list(video.labels)] = 1
             _, prototypes = self._represent(features[None])
             self._store(prototypes, self._class_scores(prototypes, self.vectors.classes), labels)
@@ -266,11 +268,15 @@ class Rskp(Method):
         return (self.spec.scale * cosines(prototypes, vectors)).softmax(dim=-1)
 
     def _store(self, prototypes: Tensor, scores: Tensor, labels: Float[Tensor, "batch actions"]) -> None:
-        """For each class of a video keep the best of its slots and the video's prototypes, by class probability."""
+        """For each class of a video keep the best of its slots and the video's prototypes, by class probability.
+
+        Labels are on the host.
+        """
         for video, label in labels.nonzero().tolist():
             best = torch.cat([self.slot_scores[label], scores[video, :, label]]).topk(self.spec.slots)
             self.slots[label] = torch.cat([self.slots[label], prototypes[video]])[best.indices]
             self.slot_scores[label] = best.values
+            self._taken[label] = min(self.spec.slots, self._taken[label] + prototypes.shape[1])
 
 
 def assign(
@@ -296,8 +302,12 @@ def random_walk(
     assignment = assign(features, prototypes, scale)
     mixed = walk * (assignment @ prototypes) + features
     shares = normalized(assignment).mT
-    system = torch.eye(prototypes.shape[1]).to(features) - walk**2 * (shares @ assignment)
-    solved: Tensor = torch.linalg.solve(system, shares @ mixed)
+    # there is no solver in half precision
+    precision = torch.promote_types(features.dtype, torch.float32)
+    eye = torch.eye(prototypes.shape[1], dtype=precision, device=features.device)
+    system, right = eye - walk**2 * (shares @ assignment), shares @ mixed
+    # `solve` would wait for a GPU to say whether the system is singular; then the loss is not finite, which is found
+    solved: Tensor = torch.linalg.solve_ex(system, right.to(precision)).result
     return (1 - walk) * (mixed + walk**2 * (assignment @ solved))
 
 

@@ -231,6 +231,7 @@ HANDLES: dict[str, Any] = {
     "aten::addmv": _product(1),
     "aten::baddbmm": _product(1),
     "aten::linalg_solve": _solve,
+    "aten::linalg_solve_ex": _solve,
     "aten::_convolution_mode": _convolution,
     "aten::scaled_dot_product_attention": _attention,
     "aten::_native_multi_head_attention": _multi_head_attention,

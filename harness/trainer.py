@@ -22,9 +22,10 @@ from harness.commands.options import say
 from harness.failure import FAILED_STEP, Position, cause, losses, memory_advice, save_failed_step
 from harness.seeds import numpy_stream, seed_torch
 from harness.store import remove
+from wstal.device import sent
 from wstal.errors import RunError, StoreError, UserError
 from wstal.method import Method, TrainSpec
-from wstal.types import Batch, FloatArray, IntArray, Video
+from wstal.types import Batch, IntArray, Video
 
 CHECKPOINT_SECONDS = 30.0
 
@@ -218,10 +219,12 @@ def _batches(
         for row, video in enumerate(batch):
             features[row, : len(rows[row])] = video.features[rows[row]]
             labels[row, list(video.labels)] = 1
+        here = torch.from_numpy(labels)
         return Batch(
-            _moved(features, device),
-            _moved(labels, device),
+            sent(torch.from_numpy(features), device),
+            sent(here, device),
             tuple(video.name for video in batch),
+            here,
         )
 
     ahead = worker.submit(prepare, chosen[0])
@@ -229,9 +232,3 @@ def _batches(
         batch, ahead = ahead.result(), worker.submit(prepare, indices)
         yield batch
     yield ahead.result()
-
-
-def _moved(array: FloatArray, device: torch.device) -> Tensor:
-    """On the device, or on its way there: only from pinned memory does a copy not wait."""
-    tensor = torch.from_numpy(array)
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor

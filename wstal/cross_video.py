@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from wstal.aggregate import Fusion
+from wstal.device import sent
 from wstal.errors import UserError
 from wstal.losses.contrast import Reduction, info_nce, robust_contrast
 from wstal.losses.pseudo_label import pseudo_label_loss
@@ -177,7 +178,7 @@ class CrossVideo(Method):
         extra |= {"pseudo_label": zero, "pseudo_label_weight": zero} if spec.pseudo else {}
         if self._building and self.memory is not None:
             snippets = self._for_memory(snippets)
-            features, row = self._representatives(snippets, labels)
+            features, row = self._representatives(snippets, batch.host_labels)
             tokens, token_row = self.memory.tokens()
             if len(tokens):
                 if spec.rmgcl:
@@ -261,15 +262,15 @@ class CrossVideo(Method):
             ],
             dim=-1,
         )
-        stored = torch.full_like(labels[:, :1], float(options.background))
-        present = torch.cat([labels, stored], dim=1) > 0
-        return representative_features(snippets.embedded, scores, present, options.threshold)
+        present = functional.pad(labels > 0, (0, 1), value=options.background)
+        sure = options.score_scale == "min_max"
+        return representative_features(snippets.embedded, scores, present, options.threshold, sure)
 
     def _contrast(self, features: Tensor, row: Tensor, tokens: Tensor, token_row: Tensor) -> Tensor:
         options = self.spec.contrast
         lengths = torch.linalg.vector_norm(tokens, dim=1).clamp(min=1e-12)
         cosines = functional.normalize(features, dim=1) @ tokens.T / lengths
-        positive = row.unsqueeze(1) == token_row.unsqueeze(0)
+        positive = sent(row, token_row.device).unsqueeze(1) == token_row.unsqueeze(0)
         if options.loss == "info_nce":
             return info_nce(cosines, positive, options.temperature, options.reduction)
         return robust_contrast(cosines, positive, options.q, options.density, options.temperature, options.reduction)

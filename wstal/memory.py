@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
+from wstal.device import CountsOnHost, sent
 from wstal.method import Count, Spec
 
 ScoreScale = Literal["min_max", "softmax", "sigmoid"]
@@ -43,8 +44,9 @@ def scaled_scores(cas: Float[Tensor, "batch time classes"], scale: ScoreScale) -
     if scale == "sigmoid":
         return cas.sigmoid()
     low, high = cas.amin(dim=1, keepdim=True), cas.amax(dim=1, keepdim=True)
+    tiny = torch.finfo(cas.dtype).tiny
     # one snippet, or a flat CAS, has no order: 1 by Eq. 7's intent, that a labelled class contributes
-    return torch.where(high > low, (cas - low) / (high - low).clamp(min=torch.finfo(cas.dtype).tiny), 1.0)
+    return torch.where(high - low >= tiny, (cas - low) / (high - low).clamp(min=tiny), 1.0)
 
 
 def representative_features(
@@ -52,28 +54,33 @@ def representative_features(
     scores: Float[Tensor, "batch time rows"],
     present: Bool[Tensor, "batch rows"],
     threshold: float,
+    sure: bool = False,
 ) -> tuple[Float[Tensor, "entries dim"], Int[Tensor, " entries"]]:
     """beta of Eq. 6-7: mean embedding of the snippets above the threshold, by video and present class.
 
     Args:
         embedded: F.
         scores: the scaled CAS by memory row (class).
-        present: which rows a video contributes to: its labels, and background.
+        present: which rows a video contributes to, on the host: its labels, and background.
         threshold: zeta.
+        sure: each present row has a snippet above the threshold, as min_max scores have: no device is asked.
 
     Returns:
-        Features with gradient, and the memory row of each, videos in order and classes in order within a video.
-        A class without a snippet above the threshold gives none.
+        Features with gradient, and the memory row of each, on the host: videos in order and classes in order within a
+        video. A class without a snippet above the threshold gives none.
     """
     chosen = (scores > threshold).to(embedded.dtype)
     counts = chosen.sum(dim=1)
-    video, row = (present & (counts > 0)).nonzero(as_tuple=True)
+    pairs = (present if sure else present & (counts > 0).cpu()).nonzero().T
+    video, row = sent(pairs, embedded.device)
     means = torch.einsum("btr,btd->brd", chosen, embedded) / counts.clamp(min=1).unsqueeze(-1)
-    return means[video, row], row
+    return means[video, row], pairs[1]
 
 
-class MemoryBank(nn.Module):
+class MemoryBank(CountsOnHost):
     """Queues of features, one a row (the C classes and, last, background); all of it buffers without gradient.
+
+    The slots are where the module is; pointers and fill, which are read in every step, are on the host.
 
     Args:
         rows: C + 1.
@@ -81,6 +88,7 @@ class MemoryBank(nn.Module):
         options: length, momentum and update rule.
     """
 
+    COUNTERS: ClassVar[tuple[str, ...]] = ("pointer", "filled")
     slots: Tensor
     pointer: Tensor
     filled: Tensor
@@ -96,11 +104,11 @@ class MemoryBank(nn.Module):
     def tokens(self) -> tuple[Float[Tensor, "slots dim"], Int[Tensor, " slots"]]:
         """All filled slots, row by row in the order of their places, and the row of each."""
         rows, length, dim = self.slots.shape
-        numbers = torch.arange(rows, device=self.slots.device).unsqueeze(1).expand(rows, length)
-        occupied = torch.arange(length, device=self.slots.device) < self.filled.unsqueeze(1)
-        if bool(occupied.all()):  # no copy of a full bank
-            return self.slots.view(-1, dim), numbers.reshape(-1)
-        return self.slots[occupied], numbers[occupied]
+        row, place = (torch.arange(length) < self.filled.unsqueeze(1)).nonzero(as_tuple=True)
+        if len(row) == rows * length:  # no copy of a full bank
+            return self.slots.view(-1, dim), torch.arange(rows, device=self.slots.device).repeat_interleave(length)
+        row, place = sent(torch.stack([row, place]), self.slots.device)
+        return self.slots[row, place], row
 
     @torch.no_grad()
     def update(self, features: Float[Tensor, "entries dim"], row: Int[Tensor, " entries"]) -> None:
@@ -108,7 +116,7 @@ class MemoryBank(nn.Module):
 
         Args:
             features: beta, detached here.
-            row: the memory row of each.
+            row: the memory row of each, on the host.
         """
         features = features.detach().to(self.slots.dtype)
         # the how-manieth of its row within this batch: entries of one round never meet in a slot
@@ -118,30 +126,34 @@ class MemoryBank(nn.Module):
         width = 1 if drifting else self.options.length
         fullest = int(torch.bincount(row).max()) if len(row) else 0
         for number in range(-(-fullest // width)):
-            now = (rank // width) == number
+            now = ((rank // width) == number).nonzero().squeeze(1)
+            met = features[sent(now, features.device)]
             if drifting:
-                self._drift(features[now], row[now])
+                self._drift(met, row[now])
             else:
-                self._write(features[now], row[now], rank[now] % width)
+                self._write(met, row[now], rank[now] % width)
 
     def _write(self, features: Tensor, row: Tensor, ahead: Tensor) -> None:
         """Mix into the slots under and after the pointers; an empty slot takes the feature itself."""
         length = self.options.length
         slot = (self.pointer[row] + ahead) % length
+        places = torch.stack([row, slot, slot >= self.filled[row]])
+        self._advance(row)
+        row, slot, empty = sent(places, self.slots.device)
         alpha = 1.0 if self.options.update == "fifo" else self.options.momentum
         mixed = torch.lerp(self.slots[row, slot], features, alpha)
-        empty = (slot >= self.filled[row]).unsqueeze(1)
-        self.slots[row, slot] = torch.where(empty, features, mixed)
-        self._advance(row)
+        self.slots[row, slot] = torch.where(empty.bool().unsqueeze(1), features, mixed)
 
     def _drift(self, features: Tensor, row: Tensor) -> None:
         """Fill empty slots first; in a full row the slot of largest cosine drifts towards the feature."""
-        full = self.filled[row] == self.options.length
+        places = torch.stack([row, self.filled[row]])
+        self._advance(row)
+        row, next_slot = sent(places, self.slots.device)
+        full = next_slot == self.options.length
         cosines = functional.cosine_similarity(self.slots[row], features.unsqueeze(1), dim=-1)
-        slot = torch.where(full, cosines.argmax(dim=1), self.filled[row])
+        slot = torch.where(full, cosines.argmax(dim=1), next_slot)
         drifted = torch.lerp(features, self.slots[row, slot], self.options.momentum)
         self.slots[row, slot] = torch.where(full.unsqueeze(1), drifted, features)
-        self._advance(row)
 
     def _advance(self, row: Tensor) -> None:
         added = torch.bincount(row, minlength=len(self.filled))
@@ -161,7 +173,7 @@ class MemoryBank(nn.Module):
         members = functional.one_hot(row, len(self.filled)).to(unit.dtype)
         centres = functional.normalize(members.T @ unit, dim=1)
         within = (unit * centres[row]).sum(dim=1).mean()
-        seen = centres[self.filled > 0]
+        seen = centres[self.filled.nonzero().squeeze(1).to(centres.device)]
         count = len(seen)
         if count < 2:
             return float(within), float("nan")

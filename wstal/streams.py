@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -75,7 +76,7 @@ class SeparateStreams(Method):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The networks' terms, summed."""
         terms = [
-            network.losses(Batch(part, batch.labels, batch.videos))
+            network.losses(replace(batch, features=part))
             for network, part in zip(self.networks, self.split(batch.features), strict=True)
         ]
         if len(terms) == 1:  # a stack and a sum of one tensor a term are a tenth of a small network's step

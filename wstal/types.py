@@ -46,11 +46,17 @@ class Batch:
         features: `[B, T, D]` float32.
         labels: `[B, C]` multi-hot, float32.
         videos: the B video names, for messages.
+        host_labels: the labels on the host, for what is decided there: reading `labels` would wait for a GPU.
     """
 
     features: torch.Tensor
     labels: torch.Tensor
     videos: tuple[str, ...]
+    host_labels: torch.Tensor = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if self.host_labels is None:
+            object.__setattr__(self, "host_labels", self.labels.cpu())
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import sys
 from collections.abc import Callable, Sequence
 from types import ModuleType
@@ -29,6 +30,15 @@ def test_method(check: Callable[[type[Method]], None], name: str) -> None:
 @pytest.mark.parametrize("name", list(method_entries()))
 def test_name_is_the_registered_one(name: str) -> None:
     assert load_method(name).name == name
+
+
+@pytest.mark.parametrize("name", list(method_entries()))
+def test_a_training_step_asks_the_device_nothing(name: str) -> None:
+    """On `meta`, a device without values: a step that reads one, and so would wait for a GPU, fails."""
+    method, given = late_in_training(load_method(name)).to("meta"), example(4)
+    step = dataclasses.replace(given, features=given.features.to("meta"), labels=given.labels.to("meta"))
+    method.losses(step)["total"].backward()  # type: ignore[no-untyped-call]
+    method.end_step()
 
 
 def test_check_method_runs_them_all(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from typing import Any, get_args
@@ -564,3 +565,40 @@ def test_a_refusal_is_one_readable_line() -> None:
 def test_heads_that_do_not_divide_the_width_are_the_users_mistake() -> None:
     with pytest.raises(UserError, match="heads"):
         ours(summary__kind="detr_layer", summary__heads=3)
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    **{f"summary-{kind}": {"summary__kind": kind} for kind in get_args(SummaryKind)},
+    **{f"update-{update}": {"memory__update": update} for update in ("slot_momentum", "fifo", "class_ema")},
+    "entmax15": {"summary__attention": "entmax15"},
+    "info_nce": {"contrast__loss": "info_nce"},
+    "without-summary": {"gks": False},
+    "head_dropout": {"head_dropout": True},
+    "long": {"memory__length": 50},
+}
+
+
+@pytest.mark.parametrize("changes", OPTIONS.values(), ids=list(OPTIONS))
+def test_no_step_asks_the_device(changes: dict[str, Any]) -> None:
+    """On `meta` there are no values to ask for; the bank's counters are on the host."""
+    method = ours(**changes)
+    train(method)
+    method.start_epoch(3, 4)
+    step = batch()
+    there = dataclasses.replace(step, features=step.features.to("meta"), labels=step.labels.to("meta"))
+    before = method.memory.filled.clone() if method.memory is not None else None
+    method.to("meta").losses(there)["total"].backward()  # type: ignore[no-untyped-call]
+    method.end_step()
+    assert method.memory is not None
+    assert method.memory.slots.device.type == "meta"
+    assert method.memory.filled.device.type == "cpu"
+    assert (method.memory.filled >= before).all()
+
+
+def test_a_score_that_may_choose_nothing_has_to_be_asked() -> None:
+    """Why only min_max avoids it: with the others a labelled class may have no snippet above the threshold."""
+    method, step = ours(memory__score_scale="softmax"), batch()
+    train(method)
+    there = dataclasses.replace(step, features=step.features.to("meta"), labels=step.labels.to("meta"))
+    with pytest.raises(NotImplementedError, match="no data"):
+        method.to("meta").losses(there)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from sklearn.preprocessing import normalize
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from torch import Tensor
 
+from wstal.device import CountsOnHost
 from wstal.summarize.summarizer import Summarizer
 
 ClusteringKind = Literal["k_means", "spectral", "dbscan", "optimal_transport"]
@@ -32,7 +33,7 @@ NEIGHBOURS, CORE_SHARE = 5, 0.5
 TRANSPORT_STRENGTH, TRANSPORT_ROUNDS = 0.05, 10
 
 
-class Clustering(Summarizer):
+class Clustering(CountsOnHost, Summarizer):
     """Centres of clusters of slots, computed once an epoch, without gradient.
 
     Args:
@@ -41,6 +42,7 @@ class Clustering(Summarizer):
         count: N, the largest number of centres.
     """
 
+    COUNTERS: ClassVar[tuple[str, ...]] = ("found",)
     centres: Tensor
     found: Tensor
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,7 @@ class EmbeddedSource:
         self.name = self.schedule = name
         self.spec = spec
 
-    @property
+    @cached_property
     def _data(self) -> SyntheticData:
         return _generated(self.spec)
 

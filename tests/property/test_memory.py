@@ -270,6 +270,19 @@ def test_representatives_equal_the_loops(
         assert len(rows) == present.sum()
 
 
+@pytest.mark.parametrize("top", [0.0, 1e-45, 1e-39, 1e-38, 2e-38, 1.0, 3e38])
+def test_a_label_contributes_however_near_its_scores_are(top: float) -> None:
+    """Below the normal numbers a range cannot be divided by: it counts as flat. So `sure` holds for min_max."""
+    scores = scaled_scores(torch.tensor([[[0.0], [top]]]), "min_max")
+    assert scores.max() == 1.0
+    asked, taken = (
+        representative_features(torch.ones(1, 2, 3), scores, torch.tensor([[True]]), 0.99, sure)
+        for sure in (False, True)
+    )
+    assert torch.equal(asked[0], taken[0])
+    assert asked[1].tolist() == taken[1].tolist() == [0]
+
+
 def test_only_the_chosen_snippets_get_gradient() -> None:
     embedded = torch.ones(1, 4, 2, requires_grad=True)
     scores = torch.tensor([[[0.8, 0.9], [0.2, 0.9], [0.76, 0.9], [0.75, 0.9]]])

@@ -22,8 +22,19 @@ def counts(metrics: dict[str, Any]) -> str:
 
 
 def computed_with(records: Sequence[dict[str, Any]]) -> list[str]:
-    """The environments of records, each once."""
-    return ["Computed with:", bullets(sorted({_environment(record["environment"]) for record in records}))]
+    """The environments of records, each once, with the commits that ran in it."""
+    commits: dict[str, set[str]] = {}
+    for record in records:
+        environment = record["environment"]
+        commit = environment.get("commit")
+        commits.setdefault(_environment(environment), set()).update([commit[:7]] if commit else [])
+    return [
+        "Computed with:",
+        bullets(
+            environment + (f"; commit{'s' * (len(found) > 1)} {', '.join(sorted(found))}" if found else "")
+            for environment, found in sorted(commits.items())
+        ),
+    ]
 
 
 def _environment(environment: dict[str, Any]) -> str:
@@ -31,7 +42,6 @@ def _environment(environment: dict[str, Any]) -> str:
     return (
         f"wstal-bench {environment['wstal-bench']}, Python {environment['python']}, {packages}; "
         f"{environment['device']} ({environment['cpu']}), {environment['threads']} thread(s) a run"
-        + (f"; commit {environment['commit'][:7]}" if environment.get("commit") else "")
     )
 
 

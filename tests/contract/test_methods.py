@@ -216,3 +216,16 @@ def test_cuda_agrees_with_cpu(name: str) -> None:
     on_gpu = copy.deepcopy(method).cuda()
     value = on_gpu.losses(Batch(given.features.cuda(), given.labels.cuda(), given.videos))["total"]
     torch.testing.assert_close(value.cpu(), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.parametrize("name", list(method_entries()))
+def test_a_training_step_on_cuda_waits_for_nothing(name: str) -> None:
+    method, given = late_in_training(load_method(name)).cuda(), example(4)
+    step = dataclasses.replace(given, features=given.features.cuda(), labels=given.labels.cuda())
+    torch.cuda.set_sync_debug_mode("error")  # type: ignore[no-untyped-call]
+    try:
+        method.losses(step)["total"].backward()  # type: ignore[no-untyped-call]
+        method.end_step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")  # type: ignore[no-untyped-call]

@@ -150,7 +150,7 @@ class CrossVideo(Method):
         start = self.spec.memory.start
         if self.memory is not None and start * epochs > epochs - 1 + 1e-9:
             raise UserError(
-                f"The memory bank would never be built: it starts after {start:g} of {epochs} epochs. "
+                f"The memory bank would never be built: it starts after {100 * start:g} % of {epochs} epochs. "
                 "Raise train.epochs or lower method.memory.start."
             )
         self._unstored.clear()

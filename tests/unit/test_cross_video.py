@@ -144,7 +144,7 @@ def test_the_bank_is_built_from_its_start_on(start: float, epochs: int, first: i
 
 
 def test_a_training_that_ends_before_the_bank_begins_is_refused() -> None:
-    with pytest.raises(UserError, match=r"never be built.*0\.9 of 4 epochs"):
+    with pytest.raises(UserError, match=r"never be built.*90 % of 4 epochs"):
         ours(memory__start=0.9).start_epoch(0, 4)
     ours(memory__start=0.75).start_epoch(0, 4)
     ours(memory__start=0.9, rmgcl=False, gks=False, gka=False, pseudo=False).start_epoch(0, 4)

@@ -6,8 +6,9 @@ embedding is what the memory bank stores, cosines suit the contrast as they are.
 Paper: Zhang & Zhao (see `wstal.cross_video`). Facts: the paper gives the row's figures alone; how FAC-Net meets the
 method is decided here:
 - one network over all columns, so one memory bank, where FAC-Net itself has one network a stream;
-- videos are sampled to one length (ACM-Net's T) and come in true batches of 10: FAC-Net's single whole videos,
-  accumulated, would leave the bank the last video of each step. Test videos are whole, as FAC-Net's;
+- videos are sampled to one length (ACM-Net's T) and come in true batches of 10, so that Eq. 9 and 16 average over a
+  batch as over ACM-Net, where FAC-Net accumulates the gradients of single whole videos. Test videos are whole, as
+  FAC-Net's;
 - weight decay is FAC-Net's for the mean of 10 gradients in place of their sum;
 - A^ins and A^bak weight the softmax of the CAS by the foreground attention and by what it lacks to its maximum;
 - the auxiliary branch is classified by pooled cosines of A_hat, which has no feature whose cosine could be taken;
@@ -27,13 +28,13 @@ from baselines.acmnet import AcmNet
 from baselines.facnet import FacNetNetwork, FacNetNetworkOptions
 from baselines.ours import DECAY_EVERY, EPOCHS, codewords
 from wstal import sampling
-from wstal.cross_video import CrossVideo, CrossVideoOptions
+from wstal.cross_video import BoundedCrossVideoOptions, CrossVideo
 from wstal.method import BaseMethod, Recipe, Spec
 from wstal.types import IntArray
 
 
-class FacNetOursOptions(CrossVideoOptions):
-    """`CrossVideoOptions` with the options of FAC-Net's network as the base's."""
+class FacNetOursOptions(BoundedCrossVideoOptions):
+    """The options with those of FAC-Net's network as the base's, whose CAS is a weighted softmax."""
 
     base: FacNetNetworkOptions = Field(FacNetNetworkOptions(), description="options of FAC-Net's network")
 

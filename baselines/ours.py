@@ -10,8 +10,9 @@ Deviations:
 - all of ACM-Net's losses train the main branch, where Eq. 17 writes the three classification terms, since the paper's
   baseline row carries ACM-Net's figures (`method.base.guide`, `.feature` and `.sparse` at 0 give Eq. 17 literally);
 - GKA's FFN has a hidden layer of 128: as wide as D it alone would cost more than ACM-Net (`method.fusion_width`);
-- the CAS that selects for the memory (Eq. 7), teaches and is taught (Eq. 14-16) passes no dropout, of which the paper
-  says nothing (`method.head_dropout`);
+- the CAS that selects for the memory (Eq. 7), teaches and is taught (Eq. 14-16) passes no dropout in the head, of which
+  the paper says nothing (`method.head_dropout`); ACM-Net's dropout of the input, on ActivityNet and FineAction, stays;
+- A_hat's classification loss is added with weight 1: the text has both branches trained by labels, Eq. 17 one;
 - weight decay, the class threshold and FineAction's number of codewords are not stated: ACM-Net's, and ActivityNet's.
 """
 

@@ -22,12 +22,12 @@ from typing import ClassVar
 
 import torch
 from jaxtyping import Float
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor
 
 from baselines.ours import codewords
 from baselines.stpn import StpnNetwork, StpnNetworkOptions
-from wstal.cross_video import CrossVideo, CrossVideoOptions
+from wstal.cross_video import BoundedCrossVideoOptions, CrossVideo
 from wstal.method import BaseMethod, Recipe, Spec
 from wstal.parts.temporal import TemporalConv
 
@@ -61,19 +61,10 @@ class StpnEmbedded(StpnNetwork):
         return actions + super().classification_loss(cas, 1 - attention.detach(), background)
 
 
-class StpnOursOptions(CrossVideoOptions):
-    """`CrossVideoOptions` with STPN's as the base's."""
+class StpnOursOptions(BoundedCrossVideoOptions):
+    """The options with STPN's as the base's, whose CAS is a sigmoid."""
 
     base: StpnNetworkOptions = Field(StpnNetworkOptions(), description="STPN's options")
-
-    @model_validator(mode="after")
-    def _scales_once(self) -> StpnOursOptions:
-        if self.memory.score_scale != "min_max":
-            raise ValueError(
-                f"STPN's CAS is a sigmoid already, and {self.memory.score_scale} of that stays below any useful "
-                "memory.threshold: leave memory.score_scale at min_max"
-            )
-        return self
 
 
 class StpnOurs(CrossVideo):

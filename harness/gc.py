@@ -50,7 +50,7 @@ def collect(store: Store, dry_run: bool = False) -> list[Garbage]:
     """
     folders = [store.root / name for name in ("runs", "partial", "failed", "locks")]
     if not any(folder.is_dir() for folder in folders):
-        raise UserError(f"{store.root} is no store of runs. Give the folder that runs were written to (--store).")
+        raise UserError(f"{store.root} is no store of runs. Give the folder that runs were written to.")
     runs = sorted({_run(path) for folder in folders if folder.is_dir() for path in folder.iterdir()})
     found: list[Garbage] = []
     busy = False

@@ -10,7 +10,15 @@ from harness.data.annotations import Annotations, read_annotations
 from harness.data.descriptor import DatasetDescriptor, list_digest, shipped_descriptors
 from harness.data.detections import read_detections
 from wstal.errors import UserError
-from wstal.evaluation import EvaluationResult, default_tious, evaluate_all, get_protocol, parse_tious, protocols_for
+from wstal.evaluation import (
+    PROTOCOLS,
+    EvaluationResult,
+    default_tious,
+    evaluate_all,
+    get_protocol,
+    parse_tious,
+    protocols_for,
+)
 from wstal.types import Detections, GroundTruth
 
 
@@ -25,6 +33,7 @@ class ScoredFile:
         truth: its videos and instances.
         known_as: the shipped data set with the annotations' classes, where there is one.
         results: by protocol.
+        left_out: of all protocols, where all were asked for, those that cannot judge these videos, and why.
     """
 
     detections: Detections
@@ -33,6 +42,7 @@ class ScoredFile:
     truth: GroundTruth
     known_as: DatasetDescriptor | None
     results: dict[str, EvaluationResult]
+    left_out: dict[str, str]
 
     def known_list(self, family: str, prefix: str = "") -> str | None:
         """Name of the test list of a family of data sets that the evaluated videos are; None where they are none.
@@ -66,6 +76,9 @@ class ScoredFile:
             if result.unlisted:
                 fate = "were left out" if result.protocol.drops_unlisted else "count as false positives"
                 lines.append(f"{name}: {result.unlisted} detections in videos that are not evaluated {fate}")
+        for reason in dict.fromkeys(self.left_out.values()):
+            names = ", ".join(name for name, why in self.left_out.items() if why == reason)
+            lines.append(f"{names} left out: {reason}")
         return lines
 
 
@@ -93,6 +106,7 @@ def score_file(
     subset = known.default_test_subset() if subset is None else subset
     truth = known.ground_truth(subset)
     chosen = protocols_for(truth) if protocols is None else tuple(map(get_protocol, protocols))
+    reasons = {name: PROTOCOLS[name].inapplicable(truth) for name in (PROTOCOLS if protocols is None else ())}
     known_as = _known_as(known.classes)
     thresholds = default_tious(known_as.family if known_as else "") if tious is None else parse_tious(tious)
     found = read_detections(detections, known.classes)
@@ -100,7 +114,8 @@ def score_file(
         results = evaluate_all(found, truth, chosen, thresholds)
     except UserError as error:
         raise UserError(f"{detections} against subset {subset!r} of {known.path}: {error}") from error
-    return ScoredFile(found, known, subset, truth, known_as, results)
+    left_out = {name: why for name, why in reasons.items() if why}
+    return ScoredFile(found, known, subset, truth, known_as, results, left_out)
 
 
 def _known_as(classes: Sequence[str]) -> DatasetDescriptor | None:

@@ -3,8 +3,9 @@
 Robust memory-guided contrast (RMGCL), knowledge summarisation (GKS) and aggregation (GKA), learning from pseudo labels.
 
 Paper: Zhang & Zhao, "Cross-Video Contextual Knowledge Exploration and Exploitation for Ambiguity Reduction in Weakly
-Supervised Temporal Action Localization"; equation numbers are its. No code was released: what the paper leaves open is
-an option here, whose description says so, and `results/readings.md` shows how far each moves the result.
+Supervised Temporal Action Localization"; equation numbers are its. No code was released: what the paper leaves open
+is an option here, whose description says so, and `results/readings.md` shows how far each moves the result. But for one
+thing: A_hat's classification loss has weight 1, since the text has both branches learn from labels; Eq. 17 omits it.
 """
 
 from __future__ import annotations
@@ -98,6 +99,19 @@ class CrossVideoOptions(Spec):
         return self
 
 
+class BoundedCrossVideoOptions(CrossVideoOptions):
+    """`CrossVideoOptions` over a base whose CAS for the memory is from 0 to 1 already."""
+
+    @model_validator(mode="after")
+    def _scales_once(self) -> BoundedCrossVideoOptions:
+        if self.memory.score_scale != "min_max":
+            raise ValueError(
+                f"this base's CAS is from 0 to 1 already, and {self.memory.score_scale} of that stays below any useful "
+                "memory.threshold: leave memory.score_scale at min_max"
+            )
+        return self
+
+
 class CrossVideo(Method):
     """A base method with memory, contrast, summary, aggregation and pseudo labels. Subclasses name the base."""
 
@@ -162,8 +176,9 @@ class CrossVideo(Method):
                 self.summarizer.refresh(tokens, row)
 
     def trunk(self, epochs: int) -> tuple[Method, int]:
-        """The base, until the bank is built."""
-        return self.base, max(0, math.ceil(self.spec.memory.start * epochs - 1e-9))
+        """The base, until the bank is built; nothing where that is never."""
+        alone = max(0, math.ceil(self.spec.memory.start * epochs - 1e-9))
+        return self.base, alone if alone < epochs else 0
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The base's terms; `contrast` (Eq. 9), `auxiliary` (the base's classification of A_hat), `pseudo_label`
@@ -219,7 +234,7 @@ class CrossVideo(Method):
         """Store T_M.
 
         Raises:
-            UserError: A_hat shall be scored, and the bank was never built.
+            UserError: A_hat shall be scored, and the bank is empty.
         """
         if self.memory is None or self.summarizer is None:
             return
@@ -232,8 +247,9 @@ class CrossVideo(Method):
             self.summary_count.fill_(len(knowledge))
         if self.spec.inference_branch != "main" and not int(self.summary_count):
             raise UserError(
-                f"method.inference_branch={self.spec.inference_branch} scores the auxiliary branch, but the memory "
-                f"bank was never built: raise train.epochs or lower method.memory.start={self.spec.memory.start:g}."
+                f"method.inference_branch={self.spec.inference_branch} scores the auxiliary branch, but nothing was "
+                "stored in the memory bank: no snippet's score was above method.memory.threshold="
+                f"{self.spec.memory.threshold:g}. Lower it, or leave method.memory.score_scale at min_max."
             )
 
     def export_state(self) -> dict[str, Tensor]:

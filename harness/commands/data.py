@@ -83,6 +83,6 @@ def convert_data(arguments: argparse.Namespace) -> int:
     say(
         f"Done: {sum(converted.videos.values())} videos, {converted.instances} instances and "
         f"{converted.features} feature files in {arguments.out}; "
-        f"check them with `wstal-bench data verify {arguments.out}`"
+        + (f"check them with `wstal-bench data verify {arguments.out}`" if converted.features else "add features/")
     )
     return 0

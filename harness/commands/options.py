@@ -15,7 +15,7 @@ exit codes:
   2  wrong usage or bad input; the message says what, where and the remedy
   3  data that a data set lists is missing
   4  the store cannot be written, or a run failed
-  5  two runs that should agree differ (records diff)
+  5  two runs that should agree differ (records diff, audit determinism)
 """
 
 
@@ -48,7 +48,7 @@ def add_data_options(command: argparse.ArgumentParser, required: bool = False) -
         type=Path,
         required=required,
         metavar="DIR",
-        help="folder with features/ (default: the embedded synthetic data set)",
+        help="folder with features/" + ("" if required else " (default: the embedded synthetic data set)"),
     )
     group.add_argument("--annotations", type=Path, metavar="PATH", help="file or folder (default: found beside DIR)")
     group.add_argument(
@@ -90,7 +90,10 @@ def add_training_options(command: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--device", default="auto", metavar="D", help="auto, cpu or cuda (default: auto)")
     group.add_argument(
-        "--threads", type=count, metavar="N", help="CPU threads a run (default: cores / jobs; 1 on synthetic data)"
+        "--threads",
+        type=count,
+        metavar="N",
+        help="CPU threads a run (default: all cores, shared by the jobs; 1 on synthetic data)",
     )
 
 

@@ -38,7 +38,7 @@ def add(commands: Commands) -> None:
         "--methods", nargs="+", metavar="M", help="only these methods (default: all registered, and all ablations)"
     )
     what.add_argument(
-        "--table", nargs="+", metavar="T", help="only these ablations: IV, V, VI, VII, figure_5 or readings"
+        "--table", nargs="+", metavar="T", help="only these ablations: IV, V, VI, VII, VIII, figure_5 or readings"
     )
     command.add_argument(
         "--profile", choices=("quick", "full"), help="default: quick on the embedded data, full with --data"

@@ -161,6 +161,15 @@ def test_detections_of_a_run_evaluate_to_its_own_numbers(cli, done: dict[str, An
     assert json.loads(out) == {"anet": done["metrics"]["anet"]}
 
 
+def test_all_protocols_are_those_that_apply_and_the_others_are_said(cli, tiny: Path, tmp_path: Path) -> None:
+    file = detection_file(tmp_path / "d.json", {"test_000": [GOOD]})
+    code, out, err = cli("evaluate", file, "--annotations", tiny, "--protocol", "all", "--json")
+    assert (code, list(json.loads(out))) == (0, ["anet"])
+    assert "anet-210, " in err
+    assert "left out: it is defined on THUMOS14's videos only" in err
+    assert "left out" not in cli("evaluate", file, "--annotations", tiny)[2]
+
+
 def test_localize_on_the_test_videos_repeats_the_runs_detections(cli, done, tiny: Path, tmp_path: Path) -> None:
     out = tmp_path / "detections.json.gz"
     assert cli("localize", done["run"], "--data", tiny, "--subset", "test", "--out", out)[0] == 0

@@ -186,14 +186,21 @@ def test_p_is_corrected_for_the_comparisons_of_its_table() -> None:
 
 def test_readings_are_changes_against_the_defaults() -> None:
     records = [run("ours", seed, 24.0 + seed) for seed in range(2)]
-    moved = [run("ours", seed, 23.0 + seed, fusion_width=1024) for seed in range(2)]
-    rendered = readings_page([*records, *moved])
+    # a seed that the defaults lack makes no pair
+    moved = [run("ours", seed, 23.0 + seed, fusion_width=1024) for seed in range(3)]
+    baseline = [run("acmnet", seed, 20.0 + 3 * seed) for seed in range(2)]
+    rendered = readings_page([*records, *moved, *baseline])
     assert rendered is not None
     page = markdown_page(rendered)
-    assert "24.5 ± 6.4" in page
     assert "Computed with" in page
-    line = next(line for line in page.splitlines() if "1,024 wide" in line)
-    assert [cell.strip() for cell in line.strip("|").split("|")][2:] == ["-1.0 ± 0.0", "2"]
-    assert page.count("not run") == len(find_plan("readings").rows) - 2
+    assert "- training videos: " in page
+    default, wide = (
+        [cell.strip() for cell in next(line for line in page.splitlines() if name in line).strip("|").split("|")][2:]
+        for name in ("| the defaults", "1,024 wide")
+    )
+    # two differences 2a apart have a t-interval of 12.71 a: 4 and 2, 3 and 1
+    assert default == ["24.5 ± 6.4", "+3.0 ± 12.7", "2"]
+    assert wide == ["-1.0 ± 0.0", "+2.0 ± 12.7", "2"]
+    assert page.count("not run") == 2 * (len(find_plan("readings").rows) - 2)
     assert readings_page(records) is None
     assert readings_page([record | {"synthetic": True} for record in [*records, *moved]]) is None

@@ -286,6 +286,9 @@ def test_auxiliary_branch_equals_its_equations(row: str) -> None:
     )
     expected = classified["instance"] + classified["context"] + classified["background"]
     torch.testing.assert_close(terms["auxiliary"], expected)
+    for part in (method.base.embedding, method.base.attention, method.base.classifier, method.fusion):
+        torch.testing.assert_close(gradient_of(terms["auxiliary"], part), gradient_of(expected, part))
+        assert all(gradient is not None and gradient.any() for gradient in gradient_of(expected, part))
     p, p_hat = snippets.cas.softmax(-1), teacher.softmax(-1)
     divergence = (p * (p / p_hat).log()).sum(-1)
     learned = ((-divergence).exp() * -(p_hat * p.log()).sum(-1) + 0.001 * divergence).mean()
@@ -303,6 +306,18 @@ def test_aggregation_without_summary_reads_every_slot() -> None:
             assert method.losses(batch())["auxiliary"] != before
             method.memory.slots[row, slot] = kept
     assert method.losses(batch())["auxiliary"] == before
+
+
+@pytest.mark.parametrize("dropped", [False, True])
+def test_the_head_drops_what_memory_and_pseudo_labels_read_only_if_told(dropped: bool) -> None:
+    method = ours(head_dropout=dropped)
+    method.load_state_dict(trained().state_dict())
+    method.start_epoch(1, 1)
+    whole = method.eval().losses(batch())
+    method.train()
+    for name, value in method.losses(batch()).items():
+        if name in ("contrast", "auxiliary", "pseudo_label", "pseudo_label_weight"):
+            assert torch.equal(value, whole[name]) != dropped, name
 
 
 @pytest.mark.parametrize("teacher_grad", [False, True])
@@ -347,6 +362,21 @@ def test_training_stores_the_summary_of_the_last_bank(kind: str) -> None:
     assert int(method.summary_count) == 3
     after = method.state_dict()
     assert {name for name in after if not torch.equal(after[name], before[name])} == {"summary", "summary_count"}
+
+
+@pytest.mark.parametrize("kind", ["k_means", "spectral", "dbscan", "optimal_transport"])
+def test_an_epoch_begins_with_a_clustering_of_the_bank_as_it_is_then(kind: str) -> None:
+    method = ours(summary__kind=kind)
+    train(method, range(4), 6)
+    earlier = method.summarizer(*method.memory.tokens()).clone()
+    seed_torch(0, "dropout", 4)
+    method.start_epoch(4, 6)
+    fresh = ours(summary__kind=kind).summarizer
+    seed_torch(0, "dropout", 4)
+    fresh.refresh(*method.memory.tokens())
+    now = method.summarizer(*method.memory.tokens())
+    assert torch.equal(now, fresh(*method.memory.tokens()))
+    assert not torch.equal(now, earlier)
 
 
 def test_a_clustering_of_a_bank_built_in_the_last_epoch_is_stored() -> None:
@@ -395,13 +425,11 @@ def test_inference_branches_score_what_they_say(changes: dict[str, Any]) -> None
 
 @pytest.mark.parametrize("branch", ["fused", "mean"])
 def test_an_auxiliary_branch_that_never_was_cannot_be_scored(branch: str) -> None:
-    method = ours(inference_branch=branch, memory__start=0.9)
-    train(method, range(3), 300)
-    with pytest.raises(UserError, match=rf"inference_branch={branch}.*memory\.start=0\.9"):
+    nothing = {"memory__score_scale": "softmax", "memory__threshold": 0.999, "memory__background": False}
+    method = trained(inference_branch=branch, **nothing)
+    with pytest.raises(UserError, match=rf"inference_branch={branch}.*memory\.threshold=0\.999"):
         method.end_training()
-    main = ours(memory__start=0.9)
-    train(main, range(3), 300)
-    main.end_training()
+    trained(**nothing).end_training()
 
 
 @pytest.mark.parametrize("kind", get_args(SummaryKind))

@@ -70,6 +70,7 @@ def test_a_path_is_read(tmp_path: Path) -> None:
         (MINIMAL.replace("fps = 30.0\n", ""), "state `fps` or `fps_file`"),
         (MINIMAL + 'tious = "0.5,0.3"\n', "`tious`: Expected `tious` to increase within (0, 1], got [0.5, 0.3]."),
         (MINIMAL + 'tious = "0.1:0.2:0.6"\n', "`tious`: Expected whole steps (of 0.001 or more) from 0.1 to 0.6"),
+        (MINIMAL + 'tious = "0.9:0.1:0.1"\n', "`tious`: Expected `tious` to increase within (0, 1], got '0.9:"),
         (MINIMAL + "tious = [0.3, 0.5]\n", '`tious`: expected text, as "0.1:0.1:0.7" or "0.3,0.5,0.7"'),
         (MINIMAL + 'headline = "anet-21"\n', "`headline`: Unknown protocol 'anet-21'. Did you mean anet-21"),
         (MINIMAL.replace("30.0", "inf"), "`fps`: Input should be a finite number"),

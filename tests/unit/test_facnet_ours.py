@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from baselines.facnet import FacNet, FacNetNetwork
 from baselines.facnet_ours import FacNetOurs, FacNetOursOptions
@@ -37,13 +38,28 @@ def test_a_step_stores_every_video_of_its_batch() -> None:
     assert built().diagnostics()["memory_fill"] == [1, 2, 1, 0, 3]
 
 
-def test_the_recipe_leaves_no_video_out_of_the_bank() -> None:
+def test_the_recipe_is_facnets_in_true_batches() -> None:
     train, base = FacNetOurs.recipe("thumos14").train, FacNet.recipe("thumos14").train
     assert (train.batch_size, train.accumulate) == (10, 1) == (base.accumulate, base.batch_size)
     # Adam ignores the scale of a gradient: decay for the mean of 10 is a tenth of that for the sum
     assert train.weight_decay == pytest.approx(base.weight_decay / 10)
     assert FacNetOurs.recipe("thumos14").localizer.fusion is None
     assert np.array_equal(built().test_indices(2614, 750), np.arange(2614))
+
+
+@pytest.mark.parametrize("scale", ["softmax", "sigmoid"])
+def test_a_probability_is_not_scaled_again(scale: str) -> None:
+    with pytest.raises(ValidationError, match=r"leave memory\.score_scale at min_max"):
+        built(memory={"score_scale": scale})
+
+
+def test_every_part_of_an_accumulated_step_is_stored() -> None:
+    model = built()
+    before = model.diagnostics()["memory_fill"]
+    for _ in range(2):
+        model.losses(batch())["total"].backward()
+    model.end_step()
+    assert model.diagnostics()["memory_fill"] == [min(5, 3 * filled) for filled in before] == [3, 5, 3, 0, 5]
 
 
 def test_the_bank_holds_what_attention_and_class_vectors_select() -> None:

@@ -52,6 +52,10 @@ def test_the_base_trains_alone_until_the_bank_is_built() -> None:
             method.start_epoch(epoch, epochs)
             building.append(method._building)
         assert building == [False] * alone + [True] * (epochs - alone)
+    # a row without a bank trains on; what it leaves is no start for one whose bank would never be built
+    off = dict.fromkeys(["rmgcl", "gks", "gka", "pseudo"], False)
+    late = recipe.model_copy(update=off | {"memory": recipe.memory.model_copy(update={"start": 0.9})})
+    assert Ours(late, 4, 2).trunk(4)[1] == 0
     assert AcmNet(AcmNet.recipe("thumos14").method, 4, 2).trunk(9)[1] == 0
 
 

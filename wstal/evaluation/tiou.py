@@ -66,6 +66,8 @@ def parse_tious(text: str) -> tuple[float, ...]:
         if len(numbers) != 3:
             raise UserError(f"Expected tIoU thresholds, got {text!r}. {wanted}")
         first, step, last = numbers
+        if last < first:
+            raise UserError(f"Expected `tious` to increase within (0, 1], got {text!r}. {wanted}")
         if step < Decimal("0.001") or (last - first) % step:
             raise UserError(f"Expected whole steps (of 0.001 or more) from {first} to {last}, got {text!r}. {wanted}")
         count = int((last - first) / step) + 1

@@ -15,12 +15,11 @@ from torch import Tensor
 
 from harness.files import atomic_write, open_regular
 from harness.registry import load_method
-from wstal.errors import RunError, UserError
+from wstal.errors import MissingDataError, RunError, UserError
 from wstal.method import Method
 from wstal.types import Batch
 
 FAILED_STEP = "failed-step.safetensors"
-OVERFLOW = "all features and weights are finite, the loss itself overflowed: lower train.learning_rate"
 REFUSES_NAN = "all elements of input should be between 0 and 1"  # torch's binary cross-entropy
 # torch has a class for CUDA's lack of memory alone; the CPU's allocator, oneDNN and cuBLAS say it in words
 LACKS = ("allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
@@ -59,13 +58,16 @@ def replay(path: Path) -> tuple[Method, Batch, dict[str, Tensor]]:
         The method as it was before the step, the batch, and the loss terms.
 
     Raises:
+        MissingDataError: there is no such file.
         UserError: the file is not what `save_failed_step` wrote.
     """
     try:
         open_regular(path).close()
         with safetensors.safe_open(path, "pt") as file:
-            facts = file.metadata()
+            facts = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+        if lacking := [name for name in ("method", "options", "videos", "position") if name not in facts]:
+            raise ValueError(f"it does not state {', '.join(lacking)}")
         cls = load_method(facts["method"])
         options = cls.Options.model_validate_json(facts["options"])
         position = Position(**json.loads(facts["position"]))
@@ -77,6 +79,8 @@ def replay(path: Path) -> tuple[Method, Batch, dict[str, Tensor]]:
         method.load_state_dict({n.removeprefix("method."): t for n, t in tensors.items() if n.startswith("method.")})
         torch.set_rng_state(tensors["draws"])
         return method, batch, losses(method, batch, facts.get("precision", "float32"))
+    except FileNotFoundError as error:
+        raise MissingDataError(f"{path} is not there. Give the {FAILED_STEP} that a failed run left.") from error
     except (OSError, safetensors.SafetensorError, LookupError, TypeError, ValueError, RuntimeError) as error:
         why = " ".join(str(error).split()).rstrip(".")
         raise UserError(
@@ -92,13 +96,25 @@ def losses(method: Method, batch: Batch, precision: str) -> dict[str, Tensor]:
         with torch.autocast(batch.features.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
             return method.losses(batch)
     except RuntimeError as error:
-        if REFUSES_NAN not in str(error) and cause(method, batch) == OVERFLOW:
+        if REFUSES_NAN not in str(error) and not_finite(method, batch) is None:
             raise
         return {"total": torch.tensor(torch.nan, requires_grad=True)}
 
 
 def cause(method: Method, batch: Batch) -> str:
-    """What in a step is not finite: features, by video; weights, by name; or neither."""
+    """What in a step is not finite, or, if the loss alone is not, how large the features are."""
+    if (found := not_finite(method, batch)) is not None:
+        return found
+    largest = batch.features.abs().amax(dim=(1, 2))
+    video = int(largest.argmax())
+    return (
+        "all features and weights are finite, the loss itself overflowed: correct the features if the largest is not "
+        f"plausible ({float(largest[video]):.3g}, in {batch.videos[video]}), else lower train.learning_rate"
+    )
+
+
+def not_finite(method: Method, batch: Batch) -> str | None:
+    """What goes into a step and is not finite: features, by video; else weights, by name; else None."""
     bad = [
         name for name, features in zip(batch.videos, batch.features, strict=True) if not bool(features.isfinite().all())
     ]
@@ -107,7 +123,7 @@ def cause(method: Method, batch: Batch) -> str:
     weights = [name for name, value in method.state_dict().items() if not bool(value.isfinite().all())]
     if weights:
         return f"weights are not finite since an earlier step ({', '.join(weights[:3])}): lower train.learning_rate"
-    return OVERFLOW
+    return None
 
 
 @contextlib.contextmanager

@@ -291,9 +291,14 @@ def sha256_file(path: Path) -> str:
 def problems(error: ValidationError) -> str:
     """Fields of a file and what is wrong with each; the first three say enough."""
     return "; ".join(
-        f"`{field(item['loc'])}`: {printable(item['msg'].removeprefix('Value error, '))}"
+        f"`{field(item['loc'])}`: {problem(item['msg'])}"
         for item in error.errors(include_url=False, include_input=False)[:3]
     )
+
+
+def problem(message: str) -> str:
+    """What pydantic says of a value, in the words of TOML and JSON, which have lists where the models have tuples."""
+    return printable(message.removeprefix("Value error, ").replace("a valid tuple", "a list"))
 
 
 def field(location: Sequence[int | str]) -> str:

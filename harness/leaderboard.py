@@ -30,6 +30,7 @@ from harness.report import html_report
 from harness.rescore import FOLDER as RESCORED
 from harness.rescore import Rescored, load_rescored
 from harness.rescored_page import rescored_page
+from harness.schedules import schedule_for
 from harness.scoring import common_localizer
 from wstal.errors import UserError
 
@@ -219,7 +220,8 @@ def _section(records: list[Record], name: str) -> list[str | Table | Figure]:
     headline_rows = [_headline_row(label, group, headline) for label, group in groups.items()]
     protocol_rows = [_protocol_row(label, group) for label, group in groups.items()]
     caption = f"{data['title']}, `{headline}`, mAP in percent over tIoU"
-    chosen = f"chosen as `harness/data/schedules/{data['name'].removesuffix(SUFFIX)}.toml` says"
+    schedule = data["name"].removesuffix(SUFFIX)
+    chosen = f" (chosen as `harness/data/schedules/{schedule}.toml` says)" if schedule_for(schedule).why else ""
     schedules = sorted({f"{record['title']}: {changes(record['schedule'])}" for record in records})
     return [
         bullets(f"{fact}: {text}" for fact, text in facts.items()),
@@ -228,7 +230,7 @@ def _section(records: list[Record], name: str) -> list[str | Table | Figure]:
         "Under every protocol that applies, mean over the range:",
         Table(f"{name}-protocols", f"{data['title']}, every protocol", protocol_rows, _measured(protocol_rows)),
         *_localizers(name, data["title"], groups, headline),
-        f"Schedules, where they differ from the methods' own papers ({chosen}):",
+        f"Schedules, where they differ from the methods' own papers{chosen}:",
         bullets(schedules),
         *_not_run(groups.values()),
         *computed_with(records),
@@ -237,9 +239,16 @@ def _section(records: list[Record], name: str) -> list[str | Table | Figure]:
 
 def _not_run(groups: Iterable[list[Record]]) -> Iterator[str]:
     """The registered methods without a run by their own options."""
-    run = {group[0]["method"] for group in groups if not group[0]["overrides"]}
-    if absent := [load_method(name).title for name in method_entries() if name not in run]:
-        yield f"Not run here, so not ranked: {', '.join(absent)}. `wstal-bench reproduce` with this data runs them."
+    groups = list(groups)
+    own = {group[0]["method"] for group in groups if not group[0]["overrides"]}
+    changed = {group[0]["method"] for group in groups} - own
+    lacking = [
+        f"{load_method(name).title} (with other options alone)" if name in changed else load_method(name).title
+        for name in method_entries()
+        if name not in own
+    ]
+    if lacking:
+        yield f"Not run here, so not ranked: {', '.join(lacking)}. `wstal-bench reproduce` with this data runs them."
 
 
 def _by_method(records: Sequence[Record]) -> dict[str, list[Record]]:

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import to_jsonable_python
 
-from harness.files import parse_toml, printable
+from harness.files import parse_toml, printable, problem
 from harness.registry import did_you_mean
 from wstal.errors import UserError
 from wstal.method import Recipe
@@ -67,7 +67,7 @@ def override(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
             where = ".".join([part, *map(str, first["loc"])])
             # a rule between fields names them itself; its input is the whole model
             given = "" if isinstance(first["input"], dict) else f", got {printable(repr(first['input']))}"
-            raise UserError(f"Option {printable(where)}: {printable(first['msg'])}{given}.") from error
+            raise UserError(f"Option {printable(where)}: {problem(first['msg'])}{given}.") from error
     return Recipe.model_validate(resolved)
 
 

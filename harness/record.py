@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from harness.data.descriptor import DataName
-from harness.files import canonical_json, printable, read_json
+from harness.files import canonical_json, printable, problem, read_json
 from harness.registry import did_you_mean, method_entries
 from wstal.errors import UserError
 from wstal.evaluation.result import AVERAGES
@@ -260,7 +260,7 @@ def _first(error: ValidationError) -> str:
     value = first["input"]
     shown = "" if isinstance(value, (dict, list)) else f" is {printable(repr(value))}"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return f"{place}{shown}: {printable(first['msg'].removeprefix('Value error, '))}{more}"
+    return f"{place}{shown}: {problem(first['msg'])}{more}"
 
 
 def record_files(path: Path) -> list[Path]:

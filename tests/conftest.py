@@ -6,10 +6,14 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from jaxtyping import install_import_hook
 
 # tiny tensors: more threads only wait for each other
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# a busy machine is no failure: no example and no strategy is timed
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 # shapes in signatures are checked here, and only here
 install_import_hook(["wstal.losses", "wstal.parts", "baselines"], "beartype.beartype")
 

@@ -69,7 +69,8 @@ def verify_data(arguments: argparse.Namespace) -> int:
         Console(soft_wrap=not sys.stdout.isatty()).print(report.table())
     if arguments.write_manifest:
         say(f"Wrote {arguments.data / MANIFEST}")
-    verdict = {0: "all is well", 2: "some files are bad", 3: "data are missing"}[report.exit_code]
+    notes = "nothing is bad or missing; read the notes in the table" if report.failed("note") else "all is well"
+    verdict = {0: notes, 2: "some files are bad", 3: "data are missing"}[report.exit_code]
     say(f"Done: {arguments.data}: {verdict}")
     return report.exit_code
 

@@ -43,6 +43,8 @@ def handle(arguments: argparse.Namespace) -> int:
     from harness.scoring import score_videos
     from wstal.localize import localize as localize_scores
 
+    if not arguments.out.name.endswith((".json", ".json.gz")):
+        raise UserError(f"{arguments.out}: detections are JSON. Give --out a name that ends in .json or .json.gz.")
     source = stored_from(arguments)
     say(*source.notes)
     videos = source.videos(_subset(source, arguments.subset))

@@ -31,7 +31,11 @@ def add(commands: Commands) -> None:
         "  wstal-bench reproduce thumos14 --data ~/thumos14 --table IV V\n"
         "  wstal-bench reproduce thumos14 --data ~/thumos14 --methods acmnet --set train.epochs=200\n\n" + EXIT_CODES,
     )
-    command.add_argument("dataset", metavar="DATASET", help="thumos14, activitynet13, activitynet12 or fineaction")
+    command.add_argument(
+        "dataset",
+        metavar="DATASET",
+        help="thumos14, activitynet13, activitynet12, fineaction, or your own data set's name",
+    )
     add_data_options(command)
     what = command.add_mutually_exclusive_group()
     what.add_argument(
@@ -67,7 +71,7 @@ def handle(arguments: argparse.Namespace) -> int:
     from harness.sweep import Job, unique
 
     families = ("thumos14", "activitynet12", "activitynet13", "fineaction")
-    if arguments.dataset not in families:
+    if arguments.data is None and arguments.dataset not in families:
         raise UserError(f"Unknown data set {arguments.dataset!r}. Data sets: {', '.join(families)}.")
     if arguments.data is None and arguments.dataset != "thumos14":
         raise MissingDataError(
@@ -75,8 +79,10 @@ def handle(arguments: argparse.Namespace) -> int:
             "Only thumos14 has a synthetic stand-in."
         )
     source = source_from(arguments)
-    if source.family in families and source.family != arguments.dataset:
-        raise UserError(f"{arguments.data} holds {source.family}, not {arguments.dataset}. Name it so.")
+    # a data set of one's own goes by its name, or by any of these that a nox session gives
+    names = (source.family, source.name) if source.family in families else (source.name, source.family, *families)
+    if arguments.dataset not in names:
+        raise UserError(f"{arguments.data} holds {names[0]}, not {arguments.dataset}. Name it so.")
     quick = (arguments.profile or ("full" if arguments.data else "quick")) == "quick"
     seeds = _seeds(arguments.seeds) if arguments.seeds else (0,) if quick else None
     planner = planner_from(arguments, source, quick)

@@ -87,8 +87,11 @@ def open_dataset(
         labels |= {video: official[video].labels for video in entries if video in official}
     names, found = subset_names(content, descriptor), locate(data_dir, content, descriptor, streams)
     if not any(found.values()):
+        stray = next(feature_root(data_dir).rglob("*.npy"), None)
         raise MissingDataError(
-            f"No .npy feature files in {feature_root(data_dir)}. Put them at <subset>/<stream>/<video>.npy, "
+            f"No .npy feature files in {feature_root(data_dir)}"
+            + (f" where they are looked for, though there is {stray}" if stray else "")
+            + ". Put them at <subset>/<stream>/<video>.npy, "
             "<stream>/<subset>/<video>.npy, <subset>/<video>.npy, <stream>/<video>.npy or <video>.npy, "
             "with subset train or test, stream rgb or flow."
         )

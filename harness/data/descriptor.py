@@ -24,7 +24,7 @@ from pydantic import (
 )
 
 from harness.data.source import Subset
-from harness.files import check_text, field, parse_toml, printable, read_toml
+from harness.files import check_text, field, parse_toml, printable, problem, read_toml
 from wstal.errors import MissingDataError, UserError
 from wstal.evaluation import get_protocol, parse_tious
 
@@ -274,8 +274,7 @@ def _validated(stated: dict[str, Any], source: str) -> DatasetDescriptor:
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False)
         problems = "; ".join(
-            f"`{field(item['loc'])}`: {printable(_problem(item['type'], item['msg'], item['loc']))}"
-            for item in found[:9]
+            f"`{field(item['loc'])}`: {_problem(item['type'], item['msg'], item['loc'])}" for item in found[:9]
         )
         raise UserError(f"{source}: {problems}.") from error
 
@@ -297,7 +296,7 @@ def _extended(stated: dict[str, Any], source: str) -> dict[str, Any]:
 
 def _problem(kind: str, message: str, location: tuple[int | str, ...]) -> str:
     if kind != "extra_forbidden":
-        return message.removeprefix("Value error, ")
+        return problem(message)
     near = difflib.get_close_matches(str(location[-1]), DatasetDescriptor.model_fields, n=1)
     return "unknown key" + (f", did you mean `{near[0]}`?" if near else ", remove it")
 

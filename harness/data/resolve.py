@@ -138,7 +138,7 @@ def _fit(data_dir: Path, content: Annotations, descriptor: DatasetDescriptor) ->
     widths = {stream.name: stream.width for stream in descriptor.streams}
     counts = []
     for folder in found:
-        header = dict(zip(folder.streams, first_headers(folder), strict=True))
+        header = dict(zip(folder.streams, usual_headers(folder), strict=True))
         if folder.streams == (JOINT,):
             fits = header[JOINT].width == sum(width or 0 for width in widths.values())
             counts.append(len(widths) if fits else 0)
@@ -148,19 +148,24 @@ def _fit(data_dir: Path, content: Annotations, descriptor: DatasetDescriptor) ->
     return min(counts, default=0)
 
 
-def first_headers(folder: FeatureFolder) -> tuple[Header, ...]:
-    """One header a stream, of the first video whose files can all be read.
+def usual_headers(folder: FeatureFolder) -> tuple[Header, ...]:
+    """One header a stream, of the first video whose widths are the most frequent of eight: one odd file is no rule.
 
     Raises:
         UserError: none of the first eight can be read; the first one's error.
     """
     failure: UserError | None = None
+    headers = []
     for stem in list(folder.files)[:8]:
         try:
-            return tuple(read_header(path) for path in folder.files[stem])
+            headers.append(tuple(read_header(path) for path in folder.files[stem]))
         except UserError as error:
             failure = failure or error
-    raise failure or MissingDataError(f"No video in {folder.folder} has all of {', '.join(folder.streams)}. Add them.")
+    if not headers:
+        lacking = f"No video in {folder.folder} has all of {', '.join(folder.streams)}. Add them."
+        raise failure or MissingDataError(lacking)
+    widths = [tuple(header.width for header in video) for video in headers]
+    return headers[widths.index(Counter(widths).most_common(1)[0][0])]
 
 
 def subset_names(content: Annotations, descriptor: DatasetDescriptor) -> dict[Subset, str | None]:
@@ -228,7 +233,7 @@ def choose_columns(
             f"The subsets have different streams: {parts}. Add the missing one, or select one with --streams."
         )
     folder = next((folder for folder in folders if folder.files), folders[0])
-    header = first_headers(folder)
+    header = usual_headers(folder)
     known, stated = stream_names(descriptor), {stream.name: stream.width for stream in descriptor.streams}
     if folder.streams == (JOINT,):
         return _joint_columns(descriptor, folder, header[0].width, streams)

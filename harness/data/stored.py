@@ -229,6 +229,12 @@ class Dataset:
 
     def _missing(self, subset: Subset) -> str:
         files = self.subsets[subset]
+        if files.unlabelled and not files.annotated:
+            said = self.descriptor.labels_file if self.label_source == "official" else self.annotations.path
+            return (
+                f"{said} gives none of the {len(files.unlabelled)} {subset} videos a label. State their classes there"
+                + (", or take the annotations' with --labels annotations." if self.label_source == "official" else ".")
+            )
         if files.name is None or not files.annotated:
             return f"{self.annotations.path} annotates no {subset} videos. State its subset names in dataset.toml."
         root = feature_root(self.data_dir)

@@ -15,7 +15,7 @@ from rich.text import Text
 from harness.data.dataset import Dataset, open_dataset
 from harness.data.descriptor import list_digest
 from harness.data.features import check_finite, map_features, read_header, some
-from harness.data.resolve import SUBSETS, first_headers
+from harness.data.resolve import SUBSETS, usual_headers
 from harness.data.source import Subset
 from harness.files import atomic_write, printable, read_limited, sha256_file
 from wstal.errors import MissingDataError, UserError
@@ -136,7 +136,8 @@ def verify(
     checks: list[Check] = []
     for subset in subsets:
         checks += [_presence(data, subset), *_contents(data, subset)]
-    checks += [*_training_labels(data, subsets), _labels(data), _instances(data, subsets), _extra(data, subsets)]
+    checks += [*_training_labels(data, subsets), _labels(data), *_trained(data, subsets)]
+    checks += [_instances(data, subsets), _extra(data, subsets)]
     report = VerifyReport(data.name, tuple(checks), data.notes)
     if write_manifest:
         if report.failed("bad"):
@@ -199,9 +200,9 @@ def _contents(data: Dataset, subset: Subset) -> tuple[Check, ...]:
 
 
 def _widths(data: Dataset) -> tuple[int, ...]:
-    """Columns that each stream's files must have: as in the first video of the first subset, which opening checked."""
+    """Columns that each stream's files must have: as most videos of the first subset have, which opening checked."""
     folder = next(files.features for files in data.subsets.values() if files.features and files.features.files)
-    return tuple(header.width for header in first_headers(folder))
+    return tuple(header.width for header in usual_headers(folder))
 
 
 def _record_length(check: Check, data: Dataset, video: str, rows: int) -> None:
@@ -236,6 +237,21 @@ def _labels(data: Dataset) -> Check:
     if data.descriptor.class_sets and digest not in data.descriptor.class_sets:
         check.fail(str(data.annotations.path), f"its classes are not those of {data.name}")
     return check
+
+
+def _trained(data: Dataset, subsets: Sequence[Subset]) -> list[Check]:
+    """Whether every class of the test videos has a training video: no method can learn another."""
+    if set(subsets) != set(SUBSETS):
+        return []
+    check = Check("test classes have training videos", "note")
+    official = data.official if data.official and data.label_source == "official" else {}
+    test = {label for video in data.subsets["test"].available for label in data.entries[video].labels}
+    train = {
+        label for video in data.subsets["train"].available for label in official.get(video, data.entries[video]).labels
+    }
+    for label in sorted(test):
+        check.record(label, label in train, "in no training video")
+    return [check]
 
 
 def _instances(data: Dataset, subsets: Sequence[Subset]) -> Check:

@@ -176,6 +176,14 @@ def test_localize_on_the_test_videos_repeats_the_runs_detections(cli, done, tiny
     assert out.read_bytes() == (Path(done["run"]) / "detections.json.gz").read_bytes()
 
 
+def test_localize_refuses_another_kind_of_file_before_it_works(cli, done, tiny: Path, tmp_path: Path) -> None:
+    out = tmp_path / "detections.csv"
+    code, _, err = cli("localize", done["run"], "--data", tiny, "--subset", "test", "--out", out)
+    assert code == 2
+    assert "ends in .json or .json.gz" in err
+    assert not out.exists()
+
+
 def test_localize_needs_a_test_subset_only(cli, done: dict[str, Any], tiny: Path, tmp_path: Path) -> None:
     alone = tmp_path / "alone"
     shutil.copytree(tiny, alone)
@@ -570,6 +578,16 @@ def test_reproduce_of_another_data_set_than_named(cli, shared: Path, tmp_path: P
     code, _, err = cli("reproduce", "fineaction", "--data", data, "--store", tmp_path)
     assert code == 2
     assert "holds thumos14, not fineaction" in err
+
+
+def test_reproduce_takes_an_own_data_sets_name(cli, tiny: Path, tmp_path: Path) -> None:
+    what = ("--data", tiny, "--store", tmp_path / "runs", "--results", tmp_path / "results", *QUICK)
+    code, _, err = cli("reproduce", "tiny", "--methods", "random", "--seeds", 0, *what)
+    assert code == 0
+    assert "Done: 1 runs" in err
+    code, _, err = cli("reproduce", "tinny", *what)
+    assert code == 2
+    assert "holds tiny, not tinny. Name it so." in err
 
 
 def test_robustness_writes_its_page_and_prints_it(cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

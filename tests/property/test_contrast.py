@@ -71,11 +71,9 @@ def set_of(q: st.SearchStrategy[float | None], smallest_tau: float) -> st.Search
 
 
 any_q = st.none() | st.floats(0.05, 1.0)
-patient = settings(deadline=None)  # the first backward pass of a process starts threads
 reductions = st.sampled_from(["mean", "sum"])
 
 
-@patient
 @given(pairs(), set_of(any_q, 0.2), reductions)
 def test_equals_the_printed_formula(given_pairs: tuple[Tensor, Tensor], setting: Setting, reduction: Reduction) -> None:
     expected = plain_loss(*given_pairs, setting, reduction)
@@ -89,7 +87,6 @@ def test_by_hand() -> None:
     assert loss(cosines, positive, Setting(None, 1.0, 1.0)).item() == pytest.approx(math.log(9 / 4))
 
 
-@patient
 @given(pairs(least_anchors=1), set_of(st.just(1e-10), 0.01))
 def test_q_to_zero_is_info_nce_up_to_log_density(given_pairs: tuple[Tensor, Tensor], setting: Setting) -> None:
     cosines, positive = given_pairs
@@ -102,7 +99,6 @@ def test_q_to_zero_is_info_nce_up_to_log_density(given_pairs: tuple[Tensor, Tens
     )
 
 
-@patient
 @given(pairs(least_anchors=1), set_of(st.none(), 0.01))
 def test_info_nce_is_cross_entropy_of_the_positive(given_pairs: tuple[Tensor, Tensor], setting: Setting) -> None:
     cosines, positive = given_pairs
@@ -118,7 +114,6 @@ def test_info_nce_is_cross_entropy_of_the_positive(given_pairs: tuple[Tensor, Te
             torch.testing.assert_close(loss(cosines[one], positive[one], setting), torch.stack(costs).mean())
 
 
-@patient
 @given(pairs(least_anchors=1), set_of(st.just(1.0), 0.1))
 def test_q_one_is_linear_in_each_exponential(given_pairs: tuple[Tensor, Tensor], setting: Setting) -> None:
     cosines, positive = given_pairs[0][:1], given_pairs[1][:1]
@@ -129,7 +124,6 @@ def test_q_one_is_linear_in_each_exponential(given_pairs: tuple[Tensor, Tensor],
     torch.testing.assert_close(loss(cosines, positive, setting, "sum"), expected)
 
 
-@patient
 @given(st.floats(-1, 1), st.floats(-1, 1), st.floats(0.05, 1), st.floats(0, 0.5))
 def test_q_one_is_symmetric_against_swapped_pairs(first: float, second: float, tau: float, noise: float) -> None:
     cosines = torch.tensor([[first, second]], dtype=torch.float64)
@@ -145,7 +139,6 @@ def test_q_one_is_symmetric_against_swapped_pairs(first: float, second: float, t
     assert risk.item() == pytest.approx((1 - 2 * noise) * clean.item(), abs=1e-12 * scale)
 
 
-@patient
 @given(st.lists(st.floats(-1, 1), min_size=1, max_size=10), st.data())
 def test_small_q_pulls_hard_positives_most_and_large_q_easy_ones(negatives: list[float], data: st.DataObject) -> None:
     grid = torch.linspace(-1, 1, 9, dtype=torch.float64).unsqueeze(1)
@@ -160,7 +153,6 @@ def test_small_q_pulls_hard_positives_most_and_large_q_easy_ones(negatives: list
     assert (pull(data.draw(st.floats(0.9, 1.0))).diff() > 0).all()
 
 
-@patient
 @given(pairs(), set_of(any_q, 0.1), reductions, st.randoms(use_true_random=False))
 def test_order_changes_nothing(
     given_pairs: tuple[Tensor, Tensor], setting: Setting, reduction: Reduction, random: Random
@@ -173,7 +165,6 @@ def test_order_changes_nothing(
     torch.testing.assert_close(shuffled, loss(cosines, positive, setting, reduction), rtol=1e-9, atol=1e-9)
 
 
-@patient
 @given(pairs(least_anchors=1), set_of(any_q, 0.05))
 def test_falls_in_positives_and_rises_in_negatives(given_pairs: tuple[Tensor, Tensor], setting: Setting) -> None:
     cosines, positive = given_pairs
@@ -187,7 +178,7 @@ def test_falls_in_positives_and_rises_in_negatives(given_pairs: tuple[Tensor, Te
         assert (slope[positive] < 0).all()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(pairs(least_anchors=1), set_of(any_q, 0.3), reductions)
 def test_gradient_is_the_formulas(given_pairs: tuple[Tensor, Tensor], setting: Setting, reduction: Reduction) -> None:
     cosines, positive = given_pairs
@@ -210,7 +201,6 @@ def admitted(draw: st.DrawFn) -> Setting:
     return Setting(draw(st.sampled_from([None, options.q])), options.density, options.temperature)
 
 
-@patient
 @given(
     admitted(),
     st.sampled_from([-1.0, 0.0, 1.0]),

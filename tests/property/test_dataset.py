@@ -71,7 +71,7 @@ def observed(folder: Path, order: random.Random) -> list[Any]:
     return result
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(videos=VIDEOS, seed=st.integers(0, 1000))
 def test_order_of_keys_and_files_changes_nothing(videos: dict[str, tuple[str, list[str]]], seed: int) -> None:
     order = random.Random(seed)

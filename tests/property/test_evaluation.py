@@ -113,7 +113,7 @@ def by_class(result: EvaluationResult) -> dict[str, list[float]]:
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(problem=problems())
 def test_equals_the_plain_reference(
     protocol: str, problem: tuple[list[InstanceRow], list[AmbiguousRow], list[DetectionRow]]
@@ -129,7 +129,7 @@ def test_equals_the_plain_reference(
         assert all(0 <= value <= 1 + 1e-12 for value in values)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(problem=problems(), order=st.permutations(list(PROTOCOLS.values())))
 def test_protocols_that_share_a_matching_leave_no_trace_in_each_other(
     problem: tuple[list[InstanceRow], list[AmbiguousRow], list[DetectionRow]], order: list[Protocol]
@@ -156,7 +156,7 @@ def counts(result: EvaluationResult) -> tuple[int, ...]:
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(problem=problems())
 def test_a_threshold_alone_gives_the_same_bits_as_among_others(
     protocol: str, problem: tuple[list[InstanceRow], list[AmbiguousRow], list[DetectionRow]]
@@ -168,7 +168,7 @@ def test_a_threshold_alone_gives_the_same_bits_as_among_others(
         np.testing.assert_array_equal(evaluate(found, truth, PROTOCOLS[protocol], (tiou,)).ap[:, 0], among[:, column])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_equals_the_plain_reference_where_the_released_sort_is_unstable(data: st.DataObject) -> None:
     wanted = [(VIDEOS[0], CLASSES[1], s, s + length) for s, length in data.draw(many)]
@@ -184,7 +184,7 @@ many = st.lists(st.tuples(times, st.sampled_from([0.25, 0.5, 1.0])), min_size=17
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(problem=problems(), data=st.data())
 def test_the_order_of_detections_decides_nothing(
     protocol: str, problem: tuple[list[InstanceRow], list[AmbiguousRow], list[DetectionRow]], data: st.DataObject
@@ -210,7 +210,7 @@ def test_perfect_detections_give_one(wanted: list[InstanceRow]) -> None:
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(problem=problems(), data=st.data())
 def test_a_false_detection_of_the_lowest_score_raises_nothing(
     protocol: str, problem: tuple[list[InstanceRow], list[AmbiguousRow], list[DetectionRow]], data: st.DataObject
@@ -226,7 +226,7 @@ def test_a_false_detection_of_the_lowest_score_raises_nothing(
     np.testing.assert_allclose(after, before, rtol=0, atol=1e-12)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(problem=problems())
 def test_a_false_detection_of_the_highest_score_raises_nothing(
     problem: tuple[list[InstanceRow], list[AmbiguousRow], list[DetectionRow]],
@@ -239,7 +239,7 @@ def test_a_false_detection_of_the_highest_score_raises_nothing(
         assert (np.nan_to_num(after) <= np.nan_to_num(before) + 1e-12).all()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(problem=problems(), shift=st.sampled_from([0.125, 16.0, 1024.0]), scale=st.sampled_from([0.25, 2.0, 64.0]))
 def test_shift_and_scale_of_time_change_nothing(
     problem: tuple[list[InstanceRow], list[AmbiguousRow], list[DetectionRow]], shift: float, scale: float
@@ -258,7 +258,7 @@ def test_shift_and_scale_of_time_change_nothing(
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(problem=problems(), chosen=st.sets(st.sampled_from(VIDEOS[1:3])))
 def test_flags_weighted_by_video_equal_an_evaluation_of_those_videos(
     protocol: str, problem: tuple[list[InstanceRow], list[AmbiguousRow], list[DetectionRow]], chosen: set[str]

@@ -142,7 +142,7 @@ class Machine(RuleBasedStateMachine):
 
 
 TestMemoryBank = Machine.TestCase
-TestMemoryBank.settings = settings(max_examples=60, stateful_step_count=12, deadline=None)
+TestMemoryBank.settings = settings(max_examples=60, stateful_step_count=12)
 
 
 def plain_separation(slots: list[list[Vector]]) -> tuple[float, float]:
@@ -240,7 +240,6 @@ def videos(draw: st.DrawFn) -> tuple[Tensor, Tensor, Tensor]:
     return torch.from_numpy(embedded), torch.from_numpy(cas), torch.from_numpy(present)
 
 
-@settings(deadline=None)
 @given(videos(), st.sampled_from(["min_max", "softmax", "sigmoid"]))
 def test_scaled_scores_equal_the_loops(given_videos: tuple[Tensor, Tensor, Tensor], scale: str) -> None:
     _, cas, _ = given_videos
@@ -250,7 +249,6 @@ def test_scaled_scores_equal_the_loops(given_videos: tuple[Tensor, Tensor, Tenso
     assert (scores <= 1).all()
 
 
-@settings(deadline=None)
 @given(videos(), st.sampled_from(["min_max", "softmax", "sigmoid"]), st.sampled_from([0.0, 0.25, 0.5, 0.75, 0.99]))
 def test_representatives_equal_the_loops(
     given_videos: tuple[Tensor, Tensor, Tensor], scale: str, threshold: float

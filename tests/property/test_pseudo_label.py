@@ -14,7 +14,6 @@ from torch import Tensor
 
 from wstal.losses.pseudo_label import pseudo_label_loss
 
-patient = settings(deadline=None)  # the first backward pass of a process starts threads
 rhos = st.sampled_from([0.0, 0.001, 1.0])
 
 
@@ -49,7 +48,6 @@ def gradients(cas: Tensor, teacher: Tensor, rho: float, detach: bool = False) ->
     return torch.autograd.grad(pseudo_label_loss(cas, teacher, rho, detach).value, (cas, teacher))
 
 
-@patient
 @given(logits(), rhos, st.booleans())
 def test_equals_the_printed_formula(given_logits: tuple[Tensor, Tensor], rho: float, detach: bool) -> None:
     learned = pseudo_label_loss(given_logits[0].clone().requires_grad_(), given_logits[1], rho, detach)
@@ -70,7 +68,6 @@ def test_by_hand() -> None:
     assert learned.value.item() == pytest.approx(math.sqrt(3 / 4) * math.log(2) + 0.1 * math.log(4 / 3) / 2)
 
 
-@patient
 @given(logits(), st.sampled_from([torch.float32, torch.float64]))
 def test_uncertainty_is_not_negative(given_logits: tuple[Tensor, Tensor], dtype: torch.dtype) -> None:
     cas, teacher = (values.to(dtype) for values in given_logits)
@@ -82,7 +79,6 @@ def test_uncertainty_is_not_negative(given_logits: tuple[Tensor, Tensor], dtype:
     torch.testing.assert_close(learned.weight, torch.ones_like(learned.weight), rtol=0, atol=1e-5)
 
 
-@patient
 @given(logits(), rhos)
 def test_two_equal_branches_cost_their_entropy(given_logits: tuple[Tensor, Tensor], rho: float) -> None:
     cas, _ = given_logits
@@ -92,7 +88,6 @@ def test_two_equal_branches_cost_their_entropy(given_logits: tuple[Tensor, Tenso
     assert (learned.weight == 1).all()
 
 
-@patient
 @given(logits(), rhos)
 def test_detached_uncertainty_leaves_the_weighted_cross_entropys_gradient(
     given_logits: tuple[Tensor, Tensor], rho: float
@@ -112,7 +107,6 @@ def test_detached_uncertainty_leaves_the_weighted_cross_entropys_gradient(
     torch.testing.assert_close(gradients(cas, teacher, rho)[0], through, rtol=1e-7, atol=1e-10)
 
 
-@patient
 @given(logits().filter(lambda pair: pair[0].shape[-1] > 1), rhos)
 def test_a_teacher_with_gradient_is_taught(given_logits: tuple[Tensor, Tensor], rho: float) -> None:
     cas, teacher = given_logits
@@ -122,14 +116,13 @@ def test_a_teacher_with_gradient_is_taught(given_logits: tuple[Tensor, Tensor], 
     assert not pseudo_label_loss(cas, teacher, rho).value.requires_grad
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(logits(), rhos)
 def test_gradient_is_the_formulas(given_logits: tuple[Tensor, Tensor], rho: float) -> None:
     cas, teacher = (values.requires_grad_() for values in given_logits)
     assert torch.autograd.gradcheck(lambda a, b: pseudo_label_loss(a, b, rho).value, (cas, teacher))
 
 
-@patient
 @given(st.lists(st.sampled_from([-1e4, -100.0, 0.0, 1.0, 100.0, 1e4]), min_size=6, max_size=6), st.booleans())
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_huge_logits_stay_finite(dtype: torch.dtype, values: list[float], detach: bool) -> None:

@@ -36,7 +36,7 @@ def within_the_slots(centres: Tensor, slots: Tensor) -> bool:
 
 
 @pytest.mark.parametrize("kind", ["k_means", "spectral", "dbscan", "optimal_transport"])
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(slots=banks(), count=st.integers(1, 8), seed=st.integers(0, 1000))
 def test_clusterings_give_convex_combinations_of_slots(kind: str, slots: Tensor, count: int, seed: int) -> None:
     torch.manual_seed(seed)
@@ -45,7 +45,7 @@ def test_clusterings_give_convex_combinations_of_slots(kind: str, slots: Tensor,
     assert within_the_slots(centres, slots)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(slots=banks(), count=st.integers(1, 8), seed=st.integers(0, 1000))
 def test_em_gives_convex_combinations_of_slots_and_finite_gradients(slots: Tensor, count: int, seed: int) -> None:
     torch.manual_seed(seed)

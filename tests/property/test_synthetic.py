@@ -34,7 +34,7 @@ def content(data: SyntheticData) -> list[bytes]:
     return [np.ascontiguousarray(column).tobytes() for column in columns]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(SPECS)
 def test_every_data_set_is_valid(spec: SyntheticSpec) -> None:
     data = generate(spec)
@@ -61,7 +61,7 @@ def test_every_data_set_is_valid(spec: SyntheticSpec) -> None:
             assert data.durations[video.name] < (len(video.features) + 1) * video.seconds_per_snippet
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(SPECS, st.integers(0, 2**63))
 def test_the_seed_decides_every_bit(spec: SyntheticSpec, other: int) -> None:
     first = content(generate(spec))
@@ -70,7 +70,7 @@ def test_the_seed_decides_every_bit(spec: SyntheticSpec, other: int) -> None:
         assert first != content(generate(spec.model_copy(update={"seed": other})))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 2**63), st.sampled_from(["train", "test"]), st.integers(2, 400))
 def test_spans_cover_a_video_and_instances_are_made_of_phases(seed: int, subset: str, most: int) -> None:
     rng = np.random.default_rng(seed)

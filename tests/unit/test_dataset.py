@@ -251,7 +251,11 @@ def test_no_folder_and_no_features(tmp_path: Path) -> None:
     error(MissingDataError, lambda: open_dataset(tmp_path / "absent"), "absent is not a folder")
     make(tmp_path, videos={})
     (tmp_path / "annotations.json").write_text(json.dumps(annotations()))
-    assert error(MissingDataError, lambda: open_dataset(tmp_path), "No .npy feature files in", "<stream>/<video>.npy")
+    error(MissingDataError, lambda: open_dataset(tmp_path), "No .npy feature files in", "<stream>/<video>.npy")
+    stray = tmp_path / "features" / "i3d" / "t1.npy"
+    stray.parent.mkdir(parents=True)
+    np.save(stray, np.ones((4, 5), np.float32))
+    error(MissingDataError, lambda: open_dataset(tmp_path), f"though there is {stray}. Put them at")
 
 
 def test_missing_videos(tmp_path: Path) -> None:
@@ -436,6 +440,18 @@ def test_training_videos_without_label_are_left_out(tmp_path: Path) -> None:
     data = open_dataset(make(tmp_path, videos=VIDEOS | {"t3": ("training", 3, [])}))
     assert [video.name for video in data.videos("train")] == ["t1", "t2"]
     assert "1 training videos have no label and are left out: t3." in data.notes
+
+
+def test_labels_of_no_training_video(tmp_path: Path) -> None:
+    make(tmp_path, write={"video_labels.json": {name: {"labels": []} for name in ("t1", "t2")}})
+    error(
+        MissingDataError,
+        lambda: open_dataset(tmp_path).videos("train"),
+        "video_labels.json gives none of the 2 train videos a label. State their classes there, or take",
+    )
+    bare = make(tmp_path / "bare", videos={"t1": ("training", 4, []), "s1": ("test", 4, ["run"])})
+    message = "annotations.json gives none of the 1 train videos a label. State their classes there."
+    error(MissingDataError, lambda: open_dataset(bare).videos("train"), message)
 
 
 def test_files_of_no_video_are_said(tmp_path: Path) -> None:

@@ -82,6 +82,7 @@ def test_a_path_is_read(tmp_path: Path) -> None:
         (MINIMAL + 'classes = ["a\\nb"]\n', "`classes.0`: the text: 'a\\nb' has control characters"),
         (MINIMAL.replace('"mine"', f'"{"x" * 101}"'), "`name`: it is longer than 100 characters"),
         (MINIMAL + "snippet_frames = 1000001\n", "`snippet_frames`: Input should be less than or equal to 1000000"),
+        (MINIMAL + 'classes = "run"\n', "`classes`: Input should be a list"),
         (MINIMAL + 'stride = "16"\n', "`stride`: Input should be a valid integer"),
         (MINIMAL.replace("30.0", '"30"'), "`fps`: Input should be a valid number"),
         (MINIMAL + "resampled = 1\n", "`resampled`: Input should be a valid boolean"),

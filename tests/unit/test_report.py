@@ -290,7 +290,7 @@ def test_html_in_text_is_shown_and_pictures_are_their_words() -> None:
     assert not [element for element in body.all() if "onerror" in element.attributes]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     rows=st.lists(st.tuples(st.text(), st.text()), min_size=1, max_size=4), role=st.sampled_from(["fact", "verdict"])
 )

@@ -22,7 +22,7 @@ from harness.failure import FAILED_STEP, cause, replay
 from harness.registry import load_method, method_entries
 from harness.seeds import seed_torch
 from harness.trainer import train
-from wstal.errors import RunError, StoreError, UserError
+from wstal.errors import MissingDataError, RunError, StoreError, UserError
 from wstal.method import Method, TrainSpec
 from wstal.types import Video
 
@@ -188,7 +188,7 @@ def test_what_torch_refuses_of_an_overflow_is_a_step_that_is_not_finite(name: st
     """Its binary cross-entropy raises on NaN in place of giving it."""
     method = load_method(name)(load_method(name).recipe("thumos14").method, 16, 3)
     spec = SPEC.model_copy(update={"learning_rate": 1e20})
-    with pytest.raises(RunError, match=r"is not finite in epoch 1, step 2 .*the loss itself overflowed: lower train"):
+    with pytest.raises(RunError, match=r"is not finite in epoch 1, step 2 .*the loss itself overflowed.*lower train"):
         train(method, videos(), spec, 0, tmp_path, RUN)
 
 
@@ -222,7 +222,11 @@ def test_a_failed_step_can_be_done_again(tmp_path: Path, kind: str) -> None:
     assert replayed.keys() == terms.keys()
     for name, value in terms.items():
         torch.testing.assert_close(replayed[name], value.detach(), rtol=0, atol=0, equal_nan=True, check_dtype=False)
-    assert "loss itself overflowed" in cause(again, batch)
+    largest = float(batch.features.abs().max())
+    assert "loss itself overflowed" in (said := cause(again, batch))
+    assert f"({largest:.3g}, in v" in said
+    batch.features[1, 2, 3] = -4.5e18
+    assert f"(4.5e+18, in {batch.videos[1]})" in cause(again, batch)
     # the file goes once training begins again
     train(fresh(kind=kind), videos(), SPEC, 0, tmp_path, RUN)
     assert not (tmp_path / FAILED_STEP).exists()
@@ -281,9 +285,12 @@ def test_what_is_no_failed_step_is_refused(tmp_path: Path) -> None:
             replay(tmp_path / name)
     save_weights(tmp_path / "weights", fresh())
     (tmp_path / "garbage").write_bytes(b"no tensors at all")
-    for name in ("weights", "garbage", "absent"):
-        with pytest.raises(UserError, match=f"{name} cannot be replayed"):
+    safetensors.torch.save_file(whole, tmp_path / "bare")
+    for name, why in {"weights": "does not state", "garbage": "", "bare": "it does not state method, options"}.items():
+        with pytest.raises(UserError, match=f"{name} cannot be replayed: .*{why}"):
             replay(tmp_path / name)
+    with pytest.raises(MissingDataError, match="absent is not there"):
+        replay(tmp_path / "absent")
 
 
 def test_weights_round_trip_and_refuse_damage_and_other_networks(tmp_path: Path) -> None:

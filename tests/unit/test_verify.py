@@ -1,6 +1,7 @@
 import hashlib
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,37 @@ def test_a_bad_file_is_named_and_the_rest_still_checked(
     assert {check.name: check.passed for check in report.checks}["train: values finite"] == 4
 
 
+@pytest.mark.parametrize("stated", [True, False])
+def test_one_odd_file_is_named_though_it_comes_first(data: Path, stated: bool) -> None:
+    """Whether widths are stated or found in the files: the others are no failure, and the check goes on."""
+    if stated:
+        streams = 'streams = [{ name = "rgb", width = 3 }, { name = "flow", width = 2 }]\n'
+        (data / "dataset.toml").write_text('name = "m"\ntitle = "m"\nextractor = "m"\nfps = 25.0\n' + streams)
+    content = json.loads((data / "annotations.json").read_text())
+    content["database"]["t3"] = content["database"]["t2"]
+    (data / "annotations.json").write_text(json.dumps(content))
+    for stream, width in (("rgb", 3), ("flow", 2)):
+        shutil.copy(data / f"features/train/{stream}/t2.npy", data / f"features/train/{stream}/t3.npy")
+        assert np.load(data / f"features/train/{stream}/t3.npy").shape[1] == width
+    save(data, "t1", "rgb", np.ones((ROWS["t1"][1], 7), np.float32))
+    assert failures(verify(data)) == {"train: widths alike": [("features/train/rgb/t1.npy", "7, expected 3")]}
+
+
+@pytest.mark.parametrize("official", [False, True])
+def test_a_test_class_without_a_training_video_is_a_note(data: Path, official: bool) -> None:
+    if official:
+        labels = {name: {"labels": ["run"]} for name in ("t1", "t2")}
+        (data / "video_labels.json").write_text(json.dumps(labels))
+    else:
+        content = json.loads((data / "annotations.json").read_text())
+        for name in ("t1", "t2"):
+            content["database"][name]["annotations"] = [{"label": "run", "segment": [0.0, 1.0]}]
+        (data / "annotations.json").write_text(json.dumps(content))
+    report = verify(data)
+    assert failures(report) == {"test classes have training videos": [("jump", "in no training video")]}
+    assert report.exit_code == 0
+
+
 def test_cut_file(data: Path) -> None:
     path = data / "features/test/flow/s2.npy"
     path.write_bytes(path.read_bytes()[:-4])
@@ -150,7 +182,7 @@ def test_missing_files_count_more_than_bad_ones(data: Path) -> None:
 
 
 def test_official_labels_may_lack_test_videos_only(data: Path) -> None:
-    official = {name: {"labels": ["run"]} for name in ("t1", "t2")}
+    official = {name: {"labels": ["jump", "run"]} for name in ("t1", "t2")}
     (data / "video_labels.json").write_text(json.dumps(official))
     report = verify(data)
     assert (failures(report), report.exit_code) == ({}, 0)

@@ -242,13 +242,12 @@ def _not_run(groups: Iterable[list[Record]]) -> Iterator[str]:
     groups = list(groups)
     own = {group[0]["method"] for group in groups if not group[0]["overrides"]}
     changed = {group[0]["method"] for group in groups} - own
-    lacking = [
-        f"{load_method(name).title} (with other options alone)" if name in changed else load_method(name).title
-        for name in method_entries()
-        if name not in own
-    ]
-    if lacking:
-        yield f"Not run here, so not ranked: {', '.join(lacking)}. `wstal-bench reproduce` with this data runs them."
+    lacking = [load_method(name).title for name in method_entries() if name not in own | changed]
+    others = [load_method(name).title for name in method_entries() if name in changed]
+    said = [f"Not run here, so not ranked: {', '.join(lacking)}."] if lacking else []
+    said += [f"Run here with other options alone: {', '.join(others)}."] if others else []
+    if said:
+        yield f"{' '.join(said)} `wstal-bench reproduce` with this data runs them by their own."
 
 
 def _by_method(records: Sequence[Record]) -> dict[str, list[Record]]:

@@ -17,6 +17,7 @@ from pytest_benchmark.utils import load_timer
 
 from harness.data.embedded import EmbeddedSource, embedded_source
 from tests.benchmarks.hardware import Machine, facts, strip
+from tests.benchmarks.measure import missed
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -41,6 +42,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
                 for key, value in benchmark.extra_info.items()
             )
             terminalreporter.write_line(f"{benchmark.name}: {told}")
+    for told in missed(config._benchmarksession.benchmarks):  # type: ignore[attr-defined]
+        terminalreporter.write_line(f"Aim missed, {told}", yellow=True)
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
@@ -40,6 +40,28 @@ def in_turns(
     found = {"ours": benchmark.stats.stats.median} | {name: median(taken[name][warm:][:rounds]) for name in taken}
     benchmark.extra_info.update({f"times_faster_than_{name}": found[name] / found["ours"] for name in taken})
     return found
+
+
+def aim(benchmark: Any, what: str, value: float, *, at_least: float = 0.0, at_most: float = float("inf")) -> None:
+    """Put beside a timed ratio or exponent what it should be, and whether it was.
+
+    A missed aim is told in the summary and fails nothing: other work on the machine moves times.
+    """
+    if benchmark.disabled:
+        return
+    wanted = f"at least {at_least:g}" if at_least else f"at most {at_most:g}"
+    told = "met" if at_least <= value <= at_most else "missed"
+    benchmark.extra_info.setdefault("aims", []).append(f"{what} {value:.3g}, {wanted}: {told}")
+
+
+def missed(benchmarks: Iterable[Any]) -> list[str]:
+    """The aims that benchmarks missed, each after its benchmark's name."""
+    return [
+        f"{one.name}: {told}"
+        for one in benchmarks
+        for told in one.extra_info.get("aims", ())
+        if told.endswith("missed")
+    ]
 
 
 def flops(function: Callable[[], Any]) -> int:

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from tests.benchmarks import plain
 from tests.benchmarks.hardware import Machine
-from tests.benchmarks.measure import flops, in_turns, note_compute, note_memory, scaling
+from tests.benchmarks.measure import aim, flops, in_turns, note_compute, note_memory, scaling
 from wstal.losses.contrast import robust_contrast
 from wstal.memory import MemoryBank, MemoryOptions
 from wstal.summarize.codewords import Codewords
@@ -70,7 +70,7 @@ def test_contrast(benchmark: Any, machine: Machine) -> None:
     seconds = in_turns(benchmark, fast, {"loop": loop})
     note_compute(benchmark, machine, flops(fast), seconds)
     if seconds:
-        assert seconds["loop"] > 3 * seconds["ours"]
+        aim(benchmark, "loop / ours", seconds["loop"] / seconds["ours"], at_least=3)
 
 
 @pytest.mark.benchmark(group="growth")
@@ -82,7 +82,7 @@ def test_contrast_grows_with_the_bank_and_no_faster(benchmark: Any) -> None:
     bank, row = torch.randn(sizes[-1], 512), torch.arange(sizes[-1]) % ROWS
     own = torch.arange(ENTRIES) % ROWS
     exponent = scaling(benchmark, sizes, lambda slots: contrast(anchors, bank[:slots], own, row[:slots]).backward())
-    assert exponent < 1.15
+    aim(benchmark, "exponent", exponent, at_most=1.15)
 
 
 def plain_summary(summarizer: Summarizer, tokens: Tensor, row: Tensor) -> Tensor:
@@ -136,4 +136,4 @@ def test_summarizer(benchmark: Any, machine: Machine, kind: SummaryKind, width: 
     seconds = in_turns(benchmark, fast, others)
     note_compute(benchmark, machine, flops(fast), seconds)
     if seconds and kind == "codewords":
-        assert seconds["plain"] > 1.5 * seconds["ours"]
+        aim(benchmark, "plain / ours", seconds["plain"] / seconds["ours"], at_least=1.5)

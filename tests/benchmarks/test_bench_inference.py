@@ -16,7 +16,7 @@ from harness.run_spec import plan_run
 from harness.scoring import score_videos
 from tests.benchmarks import plain
 from tests.benchmarks.hardware import Machine
-from tests.benchmarks.measure import flops, in_turns, note_compute, scaling
+from tests.benchmarks.measure import aim, flops, in_turns, note_compute, scaling
 from wstal.method import Method
 from wstal.types import Video
 
@@ -85,4 +85,4 @@ def test_scoring_grows_with_the_number_of_videos(benchmark: Any) -> None:
     method = load_method("acmnet")(recipe.method, 16, CLASSES)
     videos = [Video(str(number), torch.rand(30, 16).numpy(), (0,), 0.64) for number in range(5000)]
     exponent = scaling(benchmark, [10, 100, 1000, 5000], lambda n: score_videos(method, videos[:n], recipe.train))
-    assert exponent < 1.15
+    aim(benchmark, "exponent", exponent, at_most=1.15)

@@ -28,7 +28,7 @@ from harness.seeds import seed_torch
 from tests.benchmarks import plain
 from tests.benchmarks.batches import prepared
 from tests.benchmarks.hardware import Machine
-from tests.benchmarks.measure import flops, in_turns, note_compute, scaling
+from tests.benchmarks.measure import aim, flops, in_turns, note_compute, scaling
 from wstal.memory import MemoryBank
 from wstal.method import Method, TrainSpec
 from wstal.types import Batch, Video
@@ -140,7 +140,7 @@ def test_embedded_step(benchmark: Any, machine: Machine, embedded: EmbeddedSourc
     seconds = in_turns(benchmark, step, others, rounds=7)
     note_compute(benchmark, machine, flops(step), seconds)
     if seconds and others:
-        assert seconds["loops"] > 2 * seconds["ours"]
+        aim(benchmark, "loops / ours", seconds["loops"] / seconds["ours"], at_least=2)
 
 
 @pytest.mark.slow
@@ -159,7 +159,7 @@ def test_full_size_step_beside_the_base(benchmark: Any, machine: Machine, device
         note_compute(benchmark, machine, flops(step), seconds)
         benchmark.extra_info["base_of_peak"] = flops(base_step) / seconds["base"] / machine.peak()
     benchmark.extra_info["times_the_base"] = seconds["ours"] / seconds["base"]
-    assert seconds["ours"] < 1.25 * seconds["base"]
+    aim(benchmark, "ours / base", seconds["ours"] / seconds["base"], at_most=1.25)
 
 
 @pytest.mark.slow
@@ -172,7 +172,7 @@ def test_full_size_step_against_loops(benchmark: Any, name: str) -> None:
     other, _ = full_size_step(name)
     assert isinstance(other, (AcmNet, Ours))
     seconds = in_turns(benchmark, stepper(method, batch), {"loops": plain_stepper(other, batch)})
-    assert seconds["loops"] > seconds["ours"]
+    aim(benchmark, "loops / ours", seconds["loops"] / seconds["ours"], at_least=1)
 
 
 @pytest.mark.slow
@@ -200,7 +200,7 @@ def test_step_grows_linearly_with_the_length(benchmark: Any, embedded: EmbeddedS
     }
     for step in steps.values():
         step()
-    assert scaling(benchmark, lengths, lambda length: steps[length]()) < 1.3
+    aim(benchmark, "exponent", scaling(benchmark, lengths, lambda length: steps[length]()), at_most=1.3)
 
 
 # The peak is the process's own (VmHWM): ru_maxrss of a child begins at its parent's.

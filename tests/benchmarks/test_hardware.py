@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ import torch
 import noxfile
 from harness.environment import cpu_name
 from tests.benchmarks.hardware import Machine, facts, slug, strip
-from tests.benchmarks.measure import flops, growth
+from tests.benchmarks.measure import aim, flops, growth, missed
 from wstal.parts.temporal import TemporalConv
 
 
@@ -66,6 +67,30 @@ def test_flops_of_both_passes() -> None:
 def test_growth_finds_the_exponent() -> None:
     sizes = [10, 100, 3000]
     assert growth(sizes, [3e-6 * size**1.5 for size in sizes]) == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize(
+    ("bound", "value", "told"),
+    [
+        ({"at_most": 1.25}, 1.25, "ours / base 1.25, at most 1.25: met"),
+        ({"at_most": 1.25}, 1.26, "ours / base 1.26, at most 1.25: missed"),
+        ({"at_least": 3}, 3.0, "ours / base 3, at least 3: met"),
+        ({"at_least": 3}, 2.9, "ours / base 2.9, at least 3: missed"),
+    ],
+)
+def test_a_missed_aim_is_told_and_fails_nothing(bound: dict[str, float], value: float, told: str) -> None:
+    measured = SimpleNamespace(name="step", disabled=False, extra_info={})
+    for _ in range(2):
+        aim(measured, "ours / base", value, **bound)
+    assert measured.extra_info == {"aims": [told, told]}
+    expected = [f"step: {told}"] * 2 if told.endswith("missed") else []
+    assert missed([measured, SimpleNamespace(name="other", extra_info={})]) == expected
+
+
+def test_without_measuring_there_is_no_aim() -> None:
+    unmeasured = SimpleNamespace(disabled=True, extra_info={})
+    aim(unmeasured, "exponent", 0.0, at_most=1.3)
+    assert unmeasured.extra_info == {}
 
 
 def test_peaks_are_measured_once_by_thread_count() -> None:

@@ -19,10 +19,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from harness.bootstrap import VideoBootstrap, _weights, paired_bootstrap, resampled_mean_ap
 from harness.data.annotations import read_annotations
 from harness.data.detections import read_detections
 from harness.flags import RunFlags
-from harness.paired import VideoBootstrap, _weights, paired_bootstrap, resampled_mean_ap
 from tests.benchmarks.measure import aim
 from tests.oracles import reference_average_precision, reference_voc_ap
 from wstal.evaluation import PROTOCOLS, THUMOS_TIOUS, EvaluationResult, evaluate, evaluate_all, protocols_for
@@ -149,7 +149,7 @@ def thumos() -> tuple[GroundTruth, Detections]:
 
 @pytest.mark.slow
 @pytest.mark.benchmark(group="evaluation: 200,000 THUMOS14-like detections, 7 tIoUs")
-def test_evaluate_is_25_times_the_plain_loop(benchmark: Any, thumos: tuple[GroundTruth, Detections]) -> None:
+def test_evaluate_beside_the_plain_loop(benchmark: Any, thumos: tuple[GroundTruth, Detections]) -> None:
     truth, detections = thumos
     names = np.array(truth.videos, dtype=object), np.array(truth.classes, dtype=object)
     columns = (detections.start.tolist(), detections.end.tolist(), detections.score.tolist())
@@ -179,7 +179,7 @@ def test_evaluate_is_25_times_the_plain_loop(benchmark: Any, thumos: tuple[Groun
 @pytest.mark.slow
 @pytest.mark.shared
 @pytest.mark.benchmark(group="evaluation: P-MIL's 31,587 detections, 7 tIoUs")
-def test_evaluate_is_60_times_the_released_style(benchmark: Any, shared: Path) -> None:
+def test_evaluate_beside_the_released_style(benchmark: Any, shared: Path) -> None:
     truth = read_annotations(shared / "data" / "thumos14").ground_truth()
     detections = read_detections(shared / "data" / "detections" / "thumos14_pmil_base.json", truth.classes)
 
@@ -206,7 +206,7 @@ def test_every_protocol(benchmark: Any, thumos: tuple[GroundTruth, Detections], 
 
 
 @pytest.mark.benchmark(group="evaluation: seven protocols at once, 40,000 THUMOS14-like detections, 7 tIoUs")
-def test_protocols_together_are_faster_than_one_by_one(benchmark: Any) -> None:
+def test_protocols_together_beside_one_by_one(benchmark: Any) -> None:
     truth, detections = problem(videos=212, classes=20, instances=3358, detections=40_000)
     truth = replace(truth, ambiguous=AMBIGUOUS)
     protocols = protocols_for(truth)
@@ -228,7 +228,7 @@ def test_protocols_together_are_faster_than_one_by_one(benchmark: Any) -> None:
 
 @pytest.mark.slow
 @pytest.mark.benchmark(group="evaluation: 1e3 to 1e6 THUMOS14-like detections, 7 tIoUs")
-def test_time_grows_with_the_number_of_detections(benchmark: Any) -> None:
+def test_growth_with_the_number_of_detections(benchmark: Any) -> None:
     sizes = [1_000, 10_000, 100_000, 1_000_000]
     taken = []
     for size in sizes:
@@ -265,7 +265,7 @@ def resampled(truth: GroundTruth, detections: Detections, times: np.ndarray) -> 
 
 
 @pytest.mark.benchmark(group="bootstrap: two methods, 1,000 resamples of 210 videos, 30,000 detections each, 7 tIoUs")
-def test_the_bootstrap_is_50_times_as_fast_as_matching_each_resample(benchmark: Any) -> None:
+def test_the_bootstrap_beside_matching_each_resample(benchmark: Any) -> None:
     truth, one = problem(videos=210, classes=20, instances=3311, detections=30_000)
     rng = np.random.default_rng(1)
     two = replace(one, score=one.score + rng.normal(0, 0.1, len(one)))

@@ -14,20 +14,17 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from harness.bootstrap import VideoBootstrap, paired_bootstrap, resampled_mean_ap, weighted_average_precision
 from harness.data.detections import write_detections
 from harness.files import pretty_json, sha256_file
 from harness.flags import DETECTIONS, FLAGS, RunFlags, flags_of, read_flags, save_flags
 from harness.paired import (
     NO_VERDICT,
-    VideoBootstrap,
     check_comparable,
     compare_methods,
     compare_runs,
     comparison_table,
-    paired_bootstrap,
-    resampled_mean_ap,
     system_names,
-    weighted_average_precision,
 )
 from harness.record import RECORD, read_record
 from tests.records import make_record

@@ -1,0 +1,156 @@
+"""Pickled NumPy arrays from outside, read by an unpickler that knows arrays and nothing else.
+
+This is the only module that unpickles. It builds NumPy arrays and plain containers: a file that names any other
+function is refused before it runs, and NumPy is given no state that it would believe blindly.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import pickle
+import re
+import struct
+from pathlib import Path
+from typing import Any, BinaryIO, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.data.features import parse_header
+from harness.files import open_regular, printable
+from wstal.errors import MissingDataError, UserError
+
+MAX_BYTES = 32 * 2**30  # W-TALC's joint THUMOS14 features are 2-4 GB
+
+
+def load_array(path: Path, max_bytes: int = MAX_BYTES) -> npt.NDArray[Any]:
+    """An `.npy` file's array; an object array is unpickled by an unpickler that can build arrays and containers only.
+
+    Raises:
+        MissingDataError: the file is not there.
+        UserError: too large, not an `.npy` file, or a pickle that names anything but NumPy's array parts.
+    """
+    try:
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > max_bytes:
+                raise UserError(
+                    f"{path} has {size} bytes, more than {max_bytes}. Raise the limit if the file is genuine."
+                )
+            shape, dtype = parse_header(file)
+            if not dtype.hasobject:
+                if file.tell() + math.prod(shape) * dtype.itemsize > size:
+                    raise ValueError(f"{size} bytes do not hold {dtype} {list(shape)}")
+                file.seek(0)
+                return np.asarray(np.load(file, allow_pickle=False))
+            array = _ArrayUnpickler(file).load()
+    except FileNotFoundError as error:
+        raise MissingDataError(f"{path} is not there. Restore the file.") from error
+    except pickle.UnpicklingError as error:
+        raise UserError(f"{path} cannot be unpickled: {error}") from error
+    except (OSError, EOFError, MemoryError, RecursionError, ArithmeticError, LookupError) as error:
+        raise UserError(f"{path} is not a readable .npy file ({error}). Copy or extract it again.") from error
+    except (ValueError, TypeError, AttributeError, AssertionError, struct.error) as error:
+        # these too are what NumPy and pickle raise on damaged bytes
+        raise UserError(f"{path} is not a readable .npy file ({error}). Copy or extract it again.") from error
+    if not isinstance(array, np.ndarray) or array.shape != shape:
+        raise UserError(f"{path} does not hold the array of shape {list(shape)} that its header states.")
+    return array
+
+
+class _Kind:
+    """A pickled dtype. NumPy's own takes any state: one that calls bytes objects reads wherever they point."""
+
+    # single numbers, bytes, text, objects; `datetime64`, records and subarrays are no part of any known file
+    NAME = re.compile(r"[biuf][1248]|f16|[SU][0-9]{1,9}|O[48]?")
+
+    def __init__(self, name: object, align: object = False, copy: object = False) -> None:
+        if not isinstance(name, str) or not self.NAME.fullmatch(name):
+            raise pickle.UnpicklingError(f"it has an array of type '{printable(str(name), 60)}'.")
+        self.dtype = np.dtype("O" if name[0] == "O" else name)
+
+    def set_state(self, state: Any) -> None:
+        """Take the byte order from `dtype.__reduce__`'s state."""
+        if len(state) < 5 or state[1] not in ("<", ">", "|", "=") or any(part is not None for part in state[2:5]):
+            raise pickle.UnpicklingError("it has an array of records.")
+        self.dtype = self.dtype.newbyteorder(state[1])
+
+
+class _ArrayUnpickler(pickle._Unpickler):
+    """Allows what pickled arrays of lists, numbers and strings need, in NumPy 1's and 2's module names.
+
+    It is Python's own in Python: that in C takes memory for whatever number of objects a file says to remember, and
+    lets nobody look at a state before an object takes it.
+    """
+
+    dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
+
+    def __init__(self, file: BinaryIO) -> None:
+        # W-TALC's originals were pickled by Python 2: latin1 is the one encoding that keeps array bytes
+        super().__init__(file, encoding="latin1")
+
+    def find_class(self, module: str, name: str) -> object:
+        allowed = _ALLOWED.get((module, name))
+        if allowed is None:
+            raise pickle.UnpicklingError(
+                f"it names {printable(f'{module}.{name}')}, which an array of features or annotations does not need. "
+                "Do not trust this file; get it from its authors again."
+            )
+        return allowed
+
+    def load_build(self) -> None:
+        stack: list[Any] = self.stack  # type: ignore[attr-defined]
+        state, instance = stack.pop(), stack[-1]
+        if isinstance(instance, _Kind):
+            instance.set_state(state)
+        elif type(instance) is np.ndarray and instance.shape == (0,):
+            _fill(instance, state)
+        else:
+            raise pickle.UnpicklingError(f"it sets the state of a {type(instance).__name__}.")
+
+    dispatch[pickle.BUILD[0]] = load_build
+
+
+def _fill(array: npt.NDArray[Any], state: Any) -> None:
+    """Give an empty array the shape, type and values of `ndarray.__reduce__`'s state, if these agree."""
+    version, shape, kind, fortran, data = state
+    if not isinstance(kind, _Kind) or not all(type(length) is int and length >= 0 for length in shape):
+        raise pickle.UnpicklingError("it has an array without type or shape.")
+    data = data.encode("latin1") if isinstance(data, str) else data
+    fits = isinstance(data, list if kind.dtype.hasobject else bytes)
+    if not fits or len(data) != math.prod(shape) * (1 if kind.dtype.hasobject else kind.dtype.itemsize):
+        raise pickle.UnpicklingError(f"its array of shape {list(shape)} has other data than that.")
+    array.__setstate__((version, tuple(shape), kind.dtype, bool(fortran), data))  # type: ignore[arg-type]
+
+
+def _empty_array(kind: object, shape: object, _: object) -> npt.NDArray[Any]:
+    # pickled arrays start empty and are filled by __setstate__, whose data come from the file itself; a larger start
+    # could ask for any amount of memory
+    if kind is not _NDARRAY or shape != (0,):
+        raise pickle.UnpicklingError(f"it starts an array with shape {shape!s:.60}, which NumPy does not write.")
+    return np.ndarray((0,), dtype=np.int8)
+
+
+def _encode(text: object, encoding: object) -> bytes:
+    # protocol 2 writes bytes as text to be encoded; HAAN's files need it
+    if not isinstance(text, str) or encoding != "latin1":
+        raise pickle.UnpicklingError(f"it encodes {type(text).__name__} as {encoding!r:.60}.")
+    return text.encode("latin1")
+
+
+def _scalar(kind: object, data: object = None) -> object:
+    if not isinstance(kind, _Kind) or kind.dtype.hasobject or not isinstance(data, bytes | str):
+        raise pickle.UnpicklingError("it holds a NumPy scalar that is not a plain number or text.")
+    return np.frombuffer(data.encode("latin1") if isinstance(data, str) else data, kind.dtype, count=1)[0]
+
+
+# a name for `_empty_array`, not to be called: NumPy's own makes arrays of objects from any bytes
+_NDARRAY = object()
+_ALLOWED: dict[tuple[str, str], object] = {
+    ("numpy", "ndarray"): _NDARRAY,
+    ("numpy", "dtype"): _Kind,
+    ("_codecs", "encode"): _encode,
+    **{(f"numpy.{core}.multiarray", "_reconstruct"): _empty_array for core in ("core", "_core")},
+    **{(f"numpy.{core}.multiarray", "scalar"): _scalar for core in ("core", "_core")},
+}

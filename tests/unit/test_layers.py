@@ -28,14 +28,3 @@ def test_no_import_points_the_wrong_way(package: str) -> None:
     for path in files:
         wrong = (imported(path) & set(MAY_IMPORT)) - MAY_IMPORT[package]
         assert not wrong, f"{path} imports {wrong}"
-
-
-def test_only_the_converter_unpickles() -> None:
-    users = {
-        path.name for package in MAY_IMPORT for path in (ROOT / package).rglob("*.py") if "pickle" in imported(path)
-    }
-    assert users == {"convert.py"}
-    for package in MAY_IMPORT:
-        for path in (ROOT / package).rglob("*.py"):
-            assert "torch.load" not in path.read_text().replace("safetensors.torch.load", "")
-            assert "allow_pickle=True" not in path.read_text()

@@ -84,6 +84,8 @@ def test_nothing_unpickles_runs_or_unpacks_what_a_file_says() -> None:
 
 
 def test_every_numpy_load_refuses_pickles() -> None:
+    told = [one for _, _, call in calls() for one in call.keywords if one.arg == "allow_pickle"]
+    assert all(ast.unparse(one.value) == "False" for one in told)
     found = [(path, call) for path, name, call in calls() if name in ("np.load", "numpy.load")]
     assert len(found) >= 2
     for path, call in found:

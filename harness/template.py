@@ -52,7 +52,11 @@ class Template:
         (said, says), (ended, ends) = os.pipe(), os.pipe()
         try:
             with self._lock:
-                socket.send_fds(self._started(), [request], [says, ends])
+                try:
+                    socket.send_fds(self._started(), [request], [says, ends])
+                except ConnectionError:  # it died since it was last asked
+                    self._end()
+                    socket.send_fds(self._started(), [request], [says, ends])
         except OSError:
             os.close(said)
             os.close(ended)
@@ -68,8 +72,6 @@ class Template:
             self._end()
 
     def _started(self) -> socket.socket:
-        if self._process is not None and self._process.poll() is not None:
-            self._end()
         if self._requests is None:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:

@@ -113,6 +113,8 @@ def test_a_killed_template_loses_its_run_and_is_replaced(engine: Processes, tiny
     template.kill()
     run.kill()
     assert future.result().code is None
+    while template.status() != psutil.STATUS_ZOMBIE:  # its files are closed one after the other
+        time.sleep(0.01)
     assert submit(engine, *arguments(tiny, tmp_path, *SHORT)).result().code == 0
 
 

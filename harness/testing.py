@@ -14,8 +14,8 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from harness.data import annotations as reader
-from harness.scoring import common_localizer
-from harness.seeds import seed_torch
+from harness.random_streams import seed_torch
+from harness.runs.scoring import common_localizer
 from wstal.localize import localize
 from wstal.method import Method, Recipe
 from wstal.types import Batch, Scores, SnippetScores, Video

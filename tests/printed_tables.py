@@ -7,8 +7,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from harness.audit import Finding, Tally
-from harness.published import PublishedTable
+from harness.paper.audit import Finding, Tally
+from harness.paper.tables import PublishedTable
 
 AVERAGES = {"AVG (0.1:0.3)": "0.1:0.1:0.3", "AVG (0.3:0.5)": "0.3:0.1:0.5", "AVG": "0.1:0.1:0.5"}
 thousandths = st.integers(0, 100_000).map(lambda number: Fraction(number, 1000))

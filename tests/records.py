@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from harness.record import SCHEMA, Record, run_id
+from harness.records.schema import SCHEMA, Record, run_id
 
 
 def make_record(

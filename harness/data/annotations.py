@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from harness.files import check_text, parse_json, printable, read_limited
+from harness.io.reading import check_text, parse_json, printable, read_limited
 from wstal.errors import UserError
 from wstal.types import FloatArray, GroundTruth, IntArray
 

@@ -18,7 +18,7 @@ from harness.data.annotations import FARTHEST, LONGEST, name_text, read_json
 from harness.data.descriptor import is_frame_rate, list_digest, shipped_descriptors
 from harness.data.features import JOINT, check_finite, check_name
 from harness.data.unpickle import MAX_BYTES, load_array
-from harness.files import atomic_write, check_text, pretty_json
+from harness.io.reading import atomic_write, check_text, pretty_json
 from wstal.errors import MissingDataError, StoreError, UserError
 
 HAAN_TRAIN_VIDEOS = 8440  # HAAN's arrays list FineAction's training videos first

@@ -24,7 +24,7 @@ from pydantic import (
 )
 
 from harness.data.source import Subset
-from harness.files import check_text, field, parse_toml, printable, problem, read_toml
+from harness.io.reading import check_text, field, parse_toml, printable, problem, read_toml
 from wstal.errors import MissingDataError, UserError
 from wstal.evaluation import get_protocol, parse_tious
 
@@ -304,7 +304,7 @@ def _problem(kind: str, message: str, location: tuple[int | str, ...]) -> str:
 @cache
 def shipped_descriptors() -> dict[str, DatasetDescriptor]:
     """The known data sets by name, sorted."""
-    folder = resources.files("harness.data") / "datasets"
+    folder = resources.files("harness") / "shipped" / "datasets"
     files = [file for file in folder.iterdir() if file.name.endswith(".toml")]
     descriptors = [_validated(parse_toml(file.read_text(encoding="utf-8")), file.name) for file in files]
     return {descriptor.name: descriptor for descriptor in sorted(descriptors, key=lambda item: item.name)}

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from harness.data.annotations import FARTHEST
-from harness.files import atomic_write, check_text, parse_json, printable, read_limited, unique_keys
+from harness.io.reading import atomic_write, check_text, parse_json, printable, read_limited, unique_keys
 from wstal.errors import UserError
 from wstal.types import Detections
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.data.annotations import Annotations, Interval
-from harness.files import atomic_write, canonical_json, read_json, sha256, sha256_file
+from harness.io.reading import atomic_write, canonical_json, read_json, sha256, sha256_file
 from wstal.errors import UserError
 
 

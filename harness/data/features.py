@@ -28,7 +28,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from harness.files import open_regular, printable
+from harness.io.reading import open_regular, printable
 from wstal.errors import MissingDataError, UserError
 from wstal.types import FloatArray, Video
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from harness.data.descriptor import list_digest
 from harness.data.source import DataSource, Subset
-from harness.seeds import numpy_stream
+from harness.random_streams import numpy_stream
 from wstal.errors import UserError
 from wstal.types import GroundTruth, Video
 

@@ -18,7 +18,7 @@ class DataSource(Protocol):
         family: the data set whose protocols and recipes apply, for example `thumos14`.
         synthetic: results say nothing about real video.
         classes: class names in the order of label indices.
-        schedule: name of the schedule that applies (`harness.schedules`).
+        schedule: name of the schedule that applies (`harness.runs.schedules`).
         tious: thresholds that detections are evaluated at.
         sample_length: rows that training samples from a video (T), where the data set states it.
         stream_widths: columns of each feature stream, in joining order.

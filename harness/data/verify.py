@@ -12,12 +12,12 @@ from typing import Any, Literal
 from rich.table import Table
 from rich.text import Text
 
-from harness.data.dataset import Dataset, open_dataset
 from harness.data.descriptor import list_digest
+from harness.data.discovery import SUBSETS, usual_headers
 from harness.data.features import check_finite, map_features, read_header, some
-from harness.data.resolve import SUBSETS, usual_headers
+from harness.data.opening import Dataset, open_dataset
 from harness.data.source import Subset
-from harness.files import atomic_write, printable, read_limited, sha256_file
+from harness.io.reading import atomic_write, printable, read_limited, sha256_file
 from wstal.errors import MissingDataError, UserError
 
 MANIFEST = "SHA256SUMS"

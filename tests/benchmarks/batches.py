@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from harness.seeds import numpy_stream
-from harness.trainer import _batches
+from harness.random_streams import numpy_stream
+from harness.runs.training import _batches
 from wstal.method import Method, TrainSpec
 from wstal.types import Batch, Video
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from harness.environment import cpu_name
+from harness.runs.environment import cpu_name
 
 SIZES = (1024, 1536, 2048, 3072)
 COMMIT = ("id", "time", "dirty")

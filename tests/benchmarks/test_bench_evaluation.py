@@ -19,10 +19,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.bootstrap import VideoBootstrap, _weights, paired_bootstrap, resampled_mean_ap
+from harness.comparisons.bootstrap import VideoBootstrap, _weights, paired_bootstrap, resampled_mean_ap
 from harness.data.annotations import read_annotations
 from harness.data.detections import read_detections
-from harness.flags import RunFlags
+from harness.records.matches import RunFlags
 from tests.benchmarks.measure import aim
 from tests.oracles import reference_average_precision, reference_voc_ap
 from wstal.evaluation import PROTOCOLS, THUMOS_TIOUS, EvaluationResult, evaluate, evaluate_all, protocols_for

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness.cost import Setting, build
-from harness.data.embedded import EmbeddedSource
+from harness.data.synthetic_source import EmbeddedSource
 from harness.registry import load_method, method_entries
-from harness.run_spec import plan_run
-from harness.scoring import score_videos
+from harness.runs.scoring import score_videos
+from harness.runs.spec import plan_run
+from harness.studies.cost import Setting, build
 from tests.benchmarks import plain
 from tests.benchmarks.hardware import Machine
 from tests.benchmarks.measure import aim, flops, in_turns, note_compute, scaling

@@ -19,12 +19,12 @@ import torch
 
 from baselines.acmnet import AcmNet
 from baselines.ours import Ours
-from harness.cost import Setting, build
-from harness.data.embedded import EmbeddedSource
-from harness.environment import KEEP_MEMORY
+from harness.data.synthetic_source import EmbeddedSource
+from harness.random_streams import seed_torch
 from harness.registry import load_method, method_entries
-from harness.run_spec import plan_run
-from harness.seeds import seed_torch
+from harness.runs.environment import KEEP_MEMORY
+from harness.runs.spec import plan_run
+from harness.studies.cost import Setting, build
 from tests.benchmarks import plain
 from tests.benchmarks.batches import prepared
 from tests.benchmarks.hardware import Machine
@@ -218,7 +218,7 @@ print(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1])
 
 def full_size_training(folder: Path) -> None:
     """Two steps and a checkpoint of Ours with a full bank, beside THUMOS14's features in memory, as float16."""
-    from harness.trainer import train
+    from harness.runs.training import train
 
     method, _ = full_size_step("ours", videos=1)
     assert isinstance(method, Ours)

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import noxfile
-from harness.environment import cpu_name
+from harness.runs.environment import cpu_name
 from tests.benchmarks.hardware import Machine, facts, slug, strip
 from tests.benchmarks.measure import aim, flops, growth, missed
 from wstal.parts.temporal import TemporalConv

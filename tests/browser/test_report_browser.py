@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.figures import Bar, Compared, Curve, Seeds, ablation_bars, curves, dumbbell, intervals
-from harness.pages import Estimate, Page, Role, Table
-from harness.report import html_report
+from harness.charts.comparisons import Bar, Compared, Curve, Seeds, ablation_bars, curves, dumbbell, intervals
+from harness.pages.html import html_report
+from harness.pages.model import Estimate, Page, Role, Table
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Locator

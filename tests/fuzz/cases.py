@@ -22,11 +22,11 @@ import numpy as np
 import pytest
 import torch
 
-from harness.cli import main
+from harness.cli.main import main
 from harness.data.detections import write_detections
-from harness.failure import Position, save_failed_step
-from harness.files import pretty_json
+from harness.io.reading import pretty_json
 from harness.registry import load_method
+from harness.runs.failed_step import Position, save_failed_step
 from tests.fuzz.mutations import (
     Draw,
     Mutate,

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from harness.files import canonical_json
-from harness.overrides import override, parse_assignments
+from harness.io.reading import canonical_json
 from harness.registry import load_method
+from harness.runs.overrides import override, parse_assignments
 from tests.fuzz.cases import EVALUATE, QUERY, Bench, bench_in
 from tests.fuzz.mutations import NAMES, toml_tokens
 from wstal.errors import UserError

@@ -17,12 +17,12 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from harness.cli import main
-from harness.data.embedded import embedded_source
-from harness.flags import DETECTIONS, read_flags
-from harness.plans import find_plan
-from harness.reproduce import Job
-from harness.run_spec import plan_run
+from harness.cli.main import main
+from harness.data.synthetic_source import embedded_source
+from harness.records.matches import DETECTIONS, read_flags
+from harness.runs.plans import find_plan
+from harness.runs.spec import plan_run
+from harness.sweeps.reproduce import Job
 from tests.tiny import write_tiny
 from wstal.errors import RunError
 from wstal.evaluation import class_average_precision
@@ -79,7 +79,7 @@ def done(tiny: Path, store: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_help_teaches_and_does_not_import_torch(command: list[str]) -> None:
     code = (
-        "import sys\nfrom harness.cli import main\n"
+        "import sys\nfrom harness.cli.main import main\n"
         f"try:\n    main({[*command, '--help']!r})\n"
         "except SystemExit as done:\n    assert done.code == 0\n"
         "heavy = {'torch', 'numpy', 'pandas', 'pydantic'} & set(sys.modules)\nassert not heavy, heavy"
@@ -236,7 +236,7 @@ def test_the_quick_profile_is_one_seed_of_a_fifth_of_the_epochs(tiny: Path, tmp_
             jobs.extend(found)
             raise RunError("enough")
 
-        with mock.patch("harness.reproduce.run_jobs", keep):
+        with mock.patch("harness.sweeps.reproduce.run_jobs", keep):
             assert main(["reproduce", "thumos14", *what, "--store", str(tmp_path)]) == 4
         return [job.arguments for job in jobs]
 
@@ -591,7 +591,7 @@ def test_reproduce_takes_an_own_data_sets_name(cli, tiny: Path, tmp_path: Path) 
 
 
 def test_robustness_writes_its_page_and_prints_it(cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from harness import robustness
+    from harness.studies import robustness
 
     tiny = robustness.Problem(classes=3, anchors=2, held_out=5, steps=1)
     monkeypatch.setattr(robustness, "PROBLEM", tiny)

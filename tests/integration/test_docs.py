@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli import build_parser, main
+from harness.cli.main import build_parser, main
 from tests.tiny import write_tiny
 
 ROOT = Path(__file__).parents[2]

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.data import features
-from harness.data.dataset import open_dataset
 from harness.data.descriptor import list_digest
+from harness.data.opening import open_dataset
 
 IDS = st.text("abcdefg_-0123456789ABC", min_size=1, max_size=8).filter(lambda name: name not in ("-", "_"))
 LABELS = st.sampled_from(["run", "jump", "Zumba", "éclair", "a b"])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli import main
+from harness.cli.main import main
 from tests.stress.report import report
 from tests.tiny import write_tiny
 from tests.unit.test_faults import FAULTS, RUN, check_faults, finished, many_checkpoints

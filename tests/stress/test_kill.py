@@ -29,7 +29,7 @@ PROGRAM = (
     "import functools, sys\n"
     "from harness import runner, trainer\n"
     "runner.train = functools.partial(trainer.train, checkpoint_seconds=0)\n"
-    "from harness.cli import main\n"
+    "from harness.cli.main import main\n"
     "sys.exit(main(sys.argv[1:]))\n"
 )
 

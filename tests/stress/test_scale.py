@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 import torch
 
-from harness.cli import main
-from harness.commands.sweep import planned
-from harness.data.dataset import open_dataset
-from harness.run_spec import plan_run
-from harness.runner import execute
-from harness.store import Store
+from harness.cli.main import main
+from harness.cli.sweep import planned
+from harness.data.opening import open_dataset
+from harness.records.store import Store
+from harness.runs.execute import execute
+from harness.runs.spec import plan_run
 from tests.stress.report import report
 from tests.tiny import write_tiny
 from tests.unit.test_sweep import parse

@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness.gc import collect
-from harness.store import Store
+from harness.records.cleanup import collect
+from harness.records.store import Store
 from tests.stress.report import report
 from tests.tiny import write_tiny
 
@@ -29,9 +29,9 @@ PATIENCE = 1800  # seconds that nothing takes
 # at interpreter start: a checkpoint after each epoch in place of each half minute
 FREQUENT = """
 import functools, sys
-if {"run", "harness.template"} & set(sys.orig_argv):
-    import harness.runner
-    harness.runner.train = functools.partial(harness.runner.train, checkpoint_seconds=0)
+if {"run", "harness.sweeps.fork_server"} & set(sys.orig_argv):
+    import harness.runs.execute
+    harness.runs.execute.train = functools.partial(harness.runs.execute.train, checkpoint_seconds=0)
 """
 # takes the script of a job and runs it, as the batch system would
 SBATCH = """#!/bin/sh
@@ -137,7 +137,7 @@ def listed(folder: Path) -> list[tuple[str, int]]:
 
 
 def is_template(process: psutil.Process | None) -> bool:
-    return process is not None and "harness.template" in process.cmdline()
+    return process is not None and "harness.sweeps.fork_server" in process.cmdline()
 
 
 def children(process: subprocess.Popen[str], what: str) -> list[psutil.Process]:

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from scipy import stats
 
-from harness.ablations import Difference, ablation_page, difference, readings_page, rows_of
-from harness.plans import find_plan
-from harness.render import markdown_page
+from harness.pages.ablations import Difference, ablation_page, difference, readings_page, rows_of
+from harness.pages.formats import markdown_page
+from harness.runs.plans import find_plan
 from tests.unit.test_leaderboard import record, render
 from wstal.errors import UserError
 

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness import files
 from harness.data import descriptor
 from harness.data.annotations import Interval, read_ambiguous, read_annotations
 from harness.data.descriptor import list_digest, shipped_descriptors
+from harness.io import reading as files
 from wstal.errors import MissingDataError, UserError
 
 

@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.audit import Finding, audit, audit_page, tallies, the_paper
-from harness.audit.printed import interval, mean
-from harness.commands import audit as command
-from harness.commands.options import Parser
-from harness.pages import Table
-from harness.published import claims
-from harness.render import markdown_page
+from harness.cli.main import audit as command
+from harness.cli.options import Parser
+from harness.pages.formats import markdown_page
+from harness.pages.model import Table
+from harness.paper.audit import Finding, audit, audit_page, tallies, the_paper
+from harness.paper.audit.intervals import interval, mean
+from harness.paper.tables import claims
 from tests.printed_tables import half_up, thousandths
 
 

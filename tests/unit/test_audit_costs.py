@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.audit import Paper, Tally
-from harness.audit.costs import FLOPS, PARAMS, SIZE, costs, modelled, off_line
-from harness.audit.printed import Interval, interval
-from harness.published import find_table
+from harness.paper.audit import Paper, Tally
+from harness.paper.audit.costs import FLOPS, PARAMS, SIZE, costs, modelled, off_line
+from harness.paper.audit.intervals import Interval, interval
+from harness.paper.tables import find_table
 from tests.printed_tables import only, table
 
 

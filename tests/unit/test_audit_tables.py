@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from harness.audit import Paper, Tally
-from harness.audit.tables import bold, repeats, rising, twins
+from harness.paper.audit import Paper, Tally
+from harness.paper.audit.cells import bold, repeats, rising, twins
 from tests.printed_tables import only, table
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from harness.audit import Paper
-from harness.audit.text import citations, claimed, readings, venues
-from harness.published import Claim, Reference, claims, find_table
+from harness.paper.audit import Paper
+from harness.paper.audit.text import citations, claimed, readings, venues
+from harness.paper.tables import Claim, Reference, claims, find_table
 from tests.printed_tables import half_up, only, table, thousandths
 
 

@@ -14,10 +14,10 @@ import pytest
 from torch import Tensor
 
 from baselines.rskp import EMPTY, Rskp
-from harness.checkpoint import History, remove_checkpoints
+from harness.random_streams import seed_torch
 from harness.registry import load_method, method_entries
-from harness.seeds import seed_torch
-from harness.trainer import train
+from harness.runs.checkpoint import History, remove_checkpoints
+from harness.runs.training import train
 from tests.unit.test_faults import CHANGES, Faults, Killed
 from tests.unit.test_trainer import RUN, SPEC, fresh, same, videos
 from wstal.cross_video import CrossVideo

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli import build_parser, main
-from harness.commands.reproduce import _seeds
+from harness.cli.main import build_parser, main
+from harness.cli.reproduce import _seeds
 from wstal.errors import UserError
 
 ROOT = Path(__file__).parents[2]

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from harness.compare import OWN, Cell, compare, first_choice, headline, table_page
+from harness.comparisons.paper import OWN, Cell, compare, first_choice, headline, table_page
 from harness.data.descriptor import shipped_descriptors
-from harness.published import PublishedTable, find_table, published_tables
-from harness.render import markdown_page
-from harness.rescore import Rescored, load_rescored
+from harness.pages.formats import markdown_page
+from harness.paper.tables import PublishedTable, find_table, published_tables
+from harness.studies.released import Rescored, load_rescored
 from tests.records import make_record
 
 RESULTS = Path(__file__).parents[2] / "results"

@@ -13,8 +13,8 @@ import pytest
 from harness.data import convert as module
 from harness.data.annotations import read_annotations
 from harness.data.convert import convert
-from harness.data.dataset import open_dataset
 from harness.data.descriptor import find_descriptor
+from harness.data.opening import open_dataset
 from harness.data.unpickle import load_array
 from wstal.errors import MissingDataError, StoreError, UserError
 

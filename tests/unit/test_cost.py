@@ -14,11 +14,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-import harness.cost
-import harness.counting
-from harness.commands import cost as command
-from harness.commands.options import Parser
-from harness.cost import (
+import harness.studies.cost
+import harness.studies.cost_counting
+from harness.cli.main import cost as command
+from harness.cli.options import Parser
+from harness.paper.profile import (
+    LENGTHS,
+    ProfileCost,
+    ProfileModel,
+    flops_frame,
+    profile_costs,
+    size_frame,
+)
+from harness.registry import load_method, method_entries
+from harness.studies.cost import (
     SETTINGS,
     CostFile,
     MethodCost,
@@ -30,16 +39,7 @@ from harness.cost import (
     store_cost,
     true_cost_frame,
 )
-from harness.counting import NOT_SEEN_BY_TORCH, count, fvcore_count, torch_count
-from harness.paper_profile import (
-    LENGTHS,
-    ProfileCost,
-    ProfileModel,
-    flops_frame,
-    profile_costs,
-    size_frame,
-)
-from harness.registry import load_method, method_entries
+from harness.studies.cost_counting import NOT_SEEN_BY_TORCH, count, fvcore_count, torch_count
 from wstal.errors import RunError, StoreError, UserError
 
 # Table IX as printed
@@ -286,7 +286,9 @@ def test_a_hidden_product_fails_by_name() -> None:
 
 
 def test_a_product_hidden_in_a_declared_operator_parts_the_counters(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(harness.counting, "IGNORABLE", harness.counting.IGNORABLE | {"prim::PythonOp.Hidden"})
+    monkeypatch.setattr(
+        harness.studies.cost_counting, "IGNORABLE", harness.studies.cost_counting.IGNORABLE | {"prim::PythonOp.Hidden"}
+    )
     with pytest.raises(RunError, match=r"fvcore counts 262,144, torch 524,288.*PythonOp\.Hidden"):
         count(Calls(Hidden.apply, nn.Linear(64, 64)), (torch.rand(64, 64),), "toy")
 
@@ -349,9 +351,9 @@ def test_the_step_is_measured(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
                 torch.ones(megabytes * 250_000)
             return super().score(features)
 
-    monkeypatch.setattr(harness.cost, "load_method", lambda name: Hungry)
-    monkeypatch.setattr(harness.cost, "WIDTH", 32)
-    harness.cost._main("acmnet", "test", "activitynet13")
+    monkeypatch.setattr(harness.studies.cost, "load_method", lambda name: Hungry)
+    monkeypatch.setattr(harness.studies.cost, "WIDTH", 32)
+    harness.studies.cost._main("acmnet", "test", "activitynet13")
     step = StepCost.model_validate_json(capsys.readouterr().out)
     assert (step.length, step.classes, step.parameters) == (75, 200, 3 * 32**2 + 32 + (3 + 201) * 33)
     assert step.peak_mb is None or step.peak_mb > 0.9 * megabytes
@@ -365,9 +367,9 @@ def test_all_inputs_of_the_table_are_measured(monkeypatch: pytest.MonkeyPatch) -
         return step(stage, setting.length, classes=setting.classes)
 
     lines: list[str] = []
-    monkeypatch.setattr(harness.cost, "_in_fresh_process", measure_one)
-    monkeypatch.setattr(harness.cost.os, "getloadavg", lambda: (1.504, 9.0, 9.0))
-    cost = harness.cost.measure("acmnet", lines.append)
+    monkeypatch.setattr(harness.studies.cost, "_in_fresh_process", measure_one)
+    monkeypatch.setattr(harness.studies.cost.os, "getloadavg", lambda: (1.504, 9.0, 9.0))
+    cost = harness.studies.cost.measure("acmnet", lines.append)
     assert [f"{row.stage}ing-{row.length}" for row in cost.rows] == list(TABLE_IX)
     assert len(lines) == 6
     assert (cost.title, cost.load) == ("ACM-Net", 1.5)
@@ -380,7 +382,7 @@ def test_a_failure_in_the_fresh_process_is_told() -> None:
     with pytest.raises(
         RunError, match=r"Cannot measure nobody \(train, thumos14, T = 750\): .*Unknown method 'nobody'"
     ):
-        harness.cost._in_fresh_process("nobody", "train", SETTINGS[0])
+        harness.studies.cost._in_fresh_process("nobody", "train", SETTINGS[0])
 
 
 # --- the file and the command
@@ -401,7 +403,7 @@ def measured(**changes: Any) -> MethodCost:
 
 @pytest.fixture
 def quick_profile(monkeypatch: pytest.MonkeyPatch, profile: list[ProfileCost]) -> None:
-    monkeypatch.setattr(harness.cost, "profile_costs", lambda: profile)
+    monkeypatch.setattr(harness.studies.cost, "profile_costs", lambda: profile)
 
 
 @pytest.mark.usefixtures("quick_profile")
@@ -489,7 +491,7 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
         asked.append(name)
         return measured(unsupported={"aten::add": 2, "aten::erfinv": 1})
 
-    monkeypatch.setattr(harness.cost, "measure", measure)
+    monkeypatch.setattr(harness.studies.cost, "measure", measure)
     assert run("--results", str(tmp_path)) == 0
     assert asked == list(method_entries())
     assert list(load_cost(tmp_path / "cost.json").methods) == asked
@@ -508,7 +510,7 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
 
 
 def test_command_refuses_before_it_measures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(harness.cost, "measure", lambda *_: pytest.fail("measured"))
+    monkeypatch.setattr(harness.studies.cost, "measure", lambda *_: pytest.fail("measured"))
     with pytest.raises(UserError, match="did you mean 'ours'"):
         run("--results", str(tmp_path), "--method", "our")
     (tmp_path / "cost.json").write_text("{}")
@@ -523,7 +525,7 @@ def test_command_refuses_before_it_measures(tmp_path: Path, monkeypatch: pytest.
 def test_what_is_stored_is_shown_without_measuring(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(harness.cost, "measure", lambda *_: pytest.fail("measured"))
+    monkeypatch.setattr(harness.studies.cost, "measure", lambda *_: pytest.fail("measured"))
     with pytest.raises(UserError, match=r"cost\.json is not there\. Measure with `wstal-bench cost`"):
         run("--results", str(tmp_path), "--stored")
     store_cost(tmp_path / "cost.json", "ours", measured(ms=7.0))

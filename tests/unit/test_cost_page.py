@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.cost_page import cost_page
-from harness.leaderboard import read_results
-from harness.published import find_table
-from harness.render import markdown_page
+from harness.pages.cost import cost_page
+from harness.pages.formats import markdown_page
+from harness.pages.site import read_results
+from harness.paper.tables import find_table
 
 ROOT = Path(__file__).parents[2]
 

@@ -16,8 +16,8 @@ from torch.nn import functional
 
 from baselines.acmnet import AcmNet
 from baselines.ours import Ours, OursOptions
-from harness.overrides import override
-from harness.seeds import seed_torch
+from harness.random_streams import seed_torch
+from harness.runs.overrides import override
 from wstal.errors import UserError
 from wstal.summarize.options import SummaryKind
 from wstal.types import Batch, Snippets

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.data.dataset import Dataset, open_dataset
 from harness.data.descriptor import list_digest, shipped_descriptors
+from harness.data.opening import Dataset, open_dataset
 from wstal.errors import MissingDataError, UserError
 from wstal.types import Video
 

@@ -15,11 +15,11 @@ import pytest
 import safetensors.numpy
 import torch
 
-from harness.cli import main
-from harness.commands import audit as command
-from harness.commands.options import Parser
-from harness.data.dataset import open_dataset
-from harness.determinism import WITHOUT, Run, audit_method, compare, write_small
+from harness.cli.main import audit as command
+from harness.cli.main import main
+from harness.cli.options import Parser
+from harness.data.opening import open_dataset
+from harness.studies.determinism import WITHOUT, Run, audit_method, compare, write_small
 from tests.records import make_record
 from wstal.errors import MissingDataError, RunError, UserError
 

@@ -21,11 +21,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from harness.checkpoint import History
-from harness.cli import main
-from harness.diagnostics import FIGURE, HISTORY, MOST_POINTS, PANEL, _extremes, draw
-from harness.files import sha256
-from harness.record import run_id
+from harness.charts.training import FIGURE, HISTORY, MOST_POINTS, PANEL, _extremes, draw
+from harness.cli.main import main
+from harness.io.reading import sha256
+from harness.records.schema import run_id
+from harness.runs.checkpoint import History
 from tests.records import make_record
 
 CLASSES = ("Diving", "HighJump")
@@ -83,7 +83,7 @@ def test_the_page_behind_it_is_opaque_white() -> None:
 
 
 def test_matplotlib_is_imported_when_a_figure_is_drawn() -> None:
-    code = "import sys, harness.diagnostics; sys.exit('matplotlib' in sys.modules)"
+    code = "import sys, harness.charts.training; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

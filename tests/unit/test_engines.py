@@ -9,9 +9,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness import dask_engine, engines
-from harness.dask_engine import ClusterFile, connect, job_cluster, local, read_cluster, submit_workers
-from harness.engines import Engine, Inline, Outcome, Processes, run_process
+from harness.sweeps import dask_engine, engines
+from harness.sweeps.dask_engine import ClusterFile, connect, job_cluster, local, read_cluster, submit_workers
+from harness.sweeps.engines import Engine, Inline, Outcome, Processes, run_process
 from wstal.errors import RunError, UserError
 
 

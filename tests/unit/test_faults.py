@@ -19,8 +19,9 @@ from unittest import mock
 
 import pytest
 
-from harness import runner, trainer
-from harness.cli import main
+from harness.cli.main import main
+from harness.runs import execute as runner
+from harness.runs import training as trainer
 from tests.tiny import write_tiny
 
 RUN = ["run", "--method", "acmnet", "--threads", "1", "--device", "cpu", "--set", "train.epochs=3",

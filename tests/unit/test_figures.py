@@ -13,9 +13,9 @@ import matplotlib
 import numpy as np
 import pytest
 
-from harness import figures
-from harness.figures import Bar, Compared, Curve, Seeds, ablation_bars, curves, dumbbell, intervals
-from harness.pages import Estimate, Figure
+from harness.charts import comparisons as figures
+from harness.charts.comparisons import Bar, Compared, Curve, Seeds, ablation_bars, curves, dumbbell, intervals
+from harness.pages.model import Estimate, Figure
 
 WORDS = {"name": "figure", "caption": "What it shows"}
 LONG = "Zhang & Zhao with everything on, pseudo labels weighted by exp(-D), no gradient through it <T = 750>"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.files import (
+from harness.io.reading import (
     atomic_write,
     canonical_json,
     check_writable,

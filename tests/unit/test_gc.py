@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.commands import records
-from harness.commands.options import Parser
-from harness.files import atomic_write, pretty_json
-from harness.gc import collect
-from harness.states import acquire, claim_file, failure_file
-from harness.store import RECORD, Store
+from harness.cli.main import records
+from harness.cli.options import Parser
+from harness.io.locks import acquire, claim_file, failure_file
+from harness.io.reading import atomic_write, pretty_json
+from harness.records.cleanup import collect
+from harness.records.store import RECORD, Store
 from tests.records import make_record
 from wstal.errors import StoreError, UserError
 

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.data.embedded import EmbeddedSource
 from harness.data.held_out import HeldOutSource
 from harness.data.synthetic import SyntheticSpec
+from harness.data.synthetic_source import EmbeddedSource
 from wstal.errors import UserError
 
 SPEC = SyntheticSpec(train_videos=20, test_videos=6, classes=4, width=8, max_length=32)

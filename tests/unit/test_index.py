@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from harness import index
-from harness.files import pretty_json
-from harness.index import list_outlines
-from harness.query import COLUMNS, select
-from harness.record import list_records, read_record
-from harness.store import RECORD
+from harness.io.reading import pretty_json
+from harness.records import index
+from harness.records.index import list_outlines
+from harness.records.query import COLUMNS, select
+from harness.records.schema import list_records, read_record
+from harness.records.store import RECORD
 from tests.records import make_record
 
 ROW = {"schedule": {}, "row": {"method.gks": False}}

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from harness.cli import main
-from harness.leaderboard import Results, drifted, read_results, write
-from harness.leaderboard import render as render_results
-from harness.pages import estimate
-from harness.scoring import common_localizer
+from harness.cli.main import main
+from harness.pages.model import estimate
+from harness.pages.site import Results, drifted, read_results, write
+from harness.pages.site import render as render_results
+from harness.runs.scoring import common_localizer
 from tests.records import make_record
 
 ROOT = Path(__file__).parents[2]
@@ -56,7 +56,7 @@ def test_a_method_with_other_options_alone_is_not_called_absent_and_no_schedule_
     assert not {"ACM-Net", "BaS-Net"} & set(absent.removeprefix("Not run here, so not ranked: ").split(", "))
     assert others.startswith("with other options alone: ACM-Net. `wstal-bench reproduce`")
     assert "Schedules, where they differ from the methods' own papers:" in page
-    assert "harness/data/schedules" not in page
+    assert "harness/shipped/schedules" not in page
 
 
 def test_own_and_common_localizer_stand_side_by_side() -> None:

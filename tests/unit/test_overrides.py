@@ -4,7 +4,7 @@ import pytest
 
 from baselines.acmnet import AcmNet
 from baselines.co2net import Co2Net
-from harness.overrides import differences, override, parse_assignments
+from harness.runs.overrides import differences, override, parse_assignments
 from wstal.errors import UserError
 
 RECIPE = AcmNet.recipe("thumos14")

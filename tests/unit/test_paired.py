@@ -14,11 +14,13 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from harness.bootstrap import VideoBootstrap, paired_bootstrap, resampled_mean_ap, weighted_average_precision
-from harness.data.detections import write_detections
-from harness.files import pretty_json, sha256_file
-from harness.flags import DETECTIONS, FLAGS, RunFlags, flags_of, read_flags, save_flags
-from harness.paired import (
+from harness.comparisons.bootstrap import (
+    VideoBootstrap,
+    paired_bootstrap,
+    resampled_mean_ap,
+    weighted_average_precision,
+)
+from harness.comparisons.runs import (
     NO_VERDICT,
     check_comparable,
     compare_methods,
@@ -26,7 +28,10 @@ from harness.paired import (
     comparison_table,
     system_names,
 )
-from harness.record import RECORD, read_record
+from harness.data.detections import write_detections
+from harness.io.reading import pretty_json, sha256_file
+from harness.records.matches import DETECTIONS, FLAGS, RunFlags, flags_of, read_flags, save_flags
+from harness.records.schema import RECORD, read_record
 from tests.records import make_record
 from wstal.errors import StoreError, UserError
 from wstal.evaluation import PROTOCOLS, THUMOS_TIOUS, class_average_precision, evaluate, to_json

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from harness.data.embedded import embedded_source
-from harness.plans import Plan, find_row, paper_tables, plans
-from harness.run_spec import plan_run
+from harness.data.synthetic_source import embedded_source
+from harness.runs.plans import Plan, find_row, paper_tables, plans
+from harness.runs.spec import plan_run
 from wstal.errors import UserError
 
 ROWS = [(name, row) for name, plan in plans().items() for row in plan.rows]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.prose import computed_with
+from harness.records.words import computed_with
 
 
 def ran(commit: str | None, threads: int = 1) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from harness.plans import find_plan
-from harness.published import Claim, PublishedTable, claims, find_table, published_tables, references
+from harness.paper.tables import Claim, PublishedTable, claims, find_table, published_tables, references
+from harness.runs.plans import find_plan
 from wstal.errors import UserError
 
 # Where the first cell of a row is blank, it is merged with the one above; in IV a blank is a blank.

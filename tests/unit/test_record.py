@@ -16,11 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from harness import run_spec
-from harness.cost import CostFile
-from harness.files import canonical_json, pretty_json
-from harness.query import flatten
-from harness.record import (
+from harness.io.reading import canonical_json, pretty_json
+from harness.records.query import flatten
+from harness.records.schema import (
     SCHEMA,
     Record,
     json_schema,
@@ -30,7 +28,9 @@ from harness.record import (
     read_record,
     run_id,
 )
-from harness.rescore import Rescored
+from harness.runs import spec as run_spec
+from harness.studies.cost import CostFile
+from harness.studies.released import Rescored
 from tests.records import make_record
 from wstal.errors import UserError
 from wstal.evaluation import ACTIVITYNET_TIOUS, THUMOS_TIOUS, tiou_key

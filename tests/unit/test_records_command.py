@@ -15,14 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from harness.commands import records as command
-from harness.commands.options import Parser
-from harness.cost import CostFile
-from harness.diff import diff
-from harness.files import pretty_json
-from harness.query import flatten, select
-from harness.record import SCHEMA, Record, json_schema, read_record
-from harness.rescore import Rescored
+from harness.cli.main import records as command
+from harness.cli.options import Parser
+from harness.io.reading import pretty_json
+from harness.records.diff import diff
+from harness.records.query import flatten, select
+from harness.records.schema import SCHEMA, Record, json_schema, read_record
+from harness.studies.cost import CostFile
+from harness.studies.released import Rescored
 from tests.records import make_record
 from wstal.errors import UserError
 
@@ -339,6 +339,6 @@ def test_schema_prints_a_schema(kind: str, model: type[BaseModel], capsys: pytes
 
 def test_declaring_the_command_imports_nothing_heavy() -> None:
     heavy = ("torch", "pandas", "pydantic", "numpy")
-    code = f"import sys, harness.commands.records; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import sys, harness.cli.records; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from harness.commands.options import Parser
-from harness.leaderboard import drifted, read_results, render, write
-from harness.reliability_page import FILE, load_reliability, reliability_page, store_reliability
-from harness.render import files, markdown_page
-from harness.report import html_report
+from harness.cli.options import Parser
+from harness.pages.formats import files, markdown_page
+from harness.pages.html import html_report
+from harness.pages.reliability import FILE, load_reliability, reliability_page, store_reliability
+from harness.pages.site import drifted, read_results, render, write
 from tests.stress.report import report
 from wstal.errors import StoreError, UserError
 
@@ -124,7 +124,7 @@ def test_without_the_variable_nothing_is_reported(tmp_path: Path, monkeypatch: p
 
 def test_the_program_speaks_and_has_exit_codes(lines: Path, tmp_path: Path) -> None:
     def run(*words: Path) -> tuple[int, str, str]:
-        command = [sys.executable, "-m", "harness.reliability_page", *map(str, words)]
+        command = [sys.executable, "-m", "harness.pages.reliability", *map(str, words)]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         return done.returncode, done.stdout, done.stderr
 
@@ -148,7 +148,7 @@ def test_every_command_of_the_document_is_one_that_its_parser_takes() -> None:
     assert {words[0] for words in commands} == {"audit", "sweep", "plan", "records"}
     for words in commands:
         parser = Parser()
-        importlib.import_module(f"harness.commands.{words[0]}").add(parser.add_subparsers(parser_class=Parser))
+        importlib.import_module(f"harness.cli.{words[0]}").add(parser.add_subparsers(parser_class=Parser))
         parser.parse_args(words[: words.index(">")] if ">" in words else words)
 
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.pages import Estimate, Figure, Page, Table, estimate
-from harness.render import csv_table, files, latex_table, markdown_page, markdown_table, terminal_table
+from harness.pages.formats import csv_table, files, latex_table, markdown_page, markdown_table, terminal_table
+from harness.pages.model import Estimate, Figure, Page, Table, estimate
 
 TABLE = Table(
     "sample",

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.figures import Bar, ablation_bars
-from harness.pages import Estimate, Figure, Page, Role, Table
-from harness.report import TONES, html_report
+from harness.charts.comparisons import Bar, ablation_bars
+from harness.pages.html import TONES, html_report
+from harness.pages.model import Estimate, Figure, Page, Role, Table
 
 VOID = {"meta", "input", "br", "hr", "img", "link"}
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="0 0 9 9">{}</svg>'

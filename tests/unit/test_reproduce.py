@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.engines import Outcome
-from harness.files import atomic_write, pretty_json
-from harness.reproduce import publish, run_jobs
-from harness.store import RECORD, Store
-from harness.sweep import Job
+from harness.io.reading import atomic_write, pretty_json
+from harness.records.store import RECORD, Store
+from harness.sweeps.engines import Outcome
+from harness.sweeps.reproduce import publish, run_jobs
+from harness.sweeps.sweep import Job
 from tests.records import make_record
 from tests.unit.test_sweep import Pretended
 from wstal.errors import RunError

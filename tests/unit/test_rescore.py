@@ -13,14 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.commands import evaluate as evaluate_command
-from harness.commands import rescore as command
-from harness.commands.options import Parser
+from harness.cli.main import evaluate as evaluate_command
+from harness.cli.main import rescore as command
+from harness.cli.options import Parser
 from harness.data.descriptor import list_digest, shipped_descriptors
-from harness.files import sha256
-from harness.render import markdown_page
-from harness.rescore import Rescored, load_rescored, read_sources, rescore, write_rescored
-from harness.rescored_page import rescored_frame, rescored_page, spread_frame
+from harness.io.reading import sha256
+from harness.pages.formats import markdown_page
+from harness.pages.released import rescored_frame, rescored_page, spread_frame
+from harness.studies.released import Rescored, load_rescored, read_sources, rescore, write_rescored
 from wstal.errors import MissingDataError, UserError
 from wstal.evaluation import PROTOCOLS
 

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.robustness import (
+from harness.studies.robustness import (
     LEARNING_RATES,
     LOSSES,
     PROBLEM,

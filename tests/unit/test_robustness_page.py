@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.robustness import LEARNING_RATES, LOSSES, Accuracies, Measured, Problem, measure, planned_cases
-from harness.robustness_page import (
+from harness.pages.robustness import (
     CANNOT,
     CLEAN_BAND,
     VARIES,
@@ -20,6 +19,7 @@ from harness.robustness_page import (
     to_json,
     write,
 )
+from harness.studies.robustness import LEARNING_RATES, LOSSES, Accuracies, Measured, Problem, measure, planned_cases
 
 CASES = planned_cases()
 

@@ -15,13 +15,13 @@ import pytest
 import torch
 
 from baselines.acmnet import AcmNet
-from harness.cli import main
-from harness.data.dataset import open_dataset
-from harness.diagnostics import HISTORY
-from harness.record import RECORD
-from harness.run_spec import plan_run
-from harness.runner import execute
-from harness.store import Store
+from harness.charts.training import HISTORY
+from harness.cli.main import main
+from harness.data.opening import open_dataset
+from harness.records.schema import RECORD
+from harness.records.store import Store
+from harness.runs.execute import execute
+from harness.runs.spec import plan_run
 from tests.tiny import write_tiny
 from tests.unit.test_faults import Killed, finished, many_checkpoints
 from wstal.errors import RunError, UserError

@@ -20,22 +20,22 @@ import pytest
 import safetensors.numpy
 from pydantic import ValidationError
 
-from harness import files
 from harness.data import detections
 from harness.data.annotations import read_annotations
 from harness.data.convert import convert
-from harness.data.dataset import open_dataset
 from harness.data.descriptor import read_descriptor
 from harness.data.detections import read_detections
 from harness.data.features import FeatureFolder, read_header
+from harness.data.opening import open_dataset
 from harness.data.unpickle import load_array
 from harness.data.verify import MANIFEST, verify
-from harness.files import canonical_json, check_text, parse_json, pretty_json, read_json, read_toml, sha256
-from harness.flags import ABOUT, FLAGS, read_flags
-from harness.leaderboard import Results, render
-from harness.plans import Plan
-from harness.record import RECORD, Record, load_records, read_record, run_id
-from harness.rescore import read_sources
+from harness.io import reading as files
+from harness.io.reading import canonical_json, check_text, parse_json, pretty_json, read_json, read_toml, sha256
+from harness.pages.site import Results, render
+from harness.records.matches import ABOUT, FLAGS, read_flags
+from harness.records.schema import RECORD, Record, load_records, read_record, run_id
+from harness.runs.plans import Plan
+from harness.studies.released import read_sources
 from tests.records import make_record
 from tests.tiny import write_tiny
 from tests.unit.test_report import Reader
@@ -125,7 +125,7 @@ COMMANDS = """
 import os, sys
 from pathlib import Path
 from harness import robustness
-from harness.cli import main
+from harness.cli.main import main
 
 data, folder, root = sys.argv[1:]
 robustness.PROBLEM = robustness.Problem(classes=3, anchors=2, held_out=5, steps=1)
@@ -477,7 +477,7 @@ def test_a_name_keeps_to_its_line(tmp_path: Path, text: str, fault: str) -> None
 
 
 def test_names_are_no_markup_of_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from harness.cli import main
+    from harness.cli.main import main
 
     data = write_tiny(tmp_path / "data")
     name = "[red][link=x]x:skull:"
@@ -608,8 +608,8 @@ def test_no_text_of_a_record_is_taken_for_a_part_of_the_page(tmp_path: Path) -> 
 
 
 def test_a_drawing_from_elsewhere_brings_no_handlers(tmp_path: Path) -> None:
-    from harness.pages import Figure, Page
-    from harness.report import html_report
+    from harness.pages.html import html_report
+    from harness.pages.model import Figure, Page
 
     svg = (
         '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" onload="alert(1)">'

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from harness.overrides import override
 from harness.registry import load_method, method_entries
-from harness.schedules import Schedule, schedule_for
-from harness.trainer import check_batches
+from harness.runs.overrides import override
+from harness.runs.schedules import Schedule, schedule_for
+from harness.runs.training import check_batches
 from wstal.types import Video
 
-SHIPPED = sorted(file.name.removesuffix(".toml") for file in (files("harness.data") / "schedules").iterdir())
+SHIPPED = sorted(file.name.removesuffix(".toml") for file in (files("harness") / "shipped" / "schedules").iterdir())
 
 
 def test_a_data_set_without_a_schedule_keeps_the_methods_own_recipes() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from baselines.acmnet import AcmNet, AcmNetOptions
-from harness.scoring import score_videos
+from harness.runs.scoring import score_videos
 from wstal.method import TrainSpec
 from wstal.types import Video
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from harness.seeds import derived_seed, numpy_stream, seed_torch
+from harness.random_streams import derived_seed, numpy_stream, seed_torch
 
 
 def test_streams_differ_by_seed_purpose_and_position_and_repeat() -> None:

@@ -13,7 +13,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import DescrStatsW
 
-from harness.statistics import (
+from harness.seed_statistics import (
     equivalence,
     expected_best,
     expected_maximum,

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.files import atomic_write, pretty_json
-from harness.store import RECORD, Store, read_record
+from harness.io.reading import atomic_write, pretty_json
+from harness.records.store import RECORD, Store, read_record
 from tests.records import make_record
 from wstal.errors import StoreError, UserError
 

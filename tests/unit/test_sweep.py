@@ -16,19 +16,19 @@ from typing import Any
 
 import pytest
 
-from harness import sweep as sweeping
-from harness.commands import plan as plan_command
-from harness.commands import run as run_command
-from harness.commands import sweep as sweep_command
-from harness.commands.inputs import overrides_from, source_from
-from harness.commands.options import Parser
-from harness.engines import Heard, Inline, Outcome
-from harness.files import atomic_write, pretty_json
-from harness.plans import find_row, open_plan
-from harness.run_spec import plan_run
-from harness.states import State, acquire, claim_file, failure_file, is_held, state_of
-from harness.store import RECORD, Store
-from harness.sweep import Job, failure_message, sweep
+from harness.cli.inputs import overrides_from, source_from
+from harness.cli.main import plan as plan_command
+from harness.cli.main import run as run_command
+from harness.cli.main import sweep as sweep_command
+from harness.cli.options import Parser
+from harness.io.locks import State, acquire, claim_file, failure_file, is_held, state_of
+from harness.io.reading import atomic_write, pretty_json
+from harness.records.store import RECORD, Store
+from harness.runs.plans import find_row, open_plan
+from harness.runs.spec import plan_run
+from harness.sweeps import sweep as sweeping
+from harness.sweeps.engines import Heard, Inline, Outcome
+from harness.sweeps.sweep import Job, failure_message, sweep
 from tests.records import make_record
 from tests.tiny import write_tiny
 from wstal.errors import RunError, StoreError, UserError
@@ -54,8 +54,8 @@ options = { "train.weight_decay" = 0.25 }
 OWNER = """
 import sys
 from pathlib import Path
-from harness.states import acquire, claim_file
-from harness.store import Store
+from harness.io.locks import acquire, claim_file
+from harness.records.store import Store
 store = Store(Path(sys.argv[1]))
 claim = acquire(claim_file(store, sys.argv[2])) if "claim" in sys.argv else None
 with store.exclusive(sys.argv[2]):

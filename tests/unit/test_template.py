@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness.engines import THREADS, Outcome, Processes, run_process
-from harness.template import Template
+from harness.sweeps.engines import THREADS, Outcome, Processes, run_process
+from harness.sweeps.fork_server import Template
 from tests.tiny import write_tiny
 from tests.unit.test_faults import finished
 
@@ -44,7 +44,7 @@ def submit(engine: Processes, *words: str) -> Future[Outcome]:
 
 def forks() -> list[psutil.Process]:
     """Runs that are going on."""
-    templates = [child for child in psutil.Process().children() if "harness.template" in child.cmdline()]
+    templates = [child for child in psutil.Process().children() if "harness.sweeps.fork_server" in child.cmdline()]
     return [child for template in templates for child in template.children()]
 
 

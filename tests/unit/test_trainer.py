@@ -16,12 +16,12 @@ import torch
 
 from baselines.acmnet import AcmNet, AcmNetOptions
 from baselines.ours import Ours, OursOptions
-from harness.checkpoint import load_weights, save_weights
-from harness.cli import main
-from harness.failure import FAILED_STEP, cause, replay
+from harness.cli.main import main
+from harness.random_streams import seed_torch
 from harness.registry import load_method, method_entries
-from harness.seeds import seed_torch
-from harness.trainer import train
+from harness.runs.checkpoint import load_weights, save_weights
+from harness.runs.failed_step import FAILED_STEP, cause, replay
+from harness.runs.training import train
 from wstal.errors import MissingDataError, RunError, StoreError, UserError
 from wstal.method import Method, TrainSpec
 from wstal.types import Video
@@ -196,7 +196,7 @@ def test_a_step_that_cannot_be_kept_is_still_named(tmp_path: Path, monkeypatch: 
     def full(path: Path, data: bytes) -> None:
         raise StoreError(f"Cannot write {path}: No space left on device.")
 
-    monkeypatch.setattr("harness.failure.atomic_write", full)
+    monkeypatch.setattr("harness.runs.failed_step.atomic_write", full)
     bad = videos()
     bad[3].features[:] = np.inf
     with pytest.raises(RunError, match=r"step 2 .*features of v3.*The step could not be kept: .*No space left"):

@@ -9,8 +9,8 @@ import pytest
 
 from baselines.acmnet import AcmNet
 from baselines.ours import Ours
-from harness.gc import collect
-from harness.store import Store
+from harness.records.cleanup import collect
+from harness.records.store import Store
 from tests.tiny import write_tiny
 from tests.unit.test_faults import finished, many_checkpoints
 from tests.unit.test_runner import EPOCHS, one_thread, run

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from harness.verdicts import Identity, Measured, Published, judge, tolerance
+from harness.paper.verdicts import Identity, Measured, Published, judge, tolerance
 
 THERE = Identity("thumos14", "I3D", "anet-210", "210")
 PRINTED = Published(42.6, THERE, selection="last")

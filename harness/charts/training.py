@@ -1,0 +1,357 @@
+"""One figure of a run's training: loss terms by step; the memory bank and a method's other diagnostics by epoch."""
+
+from __future__ import annotations
+
+import io
+import textwrap
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+from unicodedata import east_asian_width
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError, model_validator
+
+from harness.io.reading import read_json, sha256_file
+from harness.records.store import RECORD, read_record
+from wstal.errors import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+FIGURE, HISTORY = "diagnostics.svg", "history.json"
+TOTAL, WEIGHT = "total", "pseudo_label_weight"
+FILL, WITHIN, BETWEEN = "memory_fill", "memory_within", "memory_between"
+# text stays text, in the reader's fonts; a `$` in a class name is a dollar
+SETTINGS: dict[Any, Any] = {
+    "svg.hashsalt": "diagnostics", "svg.fonttype": "none", "text.parse_math": False, "font.size": 8,
+    "axes.titlesize": 8, "axes.titlelocation": "left", "axes.labelsize": 7, "xtick.labelsize": 7, "ytick.labelsize": 7,
+    "axes.linewidth": 0.6, "axes.spines.top": False, "axes.spines.right": False,
+}  # fmt: skip
+RAW, MARK = "#9ecae1", "#d95f02"
+LINES = (("#08519c", "o"), ("#a50f15", "s"))
+# inches: the figure, a panel's height and the space below it, a line of text, a row and a letter of a heat map
+WIDTH, PANEL, GAP, LINE, ROW, LETTER = 11.0, 1.25, 0.58, 0.18, 0.125, 0.053
+TALLEST_HEAT = 10.0
+COLUMNS, HEAT_COLUMNS, HEAT_ROWS = 4, 3, 40
+# letters that fit
+NAME, PANEL_TITLE, TITLE, CAPTION = 30, 40, 110, 165
+# of a curve; a panel is 150 points wide
+MOST_POINTS = 1_500
+
+Numbers = NDArray[np.float64]
+
+
+class _Stored(BaseModel):
+    """What `History.to_json` gives."""
+
+    model_config = ConfigDict(strict=True)
+    steps_per_epoch: PositiveInt
+    steps: dict[str, list[float | None]]
+    epochs: dict[str, list[Any]]
+
+    @model_validator(mode="after")
+    def _whole_epochs(self) -> _Stored:
+        count = len(self.steps.get(TOTAL, ()))
+        if not count or count % self.steps_per_epoch:
+            raise ValueError(f"{count} steps of {TOTAL!r} are not epochs of {self.steps_per_epoch}")
+        return self
+
+
+class _Content(NamedTuple):
+    """What there is to draw, by name.
+
+    Args:
+        terms: `[steps]` each.
+        curves: panels of `[epochs]` each, by label.
+        tables: `[epochs, rows]` each.
+        left_out: names of what is neither.
+    """
+
+    steps_per_epoch: int
+    epochs: int
+    terms: dict[str, Numbers]
+    curves: dict[str, dict[str, Numbers]]
+    tables: dict[str, Numbers]
+    left_out: list[str]
+
+    @property
+    def start(self) -> int | None:
+        """The first epoch, from 0, after which the memory bank holds anything."""
+        filled = np.nansum(self.tables.get(FILL, np.zeros((0, 0))), axis=1) > 0
+        return int(filled.argmax()) if filled.any() else None
+
+
+def read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """History and record of the finished run in a folder.
+
+    Raises:
+        UserError: no finished run, or its history is damaged.
+    """
+    if not (folder / RECORD).exists():
+        raise UserError(f"{folder} holds no finished run ({RECORD} is not there). `wstal-bench ls runs` lists them.")
+    record, path = read_record(folder / RECORD), folder / HISTORY
+    history, remedy = read_json(path), "Restore it, or remove the run and do it again."
+    if sha256_file(path) != record["artefacts"].get(HISTORY):
+        raise UserError(f"{path} is not the file that was written (its SHA-256 differs). {remedy}")
+    try:
+        _Stored.model_validate(history)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the whole"
+        raise UserError(
+            f"{path} is no history as this version writes it ({place}: {first['msg']}). {remedy}"
+        ) from error
+    return history, record
+
+
+def draw(history: Mapping[str, Any], record: Mapping[str, Any]) -> bytes:
+    """The figure as SVG: the same input gives the same bytes, however the user's matplotlib is configured.
+
+    A value that is null or not finite is a gap. A name without numbers is left out, and the caption says so.
+
+    Args:
+        history: `History.to_json` of a run.
+        record: the run's record.
+    """
+    import matplotlib
+
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(SETTINGS)
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        buffer = io.BytesIO()
+        _figure(_content(history), record).savefig(buffer, format="svg", facecolor="white", metadata={"Date": None})
+    return buffer.getvalue()
+
+
+def _content(history: Mapping[str, Any]) -> _Content:
+    steps_per_epoch, count = history["steps_per_epoch"], len(history["steps"][TOTAL])
+    epochs = count // steps_per_epoch
+    # what is minimised first; last the one that is no loss
+    names = sorted(history["steps"], key=lambda name: (name != TOTAL, name == WEIGHT))
+    terms = {name: _numbers(history["steps"][name], count) for name in names}
+    others = {name: _numbers(values, epochs) for name, values in history["epochs"].items()}
+    if (weight := terms.get(WEIGHT)) is not None:
+        # exp(-D) is above 0: the zeros before the first pseudo label stand for no value
+        weight[~np.logical_or.accumulate(weight > 0)] = np.nan
+        terms[WEIGHT] = _numbers(weight, count)
+    curves: dict[str, dict[str, Numbers]] = {}
+    for name, values in others.items():
+        if values is not None and values.ndim == 1:
+            panel, label = {
+                WITHIN: ("mean cosine of the memory", "slots to their class's centre"),
+                BETWEEN: ("mean cosine of the memory", "centres of different classes"),
+            }.get(name, (name, name))
+            curves.setdefault(panel, {})[label] = values
+    return _Content(
+        steps_per_epoch,
+        epochs,
+        {name: values for name, values in terms.items() if values is not None},
+        curves,
+        {name: values for name, values in others.items() if values is not None and values.ndim == 2},
+        [name for name, values in (*terms.items(), *others.items()) if values is None],
+    )
+
+
+def _numbers(values: Sequence[Any] | Numbers, length: int) -> Numbers | None:
+    """`[length]` or `[length, rows]`, NaN where there is no finite number; None where there is none at all."""
+    width = next((len(value) for value in values if isinstance(value, list)), None)
+    rows = values if width is None else [[None] * width if value is None else value for value in values]
+    try:
+        numbers = np.array(rows, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    numbers[~np.isfinite(numbers)] = np.nan
+    return numbers if len(numbers) == length and numbers.ndim <= 2 and not np.isnan(numbers).all() else None
+
+
+def _figure(content: _Content, record: Mapping[str, Any]) -> Figure:
+    from matplotlib.figure import Figure
+
+    lines = _caption(content, record)
+    header = (len(lines) + 1.5) * LINE
+    below = header + -(-(len(content.terms) + len(content.curves)) // COLUMNS) * (PANEL + GAP)
+    heats = [_HeatSize.of(table.shape[1]) for table in content.tables.values()]
+    height = below + sum(heat.rows * heat.row + GAP for heat in heats)
+    figure = Figure(figsize=(WIDTH, height))
+
+    def place(left: float, top: float, wide: float, high: float) -> Axes:
+        return figure.add_axes((left / WIDTH, 1 - (top + high) / height, wide / WIDTH, high / height))
+
+    def panel(number: int) -> Axes:
+        row, column = divmod(number, COLUMNS)
+        cell = WIDTH / COLUMNS
+        return place(column * cell + 0.52, header + row * (PANEL + GAP), cell - 0.64, PANEL)
+
+    for number, line in enumerate(lines):
+        look: dict[str, Any] = {"color": "#444444"} if number else {"fontsize": 11, "fontweight": "bold"}
+        figure.text(0.1 / WIDTH, 1 - (number + 0.8) * LINE / height, line, va="center", **look)
+    for number, (name, values) in enumerate(content.terms.items()):
+        _draw_term(panel(number), name, values, content, f"term-{number}")
+    for number, (name, curves) in enumerate(content.curves.items()):
+        _draw_curves(panel(len(content.terms) + number), name, curves, content, f"curve-{number}")
+    for number, ((name, table), heat) in enumerate(zip(content.tables.items(), heats, strict=True)):
+        _draw_heat(place, below, heat, name, table, content, record, f"heat-{number}")
+        below += heat.rows * heat.row + GAP
+    return figure
+
+
+def _caption(content: _Content, record: Mapping[str, Any]) -> list[str]:
+    """The title, and below it what the marks mean."""
+    synthetic = "SYNTHETIC DATA, no real video: " if record["synthetic"] else ""
+    lines = [
+        _label(f"{synthetic}{record['title']} on {record['data']['title']}, seed {record['seed']}", TITLE),
+        _label(f"Run {record['id']}", CAPTION),
+    ]
+    text = (
+        f"Losses before weighting; {TOTAL} is what is minimised. Thin: each step. Thick: mean of an epoch of "
+        f"{content.steps_per_epoch} step(s)."
+    )
+    if content.start is not None:
+        text += f" Dashed: the memory bank starts to build (epoch {content.start + 1})."
+    lines += textwrap.wrap(text, CAPTION)
+    if content.left_out:
+        names = ", ".join(_label(name, NAME) for name in content.left_out)
+        lines += textwrap.wrap(f"Not drawn, for want of a number or an equal list a step or epoch: {names}", CAPTION)
+    return lines
+
+
+def _label(text: object, longest: int) -> str:
+    """Text that an SVG can hold, cut to a length."""
+    shown = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in str(text))
+    return shown if len(shown) <= longest else f"{shown[: longest - 1]}…"
+
+
+def _draw_term(axes: Axes, name: str, values: Numbers, content: _Content, gid: str) -> None:
+    steps = np.arange(1, len(values) + 1)
+    means = values.reshape(content.epochs, -1).mean(axis=1)
+    middles = steps.reshape(content.epochs, -1).mean(axis=1)
+    kept = _extremes(values)
+    axes.plot(steps[kept], values[kept], color=RAW, linewidth=0.6, gid=f"{gid}-raw")
+    colour, marker = LINES[0]
+    axes.plot(middles, means, color=colour, marker=marker, markersize=1.5, linewidth=1.2, gid=f"{gid}-mean")
+    if name == WEIGHT:
+        axes.set_ylim(0, 1)
+    axes.set_title(_label(f"{name}, mean exp(-D)" if name == WEIGHT else name, PANEL_TITLE))
+    _finish_panel(axes, "step", len(values), content.start, content.steps_per_epoch, gid)
+
+
+def _extremes(values: Numbers) -> NDArray[np.int64]:
+    """Indices of a curve's points; of a long one the least, the greatest and a missing one of each short stretch."""
+    width = -(-3 * len(values) // MOST_POINTS)
+    if width <= 3:
+        return np.arange(len(values))
+    # filled up with the last value, which is found before its copies
+    stretches = np.append(values, np.full(-len(values) % width, values[-1])).reshape(-1, width)
+    gaps = np.isnan(stretches)
+    places = [
+        np.where(gaps, np.inf, stretches).argmin(axis=1),
+        np.where(gaps, -np.inf, stretches).argmax(axis=1),
+        gaps.argmax(axis=1),
+    ]
+    return np.unique(np.stack(places) + np.arange(0, stretches.size, width))
+
+
+def _draw_curves(axes: Axes, name: str, curves: dict[str, Numbers], content: _Content, gid: str) -> None:
+    for number, ((label, values), (colour, marker)) in enumerate(zip(curves.items(), LINES, strict=False)):
+        axes.plot(
+            np.arange(1, content.epochs + 1), values, color=colour, marker=marker, markersize=1.5, linewidth=1,
+            label=label, gid=f"{gid}-{number}",
+        )  # fmt: skip
+    axes.set_title(_label(name, PANEL_TITLE))
+    _finish_panel(axes, "epoch", content.epochs, content.start, 1, gid)
+    if name not in curves:
+        low, high = axes.get_ylim()
+        axes.set_ylim(low, high + 0.45 * (high - low))  # room for the legend
+        axes.legend(fontsize=6.5, edgecolor="none", loc="upper right", borderaxespad=0)
+
+
+def _finish(axes: Axes, unit: str, count: int, start: int | None, an_epoch: int, gid: str) -> None:
+    """The axis of steps or epochs, counted from 1, and the mark of the memory's start."""
+    from matplotlib.ticker import MaxNLocator
+
+    if start is not None:
+        axes.axvline(start * an_epoch + 0.5, color=MARK, linestyle="--", linewidth=1, gid=f"{gid}-start")
+    axes.set_xlim(0.5, count + 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.set_xlabel(unit, labelpad=1)
+
+
+def _finish_panel(axes: Axes, unit: str, count: int, start: int | None, an_epoch: int, gid: str) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    _finish(axes, unit, count, start, an_epoch, gid)
+    # the first step is often the highest: off the axis
+    axes.set_xlim(0.5 - 0.02 * count, count + 0.5)
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+    axes.yaxis.set_major_formatter("{x:,.6g}")
+
+
+class _HeatSize(NamedTuple):
+    """A table's rows are shown in `columns` heat maps side by side, `rows` in each, `row` inches high."""
+
+    columns: int
+    rows: int
+    row: float
+
+    @classmethod
+    def of(cls, count: int) -> _HeatSize:
+        columns = min(HEAT_COLUMNS, -(-count // HEAT_ROWS))
+        rows = -(-count // columns)
+        return cls(columns, rows, min(ROW, TALLEST_HEAT / rows))
+
+
+def _draw_heat(
+    place: Callable[[float, float, float, float], Axes],
+    top: float,
+    size: _HeatSize,
+    name: str,
+    table: Numbers,
+    content: _Content,
+    record: Mapping[str, Any],
+    gid: str,
+) -> None:
+    import matplotlib
+    from matplotlib.colors import Normalize
+
+    count = table.shape[1]
+    names = [*record["classes"], "background"]
+    if count not in (len(names), len(names) - 1):
+        names = [str(number) for number in range(1, count + 1)]
+    labels = [_label(one, NAME) for one in names[:count]]
+    cell = (WIDTH - 0.7) / size.columns
+    letters = max(sum(1 + (east_asian_width(letter) in "WF") for letter in label) for label in labels)
+    margin = min(0.2 + LETTER * letters, 0.6 * cell)
+    title, low, high = _label(name, PANEL_TITLE), float(np.nanmin(table)), float(np.nanmax(table))
+    colours = matplotlib.colormaps["viridis_r"].with_extremes(under="white", bad="#cccccc")
+    if name == FILL:
+        length = _length(record)
+        low, high = 0.5, max(high, length, 1)  # none is below the scale
+        title += ": filled slots of each class (white: none" + (f"; full: {length})" if length else ")")
+    every = -(-ROW // size.row)  # rows a name, so that names do not overlap
+    for column, first in enumerate(range(0, count, size.rows)):
+        shown = range(first, min(first + size.rows, count))
+        axes = place(column * cell + margin, top, cell - margin - 0.1, len(shown) * size.row)
+        image = axes.imshow(
+            table[:, first : shown.stop].T, cmap=colours, norm=Normalize(low, high), gid=f"{gid}-{column}",
+            extent=(0.5, content.epochs + 0.5, shown.stop - 0.5, first - 0.5), aspect="auto", interpolation="none",
+        )  # fmt: skip
+        # from the last, background
+        ticks = [row for row in shown if (count - 1 - row) % every == 0]
+        axes.set_yticks(ticks, [labels[row] for row in ticks], fontsize=6.5)
+        axes.tick_params(axis="y", length=0)
+        axes.set_title(title if first == 0 else "")
+        _finish(axes, "epoch", content.epochs, content.start, 1, f"{gid}-{column}")
+    bar = place(WIDTH - 0.65, top, 0.12, min(1.5, size.rows * size.row))
+    bar.figure.colorbar(image, cax=bar)
+
+
+def _length(record: Mapping[str, Any]) -> int:
+    """Slots of a class in the run's recipe; 0 where a method has another recipe."""
+    memory = record["recipe"]["method"].get("memory")
+    return memory.get("length", 0) if isinstance(memory, dict) else 0

@@ -1,0 +1,113 @@
+"""`wstal-bench cost`: what methods cost, at the inputs of Table IX."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.cli.options import EXIT_CODES, Commands, say
+from wstal.errors import UserError
+
+if TYPE_CHECKING:
+    from harness.studies.cost import CostFile
+
+
+def add(commands: Commands) -> None:
+    """Declare the command."""
+    command = commands.add_parser(
+        "cost",
+        help="parameters, multiply-adds, memory and time of methods at the inputs of the paper's Table IX",
+        description="Measure a training step and the scoring of a video at [1, 750 | 75 | 400, 2048], and store it in\n"
+        "RESULTS/cost.json: parameters; multiply-adds of the forward pass, by fvcore and by torch; peak memory and\n"
+        "time on the CPU, each step in a fresh process. Other work at the same time spoils the times. Table IX as\n"
+        "published and as the paper counted is printed before it.",
+        epilog="examples:\n"
+        "  wstal-bench cost                           # every installed method, minutes each\n"
+        "  wstal-bench cost --method ours             # one, beside what the file holds of others\n"
+        "  wstal-bench cost --stored                  # what the file holds, in a second\n\n" + EXIT_CODES,
+    )
+    command.add_argument("--method", metavar="M", help="measure, or show, this method alone (default: all)")
+    command.add_argument("--stored", action="store_true", help="measure nothing: show what is stored")
+    command.add_argument("--results", type=Path, default=Path("results"), metavar="RESULTS", help="(default: results)")
+    command.add_argument("--json", action="store_true", help="print the measurements as JSON")
+    command.set_defaults(handle=handle)
+
+
+def handle(arguments: argparse.Namespace) -> int:
+    """Measure methods one by one, each stored as soon as it is done; or show what is stored."""
+    from harness.io.reading import pretty_json
+    from harness.registry import did_you_mean
+    from harness.studies.cost import FILE, load_cost
+
+    path = arguments.results / FILE
+    if arguments.stored:
+        if not path.exists():
+            raise UserError(f"{path} is not there. Measure with `wstal-bench cost`, or give the right --results.")
+        cost = load_cost(path)
+        names = list(cost.methods)
+        if arguments.method is not None:
+            if arguments.method not in names:
+                hint = did_you_mean(arguments.method, names)
+                raise UserError(f"{path} holds no {arguments.method!r}{hint} It holds: {', '.join(names) or 'none'}.")
+            names = [arguments.method]
+    else:
+        cost, names = _measured(path, arguments.method)
+    shown = cost.model_copy(update={"methods": {name: cost.methods[name] for name in names}})
+    if arguments.json:
+        print(pretty_json(shown.model_dump(mode="json", by_alias=True)).decode(), end="")
+    else:
+        _print(shown)
+    _say_uncounted(shown)
+    say(f"Done: {len(names)} method(s) {'read from' if arguments.stored else 'measured, in'} {path}")
+    return 0
+
+
+def _measured(path: Path, method: str | None) -> tuple[CostFile, list[str]]:
+    """Measure one method or all; what cannot be done is told before minutes of measuring."""
+    from harness.io.reading import check_writable
+    from harness.registry import load_method, method_entries
+    from harness.studies.cost import load_cost, measure, store_cost
+
+    names = list(method_entries()) if method is None else [method]
+    for name in names:
+        load_method(name)
+    if path.exists():
+        load_cost(path)
+    check_writable(path.parent)
+    for name in names:
+        cost = store_cost(path, name, measure(name, say))
+    return cost, names
+
+
+def _print(cost: CostFile) -> None:
+    from tabulate import tabulate
+
+    from harness.pages.cost import printed_cells
+    from harness.paper.profile import flops_frame, size_frame
+    from harness.paper.tables import find_table
+    from harness.studies.cost import true_cost_frame
+
+    printed = printed_cells(find_table("IX"))
+    for title, frame in (
+        ("Table IX, sizes", size_frame(printed, cost.profile)),
+        ("Table IX, FLOPs", flops_frame(printed, cost.profile)),
+        ("True cost", true_cost_frame(cost)),
+    ):
+        print(f"{title}:\n")
+        print(tabulate(frame.to_dict("list"), headers="keys", disable_numparse=True), end="\n\n")
+
+
+def _say_uncounted(cost: CostFile) -> None:
+    from harness.studies.cost_counting import IGNORABLE
+
+    for name, method in cost.methods.items():
+        for known, what in ((True, "without multiply-adds"), (False, "not declared, below 0.1 %")):
+            most: dict[str, int] = {}
+            for row in method.rows:
+                for operator, times in row.unsupported.items():
+                    if (operator in IGNORABLE) == known:
+                        most[operator] = max(times, most.get(operator, 0))
+            if most:
+                listed = ", ".join(f"{operator.removeprefix('aten::')} {times}" for operator, times in most.items())
+                say(f"{name}: operators that fvcore does not count, {what}, and how often a step runs them: {listed}")

@@ -1,0 +1,89 @@
+"""`wstal-bench data`: check or convert a data set."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from harness.cli.options import EXIT_CODES, Commands, say
+
+
+def add(commands: Commands) -> None:
+    """Declare the command."""
+    data = commands.add_parser("data", help="check or convert a data set", description="Check or convert a data set.")
+    actions = data.add_subparsers(title="actions", metavar="ACTION", required=True)
+    verify = actions.add_parser(
+        "verify",
+        help="check every file of a data set",
+        description="Check each feature file (shape, width, type, finite, length against duration), that every listed\n"
+        "video is there, that labels are known, and the SHA-256 manifest where there is one.",
+        epilog="example:\n  wstal-bench data verify ~/thumos14\n\n" + EXIT_CODES,
+    )
+    verify.add_argument("data", type=Path, metavar="DIR", help="folder with features/")
+    verify.add_argument("--annotations", type=Path, metavar="PATH", help="file or folder (default: found beside DIR)")
+    verify.add_argument("--descriptor", metavar="D", help="a shipped descriptor's name or a dataset.toml")
+    verify.add_argument("--write-manifest", action="store_true", help="write DIR/SHA256SUMS of all feature files")
+    verify.add_argument("--json", action="store_true", help="print JSON, and only that, on stdout")
+    verify.set_defaults(handle=verify_data)
+    convert = actions.add_parser(
+        "convert",
+        help="convert W-TALC's or HAAN's NumPy files into the folder layout",
+        description="Convert W-TALC's joint object array of features and its annotation arrays, or HAAN's FineAction\n"
+        "arrays, into the folder layout and ActivityNet-style JSON. Only here are pickled files read, by an\n"
+        "unpickler that knows NumPy arrays and nothing else.",
+        epilog="example:\n"
+        "  wstal-bench data convert --annotations Thumos14reduced-Annotations \\\n"
+        "      --features Thumos14reduced-I3D-JOINTFeatures.npy --out ~/thumos14\n\n" + EXIT_CODES,
+    )
+    convert.add_argument("--annotations", type=Path, required=True, metavar="DIR", help="folder of the .npy arrays")
+    convert.add_argument("--features", type=Path, metavar="FILE", help="joint feature array (default: none)")
+    convert.add_argument(
+        "--class-names", type=Path, metavar="FILE", help="for HAAN's class numbers: a JSON object, number to name"
+    )
+    convert.add_argument(
+        "--fps",
+        type=float,
+        default=25.0,
+        metavar="N",
+        help="frames a second at which the features were made (default: 25)",
+    )
+    convert.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder to make")
+    convert.set_defaults(handle=convert_data)
+
+
+def verify_data(arguments: argparse.Namespace) -> int:
+    """Check a data set; the exit code says what is wrong, as the report does."""
+    from rich.console import Console
+
+    from harness.data.verify import MANIFEST, verify
+
+    report = verify(
+        arguments.data, arguments.annotations, arguments.descriptor, write_manifest=arguments.write_manifest
+    )
+    say(*report.notes)
+    if arguments.json:
+        print(json.dumps(report.to_json()))
+    else:
+        Console(soft_wrap=not sys.stdout.isatty()).print(report.table())
+    if arguments.write_manifest:
+        say(f"Wrote {arguments.data / MANIFEST}")
+    notes = "nothing is bad or missing; read the notes in the table" if report.failed("note") else "all is well"
+    verdict = {0: notes, 2: "some files are bad", 3: "data are missing"}[report.exit_code]
+    say(f"Done: {arguments.data}: {verdict}")
+    return report.exit_code
+
+
+def convert_data(arguments: argparse.Namespace) -> int:
+    """Convert released arrays."""
+    from harness.data.convert import convert
+
+    converted = convert(arguments.annotations, arguments.out, arguments.features, arguments.class_names, arguments.fps)
+    say(*converted.notes)
+    say(
+        f"Done: {sum(converted.videos.values())} videos, {converted.instances} instances and "
+        f"{converted.features} feature files in {arguments.out}; "
+        + (f"check them with `wstal-bench data verify {arguments.out}`" if converted.features else "add features/")
+    )
+    return 0

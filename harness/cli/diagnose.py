@@ -1,0 +1,39 @@
+"""`wstal-bench diagnose`: draw the training of finished runs."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from harness.cli.options import EXIT_CODES, Commands, say
+
+
+def add(commands: Commands) -> None:
+    """Declare the command."""
+    command = commands.add_parser(
+        "diagnose",
+        help="draw the training of finished runs: loss terms, memory bank, a method's other diagnostics",
+        description="Draw each run's loss terms by step and its method's diagnostics by epoch (filled memory slots by\n"
+        "class, cosines within and between classes) as RUN/diagnostics.svg, or DIR/ID.svg with the run's id.",
+        epilog="examples:\n"
+        "  wstal-bench diagnose runs/runs/RUN\n"
+        "  wstal-bench diagnose runs/runs/thumos14-ours-* --out figures\n\n" + EXIT_CODES,
+    )
+    command.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folder of a finished run")
+    command.add_argument("--out", type=Path, metavar="DIR", help="(default: each run's own folder)")
+    command.set_defaults(handle=handle)
+
+
+def handle(arguments: argparse.Namespace) -> int:
+    """Draw the training of finished runs."""
+    from harness.charts.training import FIGURE, draw, read_run
+    from harness.io.reading import atomic_write
+
+    # every run is read before the first figure is written
+    runs = [(folder, *read_run(folder)) for folder in arguments.runs]
+    for folder, history, record in runs:
+        path = arguments.out / f"{record['id']}.svg" if arguments.out else folder / FIGURE
+        atomic_write(path, draw(history, record))
+        print(path)
+    say(f"Done: {len(runs)} figure(s)")
+    return 0

@@ -1,0 +1,44 @@
+"""`wstal-bench leaderboard`: render the stored records."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from harness.cli.options import EXIT_CODES, Commands, say
+from wstal.errors import UserError
+
+
+def add(commands: Commands) -> None:
+    """Declare the command."""
+    command = commands.add_parser(
+        "leaderboard",
+        help="render leaderboards from the stored records",
+        description="Render DIR/leaderboards/ (Markdown, CSV, LaTeX, figures), DIR/audit.md, DIR/readings.md and\n"
+        "DIR/report.html from what DIR stores: records/, rescored/, cost.json. The same files give the same bytes.\n"
+        "A stored file that cannot be used is named, the rest is rendered, and the exit code is 2.",
+        epilog="examples:\n  wstal-bench leaderboard\n  wstal-bench leaderboard --check\n\n" + EXIT_CODES,
+    )
+    command.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="(default: results)")
+    command.add_argument("--check", action="store_true", help="write nothing; exit 2 if a page is out of date")
+    command.set_defaults(handle=handle)
+
+
+def handle(arguments: argparse.Namespace) -> int:
+    """Render leaderboards, or check them."""
+    from harness.pages.site import drifted, read_results, render, write
+
+    folder = arguments.results
+    results = read_results(folder)
+    for message in results.refused:
+        say(f"error: {message}")
+    rendered = render(results)
+    if arguments.check:
+        if changed := drifted(rendered, folder):
+            raise UserError(f"Out of date in {folder}: {', '.join(changed)}. Run `nox -s leaderboard` and commit.")
+        say(f"{folder}: {len(rendered)} files are up to date")
+    else:
+        write(rendered, folder, keep_stale=bool(results.refused))
+        left_out = f", {len(results.refused)} stored files left out" if results.refused else ""
+        say(f"Done: {len(rendered)} files in {folder}{left_out}; begin at {folder / 'leaderboards' / 'README.md'}")
+    return UserError.exit_code if results.refused else 0

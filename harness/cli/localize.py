@@ -1,0 +1,70 @@
+"""`wstal-bench localize`: apply a trained run to other videos."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.cli.inputs import stored_from
+from harness.cli.options import EXIT_CODES, Commands, add_data_options, say
+from wstal.errors import UserError
+
+if TYPE_CHECKING:
+    from harness.data.dataset import Dataset
+    from harness.data.source import Subset
+
+
+def add(commands: Commands) -> None:
+    """Declare the command."""
+    command = commands.add_parser(
+        "localize",
+        help="apply a trained run to other videos",
+        description="Score the videos of a folder with the weights of a finished run and write their detections.\n"
+        "The folder may hold one subset only. annotations.json has to list its videos; times are not read.",
+        epilog="example:\n"
+        "  wstal-bench localize runs/runs/RUN --data ~/my-videos --subset test --out detections.json\n\n" + EXIT_CODES,
+    )
+    command.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run")
+    add_data_options(command, required=True)
+    command.add_argument("--subset", required=True, metavar="S", help="train, test, or the annotation file's own name")
+    command.add_argument("--out", type=Path, required=True, metavar="DETECTIONS.json", help=".json or .json.gz")
+    command.add_argument("--device", default="auto", metavar="D", help="auto, cpu or cuda (default: auto)")
+    command.set_defaults(handle=handle)
+
+
+def handle(arguments: argparse.Namespace) -> int:
+    """Apply a trained run to other videos."""
+    import torch
+
+    from harness.data.detections import write_detections
+    from harness.io.console import ProgressReport
+    from harness.runs.execute import pick_device, restore
+    from harness.runs.scoring import score_videos
+    from wstal.localize import localize as localize_scores
+
+    if not arguments.out.name.endswith((".json", ".json.gz")):
+        raise UserError(f"{arguments.out}: detections are JSON. Give --out a name that ends in .json or .json.gz.")
+    source = stored_from(arguments)
+    say(*source.notes)
+    videos = source.videos(_subset(source, arguments.subset))
+    method, recipe, record = restore(arguments.run, videos[0].features.shape[1], pick_device(arguments.device))
+    # sums over more threads round otherwise: with the run's own count its test videos give its detections again
+    torch.set_num_threads(record["environment"]["threads"])
+    with ProgressReport() as progress:
+        scores = score_videos(method, videos, recipe.train, lambda done, total: progress.update("score", done, total))
+    detections = localize_scores(scores, recipe.localizer, tuple(record["classes"]))
+    write_detections(arguments.out, detections)
+    say(f"Done: {len(detections)} detections in {len(videos)} videos, written to {arguments.out}")
+    return 0
+
+
+def _subset(data: Dataset, name: str) -> Subset:
+    """`train` or `test` by that name, or by what the annotation file calls it."""
+    names: dict[str, Subset] = {"train": "train", "test": "test"}
+    own: dict[str, Subset] = {files.name: subset for subset, files in data.subsets.items() if files.name is not None}
+    subset = (names | own).get(name)
+    if subset is None:
+        known = dict.fromkeys([*names, *own])
+        raise UserError(f"Unknown subset {name!r} of {data.data_dir}. Subsets: {', '.join(known)}.")
+    return subset

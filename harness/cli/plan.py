@@ -1,0 +1,57 @@
+"""`wstal-bench plan`: the runs of a plan as commands."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from harness.cli.options import EXIT_CODES, Commands, say
+from harness.cli.sweep import add_plan_options, cells, counted, planned, states_of, table
+
+STATES = ("done", "running", "failed", "missing")
+
+
+def add(commands: Commands) -> None:
+    """Declare the command."""
+    command = commands.add_parser(
+        "plan",
+        help="the runs of a plan as commands, for job arrays",
+        description="List the runs of a plan: what has become of each, or one complete `wstal-bench run` command a\n"
+        "line for the job array of any batch system. PLAN is as in `wstal-bench sweep`. Paths are whole, so that the\n"
+        "lines work from any folder. The bits of a run depend on its number of threads: give --threads, and export\n"
+        "OMP_NUM_THREADS with the same number, where machines differ.",
+        epilog="examples:\n"
+        "  wstal-bench plan IV --data ~/thumos14\n"
+        "  wstal-bench plan IV --data ~/thumos14 --threads 4 --format lines --only failed missing > runs.txt\n\n"
+        "A Slurm array of it (sbatch --array=1-$(wc -l < runs.txt) array.sh, where array.sh has the line below):\n\n"
+        '  eval "$(sed -n "${SLURM_ARRAY_TASK_ID}p" runs.txt)"\n\n' + EXIT_CODES,
+    )
+    add_plan_options(command)
+    command.add_argument(
+        "--format", choices=("table", "lines", "json"), default="table", help="states, commands, or both as JSON"
+    )
+    command.add_argument("--only", nargs="+", choices=STATES, default=STATES, metavar="STATE", help=", ".join(STATES))
+    command.set_defaults(handle=handle)
+
+
+def handle(arguments: argparse.Namespace) -> int:
+    """List the runs of a plan."""
+    from harness.records.store import Store
+    from harness.sweeps.sweep import unique
+
+    source, jobs = planned(arguments)
+    states = states_of(jobs, Store(arguments.store))
+    say(f"{len(states)} runs on {source.name}: {counted(states.values())}")
+    chosen = [job for job in jobs if states[job.run] in arguments.only]
+    # cells that are one run are one command
+    runs = unique(chosen)
+    if arguments.format == "lines":
+        for job in runs.values():
+            print(job.command(arguments.threads))
+    elif arguments.format == "json":
+        commands = {run: job.command(arguments.threads) for run, job in runs.items()}
+        print(json.dumps([cell | {"command": commands[cell["run"]]} for cell in cells(chosen, states)]))
+    elif chosen:
+        print(table(chosen, states))
+    say(f"Done: {len(runs)} of {len(states)} runs listed")
+    return 0

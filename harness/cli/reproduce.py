@@ -1,0 +1,116 @@
+"""`wstal-bench reproduce`: the main job."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from harness.cli.inputs import source_from
+from harness.cli.options import EXIT_CODES, Commands, add_data_options, add_training_options, say
+from harness.cli.sweep import add_jobs_option, add_seeds_option, engine_from, planner_from
+from harness.cli.sweep import seeds_from as _seeds
+from wstal.errors import MissingDataError, UserError
+
+
+def add(commands: Commands) -> None:
+    """Declare the command."""
+    command = commands.add_parser(
+        "reproduce",
+        help="train and score every method on a data set, then render its leaderboard (the main job)",
+        description="Train every registered method, and every row of the paper's ablations, with several seeds on\n"
+        "a data set, score each run under every evaluation protocol that applies, store the records and render\n"
+        "the pages.\n\n"
+        "Without --data the embedded synthetic data set is used: it shows that everything works, not how\n"
+        "good a method is. Runs that are in the store already are not trained again.\n\n"
+        "The quick profile trains one seed for a fifth of the schedule's epochs (pages name them), the full\n"
+        "one trains as the schedule says, with all its seeds.",
+        epilog="examples:\n"
+        "  wstal-bench reproduce thumos14\n"
+        "  wstal-bench reproduce thumos14 --profile full\n"
+        "  wstal-bench reproduce thumos14 --data ~/thumos14 --seeds 0-4\n"
+        "  wstal-bench reproduce thumos14 --data ~/thumos14 --table IV V\n"
+        "  wstal-bench reproduce thumos14 --data ~/thumos14 --methods acmnet --set train.epochs=200\n\n" + EXIT_CODES,
+    )
+    command.add_argument(
+        "dataset",
+        metavar="DATASET",
+        help="thumos14, activitynet13, activitynet12, fineaction, or your own data set's name",
+    )
+    add_data_options(command)
+    what = command.add_mutually_exclusive_group()
+    what.add_argument(
+        "--methods", nargs="+", metavar="M", help="only these methods (default: all registered, and all ablations)"
+    )
+    what.add_argument(
+        "--table", nargs="+", metavar="T", help="only these ablations: IV, V, VI, VII, VIII, figure_5 or readings"
+    )
+    command.add_argument(
+        "--profile", choices=("quick", "full"), help="default: quick on the embedded data, full with --data"
+    )
+    add_seeds_option(command)
+    add_jobs_option(command)
+    command.add_argument(
+        "--results",
+        type=Path,
+        default=Path("results"),
+        metavar="DIR",
+        help="records/ and leaderboards/ are written here (default: results)",
+    )
+    add_training_options(command)
+    command.set_defaults(handle=handle)
+
+
+def handle(arguments: argparse.Namespace) -> int:
+    """The main job."""
+    from harness.pages.ablations import READINGS
+    from harness.records.store import Store
+    from harness.registry import method_entries
+    from harness.runs.plans import find_plan, paper_tables
+    from harness.runs.schedules import schedule_for
+    from harness.sweeps.reproduce import publish, run_jobs
+    from harness.sweeps.sweep import Job, unique
+
+    families = ("thumos14", "activitynet12", "activitynet13", "fineaction")
+    if arguments.data is None and arguments.dataset not in families:
+        raise UserError(f"Unknown data set {arguments.dataset!r}. Data sets: {', '.join(families)}.")
+    if arguments.data is None and arguments.dataset != "thumos14":
+        raise MissingDataError(
+            f"{arguments.dataset} needs features: give --data DIR with DIR/features/ and annotations.json. "
+            "Only thumos14 has a synthetic stand-in."
+        )
+    source = source_from(arguments)
+    # a data set of one's own goes by its name, or by any of these that a nox session gives
+    names = (source.family, source.name) if source.family in families else (source.name, source.family, *families)
+    if arguments.dataset not in names:
+        raise UserError(f"{arguments.data} holds {names[0]}, not {arguments.dataset}. Name it so.")
+    quick = (arguments.profile or ("full" if arguments.data else "quick")) == "quick"
+    seeds = _seeds(arguments.seeds) if arguments.seeds else (0,) if quick else None
+    planner = planner_from(arguments, source, quick)
+    jobs: list[Job] = []
+    if not arguments.table:
+        jobs += [
+            planner.method(method, seed)
+            for method in arguments.methods or method_entries()
+            for seed in seeds or schedule_for(source.schedule).seeds
+        ]
+    ablations = schedule_for(source.schedule).ablations
+    if source.synthetic and READINGS in (arguments.table or ()):
+        raise UserError("Readings are about real features: give --data DIR.")
+    for table in arguments.table or ([] if arguments.methods else paper_tables()):
+        plan = find_plan(table)
+        for row in plan.rows:
+            for seed in seeds or (ablations and ablations.seeds) or plan.seeds:
+                jobs.append(planner.row(row, seed, f"{table}/{row.id}"))
+    # rows that several tables share are one run
+    jobs = list(unique(jobs).values())
+    with engine_from(arguments, source, len(jobs)) as engine:
+        say(f"{len(jobs)} runs on {source.name}, {engine.slots} at a time, {engine.threads} thread(s) each")
+        records = run_jobs(jobs, Store(arguments.store), engine)
+    pages = publish(records, arguments.results)
+    for page in pages:
+        print(page.read_text())
+    if source.synthetic:
+        say(source.notes[0])
+    say(f"Done: {len(records)} runs under {arguments.store / 'runs'}; records under {arguments.results / 'records'}; "
+         f"leaderboard {', '.join(map(str, pages))}")  # fmt: skip
+    return 0

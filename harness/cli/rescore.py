@@ -1,0 +1,64 @@
+"""`wstal-bench rescore`: score detections that their authors released."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from harness.cli.options import EXIT_CODES, Commands, print_metrics, say
+
+
+def add(commands: Commands) -> None:
+    """Declare the command."""
+    command = commands.add_parser(
+        "rescore",
+        help="score released detection files under each protocol and keep the numbers",
+        description="Score detections by their authors under each protocol that applies, as `evaluate` does, and\n"
+        "write one record a file to DIR/rescored/NAME.json: numbers, digests and provenance, not the detections.",
+        epilog="SOURCES.toml has one table a detection file:\n"
+        "  [autoloc]\n"
+        '  detections = "detections/autoloc.json"        # ActivityNet-style\n'
+        '  annotations = "thumos14"                      # file, or folder with annotations.json\n'
+        '  method = "AutoLoc"\n'
+        '  source = "who released the file, where, which commit or entry"\n'
+        "  # optional: features, note, dataset, video_prefix (left off the videos' names), subset, protocols = [...],\n"
+        '  # tious, published (a row of the published tables that the numbers should give, as "table_I/autoloc")\n\n'
+        "examples:\n"
+        "  wstal-bench rescore my-sources.toml\n"
+        "  wstal-bench rescore results/rescored/sources.toml --data ~/released --json\n\n" + EXIT_CODES,
+    )
+    command.add_argument("sources", type=Path, metavar="SOURCES.toml", help="detection files with their provenance")
+    command.add_argument(
+        "--data", type=Path, metavar="DIR", help="folder that its paths are relative to (default: that of SOURCES.toml)"
+    )
+    command.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="(default: results)")
+    command.add_argument("--json", action="store_true", help="print JSON, and only that, on stdout")
+    command.set_defaults(handle=handle)
+
+
+def handle(arguments: argparse.Namespace) -> int:
+    """Score detections that their authors released."""
+    from tabulate import tabulate
+
+    from harness.pages.released import spread_frame
+    from harness.studies.released import FOLDER, rescore, write_rescored
+
+    # every file is scored before the first record is written
+    records = rescore(arguments.sources, arguments.data)
+    paths = write_rescored(records, arguments.results / FOLDER)
+    dumped = [record.model_dump() for record in records]
+    if arguments.json:
+        print(json.dumps(dumped))
+    else:
+        print("Detections by their authors, scored by us under each protocol:\n")
+        for record in dumped:
+            print(f"{record['name']}: {record['method']} ({record['source']})")
+            print_metrics(record["metrics"])
+            print()
+        print("Mean mAP between protocols:")
+        print(tabulate(spread_frame(records).to_dict("list"), headers="keys", floatfmt=".2f"))
+    for path in paths:
+        say(str(path))
+    say(f"Done: {len(records)} detection file(s) rescored")
+    return 0

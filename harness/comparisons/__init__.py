@@ -1,0 +1,1 @@
+"""Put results beside each other: runs, rows of a plan, published numbers."""

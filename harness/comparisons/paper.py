@@ -1,0 +1,365 @@
+"""The paper's tables with what was measured beside them, and a verdict on every cell."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.charts.comparisons import Compared, dumbbell
+from harness.data.descriptor import family_of, shipped_descriptors
+from harness.data.held_out import is_held_out
+from harness.io.reading import canonical_json
+from harness.pages.ablations import comparable_groups, rows_of
+from harness.pages.model import Estimate, Figure, Page, Role, Table, estimate
+from harness.paper.tables import Column, PublishedRow, PublishedTable
+from harness.paper.verdicts import (
+    LEAST_SEEDS,
+    SHARE,
+    TOLERANCE,
+    UNSTATED,
+    Identity,
+    Measured,
+    Published,
+    Verdict,
+    judge,
+)
+from harness.records.words import bullets, changes, computed_with
+from harness.registry import method_entries
+from harness.runs.plans import plans
+from harness.studies.released import Rescored
+from wstal.evaluation import PROTOCOLS
+
+Record = dict[str, Any]
+
+AUTHORS = "detections by their authors, scored by us"
+LITERATURE = "I3D"  # the tables' name for two-stream I3D features
+OWN = "the method's own"
+SESSIONS = {
+    "thumos14": "reproduce-thumos",
+    "activitynet13": "reproduce-activitynet",
+    "fineaction": "reproduce-fineaction",
+}
+# evaluators of released WSTAL code; AutoLoc's and the kit's users are older
+PUBLISHED_PROTOCOLS = frozenset({"anet-210", "anet-212", "segments-best", "segments-first"})
+# these say more than that a number is missing or another one
+JUDGED = ("reproduced", "consistent", "above", "below", "inconclusive")
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Numbers that may stand beside a published row.
+
+    Args:
+        on: data set and features, or whose detections they are.
+        identity: what they are numbers of.
+        values: mAP in percent by tIoU (`0.5`) and range (`0.1:0.7`), one a seed.
+        seeds: of the runs; empty for detections by their authors.
+        records: behind them.
+        others: `values` under the other evaluators that published numbers use, by protocol.
+    """
+
+    on: str
+    identity: Identity
+    values: Mapping[str, Sequence[float]]
+    seeds: tuple[int, ...]
+    records: tuple[Record, ...] = ()
+    others: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A published cell and what was measured of it.
+
+    Args:
+        row: of the table.
+        column: of the table.
+        measurement: None where there is none.
+        verdict: on the two.
+    """
+
+    row: PublishedRow
+    column: Column
+    measurement: Measurement | None
+    verdict: Verdict
+
+    @property
+    def measured(self) -> Estimate | None:
+        """Over seeds; None where nothing was measured at this tIoU or range."""
+        if self.measurement is None:
+            return None
+        values = self.measurement.values.get(_metric(self.column), ())
+        return estimate(values, len(self.measurement.seeds) or 1)
+
+    @property
+    def shown(self) -> Estimate | str:
+        """The measured number, or why there is none."""
+        return self.measured or self.verdict.kind
+
+
+def compare(table: PublishedTable, records: Sequence[Record], rescored: Sequence[Rescored]) -> list[list[Cell]]:
+    """Every cell of a table of mAPs: for each row one list of cells, in the table's order, for each of its
+    measurements, or one where there is none.
+
+    Args:
+        table: I to VIII.
+        records: all stored ones; synthetic ones, those of other data, of held-out videos and with the user's own
+            options are left out.
+        rescored: detections by their authors; those that name a row of this table stand beside it.
+    """
+    real = [
+        record
+        for record in records
+        if not record["synthetic"]
+        and not record["overrides"]
+        and not is_held_out(record["data"]["name"])
+        and family_of(record["classes"]) == table.dataset
+    ]
+    plan = plans().get(f"table_{table.number}")
+    groups = list(comparable_groups(real).values()) if plan else []
+    lines = []
+    for row in table.rows:
+        if plan:
+            method = plan.row(row.id).method
+            found = [members for group in groups if (members := rows_of(plan, group)[row.id])]
+        else:
+            method = f"{row.method}-ours" if row.with_ours else row.method
+            found = list(_by_recipe(real, method))
+        measurements = [_of_runs(row, members) for members in found]
+        measurements += [_of_authors(row, one) for one in rescored if one.published == f"table_{table.number}/{row.id}"]
+        implemented = method in method_entries()
+        beside: Sequence[Measurement | None] = measurements or [None]
+        lines += [_judged(table, row, one, implemented) for one in beside]
+    return lines
+
+
+def table_page(table: PublishedTable, lines: Sequence[Sequence[Cell]]) -> Page:
+    """A table as printed with the verdict on each row's headline, the measured rows in full, and all judged cells."""
+    name, title = f"table_{table.number}", f"Table {table.number}: {table.title}"
+    shown = {row: headline(line) for row, line in first_choice(lines).items()}
+    rows = [
+        cell.row.labels
+        | {"judged": cell.column.name, "measured": cell.shown, "verdict": cell.verdict.kind}
+        | cell.row.cells
+        | {"why": cell.verdict.reason}
+        for cell in shown.values()
+    ]
+    roles: dict[str, Role] = {column.name: "published" for column in table.columns}
+    roles |= {"measured": "measured", "verdict": "verdict"}
+    blocks: list[str | Table | Figure] = [
+        _facts(table, shown.values()),
+        Table(name, title, rows, roles),
+    ]
+    with_numbers = [line for line in lines if line[0].measurement]
+    if with_numbers:
+        columns: dict[str, Role] = {"verdict": "verdict"}
+        columns |= {column.name: "measured" for column in table.columns}
+        caption = f"Table {table.number}: measured rows"
+        blocks += [
+            "## Measured",
+            "The rows of which there are numbers, in the table's columns. Each is scored by the evaluator that gave "
+            "its published number where that is known, so that protocols may differ between rows.",
+            Table(
+                f"{name}-measured", caption, list(map(_measured_row, with_numbers)), columns | {"verdict": "verdict"}
+            ),
+        ]
+        rows_drawn = [
+            Compared(
+                f"{_label(cell.row)}: {cell.column.name}",
+                cell.row.value(cell.column.name),
+                cell.measured or cell.verdict.kind,
+                cell.verdict.kind in JUDGED,
+            )
+            for cell in map(headline, with_numbers)
+        ]
+        blocks.append(dumbbell(rows_drawn, name=name, caption=f"{caption}, against the printed number"))
+    if judged := [cell for line in with_numbers for cell in line if cell.verdict.kind in JUDGED]:
+        caption = f"Table {table.number}: cell by cell"
+        cell_roles: dict[str, Role] = {"published": "published", "measured": "measured", "verdict": "verdict"}
+        blocks += ["## Cell by cell", Table(f"{name}-cells", caption, [cell_row(cell) for cell in judged], cell_roles)]
+    if records := [record for line in with_numbers for record in (line[0].measurement or NOTHING).records]:
+        blocks += computed_with(records)
+    return Page(f"leaderboards/{name}", title, blocks)
+
+
+def cell_row(cell: Cell) -> dict[str, Any]:
+    """A cell with its verdict as a row of a table."""
+    return {
+        "row": _label(cell.row),
+        "column": cell.column.name,
+        "published": cell.row.cells[cell.column.name],
+        "measured": cell.shown,
+        "on": cell.measurement.on if cell.measurement else None,
+        "verdict": cell.verdict.kind,
+        "why": cell.verdict.reason,
+    }
+
+
+def first_choice(lines: Sequence[Sequence[Cell]]) -> dict[str, Sequence[Cell]]:
+    """Of a row's measurements the one that stands beside it, by row id: judged before not comparable, then the most
+    seeds, then the newest version.
+    """
+
+    def rank(line: Sequence[Cell]) -> tuple[bool, int, list[int]]:
+        measurement = line[0].measurement or NOTHING
+        versions = [record["environment"]["wstal-bench"] for record in measurement.records]
+        newest = max(([int(part) for part in re.findall(r"\d+", version)] for version in versions), default=[])
+        return headline(line).verdict.kind in JUDGED, len(measurement.seeds), newest
+
+    chosen: dict[str, Sequence[Cell]] = {}
+    for line in lines:
+        row = line[0].row.id
+        if row not in chosen or rank(line) > rank(chosen[row]):
+            chosen[row] = line
+    return chosen
+
+
+def headline(line: Sequence[Cell]) -> Cell:
+    """The last printed number of a row, which is its average where it has one."""
+    printed = [cell for cell in line if cell.row.value(cell.column.name) is not None]
+    return (printed or line)[-1]
+
+
+def _by_recipe(records: Sequence[Record], method: str) -> Iterator[list[Record]]:
+    """The runs of a method by its own recipe, those of one data set, version and recipe together."""
+    groups: dict[bytes, list[Record]] = {}
+    for record in records:
+        if record["method"] == method and record["ablation"] is None:
+            version = record["environment"]["wstal-bench"]
+            groups.setdefault(canonical_json([record["data"], record["recipe"], version]), []).append(record)
+    yield from groups.values()
+
+
+def _of_runs(row: PublishedRow, records: Sequence[Record]) -> Measurement:
+    first = records[0]
+    protocol = _protocol_for(row, first["metrics"], first["headline"])
+    metrics = [record["metrics"][protocol] for record in records]
+    values = _by_name([one["mAP"] | one["averages"] for one in metrics])
+    data = first["data"]
+    departures = first["schedule"] | (first["ablation"] or {"schedule": {}})["schedule"]
+    identity = Identity(
+        family_of(first["classes"]),
+        LITERATURE if _is_literature(data, family_of(first["classes"])) else data["features"],
+        protocol,
+        str(metrics[0]["videos"]),
+        OWN if not departures else changes(departures),
+    )
+    others = {
+        name: _by_name([record["metrics"][name]["mAP"] | record["metrics"][name]["averages"] for record in records])
+        for name in PUBLISHED_PROTOCOLS & first["metrics"].keys() - {protocol}
+    }
+    seeds = tuple(record["seed"] for record in records)
+    return Measurement(data["title"], identity, values, seeds, tuple(records), others)
+
+
+def _protocol_for(row: PublishedRow, scored: Mapping[str, Any], headline: str) -> str:
+    """The evaluator that gave the published number, where that is known and applies; else the data set's."""
+    return row.protocol if row.protocol in scored else headline
+
+
+def _by_name(runs: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, ...]]:
+    """Values of several runs by tIoU or range; a name that one of them lacks is left out."""
+    return {name: tuple(one[name] for one in runs) for name in runs[0] if all(name in one for one in runs)}
+
+
+def _is_literature(data: Mapping[str, Any], family: str) -> bool:
+    """Whether the features are what the family's shipped descriptor describes: two-stream I3D."""
+    described = shipped_descriptors()[family]
+    width = sum(stream.width or 0 for stream in described.streams)
+    return bool(data["features"] == described.extractor and data["width"] == width)
+
+
+def _of_authors(row: PublishedRow, one: Rescored) -> Measurement:
+    protocol = _protocol_for(row, one.metrics, one.headline)
+    metrics = one.metrics[protocol]
+    values = {name: (value,) for name, value in (metrics.mAP | metrics.averages).items()}
+    on = f"{AUTHORS}: {one.source}" + (f" ({one.note})" if one.note else "")
+    return Measurement(on, Identity(one.dataset, one.features, protocol, str(metrics.videos), OWN), values, ())
+
+
+def _judged(table: PublishedTable, row: PublishedRow, measurement: Measurement | None, implemented: bool) -> list[Cell]:
+    cells = []
+    for column in table.columns:
+        measured = None
+        if measurement:
+            values = measurement.values.get(_metric(column), ())
+            measured = Measured(values, measurement.identity, trained=bool(measurement.seeds))
+        published = _published(table, row, column, measurement)
+        verdict = judge(published, measured, implemented=implemented)
+        if measurement and row.protocol == UNSTATED and verdict.kind in JUDGED:
+            verdict = _under_all(verdict, published, measurement, _metric(column))
+        cells.append(Cell(row, column, measurement, verdict))
+    return cells
+
+
+def _under_all(verdict: Verdict, published: Published, measurement: Measurement, metric: str) -> Verdict:
+    """The verdict where the source does not name its evaluator: one that every published evaluator gives, or none."""
+    kinds = {str(measurement.identity.protocol): verdict.kind}
+    for protocol, values in sorted(measurement.others.items()):
+        kinds[protocol] = judge(published, Measured(values.get(metric, ()), measurement.identity)).kind
+    if len(set(kinds.values())) == 1:
+        return verdict
+    listed = ", ".join(f"{protocol} {kind}" for protocol, kind in kinds.items())
+    return Verdict("inconclusive", f"the source does not name its evaluator, and they disagree: {listed}")
+
+
+def _published(table: PublishedTable, row: PublishedRow, column: Column, measurement: Measurement | None) -> Published:
+    text = row.cells[column.name]
+    feature = row.feature if row.feature not in ("", "-") else UNSTATED
+    # where the source is silent its list is taken for the whole one of the evaluator that judges it
+    evaluator = row.protocol if row.protocol in PROTOCOLS else measurement and measurement.identity.protocol
+    whole = PROTOCOLS[evaluator].expected_videos if evaluator else None
+    videos = row.videos or whole
+    return Published(
+        row.value(column.name),
+        Identity(table.dataset, feature, row.protocol, str(videos) if videos else UNSTATED, OWN),
+        digits=len(text.partition(".")[2]),
+        selection=row.selection,
+        looks=row.test_looks,
+    )
+
+
+def _metric(column: Column) -> str:
+    """The column's name in a record's metrics: `0.5`, or `0.1:0.7` for an average."""
+    return f"{column.tious[0]}:{column.tious[-1]}" if column.tious else column.name
+
+
+def _label(row: PublishedRow) -> str:
+    return row.labels.get("Method") or row.id
+
+
+def _measured_row(line: Sequence[Cell]) -> dict[str, Any]:
+    measurement = line[0].measurement
+    assert measurement is not None
+    return {
+        "row": _label(line[0].row),
+        "on": measurement.on,
+        "protocol": measurement.identity.protocol,
+        "seeds": ", ".join(map(str, sorted(measurement.seeds))),
+        **{cell.column.name: cell.measured for cell in line},
+        "verdict": headline(line).verdict.kind,
+        "why": headline(line).verdict.reason,
+    }
+
+
+def _facts(table: PublishedTable, shown: Iterable[Cell]) -> str:
+    kinds = Counter(cell.verdict.kind for cell in shown)
+    return bullets(
+        [
+            f"published: {table.source}, as printed, in {table.unit}; protocol {table.protocol}, checkpoint selection "
+            f"{table.selection} by the paper; what is known of a row's own source decides its verdict",
+            "measured: the last checkpoint of a fixed schedule; mean ± half the 95 % t-interval over seeds",
+            "verdict: on each row's last printed number; `reproduced` where two one-sided t-tests show the mean within "
+            f"± {TOLERANCE:g} of the published value ({100 * SHARE:g} % of values below ten); other data, features, "
+            f"protocol, test videos or schedule: `not comparable`; under {LEAST_SEEDS} seeds, or where the source does "
+            "not name its evaluator and they disagree: `inconclusive`",
+            "rows: " + ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())),
+            f"rows that are `not run`: `nox -s {SESSIONS[table.dataset]} -- --data DIR` runs them, with "
+            f"{LITERATURE} features",
+        ]
+    )
+
+
+NOTHING = Measurement("", Identity(None, None, None), {}, ())

@@ -1,0 +1,215 @@
+"""Runs against runs: the same seeds, the same test videos, and the difference between them."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from harness.comparisons.bootstrap import REPLICATES, paired_bootstrap, resampled_mean_ap
+from harness.io.reading import canonical_json
+from harness.pages.ablations import SEEDS_FOR_P, average
+from harness.records.matches import flags_of
+from harness.records.schema import PROSE, RECORD, read_record, without_average
+from harness.records.words import changes
+from harness.seed_statistics import (
+    SIGNIFICANCE,
+    holm,
+    mean_and_half_width,
+    paired_t_p,
+    sign_flip_p,
+)
+from wstal.errors import UserError
+
+NO_VERDICT = "synthetic: no verdict"
+
+
+def compare_methods(frame: pd.DataFrame) -> pd.DataFrame:
+    """All pairs of the methods of a table, paired by seed.
+
+    Args:
+        frame: columns `method`, `seed` and `value`; one row a run.
+
+    Returns:
+        One row a pair that shares a seed, in order of appearance: `a`, `b`, `seeds`, `difference` (a - b, mean),
+        `half_width` (of the 95 % t-interval), `p` (sign-flip), `p_holm` (over all pairs of the table), `p_t_holm` (the
+        paired t-test's, so too) and `verdict` on a by the last: `better`, `worse`, `not resolved`, or `too few seeds`
+        below 6, as on the pages of ablations.
+
+    Raises:
+        UserError: a method has a seed twice.
+    """
+    twice = frame.duplicated(["method", "seed"])
+    if twice.any():
+        method, seed = frame.loc[twice, ["method", "seed"]].iloc[0]
+        raise UserError(f"{method} has seed {seed} twice. Leave one run out.")
+    values = {
+        str(method): dict(zip(group["seed"], group["value"], strict=True))
+        for method, group in frame.groupby("method", sort=False)
+    }
+    rows: list[dict[str, Any]] = []
+    for (a, first), (b, second) in itertools.combinations(values.items(), 2):
+        if pairs := [first[seed] - second[seed] for seed in sorted(first.keys() & second.keys())]:
+            mean, half = mean_and_half_width(pairs)
+            rows.append({
+                "a": a, "b": b, "seeds": len(pairs), "difference": mean, "half_width": half, "p": sign_flip_p(pairs),
+                "p_t_holm": paired_t_p(pairs),
+            })  # fmt: skip
+    by_flips, by_t = (_holm_of_known([row[name] for row in rows]) for name in ("p", "p_t_holm"))
+    for row, flip, t in zip(rows, by_flips, by_t, strict=True):
+        row |= {"p_holm": flip, "p_t_holm": t, "verdict": _verdict(row["difference"], t, row["seeds"])}
+    columns = ["a", "b", "seeds", "difference", "half_width", "p", "p_holm", "p_t_holm", "verdict"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def compare_runs(
+    runs: Sequence[Path], annotations: Path | None = None, replicates: int = REPLICATES, seed: int = 0
+) -> pd.DataFrame:
+    """Compare finished runs: those of one method and recipe are one system, with its seeds.
+
+    Args:
+        runs: folders of finished runs of two or more systems.
+        annotations: ground truth, needed for runs that stored no flags.
+        replicates: resamples of the test videos.
+        seed: of the resampling.
+
+    Returns:
+        `compare_methods` over the systems, with `low`, `high` and `share` of `paired_bootstrap` for each pair,
+        `tious`, the range that is averaged, and `synthetic`: on generated data there is no verdict.
+
+    Raises:
+        UserError: a folder holds no finished run or one without a usual average, there is one system only, two runs
+            are of one seed, systems share no seed, or data, protocol or test list differ: says which.
+        StoreError: a run's files are damaged, or its flags give other mAPs than its record.
+    """
+    records = {}
+    for run in runs:
+        if not (run / RECORD).exists():
+            raise UserError(f"{run} holds no finished run ({RECORD} is not there). `wstal-bench ls runs` lists them.")
+        records[run] = read_record(run / RECORD)
+        if not records[run]["metrics"][records[run]["headline"]]["averages"]:
+            raise UserError(f"{run}: {without_average(records[run])}, by which runs are compared.")
+    first, *others = records
+    for other in others:
+        check_comparable(records[first], records[other])
+    names = system_names(list(records.values()))
+    systems: dict[str, dict[int, Path]] = {}
+    for (run, record), name in zip(records.items(), names, strict=True):
+        members = systems.setdefault(name, {})
+        if record["seed"] in members:
+            raise UserError(
+                f"{run} and {members[record['seed']]} are both seed {record['seed']} of {name}. Leave one out."
+            )
+        members[record["seed"]] = run
+    if len(systems) < 2:
+        raise UserError(f"All {len(records)} runs are of one system, {names[0]}. Name runs of two or more to compare.")
+    for (a, mine), (b, theirs) in itertools.combinations(systems.items(), 2):
+        if not mine.keys() & theirs.keys():
+            raise UserError(
+                f"{a} (seeds {sorted(mine)}) and {b} (seeds {sorted(theirs)}) share no seed. Run both with one."
+            )
+    compared = compare_methods(
+        pd.DataFrame(
+            {"method": name, "seed": record["seed"], "value": average(record)}
+            for record, name in zip(records.values(), names, strict=True)
+        )
+    )
+    if records[first]["synthetic"]:
+        compared["verdict"] = NO_VERDICT
+    flags = {
+        name: {one: flags_of(run, annotations) for one, run in members.items()} for name, members in systems.items()
+    }
+    resampled = functools.cache(functools.partial(resampled_mean_ap, replicates=replicates, seed=seed))
+    pairs = [paired_bootstrap(flags[a], flags[b], resampled) for a, b in zip(compared["a"], compared["b"], strict=True)]
+    return compared.assign(
+        low=[pair.low for pair in pairs],
+        high=[pair.high for pair in pairs],
+        share=[pair.share for pair in pairs],
+        tious=[pair.tious for pair in pairs],
+        synthetic=records[first]["synthetic"],
+    )
+
+
+def comparison_table(compared: pd.DataFrame) -> pd.DataFrame:
+    """What `compare_runs` gives, as text for a page, in mAP points; blank where there is no number."""
+
+    def shown(value: float, form: str) -> str:
+        return "" if math.isnan(value) else format(value, form)
+
+    return pd.DataFrame(
+        {
+            "first": row["a"],
+            "second": row["b"],
+            "seeds": str(row["seeds"]),
+            f"difference of mean mAP {row['tious']}": shown(row["difference"], "+.2f"),
+            "± over seeds (95 %)": shown(row["half_width"], ".2f"),
+            "over test videos (95 %)": f"{shown(row['low'], '+.2f')} to {shown(row['high'], '+.2f')}",
+            "resamples without gain": shown(100 * row["share"], ".1f") + " %",
+            "sign-flip p": shown(row["p"], ".3f"),
+            "sign-flip p (Holm)": shown(row["p_holm"], ".3f"),
+            "t-test p (Holm)": shown(row["p_t_holm"], ".3f"),
+            "first is": row["verdict"],
+        }
+        for row in compared.to_dict("records")
+    )
+
+
+def system_names(records: Sequence[dict[str, Any]]) -> list[str]:
+    """A name for each record's method and recipe, the same for equal ones: its title and the options that were set."""
+    keys = [canonical_json([record["method"], record["recipe"]]) for record in records]
+    names: dict[bytes, str] = {}
+    for key, record in zip(keys, records, strict=True):
+        options = (record["ablation"] or {"row": {}})["row"] | record["overrides"]
+        name = f"{record['title']}, {changes(options)}" if options else str(record["title"])
+        if name in (name for other, name in names.items() if other != key):
+            name = f"{name} ({record['id']})"
+        names.setdefault(key, name)
+    return [names[key] for key in keys]
+
+
+def check_comparable(first: dict[str, Any], second: dict[str, Any]) -> None:
+    """Raise unless two records are of the same data, test list, protocol and thresholds.
+
+    Raises:
+        UserError: they are not; names every difference.
+    """
+    sides = [_identity(record) for record in (first, second)]
+    different = [
+        f"{name} ({sides[0].get(name)} against {sides[1].get(name)})"
+        for name in dict.fromkeys([*sides[0], *sides[1]])
+        if sides[0].get(name) != sides[1].get(name)
+    ]
+    if different:
+        raise UserError(
+            f"The runs {first['id']} and {second['id']} cannot be compared: they differ in {'; '.join(different)}. "
+            "Compare runs of one data set under one protocol."
+        )
+
+
+def _identity(record: dict[str, Any]) -> dict[str, Any]:
+    parts = {"protocol": record["headline"], "tIoUs": " ".join(record["metrics"][record["headline"]]["mAP"])}
+    for name, value in record["data"].items():
+        if isinstance(value, dict):
+            parts |= {f"data.{name}.{inner}": one for inner, one in value.items()}
+        elif name not in PROSE:
+            parts[f"data.{name}"] = value
+    return parts
+
+
+def _holm_of_known(p: Sequence[float]) -> list[float]:
+    """Holm over those that are numbers; one pair has no t-test."""
+    adjusted = iter(holm([value for value in p if not math.isnan(value)]))
+    return [value if math.isnan(value) else next(adjusted) for value in p]
+
+
+def _verdict(difference: float, adjusted: float, seeds: int) -> str:
+    if seeds < SEEDS_FOR_P:
+        return "too few seeds"
+    if adjusted >= SIGNIFICANCE:
+        return "not resolved"
+    return "better" if difference > 0 else "worse"

@@ -1,0 +1,321 @@
+"""Which annotations, descriptor, subsets and streams a data folder has: the decisions behind `open_dataset`."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from harness.data.annotations import ANNOTATIONS, Annotations, name_text, read_annotations, read_json, seconds
+from harness.data.descriptor import DatasetDescriptor, is_frame_rate, list_digest, shipped_descriptors
+from harness.data.features import JOINT, FeatureFolder, Header, feature_root, find_features, read_header, some
+from harness.data.source import Subset
+from harness.io.reading import check_text, printable
+from wstal.errors import MissingDataError, UserError
+
+SUBSETS: tuple[Subset, ...] = ("train", "test")
+# what is assumed of features that nothing describes
+ASSUMED = {
+    "extractor": "unknown",
+    "fps": 25.0,
+    "fps_file": None,
+    "resampled": False,
+    "snippet_frames": 16,
+    "stride": 16,
+    "streams": (),
+}
+
+
+class OfficialLabels(NamedTuple):
+    """A video's official class names, sorted, and its duration in seconds where stated."""
+
+    labels: tuple[str, ...]
+    duration: float | None
+
+
+class Annotated(NamedTuple):
+    """What the annotation file says of a video, without any time but its duration in seconds (None: not stated)."""
+
+    subset: str
+    duration: float | None
+    labels: tuple[str, ...]
+    instances: int
+
+
+class Columns(NamedTuple):
+    """Which feature columns are used: stream names in joining order, their widths, the range in joint files."""
+
+    streams: tuple[str, ...]
+    widths: tuple[int, ...]
+    range: tuple[int, int] | None
+
+    @property
+    def width(self) -> int:
+        """Columns in all."""
+        return sum(self.widths)
+
+
+def per_video(content: Annotations) -> dict[str, Annotated]:
+    """The annotation file's videos by name, with their sorted class names."""
+    labels: list[set[str]] = [set() for _ in content.videos]
+    instances = np.bincount(content.video, minlength=len(content.videos))
+    for video, label in zip(content.video.tolist(), content.label.tolist(), strict=True):
+        labels[video].add(content.classes[label])
+    return {
+        name: Annotated(subset, None if math.isnan(duration) else duration, tuple(sorted(names)), count)
+        for name, subset, duration, names, count in zip(
+            content.videos, content.subset, content.duration.tolist(), labels, instances.tolist(), strict=True
+        )
+    }
+
+
+def find_annotations(
+    data_dir: Path, given: Path | None, descriptor: DatasetDescriptor | None, notes: list[str]
+) -> Annotations:
+    """The annotations: as given (file or folder), as the descriptor says, or beside the folder.
+
+    Beside means `DIR/../<family>/annotations.json` of a known data set that annotates the features found in DIR.
+
+    Raises:
+        MissingDataError: none of these exists.
+        UserError: the file is not an annotation file.
+    """
+    own = data_dir / (descriptor.annotations if descriptor else ANNOTATIONS)
+    if given is not None or os.path.isfile(own):
+        return read_annotations(given or own)
+    families = [descriptor.family] if descriptor else sorted({d.family for d in shipped_descriptors().values()})
+    for family in families:
+        path = data_dir.resolve().parent / family / ANNOTATIONS
+        if os.path.isfile(path):
+            content = read_annotations(path)
+            if _annotates(content, data_dir):
+                notes.append(f"Took the annotations beside the folder: {path}")
+                return content
+    raise MissingDataError(
+        f"No annotations: there is no {own}, nor annotations.json of a known data set beside the folder. "
+        "Pass the annotation file or its folder as --annotations."
+    )
+
+
+def _annotates(content: Annotations, data_dir: Path) -> bool:
+    """Whether most feature files belong to annotated videos."""
+    stems = {path.stem for path in feature_root(data_dir).rglob("*.npy")}
+    known = set(content.videos)
+    return 2 * sum(stem in known or stem.removeprefix("v_") in known for stem in stems) > len(stems)
+
+
+def recognise(data_dir: Path, content: Annotations, notes: list[str]) -> DatasetDescriptor:
+    """The shipped descriptor of these classes whose streams the files have, else one with assumed facts and a note."""
+    digest = list_digest(content.classes)
+    same = [descriptor for descriptor in shipped_descriptors().values() if digest in descriptor.class_sets]
+    fitting = {descriptor.name: _fit(data_dir, content, descriptor) for descriptor in same}
+    best = max(same, key=lambda descriptor: fitting[descriptor.name], default=None)
+    if best is not None and fitting[best.name]:
+        notes.append(f"Recognised {best.name} by its classes and feature width: {best.extractor}.")
+        return best
+    notes.append(
+        f"Nothing describes these features{f' of {same[0].family}' if same else ''}: assumed 25 frames a second and "
+        f"16-frame snippets without overlap, 0.64 s a row. State the truth in {data_dir / 'dataset.toml'}."
+    )
+    if same:
+        base = shipped_descriptors().get(same[0].family, same[0])
+        return base.model_copy(update={"name": f"{base.family}-generic", **ASSUMED})
+    name = re.sub(r"[^a-z0-9]+", "_", data_dir.resolve().name.lower()).strip("_")[:80] or "dataset"
+    if name in shipped_descriptors():
+        name += "_generic"
+    return DatasetDescriptor.model_validate({"name": name, "title": printable(data_dir.resolve().name), **ASSUMED})
+
+
+def _fit(data_dir: Path, content: Annotations, descriptor: DatasetDescriptor) -> int:
+    """How many of the descriptor's streams the files have, in their widths; 0 if any width differs."""
+    found = [folder for folder in locate(data_dir, content, descriptor, None).values() if folder and folder.files]
+    widths = {stream.name: stream.width for stream in descriptor.streams}
+    counts = []
+    for folder in found:
+        header = dict(zip(folder.streams, usual_headers(folder), strict=True))
+        if folder.streams == (JOINT,):
+            fits = header[JOINT].width == sum(width or 0 for width in widths.values())
+            counts.append(len(widths) if fits else 0)
+        else:
+            fits = all(widths[name] in (None, header[name].width) for name in folder.streams)
+            counts.append(len(folder.streams) if fits else 0)
+    return min(counts, default=0)
+
+
+def usual_headers(folder: FeatureFolder) -> tuple[Header, ...]:
+    """One header a stream, of the first video whose widths are the most frequent of eight: one odd file is no rule.
+
+    Raises:
+        UserError: none of the first eight can be read; the first one's error.
+    """
+    failure: UserError | None = None
+    headers = []
+    for stem in list(folder.files)[:8]:
+        try:
+            headers.append(tuple(read_header(path) for path in folder.files[stem]))
+        except UserError as error:
+            failure = failure or error
+    if not headers:
+        lacking = f"No video in {folder.folder} has all of {', '.join(folder.streams)}. Add them."
+        raise failure or MissingDataError(lacking)
+    widths = [tuple(header.width for header in video) for video in headers]
+    return headers[widths.index(Counter(widths).most_common(1)[0][0])]
+
+
+def subset_names(content: Annotations, descriptor: DatasetDescriptor) -> dict[Subset, str | None]:
+    """What the annotation file calls each subset: the descriptor's first name that has annotated instances there.
+
+    A name that has videos but no instance counts where no other does. Test comes first, so that `validation` is the
+    training part only of a file that has a test part (THUMOS14).
+    """
+    instances = Counter(dict.fromkeys(content.subsets, 0))
+    instances.update(content.subset[video] for video in content.video.tolist())
+    chosen: dict[Subset, str | None] = {"train": None, "test": None}
+    for subset in reversed(SUBSETS):
+        names = [name.casefold() for name in descriptor.subset(subset).annotation]
+        there = [
+            (instances[name] == 0, names.index(name.casefold()), name)
+            for name in content.subsets
+            if name.casefold() in names and name not in chosen.values()
+        ]
+        chosen[subset] = min(there)[2] if there else None
+    return chosen
+
+
+def locate(
+    data_dir: Path, content: Annotations, descriptor: DatasetDescriptor, streams: Sequence[str] | None
+) -> dict[Subset, FeatureFolder | None]:
+    """Each subset's feature files. A folder with the subset's name in the annotation file comes first.
+
+    Raises:
+        UserError: `streams` names one that the descriptor does not have.
+    """
+    known = stream_names(descriptor)
+    for name in streams or ():
+        if name not in known:
+            raise UserError(f"{descriptor.name} has no stream {name!r}. Its streams: {', '.join(known)}.")
+    wanted = [name for name in known if streams is None or name in streams]
+    found: dict[Subset, FeatureFolder | None] = {}
+    for subset, own in subset_names(content, descriptor).items():
+        folders = [*([own] if own else []), *descriptor.subset(subset).folders]
+        found[subset] = find_features(feature_root(data_dir), folders, wanted)
+    return found
+
+
+def stream_names(descriptor: DatasetDescriptor) -> tuple[str, ...]:
+    """The descriptor's streams in joining order; RGB, then flow, where it states none."""
+    return tuple(stream.name for stream in descriptor.streams) or ("rgb", "flow")
+
+
+def choose_columns(
+    descriptor: DatasetDescriptor,
+    found: Iterable[FeatureFolder | None],
+    streams: Sequence[str] | None,
+    notes: list[str],
+) -> Columns:
+    """The columns that the files give, checked against the descriptor's widths.
+
+    Raises:
+        MissingDataError: there are no files at all.
+        UserError: the subsets have different streams, a width is not the stated one, or part of joint files is wanted
+            and the widths are not stated.
+    """
+    folders = [folder for folder in found if folder is not None]
+    if len({folder.streams for folder in folders}) > 1:
+        parts = " and ".join(f"{'+'.join(folder.streams)} in {folder.folder}" for folder in folders)
+        raise UserError(
+            f"The subsets have different streams: {parts}. Add the missing one, or select one with --streams."
+        )
+    folder = next((folder for folder in folders if folder.files), folders[0])
+    header = usual_headers(folder)
+    known, stated = stream_names(descriptor), {stream.name: stream.width for stream in descriptor.streams}
+    if folder.streams == (JOINT,):
+        return _joint_columns(descriptor, folder, header[0].width, streams)
+    for name, one in zip(folder.streams, header, strict=True):
+        if stated.get(name) not in (None, one.width):
+            raise UserError(
+                f"{name} features in {folder.folder} have width {one.width}, {descriptor.name} states {stated[name]}. "
+                "Choose another --descriptor, or describe them in dataset.toml."
+            )
+    if streams is None and descriptor.streams and len(folder.streams) < len(known):
+        notes.append(f"Of the streams {', '.join(known)}, {', '.join(folder.streams)} alone is there.")
+    return Columns(folder.streams, tuple(one.width for one in header), None)
+
+
+def _joint_columns(
+    descriptor: DatasetDescriptor, folder: FeatureFolder, width: int, streams: Sequence[str] | None
+) -> Columns:
+    stated = [stream.width for stream in descriptor.streams]
+    widths = tuple(stream for stream in stated if stream is not None)
+    total = sum(widths)
+    if stated and len(widths) == len(stated) and total != width:
+        raise UserError(
+            f"Features in {folder.folder} have width {width}, {descriptor.name} states {total}. "
+            "Choose another --descriptor, or describe them in dataset.toml."
+        )
+    known = stream_names(descriptor)
+    if streams is None or set(streams) == set(known):
+        return Columns((JOINT,), widths if len(widths) == len(stated) > 0 else (width,), None)
+    if len(widths) < len(stated) or not stated:
+        raise UserError(f"Cannot take {', '.join(streams)} from joint files: state every width in dataset.toml.")
+    first = min(known.index(name) for name in streams)
+    chosen = known[first : first + len(streams)]
+    if set(chosen) != set(streams):
+        raise UserError(f"Cannot take {', '.join(streams)} from joint files: they are not neighbours. Split the files.")
+    start, kept = sum(widths[:first]), widths[first : first + len(streams)]
+    return Columns(chosen, kept, (start, start + sum(kept)))
+
+
+def read_official(path: Path) -> dict[str, OfficialLabels] | None:
+    """Official labels by video, or None without the file: `{video: {"labels": [...], "duration_seconds": s}}`.
+
+    Raises:
+        UserError: the file is there but not of this form.
+    """
+    if not os.path.isfile(path):
+        return None
+    table = _read_object(path)
+    labels: dict[str, OfficialLabels] = {}
+    for video, entry in table.items():
+        where = f"{path}, video {name_text(video, f'{path}: video id')}"
+        if not isinstance(entry, dict) or not isinstance(entry.get("labels"), list):
+            raise UserError(f'{where}: expected {{"labels": [names], "duration_seconds": s}}. Correct it.')
+        names = tuple(sorted({name_text(label, f"{where}: `labels`") for label in entry["labels"]}))
+        duration = seconds(entry.get("duration_seconds"), f"{where}: expected `duration_seconds`")
+        labels[video] = OfficialLabels(names, None if math.isnan(duration) else duration)
+    return labels
+
+
+def read_frame_rates(path: Path) -> dict[str, float]:
+    """Frames a second by video.
+
+    Raises:
+        MissingDataError: the file is not there.
+        UserError: not an object of positive numbers.
+    """
+    if not os.path.isfile(path):
+        raise MissingDataError(f"{path} is not there: the descriptor takes frame rates from it. Restore it.")
+    rates = _read_object(path)
+    for video in rates:
+        check_text(video, f"{path}: video id")
+    wrong = [
+        video
+        for video, rate in rates.items()
+        if isinstance(rate, bool) or not isinstance(rate, int | float) or not is_frame_rate(rate)
+    ]
+    if wrong:
+        raise UserError(f"{path}: frames a second must be positive numbers below 10,000, not so for {some(wrong)}.")
+    return {video: float(rate) for video, rate in rates.items()}
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise UserError(f"{path} wants a JSON object keyed by video, got {type(value).__name__}.")
+    return value

@@ -1,0 +1,1 @@
+"""Files and the console: atomic writes, limited reads, locks, text, progress."""

@@ -1,0 +1,83 @@
+"""The audit as a page, and its tables."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from harness.pages.model import Page, Table
+from harness.paper.audit.intervals import Finding, Paper, Tally, interval
+from harness.paper.audit.rules import RULES, tallies, the_paper
+from harness.paper.audit.text import readings
+
+
+def audit_page() -> Page:
+    """The rules, what they find, and the readings of the text's claims; the same data give the same page."""
+    paper = the_paper()
+    found = tallies(paper)
+    findings = [finding for tally in found.values() for finding in tally.findings]
+    checked = sum(tally.checked for tally in found.values())
+    kinds = Counter(finding.kind for finding in findings)
+    rows = [row for table in paper.tables for row in table.rows]
+    numbers = sum(bool(interval(text)) for row in rows for text in row.cells.values())
+    blocks: list[str | Table] = [
+        f"Rules run over the {len(paper.tables)} tables of the paper ({len(rows)} rows, {numbers} numbers) and the "
+        f"{len(paper.claims)} gains that its text quotes. A printed number stands for every number that rounds to it, "
+        "so a finding is what no rounding explains. A finding says that two printed things do not agree; it does not "
+        "say which of them is wrong, nor why.",
+        f"{checked} checks, {checked - len(findings)} agree, {len(findings)} findings: "
+        + ", ".join(f"{kind} {count}" for kind, count in kinds.items())
+        + ".",
+        "## Rules",
+        rules_table(found),
+        "## Findings",
+        "Places are `TABLE/ROW: COLUMN`, with the row ids of the data files.",
+        findings_table(findings),
+        "## Gains that the text quotes",
+        "Each is read as a difference in points and in per cent of the smaller number, in the columns that its "
+        "sentence allows. With several columns and two readings a fit may be chance.",
+        claims_table(paper),
+        "## Limits",
+        "- Averages over tIoUs that the table does not print can only be bounded. What AVG is the mean of in Tables IV "
+        "to VIII is not stated; it is read as 0.1:0.7.\n"
+        "- Which rows are one configuration is our reading: Ours in Tables I, IV, VI and VII; the baseline of IV and "
+        "V; RMGCL alone in IV and V; BaS-Net, FAC-Net and STPN in I and VIII.\n"
+        "- Rows of other methods are compared with each other, not with the papers that they are quoted from.",
+    ]
+    return Page("audit", "Audit of the published numbers", blocks)
+
+
+def rules_table(found: Mapping[str, Tally]) -> Table:
+    """A row for each rule: what it demands, how many places it checked, agree, and could not be judged, findings."""
+    rows = [
+        {
+            "rule": name,
+            "what it demands": (RULES[name].__doc__ or "").rstrip("."),
+            "checked": tally.checked,
+            "agree": tally.checked - len(tally.findings),
+            "cannot be judged": tally.unknown,
+            "findings": len(tally.findings),
+        }
+        for name, tally in found.items()
+    ]
+    return Table("audit-rules", "Rules run over the published numbers", rows)
+
+
+def findings_table(findings: Sequence[Finding]) -> Table:
+    """A row for each finding: kind, place, printed, recomputed, why."""
+    rows = [vars(finding) for finding in findings]
+    return Table("audit-findings", "Published numbers that break a rule", rows, {"printed": "published"})
+
+
+def claims_table(paper: Paper) -> Table:
+    """A row for each claim of the text: where, what, quoted, and the readings that give the quoted number."""
+    tables = {table.number: table for table in paper.tables}
+    rows = []
+    for claim in paper.claims:
+        found = readings(claim, tables[claim.table])
+        allowed = [reading for reading in found if not claim.columns or reading.column in claim.columns]
+        row = {"where": claim.where, "what": claim.about, "quoted": f"{claim.quoted} %"}
+        for fit, heading in (("printed", "fits as printed"), ("rounding", "fits within rounding")):
+            row[heading] = "; ".join(str(reading) for reading in allowed if reading.fit == fit) or "none"
+        rows.append(row)
+    return Table("audit-claims", "Gains that the text quotes", rows, {"quoted": "published"})

@@ -1,0 +1,137 @@
+"""Pages as files: Markdown, CSV and LaTeX. The same pages give the same bytes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import posixpath
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pandas as pd
+from tabulate import tabulate
+
+from harness.pages.model import SYNTHETIC_BANNER, Estimate, Figure, Page, Table
+
+TABLES, FIGURES = "leaderboards/tables", "leaderboards/figures"
+WRAPPED = 40  # characters
+LATEX = str.maketrans(
+    {mark: f"\\{mark}" for mark in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": "$<$", ">": "$>$"}
+    | {"±": r"$\pm$", "†": r"$\dagger$", "≥": r"$\geq$", "≤": r"$\leq$", "✓": r"$\checkmark$"}
+)
+
+
+def files(pages: Sequence[Page]) -> dict[str, str]:
+    """All files of the pages, by path below `results`.
+
+    Raises:
+        ValueError: two tables or figures have one name.
+    """
+    written: dict[str, str] = {}
+    for page in pages:
+        mine = {f"{page.path}.md": markdown_page(page)}
+        for block in page.blocks:
+            if isinstance(block, Table) and block.name is not None:
+                mine[f"{TABLES}/{block.name}.csv"] = csv_table(block, page.synthetic)
+                mine[f"{TABLES}/{block.name}.tex"] = latex_table(block, page.synthetic)
+            elif isinstance(block, Figure):
+                mine[f"{FIGURES}/{block.name}.svg"] = block.svg
+        if twice := mine.keys() & written.keys():
+            raise ValueError(f"two pages write {', '.join(sorted(twice))}")
+        written |= mine
+    return written
+
+
+def markdown_page(page: Page) -> str:
+    """The page in GitHub's Markdown; figures are links to their files."""
+    parts = [_text(f"# {page.title}")]
+    if page.synthetic:
+        parts.append(SYNTHETIC_BANNER)
+    for block in page.blocks:
+        if isinstance(block, Table):
+            parts.append(markdown_table(block))
+        elif isinstance(block, Figure):
+            target = posixpath.relpath(f"{FIGURES}/{block.name}.svg", posixpath.dirname(page.path) or ".")
+            parts.append(_text(f"![{block.caption}]({target})"))
+        else:
+            parts.append(_text(block))
+    return "\n\n".join(parts) + "\n"
+
+
+def markdown_table(table: Table) -> str:
+    """The table in GitHub's Markdown."""
+    return _tabulated(table, "github", _markdown)
+
+
+def terminal_table(table: Table) -> str:
+    """The table for a terminal, with wrapped columns."""
+    return _tabulated(table, "simple", _one_line, widths=[WRAPPED] * len(table.columns))
+
+
+def _tabulated(table: Table, style: str, written: Callable[[str], str], widths: list[int] | None = None) -> str:
+    columns = {written(name): [written(shown(value)) for value in table.column(name)] for name in table.columns}
+    text: str = tabulate(columns, headers="keys", tablefmt=style, disable_numparse=True, maxcolwidths=widths)
+    return text
+
+
+def csv_table(table: Table, synthetic: bool) -> str:
+    """The table as CSV, at full precision; an estimate becomes mean, half the width of its interval and seeds."""
+    columns: dict[str, list[Any]] = {"data": ["synthetic"] * len(table.rows)} if synthetic else {}
+    for name in table.columns:
+        values = table.column(name)
+        estimates = [value if isinstance(value, Estimate) else None for value in values]
+        columns[name] = [value.mean if isinstance(value, Estimate) else value for value in values]
+        if any(estimates):
+            columns[f"{name} half width"] = [_half_width(value) for value in estimates]
+            columns[f"{name} seeds"] = [value.seeds if value else None for value in estimates]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values(), strict=True))
+    return text.getvalue()
+
+
+def latex_table(table: Table, synthetic: bool) -> str:
+    """The table in LaTeX, with the rules of the booktabs package."""
+    cells = pd.DataFrame(
+        {_latex(name): [_latex(shown(value)) for value in table.column(name)] for name in table.columns}
+    )
+    text: str = cells.to_latex(
+        index=False,
+        column_format="".join("l" if table.role(name) in ("fact", "verdict") else "r" for name in table.columns),
+        caption=_latex(("Synthetic data: " if synthetic else "") + table.caption),
+        label=f"tab:{table.name}",
+        position="t",
+    )
+    return text
+
+
+def shown(value: Any) -> str:
+    """A cell as people read it."""
+    return "" if value is None else str(value)
+
+
+def _half_width(value: Estimate | None) -> float | None:
+    return None if value is None or math.isnan(value.half_width) else value.half_width
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.splitlines())
+
+
+def _text(text: str) -> str:
+    """Text of a page: what would begin HTML does not, since names and titles come from files."""
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text)
+
+
+def _markdown(text: str) -> str:
+    """A cell of a Markdown table: links and emphasis stay, what would end the cell or begin HTML does not."""
+    # of backslashes before a bar each would escape the next character: they are doubled
+    return re.sub(r"(\\*)\|", r"\1\1\\|", _one_line(text)).replace("<", "&lt;")
+
+
+def _latex(text: str) -> str:
+    return _one_line(text).translate(LATEX)

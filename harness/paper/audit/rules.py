@@ -1,0 +1,43 @@
+"""The rules, and what they find in the paper. No rule names a row: all are run over all tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+from harness.paper.audit.averages import averages, bounds
+from harness.paper.audit.cells import bold, repeats, rising, twins
+from harness.paper.audit.costs import costs, modelled
+from harness.paper.audit.intervals import Finding, Paper, Tally
+from harness.paper.audit.text import citations, claimed, venues
+from harness.paper.tables import claims, published_tables, references
+
+RULES: dict[str, Callable[[Paper], Tally]] = {
+    "averages": averages,
+    "bounds of averages": bounds,
+    "printed more than once": repeats,
+    "rows that are alike": twins,
+    "bold": bold,
+    "mAP over tIoU": rising,
+    "costs": costs,
+    "costs against the model": modelled,
+    "claimed gains": claimed,
+    "citations": citations,
+    "venues": venues,
+}
+
+
+@cache
+def the_paper() -> Paper:
+    """The published tables, claims and references."""
+    return Paper(tuple(published_tables().values()), claims(), references())
+
+
+def tallies(paper: Paper) -> dict[str, Tally]:
+    """Every rule's tally, by the rule's name."""
+    return {name: rule(paper) for name, rule in RULES.items()}
+
+
+def audit() -> list[Finding]:
+    """Where the published numbers break a rule, in the order of the rules, then of the paper."""
+    return [finding for tally in tallies(the_paper()).values() for finding in tally.findings]

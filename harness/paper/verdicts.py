@@ -1,0 +1,211 @@
+"""What a measured cell says about the published one beside it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Literal
+
+from harness.seed_statistics import SIGNIFICANCE, equivalence, expected_best, mean_and_half_width
+
+Kind = Literal[
+    "reproduced", "consistent", "above", "below", "inconclusive", "not comparable", "not run", "not implemented",
+    "synthetic",
+]  # fmt: skip
+UNSTATED, LAST, BEST_ON_TEST = "unstated", "last", "best_on_test"
+LEAST_SEEDS = 3
+# mAP points. Released code of this field has a standard deviation of about 0.5 over five seeds (DELU, 0.52 by its
+# authors and 0.26 by a user), and its best of many looks at the test set is 1.0 above its last checkpoint (44.74
+# against 43.72): a published number is not known better than to one point. Small numbers move less: FineAction's
+# methods lie 0.5 apart at a mean of 4.
+TOLERANCE = 1.0
+SHARE = 0.1
+ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What two numbers must share to be compared; None or `unstated` where it is not known.
+
+    Both sides use one vocabulary: parts are compared as text.
+
+    Args:
+        data: family of the data set, such as `thumos14`.
+        features: extractor and streams, such as `I3D`.
+        protocol: name of the evaluation protocol.
+        videos: how many test videos are scored.
+        recipe: the method's own, or where training departs from it.
+    """
+
+    data: str | None
+    features: str | None
+    protocol: str | None
+    videos: str | None = None
+    recipe: str | None = None
+
+
+def tolerance(value: float) -> float:
+    """How far a measured mean may lie from a published value: one point, a tenth of values below ten."""
+    return min(TOLERANCE, SHARE * value)
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published cell.
+
+    Args:
+        value: mAP in percent; None where the source prints none.
+        identity: what it is a number of.
+        digits: printed after the point.
+        selection: how its checkpoint was chosen: `last`, `best_on_test` or `unstated`.
+        looks: how often the test set was scored to choose; None if unstated.
+    """
+
+    value: float | None
+    identity: Identity
+    digits: int = 1
+    selection: str = UNSTATED
+    looks: int | None = None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A measured cell.
+
+    Args:
+        values: mAP in percent of the last checkpoint, one a seed; the one value of detections scored again.
+        identity: what they are numbers of.
+        synthetic: the data are generated.
+        trained: runs of ours with seeds; False for detections by others, whose score has no spread.
+    """
+
+    values: Sequence[float]
+    identity: Identity
+    synthetic: bool = False
+    trained: bool = True
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A judgement and why.
+
+    Args:
+        kind: `reproduced`: equivalence within the tolerance is shown. `consistent`: it is not, but nothing speaks
+            against it. `above`, `below`: the measured mean differs, and equivalence is not shown. `inconclusive`: the
+            runs do not tell. `not comparable`: another number. `synthetic`: no verdict.
+        reason: one or more clauses for people.
+    """
+
+    kind: Kind
+    reason: str
+
+    def __str__(self) -> str:
+        """The kind; blank for synthetic data, which never get a verdict."""
+        return "" if self.kind == "synthetic" else self.kind
+
+
+def judge(
+    published: Published, measured: Measured | None, within: float | None = None, implemented: bool = True
+) -> Verdict:
+    """The verdict on a measured cell beside a published one.
+
+    Of trained runs it is `reproduced` where two one-sided t-tests at 5 % show the mean within the tolerance (the 90 %
+    interval lies inside); else `above` or `below` where the published value lies outside the 95 % interval (and, where
+    the source chose the best of so many looks at the test set, is not below for that alone); else
+    `consistent` where the mean is within the tolerance; else `inconclusive`, as with fewer than 3 seeds. It judges the
+    last checkpoint, whatever the source chose; what choosing on the test set would add is said in the reason.
+
+    Detections scored again have no spread: they are `reproduced` where the printed digits agree.
+
+    Args:
+        published: the printed cell.
+        measured: None where there is none.
+        within: the tolerance in mAP points, above 0; by the value's size if absent.
+        implemented: whether a method of that name is here; decides between `not run` and `not implemented`.
+    """
+    if measured is None or not len(measured.values):
+        if implemented:
+            return Verdict("not run", "no run of it by the method's own options is stored")
+        return Verdict("not implemented", "the method is not implemented here")
+    if not all(map(math.isfinite, measured.values)):
+        raise ValueError(f"measured values are not finite: {list(measured.values)}")
+    if measured.synthetic:
+        return Verdict("synthetic", "synthetic data are never compared with published numbers")
+    if published.value is None:
+        return Verdict("not comparable", "the source prints no value")
+    different, unknown = _compare(published.identity, measured.identity)
+    if different:
+        return Verdict("not comparable", "; ".join(different))
+    if measured.trained:
+        verdict = _judge_seeds(published, measured.values, tolerance(published.value) if within is None else within)
+        notes = [*unknown, *_selection(published, measured.values)]
+    else:
+        verdict = _judge_digits(published.value, published.digits, measured.values)
+        notes = unknown
+    return Verdict(verdict.kind, "; ".join([verdict.reason, *notes]))
+
+
+def _compare(published: Identity, measured: Identity) -> tuple[list[str], list[str]]:
+    """The parts that differ, and those that one side does not state."""
+    different, unknown = [], []
+    for field in fields(Identity):
+        ours, theirs = getattr(measured, field.name), getattr(published, field.name)
+        if theirs in (None, UNSTATED) or ours in (None, UNSTATED):
+            if (theirs, ours) != (None, None):
+                side = "the source" if theirs in (None, UNSTATED) else "the measurement"
+                unknown.append(f"{field.name} of {side} unstated")
+        elif ours != theirs:
+            different.append(f"{field.name}: published {theirs}, measured {ours}")
+    return different, unknown
+
+
+def _judge_seeds(published: Published, values: Sequence[float], within: float) -> Verdict:
+    target, count = published.value, len(values)
+    assert target is not None
+    if count < LEAST_SEEDS:
+        return Verdict("inconclusive", f"too few seeds: {count} of at least {LEAST_SEEDS}")
+    # differences first: a verdict must not depend on where the numbers lie
+    differences = [value - target for value in values]
+    mean, half = mean_and_half_width(differences)
+    shown = equivalence(differences, 0, within)
+    said = f"{mean:+.2f} ± {half:.2f} from {target:g} over {count} seeds"
+    if shown.p < SIGNIFICANCE:
+        return Verdict("reproduced", f"{said}: within ± {within:g} (TOST p = {shown.p:.2g})")
+    if abs(mean) > half + ROUNDING:
+        if mean < 0 and (luck := _luck(published, differences)) is not None and luck + half >= 0:
+            return Verdict("inconclusive", f"{said}: no more than choosing the best of its looks may have gained")
+        return Verdict("above" if mean > 0 else "below", f"{said}: the 95 % interval leaves it out")
+    held = f"the interval holds it, but equivalence within ± {within:g} is not shown (TOST p = {shown.p:.2g})"
+    if abs(mean) <= within + ROUNDING:
+        return Verdict("consistent", f"{said}: {held}")
+    return Verdict("inconclusive", f"{said}: the interval holds it, but the mean is more than {within:g} away")
+
+
+def _judge_digits(target: float, digits: int, values: Sequence[float]) -> Verdict:
+    (value,) = values
+    if abs(value - target) <= 0.5 * 10**-digits + ROUNDING:
+        return Verdict("reproduced", f"{value:.{digits + 2}f} is {target:.{digits}f} as printed")
+    return Verdict("above" if value > target else "below", f"{value - target:+.{digits + 1}f} from {target:.{digits}f}")
+
+
+def _luck(published: Published, values: Sequence[float]) -> float | None:
+    """What the best of the source's looks at the test set would show; None where it did not choose or count so."""
+    if published.selection != BEST_ON_TEST or published.looks is None:
+        return None
+    return expected_best(values, published.looks)
+
+
+def _selection(published: Published, values: Sequence[float]) -> list[str]:
+    if published.selection == LAST:
+        return []
+    if published.selection != BEST_ON_TEST:
+        return ["how the source chose its checkpoint is unstated; judged is the last one"]
+    said = "the source chose its checkpoint on the test set; judged is the last one"
+    if published.looks is None:
+        return [f"{said}; the number of looks is unstated"]
+    if len(values) < LEAST_SEEDS:
+        return [f"{said}; looks: {published.looks}"]
+    best = expected_best(values, published.looks)
+    gain = best - math.fsum(values) / len(values)
+    return [f"{said}; the best of {published.looks} independent looks would by luck be about {best:.1f} ({gain:+.1f})"]

@@ -1,0 +1,1 @@
+"""Stored results: the schema, the store, grouping over seeds, queries."""

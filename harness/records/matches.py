@@ -1,0 +1,245 @@
+"""The matching behind a run's headline number, kept so that test videos can be resampled without matching again."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass, fields
+from decimal import Decimal
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+from pydantic import BaseModel, ConfigDict
+
+from harness.data.annotations import Annotations, read_annotations
+from harness.data.detections import read_detections
+from harness.io.reading import atomic_write, canonical_json, printable, sha256, sha256_file
+from harness.records.schema import RECORD, read_record
+from wstal.errors import StoreError, UserError
+from wstal.evaluation import (
+    EvaluationResult,
+    Flags,
+    Protocol,
+    class_average_precision,
+    evaluate,
+    get_protocol,
+    parse_tious,
+    tiou_key,
+)
+from wstal.types import GroundTruth
+
+FLAGS, DETECTIONS = "flags.safetensors", "detections.json.gz"
+ABOUT = "about"
+REMEDY = "Restore it, or remove the run and do it again."
+SAME = 1e-9  # percent: the same numbers, summed on another machine
+TOLERANCE = 1e-6  # percent, between a record's mAP and what its run's flags give
+
+
+@dataclass(frozen=True, eq=False)
+class RunFlags:
+    """Flags with the names that their indices stand for.
+
+    Args:
+        protocol: what they were made under.
+        tious: K thresholds.
+        classes: C names.
+        videos: V names, those of the ground truth; the protocol may exclude some.
+        flags: what each detection turned out to be.
+    """
+
+    protocol: Protocol
+    tious: tuple[float, ...]
+    classes: tuple[str, ...]
+    videos: tuple[str, ...]
+    flags: Flags
+
+    @property
+    def evaluated(self) -> tuple[str, ...]:
+        """Names of the videos that the protocol scores, sorted."""
+        return tuple(sorted(set(self.videos) - self.protocol.excluded_videos))
+
+
+class _About(BaseModel):
+    """The names that `save_flags` writes."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+    protocol: str
+    tious: tuple[float, ...]
+    classes: tuple[str, ...]
+    videos: tuple[str, ...]
+
+
+def save_flags(path: Path, result: EvaluationResult, videos: tuple[str, ...]) -> str:
+    """Write an evaluation's flags as safetensors: whole numbers in the smallest type that holds them.
+
+    Args:
+        path: the file.
+        result: the evaluation.
+        videos: names of the ground truth's videos.
+
+    Returns:
+        The file's SHA-256; the same flags give the same bytes.
+    """
+    # one entry of metadata: safetensors keeps several in no fixed order
+    about = {
+        "protocol": result.protocol.name, "tious": result.tious, "classes": result.classes, "videos": videos,
+    }  # fmt: skip
+    columns = {field.name: _compact(getattr(result.flags, field.name)) for field in fields(Flags)}
+    data = safetensors.numpy.save(columns, {ABOUT: canonical_json(about).decode()})
+    atomic_write(path, data)
+    return sha256(data)
+
+
+def read_flags(run: Path) -> RunFlags:
+    """The flags that a run stored.
+
+    Args:
+        run: folder of a finished run.
+
+    Raises:
+        UserError: the folder holds no finished run, or one without flags.
+        StoreError: the file is absent or damaged, or does not give the record's mAPs.
+    """
+    record = _record(run)
+    if FLAGS not in record["artefacts"]:
+        raise UserError(_without_flags(run))
+    path = _checked(run, FLAGS, record)
+    try:
+        with safetensors.safe_open(path, "np") as file:
+            about = _About.model_validate_json((file.metadata() or {})[ABOUT])
+            columns = {field.name: _wide(file.get_tensor(field.name)) for field in fields(Flags)}
+        found = RunFlags(get_protocol(about.protocol), about.tious, about.classes, about.videos, Flags(**columns))
+        _check_columns(found)
+    except (safetensors.SafetensorError, OSError, LookupError, TypeError, ValueError, AttributeError) as error:
+        # the digest is the record's: somebody wrote both
+        raise StoreError(f"{path} does not hold a run's flags ({printable(str(error))}). {REMEDY}") from error
+    _check(run, record, found)
+    return found
+
+
+def flags_of(run: Path, annotations: Path | None = None) -> RunFlags:
+    """A run's flags: those it stored, or made again from its detections.
+
+    Args:
+        run: folder of a finished run.
+        annotations: file or folder of the run's ground truth, needed where the run stored no flags.
+
+    Raises:
+        UserError: no finished run; no flags and no annotations; or annotations that do not give the run's own numbers.
+        StoreError: a file of the run is damaged.
+    """
+    record = _record(run)
+    if FLAGS in record["artefacts"]:
+        return read_flags(run)
+    if annotations is None:
+        raise UserError(_without_flags(run))
+    classes = tuple(record["classes"])
+    detections = read_detections(_checked(run, DETECTIONS, record), classes, allow_empty=True)
+    truth = _truth(read_annotations(annotations), tuple(sorted(detections.videos)), classes)
+    stated = record["metrics"][record["headline"]]["mAP"]
+    protocol = get_protocol(record["headline"])
+    for tious in _readings(list(stated)):
+        result = evaluate(detections, truth, protocol, tious)
+        if all(abs(100 * result.mean_ap[tiou] - value) <= SAME for tiou, value in stated.items()):
+            return RunFlags(protocol, result.tious, truth.classes, truth.videos, result.flags)
+    raise UserError(
+        f"Under the annotations {annotations} the run {run} has other mAPs than its record says. Give the annotations "
+        "that it was scored on."
+    )
+
+
+def _readings(keys: list[str]) -> list[tuple[float, ...]]:
+    """The floats that a record's thresholds may have been, since a range and a list of the same decimals differ."""
+    listed = parse_tious(",".join(keys))
+    steps = {second - first for first, second in pairwise(map(Decimal, keys))}
+    return [parse_tious(f"{keys[0]}:{steps.pop()}:{keys[-1]}"), listed] if len(steps) == 1 else [listed]
+
+
+def _record(run: Path) -> dict[str, Any]:
+    if not os.path.lexists(run / RECORD):
+        raise UserError(f"{run} holds no finished run ({RECORD} is not there). `wstal-bench ls runs` lists them.")
+    return read_record(run / RECORD)
+
+
+def _checked(run: Path, name: str, record: dict[str, Any]) -> Path:
+    path = run / name
+    if not os.path.isfile(path) or sha256_file(path) != record["artefacts"].get(name):
+        raise StoreError(f"{path} is absent, or not the file that was written (its SHA-256 differs). {REMEDY}")
+    return path
+
+
+def _check_columns(found: RunFlags) -> None:
+    """Raise ValueError unless all columns have the type and shape of `Flags` and no index leads astray."""
+    flags, rows, instances = found.flags, len(found.flags.video), len(found.flags.instance_video)
+    videos, classes = len(found.videos), len(found.classes)
+    for name, column, shape, kind, low, high in (
+        ("detection", flags.detection, (rows,), "i", 0, 2**62),
+        ("video", flags.video, (rows,), "i", -1, videos - 1),
+        ("label", flags.label, (rows,), "i", 0, classes - 1),
+        ("score", flags.score, (rows,), "f", -math.inf, math.inf),
+        ("hit", flags.hit, (rows, len(found.tious)), "b", False, True),
+        ("excused", flags.excused, (rows,), "b", False, True),
+        ("instance_video", flags.instance_video, (instances,), "i", 0, videos - 1),
+        ("instance_label", flags.instance_label, (instances,), "i", 0, classes - 1),
+    ):
+        if column.dtype.kind != kind or column.shape != shape:
+            raise ValueError(f"{name} is {column.dtype} {list(column.shape)}")
+        if not ((column >= low) & (column <= high)).all():
+            raise ValueError(f"{name} has a value that stands for nothing")
+    if not instances:
+        raise ValueError("there is no instance")
+
+
+def _check(run: Path, record: dict[str, Any], found: RunFlags) -> None:
+    """Raise unless the flags give what the record says under its headline, which a bootstrap of them stands beside."""
+    ap = class_average_precision(found.flags, len(found.classes), found.protocol)
+    given = dict(zip(map(tiou_key, found.tious), 100 * np.nanmean(ap, axis=0), strict=True))
+    stated = record["metrics"][record["headline"]]["mAP"]
+    for tiou, value in stated.items():
+        if not abs(given.get(tiou, math.nan) - value) <= TOLERANCE:
+            raise StoreError(
+                f"{run / FLAGS} gives mAP {given.get(tiou, math.nan):.4f} at tIoU {tiou}, the run's record says "
+                f"{value:.4f}. {REMEDY}"
+            )
+
+
+def _without_flags(run: Path) -> str:
+    return (
+        f"The run {run} stored no {FLAGS}: it was made by an older version. Name its ground truth with --annotations, "
+        "so that they are made again from its detections, or remove the run and do it again."
+    )
+
+
+def _truth(annotations: Annotations, videos: tuple[str, ...], classes: tuple[str, ...]) -> GroundTruth:
+    """The instances of some videos, whatever their subset, with the run's order of videos and classes."""
+    place = {name: index for index, name in enumerate(videos)}
+    number = {name: index for index, name in enumerate(classes)}
+    video = np.array([place.get(name, -1) for name in annotations.videos], dtype=np.int64)[annotations.video]
+    label = np.array([number.get(name, -1) for name in annotations.classes], dtype=np.int64)[annotations.label]
+    keep = np.flatnonzero((video >= 0) & (label >= 0))
+    return GroundTruth(
+        videos=videos,
+        classes=classes,
+        video=video[keep],
+        label=label[keep],
+        start=annotations.start[keep],
+        end=annotations.end[keep],
+        ambiguous=np.zeros((0, 3)),
+    )
+
+
+def _compact(column: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    if column.dtype.kind != "i":
+        return np.ascontiguousarray(column)
+    sizes = (np.int8, np.int16, np.int32, np.int64)
+    low, high = (int(column.min()), int(column.max())) if len(column) else (0, 0)
+    smallest = next(size for size in sizes if np.iinfo(size).min <= low and high <= np.iinfo(size).max)
+    return np.ascontiguousarray(column, dtype=smallest)
+
+
+def _wide(column: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return column.astype(np.int64) if column.dtype.kind == "i" else column

@@ -1,0 +1,1 @@
+"""One run: what it is, how it trains, scores and is stored."""

@@ -1,0 +1,151 @@
+"""Why a training fails: a loss that is not finite, whose step is kept so that it can be done again, or no memory."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from harness.io.reading import atomic_write, open_regular
+from harness.registry import load_method
+from wstal.errors import MissingDataError, RunError, UserError
+from wstal.method import Method
+from wstal.types import Batch
+
+FAILED_STEP = "failed-step.safetensors"
+REFUSES_NAN = "all elements of input should be between 0 and 1"  # torch's binary cross-entropy
+# torch has a class for CUDA's lack of memory alone; the CPU's allocator, oneDNN and cuBLAS say it in words
+LACKS = ("allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where in a training a step stands, all counted from 0 but `epochs`."""
+
+    epoch: int
+    epochs: int
+    step: int
+
+
+def save_failed_step(
+    path: Path, method: Method, batch: Batch, draws: Tensor, position: Position, precision: str
+) -> None:
+    """Write the batch, the state before the step, and the CPU generator's state before its draws."""
+    tensors = {f"method.{name}": value for name, value in method.state_dict().items()}
+    tensors |= {"features": batch.features, "labels": batch.labels, "draws": draws}
+    facts = {
+        "method": method.name,
+        "options": method.spec.model_dump_json(),
+        "videos": json.dumps(batch.videos),
+        "position": json.dumps(vars(position)),
+        "precision": precision,
+    }
+    whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    atomic_write(path, safetensors.torch.save(whole, facts))
+
+
+def replay(path: Path) -> tuple[Method, Batch, dict[str, Tensor]]:
+    """Do a failed step's forward pass again, on the CPU, with the same draws.
+
+    Returns:
+        The method as it was before the step, the batch, and the loss terms.
+
+    Raises:
+        MissingDataError: there is no such file.
+        UserError: the file is not what `save_failed_step` wrote.
+    """
+    try:
+        open_regular(path).close()
+        with safetensors.safe_open(path, "pt") as file:
+            facts = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+        if lacking := [name for name in ("method", "options", "videos", "position") if name not in facts]:
+            raise ValueError(f"it does not state {', '.join(lacking)}")
+        cls = load_method(facts["method"])
+        options = cls.Options.model_validate_json(facts["options"])
+        position = Position(**json.loads(facts["position"]))
+        batch = Batch(tensors["features"], tensors["labels"], tuple(map(str, json.loads(facts["videos"]))))
+        method = cls(options, batch.features.shape[2], batch.labels.shape[1])
+        method.train().start_epoch(position.epoch, position.epochs)
+        if batch.features.ndim != 3 or len(batch.labels) != len(batch.features):
+            raise ValueError(f"features {tuple(batch.features.shape)} do not go with {len(batch.labels)} labels")
+        method.load_state_dict({n.removeprefix("method."): t for n, t in tensors.items() if n.startswith("method.")})
+        torch.set_rng_state(tensors["draws"])
+        return method, batch, losses(method, batch, facts.get("precision", "float32"))
+    except FileNotFoundError as error:
+        raise MissingDataError(f"{path} is not there. Give the {FAILED_STEP} that a failed run left.") from error
+    except (OSError, safetensors.SafetensorError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        why = " ".join(str(error).split()).rstrip(".")
+        raise UserError(
+            f"{path} cannot be replayed: {why}. Give the {FAILED_STEP} that a failed run left in its folder."
+        ) from error
+
+
+def losses(method: Method, batch: Batch, precision: str) -> dict[str, Tensor]:
+    """The method's losses in a precision of `TrainSpec`; a `total` of NaN alone where torch refuses to go on because
+    something is not finite.
+    """
+    try:
+        with torch.autocast(batch.features.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            return method.losses(batch)
+    except RuntimeError as error:
+        if REFUSES_NAN not in str(error) and not_finite(method, batch) is None:
+            raise
+        return {"total": torch.tensor(torch.nan, requires_grad=True)}
+
+
+def cause(method: Method, batch: Batch) -> str:
+    """What in a step is not finite, or, if the loss alone is not, how large the features are."""
+    if (found := not_finite(method, batch)) is not None:
+        return found
+    largest = batch.features.abs().amax(dim=(1, 2))
+    video = int(largest.argmax())
+    return (
+        "all features and weights are finite, the loss itself overflowed: correct the features if the largest is not "
+        f"plausible ({float(largest[video]):.3g}, in {batch.videos[video]}), else lower train.learning_rate"
+    )
+
+
+def not_finite(method: Method, batch: Batch) -> str | None:
+    """What goes into a step and is not finite: features, by video; else weights, by name; else None."""
+    bad = [
+        name for name, features in zip(batch.videos, batch.features, strict=True) if not bool(features.isfinite().all())
+    ]
+    if bad:
+        return f"features of {', '.join(bad)} are not finite: correct or remove them"
+    weights = [name for name, value in method.state_dict().items() if not bool(value.isfinite().all())]
+    if weights:
+        return f"weights are not finite since an earlier step ({', '.join(weights[:3])}): lower train.learning_rate"
+    return None
+
+
+@contextlib.contextmanager
+def memory_advice(stage: str, options: Callable[[], Mapping[str, int]]) -> Iterator[None]:
+    """Turn a lack of memory into a message with the value to try.
+
+    Args:
+        stage: what is done, for the message.
+        options: gives their present values; half of the first that can be halved is advised.
+
+    Raises:
+        RunError: the memory was not enough.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not any(words in str(error) for words in LACKS):
+            raise
+        advice = next(
+            (f"Try --set {name}={value // 2} (now {value})" for name, value in options().items() if value > 1),
+            "Nothing is left to halve: take a machine with more",
+        )
+        raise RunError(
+            f"Out of memory in {stage}. {advice}; where other work fills the memory, the same command goes on later."
+        ) from error

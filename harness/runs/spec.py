@@ -1,0 +1,144 @@
+"""What a run is before it is done: the method's recipe on a data set with a seed, and the names that follow from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+from typing import Any
+
+from harness.data.source import DataSource
+from harness.io.reading import canonical_json, sha256
+from harness.records.schema import PROSE, run_id
+from harness.registry import load_method
+from harness.runs.overrides import differences, override
+from harness.runs.plans import Row
+from harness.runs.schedules import schedule_for
+from wstal.errors import UserError
+from wstal.method import Recipe, TrainSpec
+from wstal.streams import StreamOptions
+
+IDENTITY = 1  # of what digests are taken of: apart from the record's schema, because another number renames all runs
+version = cache(metadata.version)  # read from the disk
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """All that decides a run's numbers.
+
+    Args:
+        method: the method's registered name.
+        seed: decides every random draw.
+        recipe: resolved options, schedule and localizer.
+        schedule: where the data set's schedule departs from the method's own recipe, for people.
+        ablation: where the data set's schedule for ablations, and the plan's row, depart from that, as `schedule`
+            and `row`, for people; None for the method itself, also where a row is just that.
+        overrides: the user's options, as given, for people.
+        data: the data set's description, digests included.
+        headline: protocol that ranks methods.
+        tious: thresholds of the evaluation.
+    """
+
+    method: str
+    seed: int
+    recipe: Recipe
+    schedule: dict[str, Any]
+    ablation: dict[str, dict[str, Any]] | None
+    overrides: dict[str, Any]
+    data: dict[str, Any]
+    headline: str
+    tious: tuple[float, ...]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what decides the numbers."""
+        identity = {
+            "schema": IDENTITY,
+            "method": self.method,
+            "seed": self.seed,
+            "recipe": self.recipe.model_dump(mode="json"),
+            "data": {name: value for name, value in self.data.items() if name not in PROSE},
+            "headline": self.headline,
+            "tious": self.tious,
+            "wstal-bench": version("wstal-bench"),
+        }
+        return sha256(canonical_json(identity))
+
+    @property
+    def departures(self) -> dict[str, Any]:
+        """How the recipe came about, for people: one run may be planned in several ways."""
+        return {"schedule": self.schedule, "ablation": self.ablation, "overrides": self.overrides}
+
+    @property
+    def trained_by(self) -> str:
+        """SHA-256 of what decides the weights: options that only score or localize are left out."""
+        return training_digest(
+            self.method, self.seed, self.recipe.model_dump(mode="json"), self.data, version("wstal-bench")
+        )
+
+    @property
+    def id(self) -> str:
+        """The run's name: readable parts and ten digits of the digest."""
+        return run_id(self.data["name"], self.method, self.seed, self.digest)
+
+
+def training_digest(method: str, seed: int, recipe: dict[str, Any], data: dict[str, Any], package: str) -> str:
+    """`RunSpec.trained_by`, from the parts of a spec or of a record."""
+    scoring = load_method(method).SCORING_OPTIONS
+    options = {name: value for name, value in recipe["method"].items() if name not in scoring}
+    schedule = {name: value for name, value in recipe["train"].items() if name != "test_length"}
+    kept = {name: value for name, value in data.items() if name not in PROSE}
+    return sha256(canonical_json([IDENTITY, method, seed, options, schedule, kept, package]))
+
+
+def plan_run(method: str, seed: int, source: DataSource, overrides: dict[str, Any], row: Row | None = None) -> RunSpec:
+    """Resolve a run: the method's recipe for the data set, the data set's schedule, then the user's overrides.
+
+    Args:
+        method: registered name.
+        seed: of the run.
+        source: the data set.
+        overrides: the user's options.
+        row: of an ablation plan, of this method; its options come before the user's, its schedule is that of
+            ablations.
+
+    Raises:
+        UserError: unknown method or option, or a negative seed.
+    """
+    if seed < 0:
+        raise UserError(f"A seed is a whole number from 0, got {seed}.")
+    own = load_method(method).recipe(source.family)
+    stated: dict[str, Any] = {"train.temporal_length": source.sample_length} if source.sample_length else {}
+    if issubclass(load_method(method).Options, StreamOptions):
+        stated["method.streams"] = list(source.stream_widths)
+    schedule = schedule_for(source.schedule)
+    scheduled = override(own, stated | schedule.options(method))
+    planned, ablation = scheduled, None
+    if row is not None:
+        cheaper = override(own, stated | schedule.options(method, ablation=True))
+        if row.trained_as is not None:
+            other = load_method(row.trained_as).recipe(source.family)
+            train = override(other, stated | schedule.options(row.trained_as, ablation=True)).train
+            if _effective(train) != _effective(cheaper.train):
+                cheaper = cheaper.model_copy(update={"train": train})
+        planned = override(cheaper, row.options)
+        departures = {"schedule": differences(cheaper, scheduled), "row": differences(planned, cheaper)}
+        ablation = departures if any(departures.values()) else None
+    recipe = override(planned, overrides)
+    return RunSpec(
+        method,
+        seed,
+        recipe,
+        differences(scheduled, own),
+        ablation,
+        overrides,
+        source.describe(),
+        source.headline,
+        source.tious,
+    )
+
+
+def _effective(train: TrainSpec) -> TrainSpec:
+    """The schedule without a decay that never comes."""
+    never = train.decay_every is not None and train.decay_every >= train.epochs
+    return train.model_copy(update={"decay_every": None}) if never else train

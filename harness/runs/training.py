@@ -1,0 +1,234 @@
+"""Train a method on weakly labelled videos, resumably to the bit.
+
+Every random draw of an epoch comes from (seed, purpose, epoch) alone, so a checkpoint between two epochs needs no
+generator state: continuing from it repeats what the undisturbed run would have done.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.cli.options import say
+from harness.random_streams import numpy_stream, seed_torch
+from harness.records.store import remove
+from harness.runs.checkpoint import History, load_checkpoint, remove_checkpoints, save_checkpoint
+from harness.runs.failed_step import FAILED_STEP, Position, cause, losses, memory_advice, save_failed_step
+from wstal.device import sent
+from wstal.errors import RunError, StoreError, UserError
+from wstal.method import Method, TrainSpec
+from wstal.types import Batch, IntArray, Video
+
+CHECKPOINT_SECONDS = 30.0
+
+Progress = Callable[[int, int, float], None]
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """Where the first epochs that a run has in common with others (`Method.trunk`) are kept, as a checkpoint.
+
+    Args:
+        folder: of the checkpoint.
+        identity: what decides its bits, as JSON.
+    """
+
+    folder: Path
+    identity: Mapping[str, Any]
+
+
+def train(
+    method: Method,
+    videos: Sequence[Video],
+    spec: TrainSpec,
+    seed: int,
+    folder: Path,
+    identity: Mapping[str, Any],
+    progress: Progress = lambda epoch, epochs, loss: None,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    check: Callable[[], None] = lambda: None,
+    say: Callable[[str], None] = say,
+    trunk: Trunk | None = None,
+) -> History:
+    """Train `method` in place, from the newest checkpoint in `folder` where there is one.
+
+    Args:
+        method: on its device, initialised.
+        videos: training videos; nothing in them says when an action happens.
+        spec: the schedule.
+        seed: the run's seed.
+        folder: where checkpoints are written, at most every `checkpoint_seconds`.
+        identity: what decides the bits, as JSON; a checkpoint of another is refused.
+        progress: called after each epoch with (epochs done, epochs, mean total loss).
+        checkpoint_seconds: shortest time between two checkpoints.
+        check: raises where the data are no longer those that the run began with; called before a checkpoint is written.
+        say: told that a damaged checkpoint was passed over.
+        trunk: the first epochs are taken from there, and left there for others.
+
+    Returns:
+        Every loss term by step, and the method's diagnostics by epoch.
+
+    Raises:
+        UserError: as `check_batches`.
+        RunError: a loss that is not finite; names the videos, and the file that the step is kept in. Or too little
+            memory; names the value to try.
+        StoreError: the folder cannot be written, or as `load_checkpoint`.
+    """
+    check_batches(method, videos, spec)
+    # fused: one pass over each parameter in place of about ten
+    optimizer = torch.optim.Adam(
+        method.parameters(), lr=spec.learning_rate, betas=spec.betas, weight_decay=spec.weight_decay, fused=True
+    )
+    done, history = load_checkpoint(folder, identity, method, optimizer, say)
+    part, shared = method.trunk(spec.epochs)
+    if trunk is not None and done == 0:
+        try:
+            done, common = load_checkpoint(trunk.folder, trunk.identity, part, optimizer, say)
+            history = common.of_trunk(done, method.diagnostics())
+        except StoreError:  # damaged: it is made again
+            remove_checkpoints(trunk.folder)
+    remove([folder / FAILED_STEP])
+    saved = time.monotonic()
+    sizes = {"train.batch_size": spec.batch_size, "train.temporal_length": spec.temporal_length}
+    with memory_advice(f"training of {method.name}", lambda: sizes), ThreadPoolExecutor(max_workers=1) as worker:
+        for epoch in range(done, spec.epochs):
+            if spec.decay_every is not None:
+                for group in optimizer.param_groups:
+                    group["lr"] = spec.learning_rate * spec.decay_factor ** (epoch // spec.decay_every)
+            method.train()
+            seed_torch(seed, "dropout", epoch)
+            method.start_epoch(epoch, spec.epochs, videos)
+            rng = numpy_stream(seed, "sampling", epoch)
+            chosen = method.train_batches([video.labels for video in videos], spec.batch_size, rng)
+            steps = []
+            for number, batch in enumerate(_batches(method, videos, chosen, spec.temporal_length, rng, worker)):
+                position = Position(epoch, spec.epochs, number)
+                if number % spec.accumulate == 0:
+                    optimizer.zero_grad(set_to_none=True)
+                steps.append(_backward(method, batch, spec.precision, folder, position))
+                if (number + 1) % spec.accumulate == 0 or number + 1 == len(chosen):
+                    optimizer.step()
+                    method.end_step()
+            history.add_epoch(steps, method.diagnostics())
+            loss = history.last_epoch_means()["total"]
+            assert loss is not None  # a step whose total is not finite has stopped the run
+            progress(epoch + 1, spec.epochs, loss)
+            _check_weights(method, epoch)
+            if trunk is not None and epoch + 1 == shared:
+                check()
+                save_checkpoint(trunk.folder, trunk.identity, part, optimizer, shared, history)
+            if time.monotonic() - saved >= checkpoint_seconds or epoch + 1 == spec.epochs:
+                check()
+                save_checkpoint(folder, identity, method, optimizer, epoch + 1, history)
+                saved = time.monotonic()
+    seed_torch(seed, "dropout", spec.epochs)
+    method.end_training()
+    return history
+
+
+def check_batches(method: Method, videos: Sequence[Video], spec: TrainSpec) -> None:
+    """Whether the videos can be joined to batches.
+
+    Raises:
+        UserError: no training videos; or several a batch, of a method that takes them in lengths of their own.
+    """
+    if not videos:
+        raise UserError("There are no training videos. Check the train subset of the data set.")
+    if method.PADS or spec.batch_size == 1:
+        return
+    rng = np.random.default_rng(0)
+    if len({len(method.train_indices(len(video.features), spec.temporal_length, rng)) for video in videos}) > 1:
+        raise UserError(
+            f"{method.name} takes videos in their own lengths, one at a time: use train.batch_size=1 (and "
+            f"train.accumulate={spec.batch_size} for steps as large)."
+        )
+
+
+def _backward(method: Method, batch: Batch, precision: str, folder: Path, position: Position) -> dict[str, Tensor]:
+    """Add a batch's gradients to those that are there; its loss terms."""
+    draws = torch.get_rng_state()
+    terms = losses(method, batch, precision)
+    finite = _arrival(terms["total"].isfinite())
+    terms["total"].backward()  # type: ignore[no-untyped-call]
+    # before the weights are touched: the step can be done again as it was
+    if not finite():
+        reason = cause(method, batch)
+        try:
+            save_failed_step(folder / FAILED_STEP, method, batch, draws, position, precision)
+            kept = f"The step is kept: `wstal-bench replay {folder / FAILED_STEP}`."
+        except StoreError as error:
+            kept = f"The step could not be kept: {error}"
+        values = ", ".join(f"{name} {value:g}" for name, value in terms.items())
+        raise RunError(
+            f"The loss of {method.name} is not finite in epoch {position.epoch + 1}, step {position.step + 1} "
+            f"({values}), videos {', '.join(batch.videos)}: {reason}. {kept}"
+        )
+    return {name: value.detach() for name, value in terms.items()}
+
+
+def _arrival(flag: Tensor) -> Callable[[], bool]:
+    """Reads a flag as soon as the device has it; a GPU goes on with what is queued behind it, the backward pass."""
+    if flag.device.type != "cuda":
+        return lambda: bool(flag)
+    here = torch.empty_like(flag, device="cpu", pin_memory=True).copy_(flag, non_blocking=True)
+    event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    event.record()
+
+    def read() -> bool:
+        event.synchronize()
+        return bool(here)
+
+    return read
+
+
+def _check_weights(method: Method, epoch: int) -> None:
+    """A checkpoint of weights that are not finite would only fail again."""
+    bad = [name for name, value in method.state_dict().items() if not bool(value.isfinite().all())]
+    if bad:
+        raise RunError(
+            f"Weights of {method.name} are not finite after epoch {epoch + 1} ({', '.join(bad[:3])}). "
+            "Lower train.learning_rate; the same command goes on from the last checkpoint."
+        )
+
+
+def _batches(
+    method: Method,
+    videos: Sequence[Video],
+    chosen: Sequence[IntArray],
+    temporal_length: int,
+    rng: np.random.Generator,
+    worker: ThreadPoolExecutor,
+) -> Iterator[Batch]:
+    """The chosen videos, sampled, batch by batch; the next one is prepared while a step runs."""
+    device = method.device
+
+    def prepare(indices: IntArray) -> Batch:
+        batch = [videos[index] for index in indices]
+        rows = [method.train_indices(len(video.features), temporal_length, rng) for video in batch]
+        longest = max(map(len, rows))
+        features = np.zeros((len(batch), longest, method.feature_dim), dtype=np.float32)
+        labels = np.zeros((len(batch), method.num_classes), dtype=np.float32)
+        for row, video in enumerate(batch):
+            features[row, : len(rows[row])] = video.features[rows[row]]
+            labels[row, list(video.labels)] = 1
+        here = torch.from_numpy(labels)
+        return Batch(
+            sent(torch.from_numpy(features), device),
+            sent(here, device),
+            tuple(video.name for video in batch),
+            here,
+        )
+
+    ahead = worker.submit(prepare, chosen[0])
+    for indices in chosen[1:]:
+        batch, ahead = ahead.result(), worker.submit(prepare, indices)
+        yield batch
+    yield ahead.result()

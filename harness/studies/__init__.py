@@ -1,0 +1,1 @@
+"""Measurements that are not runs: cost, robustness, determinism, released detections, reliability."""

@@ -1,0 +1,370 @@
+"""What methods cost: parameters, multiply-adds, peak memory and time of one training or test step."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Any, Literal
+
+import pandas as pd
+import torch
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+)
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from harness.io.reading import atomic_write, pretty_json, problems, read_json
+from harness.paper.profile import STAGE_NAMES, STAGES, WIDTH, ProfileCost, Stage, profile_costs
+from harness.random_streams import seed_torch
+from harness.registry import load_method, method_entries
+from harness.runs.environment import KEEP_MEMORY, environment
+from harness.studies.cost_counting import count, parameter_count
+from wstal.errors import RunError, UserError
+from wstal.memory import MemoryBank
+from wstal.method import Method, Recipe
+from wstal.streams import StreamOptions
+from wstal.types import Batch
+
+FILE = "cost.json"
+COUNTERS = ("fvcore", "torchinfo")
+REPEATS = 5
+EPOCHS = 100
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One input of Table IX.
+
+    Args:
+        dataset: family name, which decides the recipe.
+        length: T.
+        classes: C.
+    """
+
+    dataset: str
+    length: int
+    classes: int
+
+
+SETTINGS = (Setting("thumos14", 750, 20), Setting("activitynet13", 75, 200), Setting("fineaction", 400, 106))
+
+
+class _Stored(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+class StepCost(_Stored):
+    """One step of a method at batch 1: forward multiply-adds; time and memory of all that the step does."""
+
+    stage: Stage
+    dataset: str
+    length: PositiveInt
+    """T."""
+    classes: PositiveInt
+    """C."""
+    parameters: PositiveInt
+    """In training all of the method's, in testing those that scoring reads."""
+    macs: PositiveInt
+    """fvcore's count."""
+    torch_macs: PositiveInt
+    """Half of what torch's counter says."""
+    operators: dict[str, NonNegativeInt]
+    """fvcore's count by operator; the sum is `macs`."""
+    unsupported: dict[str, PositiveInt]
+    """How often operators ran that fvcore does not count."""
+    peak_mb: PositiveFloat | None
+    """Megabytes that the method, its optimiser and its step added to a fresh process at most, where glibc keeps freed
+    memory as in the main job; None where the system does not tell."""
+    ms: PositiveFloat
+    """Milliseconds, median of five: training with backward pass and optimiser, testing without localizer."""
+
+
+class MethodCost(_Stored):
+    """A method's steps and what they were measured with."""
+
+    title: str
+    environment: dict[str, Any]
+    load: NonNegativeFloat | None = None
+    """The system's mean load over the minute before measuring began: other work shows here, as does the method
+    measured just before. None where the system does not tell."""
+    rows: Annotated[list[StepCost], Field(min_length=1)]
+
+
+class CostFile(_Stored):
+    """What methods cost at the inputs of Table IX, beside the paper's profile."""
+
+    version: Literal[1] = Field(alias="schema")
+    profile: list[ProfileCost]
+    methods: dict[str, MethodCost]
+
+
+def load_cost(path: Path) -> CostFile:
+    """The measurements that `store_cost` wrote.
+
+    Raises:
+        UserError: the file is absent, no JSON, of another schema, or a field does not fit; names file and field.
+    """
+    try:
+        return CostFile.model_validate(read_json(path))
+    except ValidationError as error:
+        raise UserError(f"{path}: {problems(error)}. Remove it and measure again with `wstal-bench cost`.") from error
+
+
+def store_cost(path: Path, name: str, measured: MethodCost) -> CostFile:
+    """Write a method's measurement beside those of the other installed methods, and the profile of Table IX.
+
+    Raises:
+        UserError: there is a file and it is damaged.
+        StoreError: it cannot be written.
+    """
+    before = load_cost(path).methods if path.exists() else {}
+    methods = {other: cost for other, cost in before.items() if other in method_entries()} | {name: measured}
+    cost = CostFile(schema=1, profile=list(profile_costs()), methods=dict(sorted(methods.items())))
+    atomic_write(path, pretty_json(cost.model_dump(mode="json", by_alias=True)))
+    return cost
+
+
+def true_cost_frame(cost: CostFile) -> pd.DataFrame:
+    """What the methods really cost, one row a method, stage and T; display-ready.
+
+    `difference` is fvcore's count against torch's: what fvcore counts for normalisation, and torch's does not.
+    """
+    return pd.DataFrame(
+        [
+            {
+                "method": method.title,
+                "stage": STAGE_NAMES[row.stage],
+                "T": str(row.length),
+                "classes": str(row.classes),
+                "parameters (M)": f"{row.parameters / 1e6:.2f}",
+                "GMACs": f"{row.macs / 1e9:.3f}",
+                "torch's counter": f"{row.torch_macs / 1e9:.3f}",
+                "difference": f"{100 * (row.macs / row.torch_macs - 1):+.3f} %",
+                "peak (MB)": "not measured" if row.peak_mb is None else f"{row.peak_mb:,.0f}",
+                "ms": f"{row.ms:,.1f}",
+            }
+            for method in cost.methods.values()
+            for row in method.rows
+        ]
+    )
+
+
+def measure(name: str, progress: Callable[[str], None] = lambda line: None) -> MethodCost:
+    """All steps of a method at Table IX's inputs, each in a fresh process, one after the other.
+
+    Args:
+        name: a registered method.
+        progress: called with a line before each step.
+
+    Raises:
+        UserError: no such method.
+        RunError: a step failed, or its multiply-adds cannot be counted.
+    """
+    title = load_method(name).title
+    load = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+    rows = []
+    for stage in STAGES:
+        for setting in SETTINGS:
+            progress(f"{name}: {stage}, {setting.dataset}, [1, {setting.length}, {WIDTH}]")
+            rows.append(_in_fresh_process(name, stage, setting))
+    return MethodCost(title=title, environment=_environment(name), load=load, rows=rows)
+
+
+def _environment(name: str) -> dict[str, Any]:
+    found = environment(torch.device("cpu"), name)
+    return found | {"packages": found["packages"] | {package: version(package) for package in COUNTERS}}
+
+
+def _in_fresh_process(name: str, stage: Stage, setting: Setting) -> StepCost:
+    # memory that a process has once had is no step's, and glibc is to keep it as it does in the main job
+    done = subprocess.run(
+        [sys.executable, "-m", "harness.studies.cost", name, stage, setting.dataset],
+        capture_output=True,
+        text=True,
+        env=os.environ | KEEP_MEMORY,
+    )
+    if done.returncode:
+        said = done.stderr.strip().splitlines()[-1:] or [f"the process ended with {done.returncode}"]
+        raise RunError(f"Cannot measure {name} ({stage}, {setting.dataset}, T = {setting.length}): {said[0]}")
+    return StepCost.model_validate_json(done.stdout)
+
+
+def _main(name: str, stage: Stage, dataset: str) -> None:
+    """Measure one step, here, and print it as JSON."""
+    cls = load_method(name)
+    setting = next(setting for setting in SETTINGS if setting.dataset == dataset)
+    # once in small: imports and libraries' own memory are nobody's
+    _timed_step(cls, stage, Setting(dataset, 8, 4), 16)()
+    before = _memory("VmRSS")
+    step = _timed_step(cls, stage, setting, WIDTH)
+    step()
+    ms = median(_milliseconds(step) for _ in range(REPEATS))
+    after = _memory("VmHWM")
+    del step
+    peak = None if before is None or after is None else round((after - before) / 1e6, 1)
+    print(json.dumps(count_step(cls, stage, setting, WIDTH) | {"peak_mb": peak, "ms": round(ms, 2)}))
+
+
+def _timed_step(cls: type[Method], stage: Stage, setting: Setting, width: int) -> Callable[[], None]:
+    method, recipe = build(cls, stage, setting, width)
+    features, labels = example(setting, width)
+    if stage == "test":
+
+        @torch.no_grad()
+        def score() -> None:
+            method.score(features[0])
+
+        return score
+    optimizer = torch.optim.Adam(
+        method.parameters(), lr=recipe.train.learning_rate, weight_decay=recipe.train.weight_decay, fused=True
+    )
+    batch = Batch(features, labels, ("example",))
+
+    def train() -> None:
+        total = method.losses(batch)["total"]
+        optimizer.zero_grad(set_to_none=True)
+        total.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        method.end_step()
+
+    return train
+
+
+def _milliseconds(step: Callable[[], None]) -> float:
+    begin = time.perf_counter()
+    step()
+    return 1e3 * (time.perf_counter() - begin)
+
+
+def _memory(field: str) -> int | None:
+    """Bytes of this process by the kernel's name (VmRSS, VmHWM); None where there is no /proc."""
+    status = Path("/proc/self/status")
+    found = re.search(rf"{field}:\s*(\d+) kB", status.read_text()) if status.exists() else None
+    return int(found[1]) * 1024 if found else None
+
+
+def example(setting: Setting, width: int) -> tuple[Tensor, Tensor]:
+    """Random features `[1, T, width]` and labels `[1, C]`: one class."""
+    seed_torch(0, "cost")
+    labels = torch.zeros(1, setting.classes)
+    labels[0, 0] = 1
+    return torch.rand(1, setting.length, width), labels
+
+
+def build(cls: type[Method], stage: Stage, setting: Setting, width: int) -> tuple[Method, Recipe]:
+    """A method by its recipe for the data set: in training as in its last epoch, memory banks full; in testing as
+    it is before stored weights are loaded, since time and memory do not depend on them.
+    """
+    seed_torch(0, "initialisation")
+    recipe = cls.recipe(setting.dataset)
+    options = recipe.method
+    if isinstance(options, StreamOptions):
+        options = options.model_copy(update={"streams": (width // 2, width // 2)})
+    method = cls(options, width, setting.classes)
+    if stage == "test":
+        return method.eval(), recipe
+    for module in method.modules():
+        if isinstance(module, MemoryBank):
+            module.slots.uniform_()
+            module.filled.fill_(module.slots.shape[1])
+    method.train()
+    features, labels = example(setting, width)
+    # what starts with an epoch, or needs a step to be there, is there
+    method.start_epoch(EPOCHS - 2, EPOCHS)
+    method.losses(Batch(features, labels, ("example",)))["total"].backward()  # type: ignore[no-untyped-call]
+    method.end_step()
+    method.zero_grad(set_to_none=True)
+    method.start_epoch(EPOCHS - 1, EPOCHS)
+    return method, recipe
+
+
+class _Losses(nn.Module):
+    """A training step's forward pass, as the trainer calls it."""
+
+    def __init__(self, method: Method) -> None:
+        super().__init__()
+        self.method = method
+
+    def forward(self, features: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.method.losses(Batch(features, labels, ("example",))).values())
+
+
+class _Score(nn.Module):
+    """The scoring of one video."""
+
+    def __init__(self, method: Method) -> None:
+        super().__init__()
+        self.method = method
+
+    def forward(self, features: Tensor) -> tuple[Tensor, ...]:
+        scores = self.method.score(features)
+        return (*scores.signals.values(), scores.video_scores, *scores.class_scores.values())
+
+
+def count_step(cls: type[Method], stage: Stage, setting: Setting, width: int) -> dict[str, Any]:
+    """The fields of `StepCost` that are counted, not measured.
+
+    Raises:
+        RunError: an operator without a handle is not negligible, or the two counters part.
+    """
+    method, _ = build(cls, stage, setting, width)
+    features, labels = example(setting, width)
+    if stage == "train":
+        counted = count(_Losses(method), (features, labels), cls.name)
+        parameters = parameter_count(method)
+    else:
+        with torch.no_grad():
+            counted = count(_Score(method), (features[0],), cls.name)
+            with _ParametersRead() as read:
+                method.score(features[0])
+        parameters = sum(parameter.numel() for parameter in read.found.values())
+    return {
+        "stage": stage,
+        "dataset": setting.dataset,
+        "length": setting.length,
+        "classes": setting.classes,
+        "parameters": parameters,
+        "macs": counted.macs,
+        "torch_macs": counted.torch_macs,
+        "operators": counted.operators,
+        "unsupported": counted.unsupported,
+    }
+
+
+class _ParametersRead(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """The parameters that operators take, by identity."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.found: dict[int, nn.Parameter] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        for value in (*args, *(kwargs or {}).values()):
+            for item in value if isinstance(value, (list, tuple)) else (value,):
+                if isinstance(item, nn.Parameter):
+                    self.found[id(item)] = item
+        return func(*args, **(kwargs or {}))
+
+
+if __name__ == "__main__":
+    try:
+        _main(*sys.argv[1:])  # type: ignore[arg-type]
+    except UserError as error:
+        sys.exit(f"error: {error}")

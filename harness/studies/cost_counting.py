@@ -1,0 +1,239 @@
+"""Multiply-adds of a module by two counters that check each other.
+
+fvcore traces the module and counts one a multiply-add; torch's counter watches it run and counts two. Where they part
+by more than 0.1 %, or an operator that nobody declared could weigh as much, there is an error and no number.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from harness.random_streams import seed_torch
+from wstal.errors import RunError
+
+NEGLIGIBLE = 1e-3
+# an undeclared operator is taken for an elementwise one, at what fvcore counts for a norm with affine
+OPERATIONS_AN_ELEMENT = 5
+
+NOT_MULTIPLY_ADDS = {
+    "moves, makes or picks values": """
+        alias bernoulli broadcast_tensors broadcast_to clone diag diagonal diff empty_like expand_as eye fill_ flip
+        index_add index_copy index_fill index_select lift_fresh linspace mT masked_scatter masked_select meshgrid
+        movedim new_ones nonzero_numpy normal numpy_T one_hot ones_like pad rand rand_like randint randn randn_like
+        repeat repeat_interleave scatter scatter_ scatter_add tensor_split tile tril triu unflatten unfold view_as where
+        zero_
+    """,
+    "a few operations an element or pair of elements, no product over a shared dimension": """
+        abs add add_ addcdiv addcmul bernoulli_ bitwise_and bitwise_or celu clamp_max clamp_min cos div div_ dropout_
+        elu erf exp expm1 feature_dropout fmod gelu hardtanh huber_loss isfinite isinf isnan le leaky_relu lerp log
+        log1p log2 log_sigmoid logaddexp logical_and logical_not logical_or logit lt masked_fill_ maximum minimum mish
+        mul mul_ nan_to_num ne neg __or__ pow prelu reciprocal rsqrt rsub selu sigmoid sign silu sin smooth_l1_loss
+        softplus special_expm1 sqrt square sub sub_ tan tanh threshold trunc xlogy
+    """,
+    "one or two operations an element on the way to fewer elements": """
+        adaptive_avg_pool1d adaptive_max_pool1d all amax amin aminmax any argmax argmin argsort avg_pool1d
+        binary_cross_entropy binary_cross_entropy_with_logits bincount count_nonzero cross_entropy_loss cumprod cumsum
+        frobenius_norm kl_div kthvalue l1_loss linalg_vector_norm log_softmax logcumsumexp logsumexp margin_ranking_loss
+        max_pool1d mean median min mse_loss nll_loss nll_loss_nd norm prod softmax sort std sum topk _unique2
+        unique_consecutive upsample_linear1d upsample_nearest1d var
+    """,
+}
+"""fvcore's unsupported operators that hold no multiply-adds to speak of, by reason. A product hidden in one of them
+would still part the two counters."""
+
+IGNORABLE = frozenset(f"aten::{name}" for names in NOT_MULTIPLY_ADDS.values() for name in names.split())
+
+# what fvcore counts, by elements or by a handle below, where torch's counter sees nothing
+NOT_SEEN_BY_TORCH = frozenset(
+    ("layer_norm", "batch_norm", "group_norm", "instance_norm", "adaptive_avg_pool2d", "grid_sampler",
+     "upsample_nearest2d", "upsample_bilinear2d", "linalg_solve")
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Count:
+    """Multiply-adds of one forward pass.
+
+    Args:
+        operators: fvcore's count by operator.
+        torch_macs: half of what torch's counter says.
+        unsupported: how often each operator ran that fvcore does not count.
+    """
+
+    operators: dict[str, int]
+    torch_macs: int
+    unsupported: dict[str, int]
+
+    @property
+    def macs(self) -> int:
+        """fvcore's total."""
+        return sum(self.operators.values())
+
+    @property
+    def products(self) -> int:
+        """fvcore's total of what torch's counter sees too."""
+        return sum(macs for name, macs in self.operators.items() if name not in NOT_SEEN_BY_TORCH)
+
+
+def count(module: nn.Module, inputs: tuple[Tensor, ...], name: str) -> Count:
+    """Count a module's forward pass by fvcore and by torch.
+
+    Args:
+        module: in the mode to be counted; takes and returns tensors.
+        inputs: of `forward`.
+        name: for messages.
+
+    Raises:
+        RunError: an operator without a handle is not negligible, or the two counters part.
+    """
+    operators, unsupported = fvcore_count(module, inputs)
+    counted = Count(operators, torch_count(module, inputs), unsupported)
+    unknown = sorted(unsupported.keys() - IGNORABLE)
+    bounds = _bounds(module, inputs, unknown) if unknown else {}
+    heavy = {operator: bound for operator, bound in bounds.items() if bound > NEGLIGIBLE * counted.torch_macs}
+    if heavy:
+        listed = ", ".join(f"{operator} ({unsupported[operator]} times)" for operator in heavy)
+        raise RunError(
+            f"Multiply-adds of {name} are not known: fvcore does not count {listed}, which may weigh more than 0.1 %. "
+            "Add a handle or, if it has no multiply-adds, its name to harness/counting.py."
+        )
+    if abs(counted.products - counted.torch_macs) > NEGLIGIBLE * counted.torch_macs:
+        suspects = ", ".join(f"{operator} ({times} times)" for operator, times in unsupported.items()) or "none"
+        raise RunError(
+            f"Multiply-adds of {name} are not known: fvcore counts {counted.products:,}, torch {counted.torch_macs:,}. "
+            f"Operators that fvcore does not count: {suspects}. Add a handle in harness/counting.py."
+        )
+    return counted
+
+
+def fvcore_count(
+    module: nn.Module, inputs: tuple[Tensor, ...], handles: dict[str, Any] | None = None
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Multiply-adds by operator, and how often each unsupported operator ran, by fvcore.
+
+    Args:
+        module: to trace.
+        inputs: of its `forward`.
+        handles: of operators beside fvcore's own (default: `HANDLES`).
+    """
+    seed_torch(0, "dropout")
+    analysis = _fvcore().FlopCountAnalysis(module, inputs).set_op_handle(**(HANDLES if handles is None else handles))
+    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
+    operators = {name: round(macs) for name, macs in sorted(analysis.by_operator().items())}
+    return operators, dict(sorted(analysis.unsupported_ops().items()))
+
+
+def parameter_count(module: nn.Module) -> int:
+    """All parameters of a module, by fvcore."""
+    return int(_fvcore().parameter_count(module)[""])
+
+
+def _fvcore() -> Any:
+    with warnings.catch_warnings():
+        # it scripts a loss when it is imported, which torch 2.13 calls deprecated
+        warnings.simplefilter("ignore", DeprecationWarning)
+        import fvcore.nn
+    return fvcore.nn
+
+
+def torch_count(module: nn.Module, inputs: tuple[Tensor, ...]) -> int:
+    """Multiply-adds by torch's counter; fused attention is taken apart, since it has no formula on every device."""
+    seed_torch(0, "dropout")
+    counter = FlopCounterMode(display=False)
+    with _no_fused_attention(), counter:
+        module(*inputs)
+    return int(counter.get_total_flops()) // 2
+
+
+@contextmanager
+def _no_fused_attention() -> Iterator[None]:
+    enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(enabled)
+
+
+def _bounds(module: nn.Module, inputs: tuple[Tensor, ...], operators: Sequence[str]) -> dict[str, int]:
+    """Elements of the largest tensor of each call, summed over the calls of an operator, times what a norm costs."""
+
+    def handle(operator: str) -> Callable[[list[Any], list[Any]], dict[str, int]]:
+        def largest(ins: list[Any], outs: list[Any]) -> Any:
+            return Counter({operator: OPERATIONS_AN_ELEMENT * max(map(_elements, (*ins, *outs)), default=0)})
+
+        return largest
+
+    found, _ = fvcore_count(module, inputs, HANDLES | {operator: handle(operator) for operator in operators})
+    return {operator: found.get(operator, 0) for operator in operators}
+
+
+def _shape(value: Any) -> list[int]:
+    """The shape of a traced tensor."""
+    return list(value.type().sizes())
+
+
+def _elements(value: Any) -> int:
+    return int(torch.Size(_shape(value)).numel()) if value.isCompleteTensor() else 0
+
+
+def _product(first: int) -> Callable[[list[Any], list[Any]], int]:
+    """A handle of matrix products of any shape: each output element sums over the first factor's last dimension."""
+
+    def macs(inputs: list[Any], outputs: list[Any]) -> int:
+        return _elements(outputs[0]) * _shape(inputs[first])[-1]
+
+    return macs
+
+
+def _convolution(inputs: list[Any], outputs: list[Any]) -> Any:
+    """A convolution whose padding is a word: one kernel's worth an output element."""
+    weight = _shape(inputs[1])
+    return Counter({"conv": _elements(outputs[0]) * int(torch.Size(weight[1:]).numel())})
+
+
+def _attention(inputs: list[Any], outputs: list[Any]) -> int:
+    """softmax(Q K') V for `[..., L, E]`, `[..., S, E]`, `[..., S, V]`: L S (E + V) for each of the leading ones."""
+    query, key, out = _shape(inputs[0]), _shape(inputs[1]), _shape(outputs[0])
+    return _elements(outputs[0]) // out[-1] * key[-2] * (query[-1] + out[-1])
+
+
+def _multi_head_attention(inputs: list[Any], outputs: list[Any]) -> int:
+    """Fused attention of `[B, L, D]` on `[B, S, D]`: B D (2 D (L + S) + 2 L S), over all heads."""
+    (batch, length, dim), keys = _shape(inputs[0]), _shape(inputs[1])[1]
+    return batch * dim * (2 * dim * (length + keys) + 2 * length * keys)
+
+
+def _solve(inputs: list[Any], outputs: list[Any]) -> Any:
+    """A X = B for A `[..., N, N]`: LU, N^3 / 3 for each A, then N multiply-adds an element of X."""
+    rows = _shape(inputs[0])[-1]
+    return Counter({"linalg_solve": _elements(outputs[0]) * rows + _elements(inputs[0]) * rows // 3})
+
+
+HANDLES: dict[str, Any] = {
+    "aten::matmul": _product(0),
+    "aten::mm": _product(0),
+    "aten::bmm": _product(0),
+    "aten::mv": _product(0),
+    "aten::dot": _product(0),
+    "aten::addmm": _product(1),
+    "aten::addmv": _product(1),
+    "aten::baddbmm": _product(1),
+    "aten::linalg_solve": _solve,
+    "aten::linalg_solve_ex": _solve,
+    "aten::_convolution_mode": _convolution,
+    "aten::scaled_dot_product_attention": _attention,
+    "aten::_native_multi_head_attention": _multi_head_attention,
+}
+"""Multiply-adds of operators that fvcore does not count, or not for every shape; tested against formulas by hand."""

@@ -1,0 +1,366 @@
+"""Detections by their authors, scored by us under each protocol: from released files to small records of their numbers.
+
+A record keeps digests, provenance and numbers; the detections themselves stay with those who released them.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Annotated, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from harness.data.annotations import AMBIGUOUS
+from harness.data.descriptor import list_digest, shipped_descriptors
+from harness.io.reading import atomic_write, check_text, pretty_json, problems, read_json, read_toml, sha256_file
+from harness.paper.tables import find_table
+from harness.studies.detection_score import ScoredFile, score_file
+from wstal.errors import UserError
+from wstal.evaluation import EvaluationResult, get_protocol, parse_tious, to_json
+from wstal.evaluation.result import AVERAGES
+
+FOLDER = "rescored"
+UNKNOWN = "unknown"  # in the place of a data set's name
+SCHEMA = 1
+TOLERANCE = 1e-6  # mAP points between a stored average and the mean of its stored members
+FORM = (
+    "Expected one table [name] a detection file, with `detections`, `annotations`, `method` and `source`: "
+    "who released the file, where, which commit or entry."
+)
+
+
+def _checked(check: Callable[[str], object]) -> AfterValidator:
+    """A text that `check` takes; its message becomes one about the field."""
+
+    def validate(value: str) -> str:
+        try:
+            check(value)
+        except UserError as error:
+            raise ValueError(str(error).removesuffix(".")) from error
+        return value
+
+    return AfterValidator(validate)
+
+
+def _row_of_maps(reference: str) -> None:
+    """Raise unless it is a row of a table of mAPs."""
+    name, _, row = reference.partition("/")
+    table = find_table(name)
+    if not table.dataset:
+        raise UserError(f"Table {table.number} holds no mAPs: name a row of one of I to VIII.")
+    table.row(row)
+
+
+def _no_table_of_ours(name: str) -> None:
+    if name in ("spread", UNKNOWN):
+        raise UserError(f"A table of another content is called {name!r}.")
+
+
+Line = Annotated[str, Field(pattern=r"^[^\r\n]*\S[^\r\n]*$")]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=100)]
+DataSet = Annotated[Name, _checked(_no_table_of_ours)]
+Reference = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+$"), _checked(_row_of_maps)]
+ProtocolName = Annotated[str, _checked(get_protocol)]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Percent = Annotated[float, Field(strict=True, ge=0, le=100)]
+Threshold = Annotated[str, Field(pattern=r"^(0\.\d+|1)$")]
+
+
+class _Facts(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True, serialize_by_alias=True
+    )
+
+
+def _a_line(value: Path) -> Path:
+    try:
+        check_text(str(value), "the path")
+    except UserError as error:
+        raise ValueError(str(error).removesuffix(".")) from error
+    return value
+
+
+FilePath = Annotated[Path, AfterValidator(_a_line)]
+StatedLine = Annotated[Line, _checked(lambda text: check_text(text, "the text"))]
+
+
+class Source(_Facts):
+    """A released detection file, as a table of a sources file states it."""
+
+    detections: FilePath
+    """ActivityNet-style detection file."""
+    annotations: FilePath
+    """Annotation file, or folder with `annotations.json` (and `Ambiguous_test.txt`)."""
+    method: StatedLine
+    """Whose detections they are."""
+    source: StatedLine
+    """Provenance: who released the file, where, which commit or entry."""
+    features: StatedLine | None = None
+    """What the method saw, where the release says so."""
+    note: StatedLine | None = None
+    """What else a reader has to know, as the unit of the times."""
+    dataset: DataSet | None = None
+    """The data set, where its classes do not show it. A known one is believed only if the videos are a known list."""
+    video_prefix: StatedLine | None = None
+    """What the annotations leave off the beginning of the videos' names, as `video_test_`."""
+    subset: StatedLine | None = None
+    """Subset of the annotations (default: the test subset)."""
+    protocols: tuple[ProtocolName, ...] | None = Field(None, min_length=1)
+    """Protocols to score under (default: all that apply)."""
+    tious: Annotated[str, _checked(parse_tious)] | None = None
+    """tIoU thresholds, as `0.1:0.1:0.9` (default: the data set's)."""
+    published: Reference | None = None
+    """The published row whose numbers these detections should give, as `table_I/autoloc`."""
+
+    @field_validator("protocols")
+    @classmethod
+    def _each_once(cls, protocols: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if protocols and (twice := [name for name in protocols if protocols.count(name) > 1]):
+            raise ValueError(f"{twice[0]} is named twice")
+        return protocols
+
+
+class _Stored(_Facts):
+    """What a record holds: text is no number."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class DetectionFacts(_Stored):
+    """Which detections."""
+
+    file: Line
+    sha256: Digest
+    count: NonNegativeInt
+    videos: NonNegativeInt
+    """Videos of the evaluated subset that have a detection."""
+
+
+class AnnotationFacts(_Stored):
+    """What they were scored on."""
+
+    file: Line
+    sha256: Digest
+    ambiguous_sha256: Digest | None
+    """Of `Ambiguous_test.txt` beside the annotations, where it is there."""
+    subset: Line
+    videos: NonNegativeInt
+    """Evaluated ones."""
+    videos_sha256: Digest
+    """`list_digest` of their names."""
+    list: Line | None
+    """The known list that they are."""
+    instances: NonNegativeInt
+
+
+class Metrics(_Stored):
+    """Numbers under one protocol, mAPs in percent."""
+
+    mAP: dict[Threshold, Percent] = Field(min_length=1)
+    """By tIoU."""
+    averages: dict[str, Percent]
+    """Mean mAP by range of tIoUs."""
+    videos: NonNegativeInt
+    instances: NonNegativeInt
+    detections: NonNegativeInt
+    """How many were ranked."""
+    unlisted: NonNegativeInt
+    """Detections in videos that are not evaluated."""
+    dropped: NonNegativeInt
+    """Detections removed because they overlap an Ambiguous interval."""
+
+    @model_validator(mode="after")
+    def _averages_agree(self) -> Self:
+        for name, stored in self.averages.items():
+            members = [self.mAP.get(tiou, math.nan) for tiou in AVERAGES.get(name, ("",))]
+            if not abs(stored - fmean(members)) <= TOLERANCE:
+                raise ValueError(f"the average {name} is {stored}, its tIoUs' mean {fmean(members)}")
+        return self
+
+
+class Rescored(_Stored):
+    """The record of one detection file. Its verdict against `published` is for pages to compute."""
+
+    version: int = Field(alias="schema", ge=SCHEMA, le=SCHEMA, strict=True)
+    name: Name
+    method: Line
+    source: Line
+    features: Line | None
+    note: Line | None
+    dataset: DataSet | None
+    """A known data set only where the videos are one of its known lists."""
+    unnamed: Line | None
+    """Why there is no `dataset`."""
+    published: Reference | None
+    headline: ProtocolName
+    """The protocol that the data set's numbers are compared under."""
+    detections: DetectionFacts
+    annotations: AnnotationFacts
+    metrics: dict[ProtocolName, Metrics] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.dataset is None) == (self.unnamed is None):
+            raise ValueError("there is to be one of `dataset` and `unnamed`")
+        if self.dataset is not None and _is_shipped(self.dataset) and self.annotations.list is None:
+            raise ValueError(f"its data set is {self.dataset}, its videos are no known list")
+        if self.headline not in self.metrics:
+            raise ValueError(f"its headline {self.headline!r} is none of its protocols")
+        if len({(*one.mAP, "", *one.averages) for one in self.metrics.values()}) > 1:
+            raise ValueError("its protocols have different tIoUs or averages")
+        return self
+
+
+def read_sources(path: Path) -> dict[str, Source]:
+    """The detection files that a sources file lists, by name.
+
+    Raises:
+        MissingDataError: there is no such file.
+        UserError: it cannot be read, is not TOML, lists nothing, or a table lacks its provenance or has a field that
+            does not fit.
+    """
+    tables = read_toml(path, FORM)
+    try:
+        sources = TypeAdapter(dict[Name, Source]).validate_python(tables)
+    except ValidationError as error:
+        raise UserError(f"{path}: {problems(error)}. {FORM}") from error
+    if not sources:
+        raise UserError(f"{path} lists no detection file. {FORM}")
+    return sources
+
+
+def rescore(sources: Path, data: Path | None = None) -> list[Rescored]:
+    """Score every detection file of a sources file under each protocol that applies.
+
+    Args:
+        sources: the sources file.
+        data: folder that its paths are relative to; the sources file's own if absent.
+
+    Raises:
+        MissingDataError: a file is not there.
+        UserError: the sources, a detection file or its annotations cannot be used; says which.
+    """
+    root = sources.parent if data is None else data
+    records = []
+    for name, source in read_sources(sources).items():
+        try:
+            records.append(_rescored(name, source, root))
+        except UserError as error:
+            raise type(error)(f"{sources}, [{name}]: {error}") from error
+    return records
+
+
+def _rescored(name: str, source: Source, root: Path) -> Rescored:
+    detections = root / source.detections
+    scored = score_file(detections, root / source.annotations, source.subset, source.protocols, source.tious)
+    dataset = source.dataset or (scored.known_as.family if scored.known_as else None)
+    if dataset is None:
+        raise UserError(f"The classes of {scored.annotations.path} are of no known data set. State `dataset`.")
+    listed, unnamed = scored.known_list(_family(dataset), source.video_prefix or ""), None
+    if _is_shipped(dataset) and listed is None:
+        unnamed = f"its {len(scored.truth.videos):,} videos are no test list of {dataset} that is known here"
+    elif _is_shipped(dataset) and scored.known_as and scored.known_as.family != _family(dataset):
+        unnamed = f"its classes are those of {scored.known_as.family}, not of {dataset}"
+    usual = scored.known_as.headline if scored.known_as else ""
+    return Rescored(
+        schema=SCHEMA,
+        name=name,
+        method=source.method,
+        source=source.source,
+        features=source.features,
+        note=source.note,
+        dataset=None if unnamed else dataset,
+        unnamed=unnamed,
+        published=source.published,
+        headline=usual if usual in scored.results else next(iter(scored.results)),
+        detections=DetectionFacts(
+            file=detections.name,
+            sha256=sha256_file(detections),
+            count=len(scored.detections),
+            videos=scored.found_videos,
+        ),
+        annotations=_annotation_facts(scored, listed),
+        metrics={protocol: _metrics(result) for protocol, result in scored.results.items()},
+    )
+
+
+def _family(dataset: str) -> str:
+    return dataset.split("-")[0]
+
+
+def _is_shipped(dataset: str) -> bool:
+    """Whether the name says that the data are a known data set's."""
+    return _family(dataset) in {known.family for known in shipped_descriptors().values()}
+
+
+def _annotation_facts(scored: ScoredFile, listed: str | None) -> AnnotationFacts:
+    path = scored.annotations.path
+    ambiguous = path.parent / AMBIGUOUS
+    return AnnotationFacts(
+        file=path.name,
+        sha256=sha256_file(path),
+        ambiguous_sha256=sha256_file(ambiguous) if os.path.isfile(ambiguous) else None,
+        subset=scored.subset,
+        videos=len(scored.truth.videos),
+        videos_sha256=list_digest(scored.truth.videos),
+        list=listed,
+        instances=len(scored.truth),
+    )
+
+
+def _metrics(result: EvaluationResult) -> Metrics:
+    numbers = to_json(result)
+    del numbers["per_class"]
+    return Metrics(**numbers, unlisted=result.unlisted, dropped=result.dropped)
+
+
+def write_rescored(records: Sequence[Rescored], folder: Path) -> list[Path]:
+    """Write each record as `NAME.json`; the same record gives the same bytes.
+
+    Raises:
+        StoreError: the folder cannot be written.
+    """
+    paths = [folder / f"{record.name}.json" for record in records]
+    for path, record in zip(paths, records, strict=True):
+        atomic_write(path, pretty_json(record.model_dump()))
+    return paths
+
+
+def load_rescored(folder: Path) -> tuple[list[Rescored], list[tuple[Path, str]]]:
+    """All records in a folder, by data set and name, and (path, message) of each file that is refused."""
+    records: list[Rescored] = []
+    refused: list[tuple[Path, str]] = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            records.append(_read(path))
+        except UserError as error:
+            refused.append((path, str(error)))
+    return sorted(records, key=lambda record: (record.dataset or "~", record.name)), refused
+
+
+def _read(path: Path) -> Rescored:
+    remedy = "Restore it, or remove it and run `wstal-bench rescore` again."
+    value = read_json(path)
+    if isinstance(value, dict) and isinstance(value.get("schema"), int) and value["schema"] > SCHEMA:
+        raise UserError(f"{path} is of schema {value['schema']}; this version reads {SCHEMA}. Update wstal-bench.")
+    try:
+        record = Rescored.model_validate(value)
+    except ValidationError as error:
+        raise UserError(f"{path} is no record of rescored detections: {problems(error)}. {remedy}") from error
+    if record.name != path.stem:
+        raise UserError(f"{path} is the record of {record.name!r}. Name the file so, or remove it.")
+    return record

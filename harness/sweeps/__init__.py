@@ -1,0 +1,1 @@
+"""Many runs: plans of jobs and the engines that do them."""

@@ -1,0 +1,270 @@
+"""Runs on Dask: processes of this machine, a scheduler that is there, or jobs of a batch system.
+
+Dask carries a run's arguments to a worker and its end back; the numbers stay in the store, which every worker must
+reach under the same path. A worker starts each run as a process of its own. If the worker dies, Dask gives the run to
+another, which goes on from its last checkpoint.
+
+Whoever reaches a Dask scheduler or worker can run code as its user. The local cluster listens on loopback alone. On a
+network that others share, use TLS: `tls = true` in a cluster file makes certificates for one sweep; for a scheduler of
+your own, start it and its workers with `--tls-ca-file`, `--tls-cert` and `--tls-key`, name the same files in Dask's
+configuration (`distributed.comm.tls`), and give its address as `tls://HOST:PORT`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import CancelledError, Future
+from contextlib import AbstractContextManager, ExitStack
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from harness.io.reading import problems, read_toml
+from harness.sweeps.engines import Heard, Outcome, run_process
+from wstal.errors import RunError, UserError
+from wstal.method import Count, Spec
+
+if TYPE_CHECKING:
+    from distributed import Client
+    from distributed.deploy.cluster import Cluster
+
+INSTALL = "Install it: `pip install wstal-bench[dask]`."
+CLASSES = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "lsf": "LSFCluster", "sge": "SGECluster"}
+CORES, GPU = "cores", "gpu"
+CONNECT_SECONDS = 30
+
+
+class Resources(Spec):
+    """What a worker has besides cores."""
+
+    gpu: Annotated[int, Field(strict=True, ge=0, le=1)] = Field(0, description="GPUs; for more, start more workers")
+
+
+class ClusterFile(Spec):
+    """A batch system's workers. What is not stated comes from Dask's own `jobqueue.yaml`, if there is one."""
+
+    kind: Literal["slurm", "pbs", "lsf", "sge"]
+    cores: Count = Field(description="CPU cores of a worker, which is one job of the batch system")
+    memory: str = Field(pattern=r"^\d+ ?[MGT]i?B$", description="of a worker, for example 16GB")
+    walltime: str | None = Field(None, description="of a worker, as the batch system writes it")
+    queue: str | None = Field(None, description="or partition")
+    workers: Count = Field(1, description="jobs to submit")
+    resources: Resources = Field(Resources(), description="what a worker has besides cores: { gpu = 1 }")
+    runs_per_gpu: Count = Field(1, description="runs that share a GPU")
+    directives: tuple[str, ...] = Field((), description="more lines of the job's head, for example --gres=gpu:1")
+    prologue: tuple[str, ...] = Field((), description="shell lines before the worker starts, for example module load")
+    interface: str | None = Field(None, description="network interface that scheduler and workers talk over, as ib0")
+    tls: bool = Field(False, description="encrypt with certificates made for this sweep")
+    shared_folder: str | None = Field(None, description="where workers find these certificates; needed with tls")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ClusterFile:
+        if self.tls and self.shared_folder is None:
+            raise ValueError("tls needs shared_folder, which workers can read and others cannot")
+        return self
+
+    @property
+    def has(self) -> dict[str, int]:
+        """What a worker tells Dask that it has; a GPU counts once a run, so that shares are whole numbers."""
+        return {CORES: self.cores} | ({GPU: self.runs_per_gpu} if self.resources.gpu else {})
+
+    def share(self, threads: int) -> dict[str, int]:
+        """What one run takes of a worker."""
+        return {CORES: threads} | ({GPU: 1} if self.resources.gpu else {})
+
+    def at_once(self, threads: int) -> int:
+        """Runs that a worker does at once."""
+        return min(self.has[name] // amount for name, amount in self.share(threads).items())
+
+
+class DaskEngine(AbstractContextManager["DaskEngine"]):
+    """Runs on a Dask cluster; closing it closes what it started. Make one with the functions below.
+
+    Args:
+        client: connected to the scheduler.
+        threads: CPU threads of each run.
+        share: what each run takes of its worker's resources.
+        slots: runs at once; None for one a thread of the workers that are there.
+        opened: closed at the end.
+    """
+
+    def __init__(
+        self, client: Client, threads: int, share: Mapping[str, float], slots: int | None, opened: ExitStack
+    ) -> None:
+        from distributed.scheduler import KilledWorker
+
+        self.threads = threads
+        self.losses = (OSError, KilledWorker, CancelledError)
+        self.client = client
+        self._slots = slots
+        self._opened = opened
+        # not pure: a run that failed is to be done again, not remembered
+        self._executor = client.get_executor(pure=False, resources=dict(share))
+
+    @property
+    def slots(self) -> int:
+        """Runs that can go on at once, now.
+
+        Raises:
+            RunError: the scheduler went away.
+        """
+        if self._slots is not None:
+            return self._slots
+        try:
+            return sum(self.client.nthreads().values())
+        except OSError as error:
+            raise RunError(
+                f"The Dask scheduler went away ({error}). Start it again; the same command goes on."
+            ) from error
+
+    def submit(self, arguments: Sequence[str], heard: Heard) -> Future[Outcome]:
+        """Give a run to a worker; its progress is not heard."""
+        future: Future[Outcome] = self._executor.submit(run_process, tuple(arguments), self.threads)
+        return future
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Give back the workers."""
+        self._opened.close()
+
+
+def local(at_once: int, threads: int) -> DaskEngine:
+    """Worker processes of this machine, on loopback.
+
+    Args:
+        at_once: workers, each with one run at a time.
+        threads: CPU threads of each run.
+
+    Raises:
+        UserError: Dask is not installed.
+    """
+    _need("distributed")
+    from distributed import LocalCluster
+
+    # the memory is the runs', which are not in the worker: no limit on it says anything
+    return _open(
+        lambda: LocalCluster(
+            n_workers=at_once, threads_per_worker=1, processes=True, host="127.0.0.1", memory_limit=None,
+            dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL,
+        ),
+        threads, {}, at_once,
+    )  # fmt: skip
+
+
+def connect(address: str, threads: int, share: Mapping[str, float]) -> DaskEngine:
+    """The workers of a scheduler that is there.
+
+    Args:
+        address: as `tcp://HOST:8786` or `tls://HOST:8786`.
+        threads: CPU threads of each run.
+        share: what each run takes of its worker's `--resources`.
+
+    Raises:
+        UserError: Dask is not installed, or the address is no address.
+        RunError: no scheduler answers there.
+    """
+    _need("distributed")
+    from distributed import Client
+
+    with ExitStack() as opened:
+        try:
+            client = opened.enter_context(Client(address, timeout=CONNECT_SECONDS))
+        except OSError as error:
+            raise RunError(
+                f"No Dask scheduler answers at {address}: {error}. Start it, or correct --scheduler."
+            ) from error
+        except (ValueError, TypeError) as error:
+            raise UserError(
+                f"--scheduler {address}: {error}. Give it as tcp://HOST:PORT or tls://HOST:PORT."
+            ) from error
+        return DaskEngine(client, threads, share, None, opened.pop_all())
+    raise AssertionError  # no context above swallows an exception
+
+
+def submit_workers(file: ClusterFile, threads: int) -> DaskEngine:
+    """Workers that are jobs of a batch system; the scheduler runs in this process, which must stay until the end.
+
+    Args:
+        file: what to ask for.
+        threads: CPU threads of each run.
+
+    Raises:
+        UserError: Dask is not installed, the batch system takes no such request, or a run has more threads than a
+            worker has cores.
+        RunError: the scheduler cannot be started, or the batch system's command fails.
+    """
+    _need("distributed", "dask_jobqueue")
+    if not file.at_once(threads):
+        raise UserError(f"A worker has {file.cores} cores, a run {threads} threads. Give more cores, or --threads.")
+    return _open(
+        lambda: job_cluster(file), threads, file.share(threads), file.at_once(threads) * file.workers, file.workers
+    )
+
+
+def job_cluster(file: ClusterFile) -> Cluster:
+    """The batch system's Dask cluster, without a worker yet.
+
+    Raises:
+        UserError: the batch system takes no such request.
+    """
+    import dask_jobqueue
+
+    stated: dict[str, Any] = {
+        "walltime": file.walltime,
+        "queue": file.queue,
+        "interface": file.interface,
+        "job_extra_directives": list(file.directives) or None,
+        "job_script_prologue": list(file.prologue) or None,
+        "security": file.tls or None,
+        "shared_temp_directory": file.shared_folder,
+    }
+    try:
+        cluster: Cluster = getattr(dask_jobqueue, CLASSES[file.kind])(
+            cores=file.cores, memory=file.memory, processes=1,
+            worker_extra_args=["--resources", ",".join(f"{name}={amount}" for name, amount in file.has.items())],
+            scheduler_options={"dashboard": False, "dashboard_address": None}, **stated,
+        )  # fmt: skip
+    except (ValueError, ImportError) as error:
+        raise UserError(f"The cluster file asks for what cannot be had: {error}.") from error
+    return cluster
+
+
+def read_cluster(path: Path) -> ClusterFile:
+    """A cluster file.
+
+    Raises:
+        UserError: it cannot be read, is not TOML, lacks a key, or has one that is unknown or does not fit.
+    """
+    try:
+        return ClusterFile.model_validate(read_toml(path))
+    except ValidationError as error:
+        raise UserError(f"{path}: {problems(error)}. `wstal-bench sweep --help` shows an example.") from error
+
+
+def _open(
+    start: Callable[[], Cluster], threads: int, share: Mapping[str, float], slots: int, workers: int = 0
+) -> DaskEngine:
+    """An engine on a cluster that is started for it; `workers` more are asked for."""
+    from distributed import Client
+
+    with ExitStack() as opened:
+        try:
+            cluster = opened.enter_context(start())
+            if workers:
+                cluster.scale(workers)
+            client = opened.enter_context(Client(cluster))
+        except (OSError, RuntimeError) as error:
+            raise RunError(f"The Dask cluster cannot be started: {error}.") from error
+        return DaskEngine(client, threads, share, slots, opened.pop_all())
+    raise AssertionError  # no context above swallows an exception
+
+
+def _need(*modules: str) -> None:
+    for module in modules:
+        if find_spec(module) is None:
+            raise UserError(f"The Dask engine needs {module.replace('_', '-')}, which is not installed. {INSTALL}")

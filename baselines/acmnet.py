@@ -25,9 +25,10 @@ from torch.nn import functional
 
 from wstal.localize.spec import LocalizerSpec, Nms, ProposalSource
 from wstal.losses.mil import cross_entropy
-from wstal.method import BaseMethod, Recipe, Spec, TrainSpec
+from wstal.method import BaseMethod, Recipe, TrainSpec
 from wstal.parts.pooling import top_k_count, top_k_features, top_k_mean
 from wstal.parts.temporal import TemporalConv
+from wstal.spec import Spec
 from wstal.types import Scores, Snippets
 
 INSTANCE, CONTEXT, BACKGROUND = range(3)

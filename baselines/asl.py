@@ -30,8 +30,9 @@ from torch import Tensor, nn
 from wstal import sampling
 from wstal.localize.spec import LocalizerSpec, Nms, ProposalSource
 from wstal.losses.mil import cross_entropy
-from wstal.method import Count, Method, Recipe, Spec, TrainSpec
+from wstal.method import Method, Recipe, TrainSpec
 from wstal.parts.pooling import top_k_count
+from wstal.spec import Count, Spec
 from wstal.streams import StreamOptions
 from wstal.types import Batch, Scores
 

@@ -28,11 +28,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from wstal import sampling
+from wstal.families import epochs_for
 from wstal.localize.spec import LocalizerSpec, Nms, ProposalSource
 from wstal.losses.mil import normalized
-from wstal.method import BaseMethod, Count, Recipe, Spec, TrainSpec, epochs_for
+from wstal.method import BaseMethod, Recipe, TrainSpec
 from wstal.parts.normalize import min_max
 from wstal.parts.pooling import top_k_count, top_k_mean
+from wstal.spec import Count, Spec
 from wstal.types import Scores, Snippets
 
 # a filter that is shut (or open) to the last bit of single precision has finite log-odds

@@ -21,7 +21,8 @@ from pydantic import Field
 from baselines.basnet import BasNet, BasNetOptions
 from baselines.ours import DECAY_EVERY, EPOCHS, codewords
 from wstal.cross_video import CrossVideo, CrossVideoOptions
-from wstal.method import BaseMethod, Recipe, Spec
+from wstal.method import BaseMethod, Recipe
+from wstal.spec import Spec
 
 
 class BasNetOursOptions(CrossVideoOptions):

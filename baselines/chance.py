@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from baselines.acmnet import AcmNet
 from wstal.localize.spec import LocalizerSpec, ProposalSource
 from wstal.losses.mil import cross_entropy
-from wstal.method import Method, Recipe, Spec
+from wstal.method import Method, Recipe
+from wstal.spec import Spec
 from wstal.types import Batch, Scores
 
 

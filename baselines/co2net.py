@@ -34,11 +34,13 @@ from torch.nn import functional
 from baselines.hamnet import LOCALIZER, SLOPE, convolution
 from wstal import sampling
 from wstal.errors import UserError
+from wstal.families import epochs_for, many_classes
 from wstal.localize.spec import Nms
 from wstal.losses.attention import attended_scores, guide_loss, min_shifted, video_loss
 from wstal.losses.coactivity import coactivity_loss
-from wstal.method import ALL_ROWS, Count, Method, Recipe, Spec, TrainSpec, epochs_for, many_classes
+from wstal.method import Method, Recipe, TrainSpec
 from wstal.parts.pooling import smooth
+from wstal.spec import ALL_ROWS, Count, Spec
 from wstal.streams import StreamOptions
 from wstal.types import Batch, IntArray, Scores
 

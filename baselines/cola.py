@@ -26,13 +26,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from wstal import sampling
+from wstal.families import epochs_for
 from wstal.localize.spec import LocalizerSpec, Nms, ProposalSource
 from wstal.losses.contrast import info_nce
 from wstal.losses.mil import normalized
-from wstal.method import Count, Method, Recipe, Spec, TrainSpec, epochs_for
+from wstal.method import Method, Recipe, TrainSpec
 from wstal.parts.normalize import min_max
 from wstal.parts.pooling import top_k_count, top_k_mean
 from wstal.parts.temporal import TemporalConv
+from wstal.spec import Count, Spec
 from wstal.types import Batch, Scores
 
 

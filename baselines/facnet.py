@@ -27,10 +27,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from wstal import sampling
+from wstal.families import many_classes
 from wstal.localize.spec import Fusion, LocalizerSpec, Nms, ProposalSource
 from wstal.losses.mil import cross_entropy
-from wstal.method import BaseMethod, Method, Recipe, Spec, TrainSpec, many_classes
+from wstal.method import BaseMethod, Method, Recipe, TrainSpec
 from wstal.parts.cosine import ClassVectors, cosines, pool, xavier_linear
+from wstal.spec import Spec
 from wstal.streams import SeparateStreams, StreamOptions
 from wstal.types import Scores, Snippets
 

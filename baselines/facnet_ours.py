@@ -29,7 +29,8 @@ from baselines.facnet import FacNetNetwork, FacNetNetworkOptions
 from baselines.ours import DECAY_EVERY, EPOCHS, codewords
 from wstal import sampling
 from wstal.cross_video import BoundedCrossVideoOptions, CrossVideo
-from wstal.method import BaseMethod, Recipe, Spec
+from wstal.method import BaseMethod, Recipe
+from wstal.spec import Spec
 from wstal.types import IntArray
 
 

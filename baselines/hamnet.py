@@ -23,10 +23,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from wstal import sampling
+from wstal.families import many_classes
 from wstal.localize.spec import LocalizerSpec, Nms, ProposalSource
 from wstal.losses.attention import attended_scores, guide_loss, min_shifted, video_loss
-from wstal.method import ALL_ROWS, Count, Method, Recipe, Spec, TrainSpec, many_classes
+from wstal.method import Method, Recipe, TrainSpec
 from wstal.parts.pooling import smooth
+from wstal.spec import ALL_ROWS, Count, Spec
 from wstal.types import Batch, Scores
 
 SLOPE = 0.2

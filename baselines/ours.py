@@ -24,7 +24,9 @@ from pydantic import Field
 
 from baselines.acmnet import AcmNet, AcmNetOptions
 from wstal.cross_video import CrossVideo, CrossVideoOptions
-from wstal.method import BaseMethod, Recipe, Spec, many_classes
+from wstal.families import many_classes
+from wstal.method import BaseMethod, Recipe
+from wstal.spec import Spec
 from wstal.summarize.options import SummaryOptions
 
 EPOCHS, DECAY_EVERY = 200, 100

@@ -31,11 +31,13 @@ from torch.nn import functional
 
 from baselines.facnet import ABOVE, LABEL_EPSILON
 from wstal import sampling
+from wstal.families import many_classes
 from wstal.localize.spec import LocalizerSpec, Nms, ProposalSource
 from wstal.losses.mil import cross_entropy
-from wstal.method import Count, Method, Recipe, Spec, TrainSpec, many_classes
+from wstal.method import Method, Recipe, TrainSpec
 from wstal.parts.cosine import ClassVectors, cosines, normalized, pool, unit, xavier_linear
 from wstal.parts.pooling import top_k_count, top_k_mean
+from wstal.spec import Count, Spec
 from wstal.types import Batch, Scores, Video
 
 TIME_EPSILON = 1e-5

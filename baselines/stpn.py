@@ -27,8 +27,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from wstal import sampling
+from wstal.families import epochs_for
 from wstal.localize.spec import Fusion, LocalizerSpec, Nms, ProposalSource
-from wstal.method import BaseMethod, Count, Method, Recipe, Spec, TrainSpec, epochs_for
+from wstal.method import BaseMethod, Method, Recipe, TrainSpec
+from wstal.spec import Count, Spec
 from wstal.streams import SeparateStreams, StreamOptions
 from wstal.types import Scores, Snippets
 

@@ -28,8 +28,9 @@ from torch import Tensor
 from baselines.ours import codewords
 from baselines.stpn import StpnNetwork, StpnNetworkOptions
 from wstal.cross_video import BoundedCrossVideoOptions, CrossVideo
-from wstal.method import BaseMethod, Recipe, Spec
+from wstal.method import BaseMethod, Recipe
 from wstal.parts.temporal import TemporalConv
+from wstal.spec import Spec
 
 
 class StpnEmbedded(StpnNetwork):

@@ -27,10 +27,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from wstal import sampling
+from wstal.families import epochs_for, many_classes
 from wstal.localize.spec import LocalizerSpec, ProposalSource
 from wstal.losses.mil import cross_entropy
-from wstal.method import ALL_ROWS, Count, Method, Recipe, Spec, TrainSpec, epochs_for, many_classes
+from wstal.method import Method, Recipe, TrainSpec
 from wstal.parts.pooling import top_k_mean
+from wstal.spec import ALL_ROWS, Count, Spec
 from wstal.streams import SeparateStreams, StreamOptions
 from wstal.types import Batch, IntArray, Scores
 

@@ -27,11 +27,13 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from wstal import sampling
+from wstal.families import epochs_for
 from wstal.localize.spec import LocalizerSpec, ProposalSource
 from wstal.losses.coactivity import coactivity_loss
 from wstal.losses.mil import cross_entropy
-from wstal.method import ALL_ROWS, Method, Recipe, Spec, TrainSpec, epochs_for
+from wstal.method import Method, Recipe, TrainSpec
 from wstal.parts.pooling import top_k_count, top_k_mean
+from wstal.spec import ALL_ROWS, Spec
 from wstal.types import Batch, IntArray, Scores
 
 

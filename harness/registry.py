@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import cache
 from importlib import metadata
 from importlib.metadata import EntryPoint
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any
 
+from harness.io.text import did_you_mean
 from wstal.errors import UserError
 
 if TYPE_CHECKING:
     from wstal.method import Method
 
 GROUP = "wstal_bench.methods"
-
-
-class _HasId(Protocol):
-    @property
-    def id(self) -> str: ...
-
-
-Named = TypeVar("Named", bound=_HasId)
 
 
 def entry_points(group: str) -> Iterable[EntryPoint]:
@@ -74,12 +66,6 @@ def load_method(name: str) -> type[Method]:
     return method
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?` for the known word nearest to `word`, else a full stop."""
-    near = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else "."
-
-
 def method_origin(name: str) -> str:
     """Where a method comes from: module and class, package and its version."""
     return _origin(method_entries()[name])
@@ -88,16 +74,3 @@ def method_origin(name: str) -> str:
 def _origin(entry: EntryPoint) -> str:
     package = f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else "unknown package"
     return f"{entry.value} of {package}"
-
-
-def by_id(rows: Sequence[Named], name: str, table: str) -> Named:
-    """The row with this id.
-
-    Raises:
-        UserError: no such row.
-    """
-    for row in rows:
-        if row.id == name:
-            return row
-    ids = [row.id for row in rows]
-    raise UserError(f"Unknown row {name!r} of {table}{did_you_mean(name, ids)} Rows: {', '.join(ids)}.")

@@ -135,3 +135,31 @@ def sign_flip_p(differences: Sequence[float]) -> float:
         for pattern in patterns
     )
     return float(extreme / 2**count)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over seeds.
+
+    Args:
+        mean: in mAP points.
+        half_width: half the 95 % Student-t interval; NaN for one seed.
+        seeds: how many there are.
+        signed: whether it is a difference, shown with its sign.
+    """
+
+    mean: float
+    half_width: float = math.nan
+    seeds: int = 1
+    signed: bool = False
+
+    def __str__(self) -> str:
+        mean = f"{self.mean:{'+' if self.signed else ''}.1f}"
+        return mean if math.isnan(self.half_width) else f"{mean} ± {self.half_width:.1f}"
+
+
+def estimate(values: Sequence[float], seeds: int) -> Estimate | None:
+    """The mean over seeds, None where any of the seeds has no value: a mean with a missing member is none."""
+    if not values or len(values) < seeds:
+        return None
+    return Estimate(*mean_and_half_width(values), len(values))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import HealthCheck, settings
 from jaxtyping import install_import_hook
 
@@ -25,3 +28,19 @@ def shared() -> Path:
     if not (path / "data").is_dir():
         pytest.skip(f"shared test data not found at {path}; set WSTAL_SHARED to its folder")
     return path
+
+
+@pytest.fixture
+def many_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint after each epoch, and no time for a figure."""
+    from harness.runs import execute, training
+
+    monkeypatch.setattr(execute, "train", functools.partial(training.train, checkpoint_seconds=0))
+    monkeypatch.setattr(execute, "draw", lambda history, record: b"<svg/>")
+
+
+@pytest.fixture
+def one_thread(many_checkpoints: None) -> Iterator[None]:
+    torch.set_num_threads(1)
+    yield
+    torch.use_deterministic_algorithms(False)

@@ -22,12 +22,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from wstal.aggregate import Fusion
-from wstal.device import sent
+from wstal.device import to_device_async
 from wstal.errors import UserError
 from wstal.losses.contrast import Reduction, info_nce, robust_contrast
 from wstal.losses.pseudo_label import pseudo_label_loss
 from wstal.memory import MemoryBank, MemoryOptions, representative_features, scaled_scores
-from wstal.method import BaseMethod, Count, Method, Spec
+from wstal.method import BaseMethod, Method
+from wstal.spec import Count, Spec
 from wstal.summarize.options import SummaryOptions, build_summarizer
 from wstal.types import Batch, IntArray, Scores, Snippets, Video
 
@@ -175,7 +176,7 @@ class CrossVideo(Method):
             if len(tokens):
                 self.summarizer.refresh(tokens, row)
 
-    def trunk(self, epochs: int) -> tuple[Method, int]:
+    def shared_warmup(self, epochs: int) -> tuple[Method, int]:
         """The base, until the bank is built; nothing where that is never."""
         alone = max(0, math.ceil(self.spec.memory.start * epochs - 1e-9))
         return self.base, alone if alone < epochs else 0
@@ -286,7 +287,7 @@ class CrossVideo(Method):
         options = self.spec.contrast
         lengths = torch.linalg.vector_norm(tokens, dim=1).clamp(min=1e-12)
         cosines = functional.normalize(features, dim=1) @ tokens.T / lengths
-        positive = sent(row, token_row.device).unsqueeze(1) == token_row.unsqueeze(0)
+        positive = to_device_async(row, token_row.device).unsqueeze(1) == token_row.unsqueeze(0)
         if options.loss == "info_nce":
             return info_nce(cosines, positive, options.temperature, options.reduction)
         return robust_contrast(cosines, positive, options.q, options.density, options.temperature, options.reduction)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 
-def sent(tensor: Tensor, device: torch.device) -> Tensor:
+def to_device_async(tensor: Tensor, device: torch.device) -> Tensor:
     """A tensor of the host on the device, or on its way there: only from pinned memory does a copy not wait."""
     return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
 

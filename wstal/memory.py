@@ -11,8 +11,8 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from wstal.device import CountsOnHost, sent
-from wstal.method import Count, Spec
+from wstal.device import CountsOnHost, to_device_async
+from wstal.spec import Count, Spec
 
 ScoreScale = Literal["min_max", "softmax", "sigmoid"]
 
@@ -72,7 +72,7 @@ def representative_features(
     chosen = (scores > threshold).to(embedded.dtype)
     counts = chosen.sum(dim=1)
     pairs = (present if sure else present & (counts > 0).cpu()).nonzero().T
-    video, row = sent(pairs, embedded.device)
+    video, row = to_device_async(pairs, embedded.device)
     means = torch.einsum("btr,btd->brd", chosen, embedded) / counts.clamp(min=1).unsqueeze(-1)
     return means[video, row], pairs[1]
 
@@ -107,7 +107,7 @@ class MemoryBank(CountsOnHost):
         row, place = (torch.arange(length) < self.filled.unsqueeze(1)).nonzero(as_tuple=True)
         if len(row) == rows * length:  # no copy of a full bank
             return self.slots.view(-1, dim), torch.arange(rows, device=self.slots.device).repeat_interleave(length)
-        row, place = sent(torch.stack([row, place]), self.slots.device)
+        row, place = to_device_async(torch.stack([row, place]), self.slots.device)
         return self.slots[row, place], row
 
     @torch.no_grad()
@@ -127,7 +127,7 @@ class MemoryBank(CountsOnHost):
         fullest = int(torch.bincount(row).max()) if len(row) else 0
         for number in range(-(-fullest // width)):
             now = ((rank // width) == number).nonzero().squeeze(1)
-            met = features[sent(now, features.device)]
+            met = features[to_device_async(now, features.device)]
             if drifting:
                 self._drift(met, row[now])
             else:
@@ -139,7 +139,7 @@ class MemoryBank(CountsOnHost):
         slot = (self.pointer[row] + ahead) % length
         places = torch.stack([row, slot, slot >= self.filled[row]])
         self._advance(row)
-        row, slot, empty = sent(places, self.slots.device)
+        row, slot, empty = to_device_async(places, self.slots.device)
         alpha = 1.0 if self.options.update == "fifo" else self.options.momentum
         mixed = torch.lerp(self.slots[row, slot], features, alpha)
         self.slots[row, slot] = torch.where(empty.bool().unsqueeze(1), features, mixed)
@@ -148,7 +148,7 @@ class MemoryBank(CountsOnHost):
         """Fill empty slots first; in a full row the slot of largest cosine drifts towards the feature."""
         places = torch.stack([row, self.filled[row]])
         self._advance(row)
-        row, next_slot = sent(places, self.slots.device)
+        row, next_slot = to_device_async(places, self.slots.device)
         full = next_slot == self.options.length
         cosines = functional.cosine_similarity(self.slots[row], features.unsqueeze(1), dim=-1)
         slot = torch.where(full, cosines.argmax(dim=1), next_slot)

@@ -6,7 +6,6 @@ set. One that `CrossVideo` can wrap has three steps that these build on: `embed`
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, ClassVar, Literal
@@ -14,41 +13,16 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, SerializeAsAny
+from pydantic import Field, PositiveFloat, SerializeAsAny
 from torch import Tensor, nn
 
 from wstal import sampling
 from wstal.localize.spec import LocalizerSpec
+from wstal.spec import Count, Spec
 from wstal.types import Batch, IntArray, Scores, Snippets, Video
 
-
-class Spec(BaseModel):
-    """Base of every typed specification: immutable, and an unknown field is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-ALL_ROWS = 1_000_000  # as `test_length`: no video is longer
-# strict: `true` is no number; bounded: a slip of the keyboard shall not exhaust memory
-Count = Annotated[int, Field(strict=True, ge=1, le=ALL_ROWS)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
 ADAM_BETAS = (0.9, 0.999)
-TRAINING_VIDEOS = {"thumos14": 200, "activitynet12": 4_819, "activitynet13": 10_024, "fineaction": 8_440}
-
-
-def many_classes(dataset: str) -> bool:
-    """Whether a family of data sets is ActivityNet's or FineAction, which have a hundred classes and more."""
-    return dataset.startswith(("activitynet", "fineaction"))
-
-
-def epochs_for(dataset: str, steps: int, batch_size: int) -> int:
-    """Epochs that make about `steps` steps on a family of data sets, at least one: for papers that count steps.
-
-    A family whose training videos are not known counts as ActivityNet 1.2 if `many_classes`, else as THUMOS14.
-    """
-    like = "activitynet12" if many_classes(dataset) else "thumos14"
-    videos = TRAINING_VIDEOS.get(dataset, TRAINING_VIDEOS[like])
-    return max(round(steps / math.ceil(videos / batch_size)), 1)
 
 
 class TrainSpec(Spec):
@@ -142,7 +116,7 @@ class Method(nn.Module, ABC):
             videos: all training videos, for a method that looks at them outside its batches.
         """
 
-    def trunk(self, epochs: int) -> tuple[Method, int]:
+    def shared_warmup(self, epochs: int) -> tuple[Method, int]:
         """A part that trains alone in the first epochs, and in how many of `epochs` it does.
 
         Runs that differ elsewhere have those epochs in common: nothing but the part's options, the schedule, the seed

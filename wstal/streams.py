@@ -13,7 +13,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from wstal.errors import UserError
-from wstal.method import Count, Method, Spec
+from wstal.method import Method
+from wstal.spec import Count, Spec
 from wstal.types import Batch, IntArray, Scores, Video
 
 

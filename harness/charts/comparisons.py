@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.pages.model import Estimate, Figure
-from harness.seed_statistics import mean_and_half_width
+from harness.charts.figure import Figure
+from harness.seed_statistics import Estimate, mean_and_half_width
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,17 +6,11 @@ import io
 import textwrap
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from unicodedata import east_asian_width
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError, model_validator
-
-from harness.io.reading import read_json, sha256_file
-from harness.records.store import RECORD, read_record
-from wstal.errors import UserError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,22 +39,6 @@ MOST_POINTS = 1_500
 Numbers = NDArray[np.float64]
 
 
-class _Stored(BaseModel):
-    """What `History.to_json` gives."""
-
-    model_config = ConfigDict(strict=True)
-    steps_per_epoch: PositiveInt
-    steps: dict[str, list[float | None]]
-    epochs: dict[str, list[Any]]
-
-    @model_validator(mode="after")
-    def _whole_epochs(self) -> _Stored:
-        count = len(self.steps.get(TOTAL, ()))
-        if not count or count % self.steps_per_epoch:
-            raise ValueError(f"{count} steps of {TOTAL!r} are not epochs of {self.steps_per_epoch}")
-        return self
-
-
 class _Content(NamedTuple):
     """What there is to draw, by name.
 
@@ -83,29 +61,6 @@ class _Content(NamedTuple):
         """The first epoch, from 0, after which the memory bank holds anything."""
         filled = np.nansum(self.tables.get(FILL, np.zeros((0, 0))), axis=1) > 0
         return int(filled.argmax()) if filled.any() else None
-
-
-def read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """History and record of the finished run in a folder.
-
-    Raises:
-        UserError: no finished run, or its history is damaged.
-    """
-    if not (folder / RECORD).exists():
-        raise UserError(f"{folder} holds no finished run ({RECORD} is not there). `wstal-bench ls runs` lists them.")
-    record, path = read_record(folder / RECORD), folder / HISTORY
-    history, remedy = read_json(path), "Restore it, or remove the run and do it again."
-    if sha256_file(path) != record["artefacts"].get(HISTORY):
-        raise UserError(f"{path} is not the file that was written (its SHA-256 differs). {remedy}")
-    try:
-        _Stored.model_validate(history)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "the whole"
-        raise UserError(
-            f"{path} is no history as this version writes it ({place}: {first['msg']}). {remedy}"
-        ) from error
-    return history, record
 
 
 def draw(history: Mapping[str, Any], record: Mapping[str, Any]) -> bytes:

@@ -1,1 +1,1 @@
-"""The command line: one module a command. `add` declares its options, `handle` does it. Heavy modules are imported where used."""
+"""The command line: one module a command, with `add` (options) and `handle`; heavy modules are imported where used."""

@@ -6,7 +6,8 @@ import argparse
 import json
 from typing import TYPE_CHECKING
 
-from harness.cli.options import EXIT_CODES, Commands, add_data_options, count, say
+from harness.cli.options import EXIT_CODES, Commands, add_data_options, count
+from harness.io.console import say
 from wstal.errors import RunError, UserError
 
 if TYPE_CHECKING:
@@ -72,7 +73,8 @@ def add(commands: Commands) -> None:
 
 def handle(arguments: argparse.Namespace) -> int:
     """Print the findings and what was checked."""
-    from harness.paper.audit import claims_table, findings_table, rules_table, tallies, the_paper
+    from harness.pages.audit import claims_table, findings_table, rules_table
+    from harness.paper.audit import tallies, the_paper
 
     paper = the_paper()
     found = tallies(paper)

@@ -7,7 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from harness.cli.options import EXIT_CODES, Commands, say
+from harness.cli.options import EXIT_CODES, Commands
+from harness.io.console import say
 from wstal.errors import UserError
 
 
@@ -91,7 +92,7 @@ def _runs(arguments: argparse.Namespace) -> int:
 
 
 def _plain(value: Any) -> Any:
-    from harness.pages.model import Estimate
+    from harness.seed_statistics import Estimate
 
     if isinstance(value, Estimate):
         return {"mean": value.mean, "half_width": value.half_width if value.seeds > 1 else None, "seeds": value.seeds}

@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.cli.options import EXIT_CODES, Commands, say
+from harness.cli.options import EXIT_CODES, Commands
+from harness.io.console import say
 from wstal.errors import UserError
 
 if TYPE_CHECKING:
@@ -36,8 +37,8 @@ def add(commands: Commands) -> None:
 
 def handle(arguments: argparse.Namespace) -> int:
     """Measure methods one by one, each stored as soon as it is done; or show what is stored."""
-    from harness.io.reading import pretty_json
-    from harness.registry import did_you_mean
+    from harness.io.encoding import pretty_json
+    from harness.io.text import did_you_mean
     from harness.studies.cost import FILE, load_cost
 
     path = arguments.results / FILE
@@ -65,7 +66,7 @@ def handle(arguments: argparse.Namespace) -> int:
 
 def _measured(path: Path, method: str | None) -> tuple[CostFile, list[str]]:
     """Measure one method or all; what cannot be done is told before minutes of measuring."""
-    from harness.io.reading import check_writable
+    from harness.io.atomic import check_writable
     from harness.registry import load_method, method_entries
     from harness.studies.cost import load_cost, measure, store_cost
 
@@ -83,10 +84,8 @@ def _measured(path: Path, method: str | None) -> tuple[CostFile, list[str]]:
 def _print(cost: CostFile) -> None:
     from tabulate import tabulate
 
-    from harness.pages.cost import printed_cells
-    from harness.paper.profile import flops_frame, size_frame
+    from harness.pages.cost import flops_frame, printed_cells, size_frame, true_cost_frame
     from harness.paper.tables import find_table
-    from harness.studies.cost import true_cost_frame
 
     printed = printed_cells(find_table("IX"))
     for title, frame in (

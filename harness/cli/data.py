@@ -7,7 +7,8 @@ import json
 import sys
 from pathlib import Path
 
-from harness.cli.options import EXIT_CODES, Commands, say
+from harness.cli.options import EXIT_CODES, Commands
+from harness.io.console import say
 
 
 def add(commands: Commands) -> None:

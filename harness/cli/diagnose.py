@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from harness.cli.options import EXIT_CODES, Commands, say
+from harness.cli.options import EXIT_CODES, Commands
+from harness.io.console import say
 
 
 def add(commands: Commands) -> None:
@@ -26,8 +27,9 @@ def add(commands: Commands) -> None:
 
 def handle(arguments: argparse.Namespace) -> int:
     """Draw the training of finished runs."""
-    from harness.charts.training import FIGURE, draw, read_run
-    from harness.io.reading import atomic_write
+    from harness.charts.training import FIGURE, draw
+    from harness.io.atomic import atomic_write
+    from harness.records.run_folder import read_run
 
     # every run is read before the first figure is written
     runs = [(folder, *read_run(folder)) for folder in arguments.runs]

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.cli.options import say
+from harness.io.console import say
 from wstal.errors import UserError
 
 if TYPE_CHECKING:

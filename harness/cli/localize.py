@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.cli.inputs import stored_from
-from harness.cli.options import EXIT_CODES, Commands, add_data_options, say
+from harness.cli.options import EXIT_CODES, Commands, add_data_options
+from harness.io.console import say
 from wstal.errors import UserError
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ def handle(arguments: argparse.Namespace) -> int:
 
     from harness.data.detections import write_detections
     from harness.io.console import ProgressReport
-    from harness.runs.execute import pick_device, restore
+    from harness.runs.devices import pick_device
+    from harness.runs.execute import restore
     from harness.runs.scoring import score_videos
     from wstal.localize import localize as localize_scores
 

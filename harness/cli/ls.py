@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
 
-from harness.cli.options import Commands, say
+from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
+
+from harness.cli.options import Commands
+from harness.io.console import say
+from wstal.errors import UserError
 
 
 def add(commands: Commands) -> None:
@@ -30,7 +37,7 @@ def add(commands: Commands) -> None:
 
 def handle(arguments: argparse.Namespace) -> int:
     """List what there is."""
-    from harness.cli.listing import LISTS
+    pass
 
     rows = LISTS[arguments.what](arguments.store)
     if arguments.json:
@@ -44,3 +51,118 @@ def handle(arguments: argparse.Namespace) -> int:
     else:
         say(f"There are no {arguments.what}.")
     return 0
+
+
+BOUNDS = ("gt", "ge", "lt", "le")
+
+
+def methods(store: Path) -> list[dict[str, str]]:
+    """Registered methods and where they are implemented."""
+    from harness.registry import method_entries
+
+    return [{"method": name, "implemented in": entry.value} for name, entry in method_entries().items()]
+
+
+def options(store: Path) -> list[dict[str, Any]]:
+    """What `--set` can change, with each method's THUMOS14 default."""
+    from harness.registry import load_method, method_entries
+
+    rows = []
+    for method in method_entries():
+        recipe = load_method(method).recipe("thumos14")
+        for part, model in (("method", recipe.method), ("train", recipe.train), ("localizer", recipe.localizer)):
+            rows += [{"method": method, **row} for row in _fields(part, model)]
+    return rows
+
+
+def _fields(name: str, model: BaseModel) -> list[dict[str, Any]]:
+    """Options by dotted name, those of nested specifications each on a row of its own."""
+    found = []
+    for field, info in type(model).model_fields.items():
+        value = getattr(model, field)
+        if isinstance(value, BaseModel):
+            found += _fields(f"{name}.{field}", value)
+        else:
+            limits = [
+                f"{kind} {getattr(bound, kind)}" for bound in info.metadata for kind in BOUNDS if hasattr(bound, kind)
+            ]
+            if get_origin(info.annotation) is Literal:
+                limits.append(" | ".join(map(str, get_args(info.annotation))))
+            meaning = " ".join([*(info.description or "").split(), *(f"[{limit}]" for limit in limits)])
+            found.append({"option": f"{name}.{field}", "default": to_jsonable_python(value), "meaning": meaning})
+    return found
+
+
+def rows(store: Path) -> list[dict[str, Any]]:
+    """Rows of the ablation plans, as `run --row` names them."""
+    from harness.runs.plans import plans
+
+    return [
+        {
+            "row": f"{name}/{row.id}",
+            "method": row.method,
+            "cells": " | ".join(row.cells),
+            "options": json.dumps(row.options) if row.options else "",
+        }
+        for name, plan in plans().items()
+        for row in plan.rows
+    ]
+
+
+def keys(store: Path) -> list[dict[str, Any]]:
+    """Keys of a `dataset.toml`."""
+    from harness.data.descriptor import DatasetDescriptor
+
+    return [
+        {
+            "key": name,
+            "default": "required" if field.is_required() else json.loads(json.dumps(field.default, default=dict)),
+            "meaning": " ".join((field.description or "").split()),
+        }
+        for name, field in DatasetDescriptor.model_fields.items()
+    ]
+
+
+def datasets(store: Path) -> list[dict[str, str]]:
+    """Shipped data set descriptors."""
+    from harness.data.descriptor import shipped_descriptors
+
+    return [
+        {"data set": name, "title": descriptor.title, "features": descriptor.extractor}
+        for name, descriptor in shipped_descriptors().items()
+    ]
+
+
+def protocols(store: Path) -> list[dict[str, str]]:
+    """Evaluation protocols."""
+    from wstal.evaluation import PROTOCOLS
+
+    return [{"protocol": name, "meaning": protocol.meaning} for name, protocol in PROTOCOLS.items()]
+
+
+def runs(store: Path) -> list[dict[str, Any]]:
+    """Finished runs of the store, with averages in percent; a damaged record says so."""
+    from harness.records.store import RECORD, Store, read_record
+
+    rows: list[dict[str, Any]] = []
+    for folder in Store(store).finished():
+        try:
+            record = read_record(folder / RECORD)
+        except UserError as error:
+            rows.append({"run": str(folder), "status": f"damaged: {error}"})
+            continue
+        averages = record["metrics"][record["headline"]]["averages"]
+        row = {"run": str(folder), "status": record["status"], "protocol": record["headline"]}
+        rows.append(row | {name: round(value, 2) for name, value in averages.items()})
+    return rows
+
+
+LISTS: dict[str, Callable[[Path], list[dict[str, Any]]]] = {
+    "methods": methods,
+    "options": options,
+    "datasets": datasets,
+    "keys": keys,
+    "protocols": protocols,
+    "rows": rows,
+    "runs": runs,
+}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -95,12 +94,6 @@ def add_training_options(command: argparse.ArgumentParser) -> None:
         metavar="N",
         help="CPU threads a run (default: all cores, shared by the jobs; 1 on synthetic data)",
     )
-
-
-def say(*lines: str) -> None:
-    """Print lines to the person, on stderr: stdout is for results."""
-    for line in lines:
-        print(line, file=sys.stderr, flush=True)
 
 
 def print_metrics(metrics: dict[str, Any]) -> None:

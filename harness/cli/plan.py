@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 
-from harness.cli.options import EXIT_CODES, Commands, say
-from harness.cli.sweep import add_plan_options, cells, counted, planned, states_of, table
+from harness.cli.options import EXIT_CODES, Commands
+from harness.cli.planning import add_plan_options, cells, counted, planned, statuses_of, table
+from harness.io.console import say
 
 STATES = ("done", "running", "failed", "missing")
 
@@ -37,10 +38,10 @@ def add(commands: Commands) -> None:
 def handle(arguments: argparse.Namespace) -> int:
     """List the runs of a plan."""
     from harness.records.store import Store
-    from harness.sweeps.sweep import unique
+    from harness.sweeps.jobs import unique
 
     source, jobs = planned(arguments)
-    states = states_of(jobs, Store(arguments.store))
+    states = statuses_of(jobs, Store(arguments.store))
     say(f"{len(states)} runs on {source.name}: {counted(states.values())}")
     chosen = [job for job in jobs if states[job.run] in arguments.only]
     # cells that are one run are one command

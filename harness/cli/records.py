@@ -7,7 +7,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.cli.options import EXIT_CODES, Commands, say
+from harness.cli.options import EXIT_CODES, Commands
+from harness.io.console import say
 from wstal.errors import UserError
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def query_records(arguments: argparse.Namespace) -> int:
     """List records with chosen fields."""
     from harness.records.index import list_outlines
     from harness.records.query import COLUMNS, select
-    from harness.records.schema import list_records
+    from harness.records.reading import list_records
 
     folder = arguments.store / "runs" if arguments.store else arguments.results / "records"
     if not folder.is_dir():
@@ -136,7 +137,7 @@ def query_records(arguments: argparse.Namespace) -> int:
 def diff_records(arguments: argparse.Namespace) -> int:
     """Compare two runs."""
     from harness.records.diff import diff, find_record
-    from harness.records.schema import read_record
+    from harness.records.reading import read_record
 
     paths = [find_record(name, arguments.results, arguments.store) for name in (arguments.first, arguments.second)]
     found = diff(*(read_record(path) for path in paths))
@@ -150,8 +151,11 @@ def diff_records(arguments: argparse.Namespace) -> int:
 
 def migrate_records(arguments: argparse.Namespace) -> int:
     """Rewrite older records."""
-    from harness.io.reading import atomic_write, pretty_json, read_json
-    from harness.records.schema import SCHEMA, read_record, record_files
+    from harness.io.atomic import atomic_write
+    from harness.io.encoding import pretty_json
+    from harness.io.reading import read_json
+    from harness.records.reading import read_record, record_files
+    from harness.records.schema import SCHEMA
 
     older: list[tuple[Path, dict[str, Any]]] = []
     refused: list[tuple[Path, str]] = []
@@ -188,7 +192,7 @@ def collect_garbage(arguments: argparse.Namespace) -> int:
 
 def print_schema(arguments: argparse.Namespace) -> int:
     """Print a JSON Schema."""
-    from harness.io.reading import pretty_json
+    from harness.io.encoding import pretty_json
     from harness.records.schema import Record, json_schema
     from harness.studies.cost import CostFile
     from harness.studies.released import Rescored

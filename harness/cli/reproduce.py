@@ -6,9 +6,10 @@ import argparse
 from pathlib import Path
 
 from harness.cli.inputs import source_from
-from harness.cli.options import EXIT_CODES, Commands, add_data_options, add_training_options, say
-from harness.cli.sweep import add_jobs_option, add_seeds_option, engine_from, planner_from
-from harness.cli.sweep import seeds_from as _seeds
+from harness.cli.options import EXIT_CODES, Commands, add_data_options, add_training_options
+from harness.cli.planning import add_jobs_option, add_seeds_option, engine_from, planner_from
+from harness.cli.planning import seeds_from as _seeds
+from harness.io.console import say
 from wstal.errors import MissingDataError, UserError
 
 
@@ -62,13 +63,13 @@ def add(commands: Commands) -> None:
 
 def handle(arguments: argparse.Namespace) -> int:
     """The main job."""
-    from harness.pages.ablations import READINGS
+    from harness.pages.site import publish
     from harness.records.store import Store
     from harness.registry import method_entries
-    from harness.runs.plans import find_plan, paper_tables
+    from harness.runs.plans import READINGS, find_plan, paper_tables
     from harness.runs.schedules import schedule_for
-    from harness.sweeps.reproduce import publish, run_jobs
-    from harness.sweeps.sweep import Job, unique
+    from harness.sweeps.jobs import Job, unique
+    from harness.sweeps.sweep import run_jobs
 
     families = ("thumos14", "activitynet12", "activitynet13", "fineaction")
     if arguments.data is None and arguments.dataset not in families:

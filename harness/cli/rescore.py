@@ -6,7 +6,8 @@ import argparse
 import json
 from pathlib import Path
 
-from harness.cli.options import EXIT_CODES, Commands, print_metrics, say
+from harness.cli.options import EXIT_CODES, Commands, print_metrics
+from harness.io.console import say
 
 
 def add(commands: Commands) -> None:

@@ -7,7 +7,8 @@ import json
 import os
 
 from harness.cli.inputs import overrides_from, source_from
-from harness.cli.options import EXIT_CODES, Commands, add_data_options, add_training_options, print_metrics, say
+from harness.cli.options import EXIT_CODES, Commands, add_data_options, add_training_options, print_metrics
+from harness.io.console import say
 
 
 def add(commands: Commands) -> None:
@@ -39,8 +40,9 @@ def handle(arguments: argparse.Namespace) -> int:
 
     from harness.io.console import ProgressReport
     from harness.records.store import Store
+    from harness.runs.devices import pick_device
     from harness.runs.environment import git_state
-    from harness.runs.execute import execute, pick_device
+    from harness.runs.execute import execute
     from harness.runs.plans import find_row
     from harness.runs.spec import plan_run
 

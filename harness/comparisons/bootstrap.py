@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.records.matches import RunFlags
+from harness.records.matches import RunMatches
 from harness.records.words import widest_average
 from harness.seed_statistics import CONFIDENCE
 from wstal.errors import UserError
@@ -22,7 +22,7 @@ from wstal.evaluation.tiou import Floats
 from wstal.types import IntArray
 
 REPLICATES = 2_000
-Resampled = Callable[[RunFlags], Floats]
+Resampled = Callable[[RunMatches], Floats]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class VideoBootstrap:
     share: float
 
 
-def resampled_mean_ap(run: RunFlags, replicates: int = REPLICATES, seed: int = 0) -> Floats:
+def resampled_mean_ap(run: RunMatches, replicates: int = REPLICATES, seed: int = 0) -> Floats:
     """`[1 + B]` mean mAP in percent (widest range) on the videos as they are and on B resamples of them.
 
     The resamples depend on the evaluated videos and the seed alone. NaN for one that holds no instance.
@@ -74,7 +74,7 @@ def _weights(videos: int, replicates: int, seed: int) -> Floats:
 
 
 def paired_bootstrap(
-    a: Mapping[int, RunFlags], b: Mapping[int, RunFlags], resampled: Resampled = resampled_mean_ap
+    a: Mapping[int, RunMatches], b: Mapping[int, RunMatches], resampled: Resampled = resampled_mean_ap
 ) -> VideoBootstrap:
     """Resample the test videos with replacement, the same for both systems, and weight the stored flags accordingly.
 
@@ -106,7 +106,7 @@ def paired_bootstrap(
     return VideoBootstrap(_widest_range(reference.tious)[0], float(observed), low, high, share)
 
 
-def weighted_average_precision(run: RunFlags, videos: Sequence[str], weight: Floats) -> Floats:
+def weighted_average_precision(run: RunMatches, videos: Sequence[str], weight: Floats) -> Floats:
     """AP of every class for many weightings of the videos at once.
 
     For each column of weights it is what `wstal.evaluation.class_average_precision` gives. Precision only matters at
@@ -145,17 +145,17 @@ def weighted_average_precision(run: RunFlags, videos: Sequence[str], weight: Flo
     return ap
 
 
-def _check_flags(first: RunFlags, second: RunFlags) -> None:
+def _check_flags(first: RunMatches, second: RunMatches) -> None:
     if (first.protocol.name, first.tious) != (second.protocol.name, second.tious):
         raise UserError(
-            f"Flags of {first.protocol.name} at {list(first.tious)} cannot be compared with those of "
+            f"DetectionMatches of {first.protocol.name} at {list(first.tious)} cannot be compared with those of "
             f"{second.protocol.name} at {list(second.tious)}."
         )
     if first.evaluated != second.evaluated or _instances(first) != _instances(second):
         raise UserError("The runs were scored on other test videos or other annotations, so they cannot be paired.")
 
 
-def _instances(run: RunFlags) -> list[tuple[str, str]]:
+def _instances(run: RunMatches) -> list[tuple[str, str]]:
     flags = run.flags
     pairs = zip(flags.instance_video.tolist(), flags.instance_label.tolist(), strict=True)
     return sorted((run.videos[video], run.classes[label]) for video, label in pairs)

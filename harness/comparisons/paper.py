@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.charts.comparisons import Compared, dumbbell
+from harness.comparisons.plan_rows import rows_of
 from harness.data.descriptor import family_of, shipped_descriptors
 from harness.data.held_out import is_held_out
-from harness.io.reading import canonical_json
-from harness.pages.ablations import comparable_groups, rows_of
-from harness.pages.model import Estimate, Figure, Page, Role, Table, estimate
 from harness.paper.tables import Column, PublishedRow, PublishedTable
 from harness.paper.verdicts import (
-    LEAST_SEEDS,
-    SHARE,
-    TOLERANCE,
     UNSTATED,
     Identity,
     Measured,
@@ -26,22 +19,17 @@ from harness.paper.verdicts import (
     Verdict,
     judge,
 )
-from harness.records.words import bullets, changes, computed_with
+from harness.records.grouping import Record, by_recipe, comparable_groups
+from harness.records.words import changes
 from harness.registry import method_entries
 from harness.runs.plans import plans
+from harness.seed_statistics import Estimate, estimate
 from harness.studies.released import Rescored
 from wstal.evaluation import PROTOCOLS
-
-Record = dict[str, Any]
 
 AUTHORS = "detections by their authors, scored by us"
 LITERATURE = "I3D"  # the tables' name for two-stream I3D features
 OWN = "the method's own"
-SESSIONS = {
-    "thumos14": "reproduce-thumos",
-    "activitynet13": "reproduce-activitynet",
-    "fineaction": "reproduce-fineaction",
-}
 # evaluators of released WSTAL code; AutoLoc's and the kit's users are older
 PUBLISHED_PROTOCOLS = frozenset({"anet-210", "anet-212", "segments-best", "segments-first"})
 # these say more than that a number is missing or another one
@@ -126,7 +114,7 @@ def compare(table: PublishedTable, records: Sequence[Record], rescored: Sequence
             found = [members for group in groups if (members := rows_of(plan, group)[row.id])]
         else:
             method = f"{row.method}-ours" if row.with_ours else row.method
-            found = list(_by_recipe(real, method))
+            found = list(by_recipe(real, method))
         measurements = [_of_runs(row, members) for members in found]
         measurements += [_of_authors(row, one) for one in rescored if one.published == f"table_{table.number}/{row.id}"]
         implemented = method in method_entries()
@@ -135,59 +123,10 @@ def compare(table: PublishedTable, records: Sequence[Record], rescored: Sequence
     return lines
 
 
-def table_page(table: PublishedTable, lines: Sequence[Sequence[Cell]]) -> Page:
-    """A table as printed with the verdict on each row's headline, the measured rows in full, and all judged cells."""
-    name, title = f"table_{table.number}", f"Table {table.number}: {table.title}"
-    shown = {row: headline(line) for row, line in first_choice(lines).items()}
-    rows = [
-        cell.row.labels
-        | {"judged": cell.column.name, "measured": cell.shown, "verdict": cell.verdict.kind}
-        | cell.row.cells
-        | {"why": cell.verdict.reason}
-        for cell in shown.values()
-    ]
-    roles: dict[str, Role] = {column.name: "published" for column in table.columns}
-    roles |= {"measured": "measured", "verdict": "verdict"}
-    blocks: list[str | Table | Figure] = [
-        _facts(table, shown.values()),
-        Table(name, title, rows, roles),
-    ]
-    with_numbers = [line for line in lines if line[0].measurement]
-    if with_numbers:
-        columns: dict[str, Role] = {"verdict": "verdict"}
-        columns |= {column.name: "measured" for column in table.columns}
-        caption = f"Table {table.number}: measured rows"
-        blocks += [
-            "## Measured",
-            "The rows of which there are numbers, in the table's columns. Each is scored by the evaluator that gave "
-            "its published number where that is known, so that protocols may differ between rows.",
-            Table(
-                f"{name}-measured", caption, list(map(_measured_row, with_numbers)), columns | {"verdict": "verdict"}
-            ),
-        ]
-        rows_drawn = [
-            Compared(
-                f"{_label(cell.row)}: {cell.column.name}",
-                cell.row.value(cell.column.name),
-                cell.measured or cell.verdict.kind,
-                cell.verdict.kind in JUDGED,
-            )
-            for cell in map(headline, with_numbers)
-        ]
-        blocks.append(dumbbell(rows_drawn, name=name, caption=f"{caption}, against the printed number"))
-    if judged := [cell for line in with_numbers for cell in line if cell.verdict.kind in JUDGED]:
-        caption = f"Table {table.number}: cell by cell"
-        cell_roles: dict[str, Role] = {"published": "published", "measured": "measured", "verdict": "verdict"}
-        blocks += ["## Cell by cell", Table(f"{name}-cells", caption, [cell_row(cell) for cell in judged], cell_roles)]
-    if records := [record for line in with_numbers for record in (line[0].measurement or NOTHING).records]:
-        blocks += computed_with(records)
-    return Page(f"leaderboards/{name}", title, blocks)
-
-
 def cell_row(cell: Cell) -> dict[str, Any]:
     """A cell with its verdict as a row of a table."""
     return {
-        "row": _label(cell.row),
+        "row": measurement_label(cell.row),
         "column": cell.column.name,
         "published": cell.row.cells[cell.column.name],
         "measured": cell.shown,
@@ -222,29 +161,19 @@ def headline(line: Sequence[Cell]) -> Cell:
     return (printed or line)[-1]
 
 
-def _by_recipe(records: Sequence[Record], method: str) -> Iterator[list[Record]]:
-    """The runs of a method by its own recipe, those of one data set, version and recipe together."""
-    groups: dict[bytes, list[Record]] = {}
-    for record in records:
-        if record["method"] == method and record["ablation"] is None:
-            version = record["environment"]["wstal-bench"]
-            groups.setdefault(canonical_json([record["data"], record["recipe"], version]), []).append(record)
-    yield from groups.values()
-
-
 def _of_runs(row: PublishedRow, records: Sequence[Record]) -> Measurement:
     first = records[0]
     protocol = _protocol_for(row, first["metrics"], first["headline"])
     metrics = [record["metrics"][protocol] for record in records]
     values = _by_name([one["mAP"] | one["averages"] for one in metrics])
     data = first["data"]
-    departures = first["schedule"] | (first["ablation"] or {"schedule": {}})["schedule"]
+    recipe_changes = first["schedule"] | (first["ablation"] or {"schedule": {}})["schedule"]
     identity = Identity(
         family_of(first["classes"]),
         LITERATURE if _is_literature(data, family_of(first["classes"])) else data["features"],
         protocol,
         str(metrics[0]["videos"]),
-        OWN if not departures else changes(departures),
+        OWN if not recipe_changes else changes(recipe_changes),
     )
     others = {
         name: _by_name([record["metrics"][name]["mAP"] | record["metrics"][name]["averages"] for record in records])
@@ -326,40 +255,9 @@ def _metric(column: Column) -> str:
     return f"{column.tious[0]}:{column.tious[-1]}" if column.tious else column.name
 
 
-def _label(row: PublishedRow) -> str:
+def measurement_label(row: PublishedRow) -> str:
+    """Return the name that a published row is shown by."""
     return row.labels.get("Method") or row.id
-
-
-def _measured_row(line: Sequence[Cell]) -> dict[str, Any]:
-    measurement = line[0].measurement
-    assert measurement is not None
-    return {
-        "row": _label(line[0].row),
-        "on": measurement.on,
-        "protocol": measurement.identity.protocol,
-        "seeds": ", ".join(map(str, sorted(measurement.seeds))),
-        **{cell.column.name: cell.measured for cell in line},
-        "verdict": headline(line).verdict.kind,
-        "why": headline(line).verdict.reason,
-    }
-
-
-def _facts(table: PublishedTable, shown: Iterable[Cell]) -> str:
-    kinds = Counter(cell.verdict.kind for cell in shown)
-    return bullets(
-        [
-            f"published: {table.source}, as printed, in {table.unit}; protocol {table.protocol}, checkpoint selection "
-            f"{table.selection} by the paper; what is known of a row's own source decides its verdict",
-            "measured: the last checkpoint of a fixed schedule; mean ± half the 95 % t-interval over seeds",
-            "verdict: on each row's last printed number; `reproduced` where two one-sided t-tests show the mean within "
-            f"± {TOLERANCE:g} of the published value ({100 * SHARE:g} % of values below ten); other data, features, "
-            f"protocol, test videos or schedule: `not comparable`; under {LEAST_SEEDS} seeds, or where the source does "
-            "not name its evaluator and they disagree: `inconclusive`",
-            "rows: " + ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())),
-            f"rows that are `not run`: `nox -s {SESSIONS[table.dataset]} -- --data DIR` runs them, with "
-            f"{LITERATURE} features",
-        ]
-    )
 
 
 NOTHING = Measurement("", Identity(None, None, None), {}, ())

@@ -12,11 +12,11 @@ from typing import Any
 import pandas as pd
 
 from harness.comparisons.bootstrap import REPLICATES, paired_bootstrap, resampled_mean_ap
-from harness.io.reading import canonical_json
-from harness.pages.ablations import SEEDS_FOR_P, average
-from harness.records.matches import flags_of
-from harness.records.schema import PROSE, RECORD, read_record, without_average
-from harness.records.words import changes
+from harness.comparisons.plan_rows import SEEDS_FOR_P
+from harness.records.grouping import average, system_names
+from harness.records.matches import matches_of
+from harness.records.reading import read_record, without_average
+from harness.records.schema import DESCRIPTIVE_FIELDS, RECORD
 from harness.seed_statistics import (
     SIGNIFICANCE,
     holm,
@@ -122,7 +122,7 @@ def compare_runs(
     if records[first]["synthetic"]:
         compared["verdict"] = NO_VERDICT
     flags = {
-        name: {one: flags_of(run, annotations) for one, run in members.items()} for name, members in systems.items()
+        name: {one: matches_of(run, annotations) for one, run in members.items()} for name, members in systems.items()
     }
     resampled = functools.cache(functools.partial(resampled_mean_ap, replicates=replicates, seed=seed))
     pairs = [paired_bootstrap(flags[a], flags[b], resampled) for a, b in zip(compared["a"], compared["b"], strict=True)]
@@ -159,19 +159,6 @@ def comparison_table(compared: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def system_names(records: Sequence[dict[str, Any]]) -> list[str]:
-    """A name for each record's method and recipe, the same for equal ones: its title and the options that were set."""
-    keys = [canonical_json([record["method"], record["recipe"]]) for record in records]
-    names: dict[bytes, str] = {}
-    for key, record in zip(keys, records, strict=True):
-        options = (record["ablation"] or {"row": {}})["row"] | record["overrides"]
-        name = f"{record['title']}, {changes(options)}" if options else str(record["title"])
-        if name in (name for other, name in names.items() if other != key):
-            name = f"{name} ({record['id']})"
-        names.setdefault(key, name)
-    return [names[key] for key in keys]
-
-
 def check_comparable(first: dict[str, Any], second: dict[str, Any]) -> None:
     """Raise unless two records are of the same data, test list, protocol and thresholds.
 
@@ -196,7 +183,7 @@ def _identity(record: dict[str, Any]) -> dict[str, Any]:
     for name, value in record["data"].items():
         if isinstance(value, dict):
             parts |= {f"data.{name}.{inner}": one for inner, one in value.items()}
-        elif name not in PROSE:
+        elif name not in DESCRIPTIVE_FIELDS:
             parts[f"data.{name}"] = value
     return parts
 

@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from harness.io.reading import check_text, parse_json, printable, read_limited
+from harness.io.reading import parse_json, read_limited
+from harness.io.text import check_text, printable
 from wstal.errors import UserError
 from wstal.types import FloatArray, GroundTruth, IntArray
 

@@ -16,9 +16,12 @@ import numpy.typing as npt
 
 from harness.data.annotations import FARTHEST, LONGEST, name_text, read_json
 from harness.data.descriptor import is_frame_rate, list_digest, shipped_descriptors
-from harness.data.features import JOINT, check_finite, check_name
+from harness.data.feature_layout import JOINT, check_name
+from harness.data.features import check_finite
 from harness.data.unpickle import MAX_BYTES, load_array
-from harness.io.reading import atomic_write, check_text, pretty_json
+from harness.io.atomic import atomic_write
+from harness.io.encoding import pretty_json
+from harness.io.text import check_text
 from wstal.errors import MissingDataError, StoreError, UserError
 
 HAAN_TRAIN_VIDEOS = 8440  # HAAN's arrays list FineAction's training videos first

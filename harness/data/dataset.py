@@ -13,9 +13,10 @@ from harness.data.annotations import Annotations, Interval
 from harness.data.descriptor import DatasetDescriptor, VideoList, list_digest
 from harness.data.digests import annotations_digest, file_digests
 from harness.data.discovery import SUBSETS, Annotated, OfficialLabels
-from harness.data.features import FeatureFiles, FeatureFolder, StoredVideo, feature_root, some
+from harness.data.feature_layout import FeatureFolder, feature_root
+from harness.data.features import FeatureFiles, StoredVideo, some
 from harness.data.source import Subset
-from harness.io.reading import canonical_json, sha256
+from harness.io.encoding import canonical_json, sha256
 from wstal.errors import MissingDataError, UserError
 from wstal.types import GroundTruth, Video
 

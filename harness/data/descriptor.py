@@ -24,7 +24,8 @@ from pydantic import (
 )
 
 from harness.data.source import Subset
-from harness.io.reading import check_text, field, parse_toml, printable, problem, read_toml
+from harness.io.reading import parse_toml, read_toml
+from harness.io.text import check_text, field, printable, problem
 from wstal.errors import MissingDataError, UserError
 from wstal.evaluation import get_protocol, parse_tious
 

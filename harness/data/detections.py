@@ -20,7 +20,9 @@ from typing import Any
 import numpy as np
 
 from harness.data.annotations import FARTHEST
-from harness.io.reading import atomic_write, check_text, parse_json, printable, read_limited, unique_keys
+from harness.io.atomic import atomic_write
+from harness.io.reading import parse_json, read_limited, unique_keys
+from harness.io.text import check_text, printable
 from wstal.errors import UserError
 from wstal.types import Detections
 

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.data.annotations import Annotations, Interval
-from harness.io.reading import atomic_write, canonical_json, read_json, sha256, sha256_file
+from harness.io.atomic import atomic_write
+from harness.io.encoding import canonical_json, sha256, sha256_file
+from harness.io.reading import read_json
 from wstal.errors import UserError
 
 

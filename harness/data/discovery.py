@@ -14,9 +14,10 @@ import numpy as np
 
 from harness.data.annotations import ANNOTATIONS, Annotations, name_text, read_annotations, read_json, seconds
 from harness.data.descriptor import DatasetDescriptor, is_frame_rate, list_digest, shipped_descriptors
-from harness.data.features import JOINT, FeatureFolder, Header, feature_root, find_features, read_header, some
+from harness.data.feature_layout import JOINT, FeatureFolder, feature_root, find_features
+from harness.data.features import Header, read_header, some
 from harness.data.source import Subset
-from harness.io.reading import check_text, printable
+from harness.io.text import check_text, printable
 from wstal.errors import MissingDataError, UserError
 
 SUBSETS: tuple[Subset, ...] = ("train", "test")

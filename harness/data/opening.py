@@ -22,9 +22,11 @@ from harness.data.discovery import (
     recognise,
     subset_names,
 )
-from harness.data.features import FeatureFolder, check_name, feature_root, some
+from harness.data.feature_layout import FeatureFolder, check_name, feature_root
+from harness.data.features import some
 from harness.data.source import Subset
-from harness.io.reading import check_text, read_limited
+from harness.io.reading import read_limited
+from harness.io.text import check_text
 from wstal.errors import MissingDataError, UserError
 
 __all__ = ["Dataset", "LabelSource", "SubsetFiles", "VideoList", "open_dataset"]

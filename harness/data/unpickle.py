@@ -18,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.data.features import parse_header
-from harness.io.reading import open_regular, printable
+from harness.io.reading import open_regular
+from harness.io.text import printable
 from wstal.errors import MissingDataError, UserError
 
 MAX_BYTES = 32 * 2**30  # W-TALC's joint THUMOS14 features are 2-4 GB

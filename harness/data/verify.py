@@ -17,7 +17,10 @@ from harness.data.discovery import SUBSETS, usual_headers
 from harness.data.features import check_finite, map_features, read_header, some
 from harness.data.opening import Dataset, open_dataset
 from harness.data.source import Subset
-from harness.io.reading import atomic_write, printable, read_limited, sha256_file
+from harness.io.atomic import atomic_write
+from harness.io.encoding import sha256_file
+from harness.io.reading import read_limited
+from harness.io.text import printable
 from wstal.errors import MissingDataError, UserError
 
 MANIFEST = "SHA256SUMS"

@@ -59,3 +59,9 @@ class ProgressReport(AbstractContextManager["ProgressReport"]):
             self._bars.console.print(text, markup=False, highlight=False)
         else:
             print(text, file=sys.stderr, flush=True)
+
+
+def say(*lines: str) -> None:
+    """Print lines to the person, on stderr: stdout is for results."""
+    for line in lines:
+        print(line, file=sys.stderr, flush=True)

@@ -2,89 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import io
 import json
 import os
 import re
 import stat
-import tempfile
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wstal.errors import MissingDataError, StoreError, UserError
+from harness.io.text import printable
+from wstal.errors import MissingDataError, UserError
 
 if TYPE_CHECKING:
-    from pydantic import ValidationError
+    pass
 
 # parsed JSON takes up to twenty times its size in memory; ActivityNet 1.3's annotations have 13 MB
 LARGEST = 2**27
 LARGEST_TOML = 2**20
 DEEPEST = 64  # brackets within brackets, parts of a dotted key
-LONGEST_NAME = 1_000  # characters
-# what would break a message's line, or the terminal; half of a surrogate pair, which UTF-8 cannot encode
-UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")  # as JSON escapes it
 # tomllib takes time that is quadratic in a key's parts
 _LONG_KEY = re.compile(rf"(\.[^.=,\[\]\n]*){{{DEEPEST},}}")
-
-
-def atomic_write(path: Path, data: bytes) -> None:
-    """Write `data` to a temporary file beside `path`, flush it to disk and rename it into place.
-
-    Raises:
-        StoreError: the folder cannot be written or the disk is full; `path` is then as it was.
-    """
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp makes private files; a store may be shared, so follow the process's umask as open() does
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-        raise StoreError(
-            f"Cannot write {path}: {error.strerror or error}. Choose a folder that is writable and has room."
-        ) from error
-
-
-def check_writable(folder: Path) -> None:
-    """Make a folder and see that files can be written there, before hours of work whose result is to go there.
-
-    Raises:
-        StoreError: they cannot.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise StoreError(
-            f"Cannot write to {folder}: {error.strerror or error}. Choose a folder that is writable."
-        ) from error
-
-
-def canonical_json(value: Any) -> bytes:
-    """The one byte form of a JSON value: sorted keys, no spaces, no NaN; what digests are taken of."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode()
-
-
-def pretty_json(value: Any) -> bytes:
-    """A JSON value for people and `git diff`: two-space indent, keys in the order given, no NaN."""
-    return (json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode()
 
 
 def open_regular(path: Path) -> io.BufferedReader:
@@ -249,58 +190,3 @@ def parse_toml(text: str) -> dict[str, Any]:
     value = tomllib.loads(text)
     check_depth(value)
     return value
-
-
-def printable(text: str, longest: int = 200) -> str:
-    """Text from a file as a line of a message can hold it: control characters escaped, cut."""
-    text = text if len(text) <= longest else text[: longest - 3] + "..."
-    return UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
-
-
-def check_text(text: str, what: str) -> None:
-    r"""Refuse a name that no line or terminal can hold: control characters, half of a surrogate pair (`"\ud800"`).
-
-    Raises:
-        UserError: it has one, or is very long; the message starts with `what`.
-    """
-    if len(text) > LONGEST_NAME:
-        raise UserError(f"{what}: {printable(text, 60)!r} is longer than {LONGEST_NAME:,} characters. Correct it.")
-    if match := UNPRINTABLE.search(text):
-        fault = "is not text that UTF-8 can encode" if "\ud800" <= match[0] <= "\udfff" else "has control characters"
-        raise UserError(f"{what}: '{printable(text)}' {fault}. Correct it.")
-
-
-def sha256(data: bytes) -> str:
-    """Hexadecimal SHA-256 of bytes."""
-    return hashlib.sha256(data).hexdigest()
-
-
-def sha256_file(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file's content, read in pieces.
-
-    Raises:
-        UserError: it cannot be read.
-    """
-    try:
-        with open_regular(path) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise UserError(f"Cannot read {path}: {error.strerror or error}.") from error
-
-
-def problems(error: ValidationError) -> str:
-    """Fields of a file and what is wrong with each; the first three say enough."""
-    return "; ".join(
-        f"`{field(item['loc'])}`: {problem(item['msg'])}"
-        for item in error.errors(include_url=False, include_input=False)[:3]
-    )
-
-
-def problem(message: str) -> str:
-    """What pydantic says of a value, in the words of TOML and JSON, which have lists where the models have tuples."""
-    return printable(message.removeprefix("Value error, ").replace("a valid tuple", "a list"))
-
-
-def field(location: Sequence[int | str]) -> str:
-    """A field's dotted name."""
-    return printable(".".join(map(str, location))) or "file"

@@ -4,97 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from harness.charts.comparisons import Bar, ablation_bars
-from harness.io.reading import canonical_json, sha256
-from harness.pages.model import Estimate, Figure, Page, Role, Table, estimate
+from harness.charts.figure import Figure
+from harness.comparisons.plan_rows import SEEDS_FOR_P, Difference, difference, rows_of
+from harness.pages.model import Page, Role, Table
 from harness.paper.tables import PublishedTable, published_tables
-from harness.records.words import bullets, changes, computed_with, counts, widest_average
-from harness.runs.plans import Claim, Plan, Row, plans
-from harness.seed_statistics import SIGNIFICANCE, holm, mean_and_half_width, paired_t_p, sign_flip_p
-from wstal.errors import UserError
+from harness.records.grouping import Record, average, comparable_groups, field_of, has_ablations
+from harness.records.words import bullets, changes, computed_with, counts
+from harness.runs.plans import READINGS, Claim, Plan, Row, plans
+from harness.seed_statistics import estimate, holm
 
-Record = dict[str, Any]
-
-SEEDS_FOR_P = 6
 NOT_RUN = "not run"
-READINGS = "readings"
 COMPARABLE = (
     "Published values are of THUMOS14, two-stream I3D features and the paper's own evaluation: they show which order "
     "the paper reports and are no target for this data."
 )
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Row minus row, paired by seed.
-
-    Args:
-        seeds: seeds that both rows have.
-        mean: of the differences, in mAP points.
-        half_width: half the 95 % t-interval; NaN for one seed.
-        p: of the exact sign-flip test.
-        p_t: of the paired t-test, the interval's.
-    """
-
-    seeds: int
-    mean: float
-    half_width: float
-    p: float
-    p_t: float
-
-    def verdict(self, adjusted: float) -> str:
-        """Whether the first row is better.
-
-        Args:
-            adjusted: `p_t`, corrected for the other comparisons of the table.
-        """
-        if self.seeds < SEEDS_FOR_P:
-            return "too few seeds"
-        if adjusted >= SIGNIFICANCE:
-            return "not resolved"
-        return "holds" if self.mean > 0 else "reversed"
-
-    @property
-    def estimate(self) -> Estimate:
-        """As a cell of a table."""
-        return Estimate(self.mean, self.half_width, self.seeds, signed=True)
-
-
-def rows_of(plan: Plan, records: Sequence[Record]) -> dict[str, list[Record]]:
-    """The records of each row, by row id; a row that was not run has none.
-
-    Args:
-        plan: the table.
-        records: of one data set, one schedule and equal overrides.
-
-    Raises:
-        UserError: a row has records of two recipes, or two of one seed.
-    """
-    found = {}
-    for row in plan.rows:
-        members = [record for record in records if _is_row(record, row)]
-        recipes = {canonical_json(record["recipe"]) for record in members}
-        seeds = {record["seed"] for record in members}
-        if len(recipes) > 1 or len(seeds) < len(members):
-            names = ", ".join(record["id"] for record in members)
-            raise UserError(
-                f"Row {row.id} of {plan.title} has {len(members)} records of {len(recipes)} recipes and {len(seeds)} "
-                f"seeds: {names}. Remove some."
-            )
-        found[row.id] = members
-    return found
-
-
-def difference(better: Sequence[Record], worse: Sequence[Record]) -> Difference | None:
-    """The headline average of one row minus another's, over the seeds that both have; None where there is none."""
-    first, second = ({record["seed"]: average(record) for record in row} for row in (better, worse))
-    pairs = [first[seed] - second[seed] for seed in sorted(first.keys() & second.keys())]
-    if not pairs:
-        return None
-    return Difference(len(pairs), *mean_and_half_width(pairs), sign_flip_p(pairs), paired_t_p(pairs))
 
 
 def ablation_page(records: Sequence[Record]) -> Page:
@@ -127,101 +53,13 @@ def ablation_page(records: Sequence[Record]) -> Page:
     return Page(path, f"{data['title']}: ablations", blocks, synthetic=records[0]["synthetic"])
 
 
-def has_ablations(records: Sequence[Record]) -> bool:
-    """Whether any of these records is of an ablation, not just of a method."""
-    return any(record["ablation"] for record in records)
-
-
-def readings_page(records: Sequence[Record]) -> Page | None:
-    """How far each open reading moves the mean on each real data set; None where none was run."""
-    plan = plans()[READINGS]
-    assert plan.reference is not None
-    text = (
-        "The paper released no code and does not state every choice. Each row changes one choice of `ours`, all "
-        "else as in the data set's schedule; cells are the change of the mean mAP (widest range) against the defaults "
-        "and, next to it, against ACM-Net, which has nothing of the paper's contribution: both paired by seed, ± half "
-        "the 95 % t-interval, with the seeds in the third column. A change whose interval holds 0 is within the noise "
-        "of the seeds; the intervals are not corrected for the number of rows, of which one in twenty would leave out "
-        "0 by chance. `wstal-bench ls rows` gives the option behind each row; `wstal-bench reproduce thumos14 --data "
-        "DIR --table readings` runs them."
-    )
-    facts: list[str] = []
-    rows: list[dict[str, Any]] = [dict(zip(plan.columns, row.cells, strict=True)) for row in plan.rows]
-    roles: dict[str, Role] = {}
-    used: list[Record] = []
-    for (overrides, version, digest), members in comparable_groups(records).items():
-        found = rows_of(plan, members)
-        reference = found[plan.reference]
-        others = [row for row in plan.rows if row.id != plan.reference and found[row.id]]
-        data = members[0]["data"]["title"]
-        if members[0]["synthetic"] or overrides != "none" or not (reference and others):
-            continue
-        title = data if data not in rows[0] else f"{data} ({digest}, {version})"
-        beside = f"against ACM-Net, {title}"
-        baseline = rows_of(plans()["table_IV"], members)["baseline"]
-        roles |= {title: "difference", beside: "difference"}
-        for row, cells in zip(plan.rows, rows, strict=True):
-            moved, gained = difference(found[row.id], reference), difference(found[row.id], baseline)
-            cells[title] = NOT_RUN if moved is None else moved.estimate
-            if row.id == plan.reference:
-                cells[title] = estimate([average(record) for record in reference], len(reference))
-            cells[beside] = NOT_RUN if gained is None else gained.estimate
-            cells[f"seeds, {title}"] = moved.seeds if moved else 0
-        used += [record for row in plan.rows for record in found[row.id]]
-        facts += [f"{title}:", bullets(_setting(reference))]
-    if not used:
-        return None
-    table = Table(READINGS, "What each open reading changes", rows, roles)
-    title = "Readings: what the paper leaves open, and whether it matters"
-    return Page(READINGS, title, [text, table, *facts, *computed_with(used)])
-
-
-def comparable_groups(records: Sequence[Record]) -> dict[tuple[str, str, str], list[Record]]:
-    """Records that may stand in one table, by the user's options, version and data.
-
-    Where ablations have a schedule of their own, runs of the methods themselves are other experiments.
-    """
-    groups: dict[tuple[str, str, str], list[Record]] = {}
-    for record in records:
-        data = sha256(canonical_json(record["data"]))[:8]
-        key = (changes(record["overrides"]), record["environment"]["wstal-bench"], data)
-        groups.setdefault(key, []).append(record)
-    kept = {}
-    for key, members in groups.items():
-        ablations = [record for record in members if record["ablation"]]
-        own_schedule = any(record["ablation"]["schedule"] for record in ablations)
-        kept[key] = ablations if own_schedule else members
-    return kept
-
-
-def _is_row(record: Record, row: Row) -> bool:
-    """Whether a record is of the row: its method, the row's options, and no departure besides."""
-    departures = (record["ablation"] or {"row": {}})["row"]
-    if record["method"] != row.method or not departures.keys() <= row.options.keys():
-        return False
-    return all(_field(record["recipe"], name) == value for name, value in row.options.items())
-
-
 def _schedule(record: Record) -> dict[str, Any]:
     own: dict[str, Any] = record["schedule"]
-    departures: dict[str, Any] = (record["ablation"] or {"schedule": {}})["schedule"]
-    return own | departures
+    recipe_changes: dict[str, Any] = (record["ablation"] or {"schedule": {}})["schedule"]
+    return own | recipe_changes
 
 
-def _field(recipe: dict[str, Any], name: str) -> Any:
-    value: Any = recipe
-    for part in name.split("."):
-        value = value.get(part) if isinstance(value, dict) else None
-    return value
-
-
-def average(record: Record) -> float:
-    """The headline: mean mAP over the widest range under the data set's headline protocol, in percent."""
-    averages = record["metrics"][record["headline"]]["averages"]
-    return float(averages[widest_average(averages)])
-
-
-def _setting(records: Sequence[Record]) -> list[str]:
+def setting(records: Sequence[Record]) -> list[str]:
     """What the records of one data set have in common, as facts."""
     data, headline = records[0]["data"], records[0]["headline"]
     schedules = sorted({f"{record['title']}: {changes(_schedule(record))}" for record in records})
@@ -236,7 +74,7 @@ def _setting(records: Sequence[Record]) -> list[str]:
 
 def _facts(records: Sequence[Record]) -> str:
     facts = [
-        *_setting(records),
+        *setting(records),
         "cells: mean ± half the 95 % Student-t interval over seeds; differences are paired by seed",
         "`not run`: no record is stored; `wstal-bench run --row TABLE/ROW --seed N` makes one",
     ]
@@ -355,6 +193,6 @@ def _filled(records: Sequence[Record]) -> str:
     for record in records:
         fill = record["training"]["diagnostics"].get("memory_fill")
         if fill:
-            length = _field(record["recipe"], "method.memory.length")
+            length = field_of(record["recipe"], "method.memory.length")
             shares.append(sum(fill[:-1]) / (len(fill) - 1) / length)
     return f"{100 * sum(shares) / len(shares):.0f}" if shares else ""

@@ -13,7 +13,9 @@ from typing import Any
 import pandas as pd
 from tabulate import tabulate
 
-from harness.pages.model import SYNTHETIC_BANNER, Estimate, Figure, Page, Table
+from harness.charts.figure import Figure
+from harness.pages.model import SYNTHETIC_BANNER, Page, Table
+from harness.seed_statistics import Estimate
 
 TABLES, FIGURES = "leaderboards/tables", "leaderboards/figures"
 WRAPPED = 40  # characters

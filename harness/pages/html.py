@@ -20,8 +20,10 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from markupsafe import Markup, escape
 
+from harness.charts.figure import Figure
 from harness.pages.formats import shown
-from harness.pages.model import SYNTHETIC_BANNER, Estimate, Figure, Page, Role, Table
+from harness.pages.model import SYNTHETIC_BANNER, Page, Role, Table
+from harness.seed_statistics import Estimate
 
 # what a verdict's chip looks like; others are open, with a dashed edge
 TONES = {

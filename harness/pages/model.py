@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from harness.seed_statistics import mean_and_half_width
+from harness.charts.figure import Figure
 
 Role = Literal["fact", "published", "measured", "difference", "verdict"]
 
@@ -16,34 +15,6 @@ SYNTHETIC_BANNER = (
     "> harness works; they say nothing about how a method does on real video and are never compared with\n"
     "> published ones."
 )
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over seeds.
-
-    Args:
-        mean: in mAP points.
-        half_width: half the 95 % Student-t interval; NaN for one seed.
-        seeds: how many there are.
-        signed: whether it is a difference, shown with its sign.
-    """
-
-    mean: float
-    half_width: float = math.nan
-    seeds: int = 1
-    signed: bool = False
-
-    def __str__(self) -> str:
-        mean = f"{self.mean:{'+' if self.signed else ''}.1f}"
-        return mean if math.isnan(self.half_width) else f"{mean} ± {self.half_width:.1f}"
-
-
-def estimate(values: Sequence[float], seeds: int) -> Estimate | None:
-    """The mean over seeds, None where any of the seeds has no value: a mean with a missing member is none."""
-    if not values or len(values) < seeds:
-        return None
-    return Estimate(*mean_and_half_width(values), len(values))
 
 
 @dataclass(frozen=True)
@@ -74,21 +45,6 @@ class Table:
     def role(self, column: str) -> Role:
         """The column's role."""
         return self.roles.get(column, "fact")
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A drawing.
-
-    Args:
-        name: of its file, unique among all pages.
-        caption: what it shows; also its text for those who cannot see it.
-        svg: the drawing.
-    """
-
-    name: str
-    caption: str
-    svg: str
 
 
 @dataclass(frozen=True)

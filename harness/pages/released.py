@@ -8,8 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from harness.pages.model import Estimate, Figure, Page, Role, Table
+from harness.charts.figure import Figure
+from harness.pages.model import Page, Role, Table
 from harness.records.words import bullets, widest_average
+from harness.seed_statistics import Estimate
 from harness.studies.released import UNKNOWN, Rescored
 
 

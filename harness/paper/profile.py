@@ -7,18 +7,12 @@ parameters. FLOPs are then torchinfo's mult-adds, in which a linear layer counts
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from decimal import Decimal
 from functools import cache
 from typing import Literal
 
-import pandas as pd
 import torch
 from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
 from torch import Tensor, nn
-
-from harness.paper.audit.costs import off_line
-from harness.paper.audit.intervals import interval
 
 Stage = Literal["train", "test"]
 STAGES: tuple[Stage, ...] = ("train", "test")
@@ -104,71 +98,4 @@ def profile_costs() -> tuple[ProfileCost, ...]:
     return tuple(costs)
 
 
-Published = Mapping[str, Sequence[str]]
 """Table IX's cells as printed (params, flops, size) by row: `training-750` to `testing-400`."""
-
-
-def size_frame(published: Published, costs: Sequence[ProfileCost]) -> pd.DataFrame:
-    """The 12 size cells: printed, as the paper counted, and whether they agree to the printed digit.
-
-    Args:
-        published: the printed cells.
-        costs: of `profile_costs`.
-    """
-    rows = []
-    for cost in costs:
-        params, _, size = published[cost.row]
-        for column, text, value in (("Params(M)", params, cost.params), ("Model Size(MB)", size, cost.size)):
-            rows.append(_row(cost, column, text, value, _difference(text, value) or "to the printed digit"))
-    return pd.DataFrame(rows)
-
-
-def flops_frame(published: Published, costs: Sequence[ProfileCost]) -> pd.DataFrame:
-    """The six FLOPs cells: printed, as the paper counted, and how far they agree.
-
-    A cell that is off by more than 0.1 % is unexplained where its stage's cells lie on no line in T: the mult-adds of
-    convolutions and linear layers are affine in T, so no such model prints all three.
-    """
-    rows = []
-    for cost in costs:
-        stage = {other.length: published[other.row][1] for other in costs if other.stage == cost.stage}
-        text = stage[cost.length]
-        rows.append(_row(cost, "FLOPs(G)", text, cost.flops, _flops_agreement(text, cost.flops, stage)))
-    return pd.DataFrame(rows)
-
-
-def _flops_agreement(printed: str, value: float, stage: Mapping[int, str]) -> str:
-    difference = _difference(printed, value)
-    if not difference:
-        return "to the printed digit"
-    if abs(value / float(printed) - 1) <= TOLERANCE:
-        return f"within 0.1 % ({difference})"
-    cells = {length: found for length, text in stage.items() if (found := interval(text))}
-    if any(off_line(cells)):
-        return f"unexplained ({difference}): no count affine in T gives this stage's three cells"
-    return f"differs ({difference})"
-
-
-def _difference(printed: str, value: float) -> str:
-    """How far a value is from what is printed; empty where it rounds to it."""
-    if Decimal(value).quantize(_unit(printed)) == Decimal(printed):
-        return ""
-    return f"{100 * (value / float(printed) - 1):+.2f} %"
-
-
-def _unit(printed: str) -> Decimal:
-    exponent = Decimal(printed).as_tuple().exponent
-    assert isinstance(exponent, int)  # neither NaN nor infinite: a printed number
-    return Decimal(1).scaleb(exponent)
-
-
-def _row(cost: ProfileCost, column: str, printed: str, value: float, agreement: str) -> dict[str, str]:
-    decimals = -int(_unit(printed).adjusted())
-    return {
-        "stage": STAGE_NAMES[cost.stage],
-        "input": f"[1, {cost.length}, {WIDTH}]",
-        "column": column,
-        "published": printed,
-        "as the paper counted": f"{value:.{decimals}f}",
-        "agreement": agreement,
-    }

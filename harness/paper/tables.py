@@ -16,11 +16,11 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from harness.registry import by_id, did_you_mean
+from harness.io.text import by_id, did_you_mean
 from wstal.errors import UserError
 from wstal.evaluation.protocols import PROTOCOLS
 from wstal.evaluation.tiou import parse_tious, tiou_key
-from wstal.method import Spec
+from wstal.spec import Spec
 
 NUMERALS = ("I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX")
 NUMBER = re.compile(r"\d+(\.\d+)?")

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.io.locks import acquire, claim_file, failure_file, is_done, is_locked
-from harness.records.store import Store
+from harness.io.locks import acquire, is_locked
+from harness.records.store import Store, claim_file, failure_file, is_done
 from wstal.errors import StoreError, UserError
 
 TEMPORARY = ".*.tmp"  # `harness.io.reading.atomic_write`
@@ -65,7 +65,7 @@ def collect(store: Store, dry_run: bool = False) -> list[Garbage]:
         ]
         rest += [
             Garbage(path, "first epochs kept for other runs", _size(path))
-            for path in sorted((store.root / "cache").glob("trunk-*"))
+            for path in sorted((store.root / "cache").glob("warmup-*"))
         ]
         found += rest
         if not dry_run:

@@ -8,10 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.io.text import did_you_mean
 from harness.records.matches import DETECTIONS
 from harness.records.query import flatten
-from harness.records.schema import PROSE, RECORD, record_files
-from harness.registry import did_you_mean
+from harness.records.reading import record_files
+from harness.records.schema import DESCRIPTIVE_FIELDS, RECORD
 from wstal.errors import UserError
 
 ABSENT = "absent"
@@ -154,7 +155,7 @@ def _identity(record: dict[str, Any]) -> dict[str, Any]:
     return {
         "method": record["method"],
         "seed": record["seed"],
-        "data": {name: value for name, value in record["data"].items() if name not in PROSE},
+        "data": {name: value for name, value in record["data"].items() if name not in DESCRIPTIVE_FIELDS},
         "recipe": record["recipe"],
         "headline": record["headline"],
         "tious": list(record["metrics"][record["headline"]]["mAP"]),

@@ -14,8 +14,10 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from harness.io.reading import atomic_write, canonical_json, sha256
-from harness.records.schema import RECORD, read_record
+from harness.io.atomic import atomic_write
+from harness.io.encoding import canonical_json, sha256
+from harness.records.reading import read_record
+from harness.records.schema import RECORD
 from harness.registry import method_entries
 from wstal.errors import StoreError, UserError
 

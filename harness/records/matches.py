@@ -17,12 +17,15 @@ from pydantic import BaseModel, ConfigDict
 
 from harness.data.annotations import Annotations, read_annotations
 from harness.data.detections import read_detections
-from harness.io.reading import atomic_write, canonical_json, printable, sha256, sha256_file
-from harness.records.schema import RECORD, read_record
+from harness.io.atomic import atomic_write
+from harness.io.encoding import canonical_json, sha256, sha256_file
+from harness.io.text import printable
+from harness.records.reading import read_record
+from harness.records.schema import RECORD
 from wstal.errors import StoreError, UserError
 from wstal.evaluation import (
+    DetectionMatches,
     EvaluationResult,
-    Flags,
     Protocol,
     class_average_precision,
     evaluate,
@@ -32,7 +35,7 @@ from wstal.evaluation import (
 )
 from wstal.types import GroundTruth
 
-FLAGS, DETECTIONS = "flags.safetensors", "detections.json.gz"
+MATCHES, DETECTIONS = "flags.safetensors", "detections.json.gz"
 ABOUT = "about"
 REMEDY = "Restore it, or remove the run and do it again."
 SAME = 1e-9  # percent: the same numbers, summed on another machine
@@ -40,8 +43,8 @@ TOLERANCE = 1e-6  # percent, between a record's mAP and what its run's flags giv
 
 
 @dataclass(frozen=True, eq=False)
-class RunFlags:
-    """Flags with the names that their indices stand for.
+class RunMatches:
+    """DetectionMatches with the names that their indices stand for.
 
     Args:
         protocol: what they were made under.
@@ -55,7 +58,7 @@ class RunFlags:
     tious: tuple[float, ...]
     classes: tuple[str, ...]
     videos: tuple[str, ...]
-    flags: Flags
+    flags: DetectionMatches
 
     @property
     def evaluated(self) -> tuple[str, ...]:
@@ -64,7 +67,7 @@ class RunFlags:
 
 
 class _About(BaseModel):
-    """The names that `save_flags` writes."""
+    """The names that `save_matches` writes."""
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
     protocol: str
@@ -73,7 +76,7 @@ class _About(BaseModel):
     videos: tuple[str, ...]
 
 
-def save_flags(path: Path, result: EvaluationResult, videos: tuple[str, ...]) -> str:
+def save_matches(path: Path, result: EvaluationResult, videos: tuple[str, ...]) -> str:
     """Write an evaluation's flags as safetensors: whole numbers in the smallest type that holds them.
 
     Args:
@@ -88,13 +91,13 @@ def save_flags(path: Path, result: EvaluationResult, videos: tuple[str, ...]) ->
     about = {
         "protocol": result.protocol.name, "tious": result.tious, "classes": result.classes, "videos": videos,
     }  # fmt: skip
-    columns = {field.name: _compact(getattr(result.flags, field.name)) for field in fields(Flags)}
+    columns = {field.name: _compact(getattr(result.flags, field.name)) for field in fields(DetectionMatches)}
     data = safetensors.numpy.save(columns, {ABOUT: canonical_json(about).decode()})
     atomic_write(path, data)
     return sha256(data)
 
 
-def read_flags(run: Path) -> RunFlags:
+def read_matches(run: Path) -> RunMatches:
     """The flags that a run stored.
 
     Args:
@@ -105,14 +108,16 @@ def read_flags(run: Path) -> RunFlags:
         StoreError: the file is absent or damaged, or does not give the record's mAPs.
     """
     record = _record(run)
-    if FLAGS not in record["artefacts"]:
+    if MATCHES not in record["artefacts"]:
         raise UserError(_without_flags(run))
-    path = _checked(run, FLAGS, record)
+    path = _checked(run, MATCHES, record)
     try:
         with safetensors.safe_open(path, "np") as file:
             about = _About.model_validate_json((file.metadata() or {})[ABOUT])
-            columns = {field.name: _wide(file.get_tensor(field.name)) for field in fields(Flags)}
-        found = RunFlags(get_protocol(about.protocol), about.tious, about.classes, about.videos, Flags(**columns))
+            columns = {field.name: _wide(file.get_tensor(field.name)) for field in fields(DetectionMatches)}
+        found = RunMatches(
+            get_protocol(about.protocol), about.tious, about.classes, about.videos, DetectionMatches(**columns)
+        )
         _check_columns(found)
     except (safetensors.SafetensorError, OSError, LookupError, TypeError, ValueError, AttributeError) as error:
         # the digest is the record's: somebody wrote both
@@ -121,7 +126,7 @@ def read_flags(run: Path) -> RunFlags:
     return found
 
 
-def flags_of(run: Path, annotations: Path | None = None) -> RunFlags:
+def matches_of(run: Path, annotations: Path | None = None) -> RunMatches:
     """A run's flags: those it stored, or made again from its detections.
 
     Args:
@@ -133,8 +138,8 @@ def flags_of(run: Path, annotations: Path | None = None) -> RunFlags:
         StoreError: a file of the run is damaged.
     """
     record = _record(run)
-    if FLAGS in record["artefacts"]:
-        return read_flags(run)
+    if MATCHES in record["artefacts"]:
+        return read_matches(run)
     if annotations is None:
         raise UserError(_without_flags(run))
     classes = tuple(record["classes"])
@@ -145,7 +150,7 @@ def flags_of(run: Path, annotations: Path | None = None) -> RunFlags:
     for tious in _readings(list(stated)):
         result = evaluate(detections, truth, protocol, tious)
         if all(abs(100 * result.mean_ap[tiou] - value) <= SAME for tiou, value in stated.items()):
-            return RunFlags(protocol, result.tious, truth.classes, truth.videos, result.flags)
+            return RunMatches(protocol, result.tious, truth.classes, truth.videos, result.flags)
     raise UserError(
         f"Under the annotations {annotations} the run {run} has other mAPs than its record says. Give the annotations "
         "that it was scored on."
@@ -172,8 +177,8 @@ def _checked(run: Path, name: str, record: dict[str, Any]) -> Path:
     return path
 
 
-def _check_columns(found: RunFlags) -> None:
-    """Raise ValueError unless all columns have the type and shape of `Flags` and no index leads astray."""
+def _check_columns(found: RunMatches) -> None:
+    """Raise ValueError unless all columns have the type and shape of `DetectionMatches`, and valid indices."""
     flags, rows, instances = found.flags, len(found.flags.video), len(found.flags.instance_video)
     videos, classes = len(found.videos), len(found.classes)
     for name, column, shape, kind, low, high in (
@@ -194,7 +199,7 @@ def _check_columns(found: RunFlags) -> None:
         raise ValueError("there is no instance")
 
 
-def _check(run: Path, record: dict[str, Any], found: RunFlags) -> None:
+def _check(run: Path, record: dict[str, Any], found: RunMatches) -> None:
     """Raise unless the flags give what the record says under its headline, which a bootstrap of them stands beside."""
     ap = class_average_precision(found.flags, len(found.classes), found.protocol)
     given = dict(zip(map(tiou_key, found.tious), 100 * np.nanmean(ap, axis=0), strict=True))
@@ -202,15 +207,15 @@ def _check(run: Path, record: dict[str, Any], found: RunFlags) -> None:
     for tiou, value in stated.items():
         if not abs(given.get(tiou, math.nan) - value) <= TOLERANCE:
             raise StoreError(
-                f"{run / FLAGS} gives mAP {given.get(tiou, math.nan):.4f} at tIoU {tiou}, the run's record says "
+                f"{run / MATCHES} gives mAP {given.get(tiou, math.nan):.4f} at tIoU {tiou}, the run's record says "
                 f"{value:.4f}. {REMEDY}"
             )
 
 
 def _without_flags(run: Path) -> str:
     return (
-        f"The run {run} stored no {FLAGS}: it was made by an older version. Name its ground truth with --annotations, "
-        "so that they are made again from its detections, or remove the run and do it again."
+        f"The run {run} stored no {MATCHES}: it was made by an older version. Name its ground truth with "
+        "--annotations, so that they are made again from its detections, or remove the run and do it again."
     )
 
 

@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from harness.io.text import did_you_mean
 from harness.records.words import changes, widest_average
-from harness.registry import did_you_mean
 from wstal.errors import UserError
 
 COLUMNS = ("id", "data", "method", "row", "overrides", "seed", "mean", "commit")

@@ -8,31 +8,21 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
-from harness.io.reading import atomic_write
-from harness.records.schema import RECORD, read_record
+from harness.io.atomic import atomic_write, remove
+from harness.io.locks import is_locked
+from harness.records.reading import read_record
+from harness.records.schema import RECORD
 from wstal.errors import StoreError
 
 __all__ = ["RECORD", "Store", "read_record", "remove"]
-
-
-def remove(paths: Iterable[Path]) -> None:
-    """Remove files, as far as they are there.
-
-    Raises:
-        StoreError: their folder cannot be written.
-    """
-    for path in paths:
-        try:
-            path.unlink(missing_ok=True)
-        except OSError as error:
-            raise StoreError(f"Cannot remove {path}: {error.strerror or error}. Make its folder writable.") from error
 
 
 @dataclass(frozen=True)
@@ -53,9 +43,9 @@ class Store:
         """What the process that does the run with this id holds."""
         return self.root / "locks" / f"{run}.lock"
 
-    def trunk_folder(self, digest: str) -> Path:
+    def warmup_folder(self, digest: str) -> Path:
         """Where first epochs that several runs have in common are kept: a cache."""
-        return self.root / "cache" / f"trunk-{digest[:16]}"
+        return self.root / "cache" / f"warmup-{digest[:16]}"
 
     def find(self, run: str) -> dict[str, Any] | None:
         """The record of a finished run, or None.
@@ -122,3 +112,41 @@ class Store:
             yield
         finally:
             lock.release()
+
+
+class RunStatus(StrEnum):
+    """What has become of a run."""
+
+    DONE = "done"
+    RUNNING = "running"
+    FAILED = "failed"
+    MISSING = "missing"
+
+
+def is_done(store: Store, run: str) -> bool:
+    """Whether the run is among the finished ones, which are whole by the way they get there."""
+    return (store.run_folder(run) / RECORD).exists()
+
+
+def is_held(store: Store, run: str) -> bool:
+    """Whether a process works on the run now."""
+    return is_locked(store.lock_file(run))
+
+
+def status_of(store: Store, run: str) -> RunStatus:
+    """What has become of a run; nothing is written."""
+    if is_done(store, run):
+        return RunStatus.DONE
+    if is_held(store, run) or is_locked(claim_file(store, run)):
+        return RunStatus.RUNNING
+    return RunStatus.FAILED if failure_file(store, run).exists() else RunStatus.MISSING
+
+
+def failure_file(store: Store, run: str) -> Path:
+    """Where the last failure of a run is kept: its command, how it ended, and what it said, traceback included."""
+    return store.root / "failed" / f"{run}.json"
+
+
+def claim_file(store: Store, run: str) -> Path:
+    """What the sweep that has started a run holds."""
+    return store.root / "locks" / f"{run}.claim.lock"

@@ -18,8 +18,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from harness.io.reading import atomic_write, canonical_json, open_regular, pretty_json, read_json, sha256
-from harness.records.store import remove
+from harness.io.atomic import atomic_write, remove
+from harness.io.encoding import canonical_json, pretty_json, sha256
+from harness.io.reading import open_regular, read_json
 from wstal.errors import StoreError, UserError
 from wstal.method import Method
 
@@ -44,7 +45,7 @@ class History:
         """Append an epoch's steps and its diagnostics."""
         self.steps_per_epoch = len(steps)
         if self.steps and self.steps.keys() != steps[0].keys():
-            # a trunk's, from another run: terms that only one of the two has were not trained yet, and 0
+            # a shared warm-up, from another run: terms that only one of the two has were not trained yet, and 0
             past = len(next(iter(self.steps.values())))
             self.steps = {name: self.steps.get(name, [0.0] * past) for name in steps[0]}
         values = torch.stack([torch.stack(list(terms.values())).float() for terms in steps]).cpu()
@@ -53,7 +54,7 @@ class History:
             self.steps.setdefault(name, []).extend(_finite(float(f"{value:.9g}")) for value in column)
         self._add_diagnostics(diagnostics)
 
-    def of_trunk(self, epochs: int, diagnostics: Mapping[str, Any]) -> History:
+    def after_warmup(self, epochs: int, diagnostics: Mapping[str, Any]) -> History:
         """As the history of another run, whose diagnostics in each of these first epochs were these."""
         history = History(self.steps_per_epoch, dict(self.steps))
         for _ in range(epochs):

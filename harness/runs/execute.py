@@ -8,33 +8,34 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.numpy
 import torch
 
 from harness.charts.training import FIGURE, HISTORY, draw
-from harness.data.detections import write_detections
 from harness.data.features import in_memory
 from harness.data.source import DataSource
-from harness.io.reading import atomic_write, canonical_json, pretty_json, read_json, sha256, sha256_file
+from harness.io.atomic import atomic_write
+from harness.io.encoding import canonical_json
 from harness.random_streams import seed_torch
-from harness.records.matches import DETECTIONS, FLAGS, save_flags
-from harness.records.schema import PROSE, RECORD, SCHEMA, Record, read_record
+from harness.records.matches import DETECTIONS, MATCHES, save_matches
+from harness.records.reading import read_record
+from harness.records.schema import RECORD, SCHEMA, Record
 from harness.records.store import Store
 from harness.registry import load_method
+from harness.runs.artefacts import MANIFEST, SCORES, WEIGHTS, save_detections, save_json, save_scores
 from harness.runs.checkpoint import History, load_weights, remove_checkpoints, save_weights
+from harness.runs.devices import set_arithmetic
 from harness.runs.environment import environment, git_state
 from harness.runs.failed_step import memory_advice
+from harness.runs.reuse import BITS, reuse_training, warmup_cache
 from harness.runs.scoring import common_localizer, score_videos
-from harness.runs.spec import IDENTITY, RunSpec, training_digest
-from harness.runs.training import Trunk, check_batches, train
+from harness.runs.spec import RunSpec
+from harness.runs.training import check_batches, train
 from wstal.errors import RunError, UserError
 from wstal.evaluation import Protocol, evaluate, evaluate_all, get_protocol, protocols_for, to_json
 from wstal.localize import localize
 from wstal.method import Method, Recipe, TrainSpec
-from wstal.types import Detections, GroundTruth, SnippetScores, Video
+from wstal.types import GroundTruth, SnippetScores, Video
 
-BITS = ("wstal-bench", "method", "python", "packages", "device", "cpu", "threads")  # of the environment
-WEIGHTS, SCORES, MANIFEST = "weights.safetensors", "scores.safetensors", "manifest.json"
 Report = Callable[[str, int, int, float | None], None]
 
 
@@ -64,7 +65,7 @@ def execute(
             other packages or on another processor.
     """
     if (record := store.find(spec.id)) is not None:
-        return store.run_folder(spec.id), record | spec.departures, True
+        return store.run_folder(spec.id), record | spec.recipe_changes, True
     # all that can be wrong with the input is found before the first epoch, and before anything is written
     clock = _Clock()
     training_videos, test_videos = in_memory(source.videos("train")), source.videos("test")
@@ -78,19 +79,19 @@ def execute(
     clock.lap("check")
     with store.exclusive(spec.id):
         if (record := store.find(spec.id)) is not None:
-            return store.run_folder(spec.id), record | spec.departures, True
+            return store.run_folder(spec.id), record | spec.recipe_changes, True
         if not store.is_complete(spec.id):
             folder = store.begin(spec.id)
-            _set_arithmetic(device, spec.recipe.train.precision)
+            set_arithmetic(device, spec.recipe.train.precision)
             computed_on = environment(device, spec.method)
             bits = {"run": spec.digest} | {name: computed_on[name] for name in BITS}
-            history, weights_of = _share_training(store, spec, computed_on, method)
+            history, weights_of = reuse_training(store, spec, computed_on, method)
             if history is None:
                 history = train(
                     method, training_videos, spec.recipe.train, spec.seed, folder, bits,
                     progress=lambda done, total, loss: report("train", done, total, loss),
                     check=lambda: _check_unchanged(spec, source),
-                    trunk=_trunk(store, spec, method, bits),
+                    warmup=warmup_cache(store, spec, method, bits),
                 )  # fmt: skip
             clock.lap("train")
             scores = _score(
@@ -107,28 +108,19 @@ def execute(
             clock.lap("common localizer")
             artefacts = {
                 WEIGHTS: save_weights(folder / WEIGHTS, method),
-                SCORES: _save_scores(folder / SCORES, scores),
-                DETECTIONS: _save_detections(folder / DETECTIONS, detections),
-                FLAGS: save_flags(folder / FLAGS, results[source.headline], truth.videos),
-                HISTORY: _save_json(folder / HISTORY, history.to_json()),
+                SCORES: save_scores(folder / SCORES, scores),
+                DETECTIONS: save_detections(folder / DETECTIONS, detections),
+                MATCHES: save_matches(folder / MATCHES, results[source.headline], truth.videos),
+                HISTORY: save_json(folder / HISTORY, history.to_json()),
             }
-            _save_json(folder / MANIFEST, {**clock.manifest(), "code": git_state(), "notes": list(source.notes)})
+            save_json(folder / MANIFEST, {**clock.manifest(), "code": git_state(), "notes": list(source.notes)})
             record = _record(spec, source, method, metrics, common, history, weights_of, computed_on, artefacts)
             Record.model_validate_json(canonical_json(record))  # what could not be read back is not stored
             atomic_write(folder / FIGURE, draw(history.to_json(), record))
-            _save_json(folder / RECORD, record)
+            save_json(folder / RECORD, record)
         remove_checkpoints(store.partial_folder(spec.id))
         folder = store.finish(spec.id)
-    return folder, read_record(folder / RECORD) | spec.departures, False
-
-
-def _set_arithmetic(device: torch.device, precision: str) -> None:
-    """What all of torch computes with in this process."""
-    torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
-    # else every new tensor is filled with NaN first, to expose reads of it: a twentieth of a small step
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    # cuDNN's convolutions would round to TF32 unless told not to
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    return folder, read_record(folder / RECORD) | spec.recipe_changes, False
 
 
 def _check_unchanged(spec: RunSpec, source: DataSource) -> None:
@@ -184,51 +176,6 @@ def _common(
     return {protocol.name: to_json(evaluate(found, truth, protocol, source.tious))}
 
 
-def _share_training(
-    store: Store, spec: RunSpec, computed_on: dict[str, Any], method: Method
-) -> tuple[History | None, str | None]:
-    """Load the weights of a finished run whose training was this one's, bit for bit, so that only scoring is left.
-
-    Returns:
-        That run's history and id, or (None, None): no such run, or its files are damaged.
-    """
-    for folder in store.finished():
-        try:
-            record = read_record(folder / RECORD)
-            same_bits = all(record["environment"].get(name) == computed_on[name] for name in BITS)
-            if not same_bits or (record["method"], record["seed"]) != (spec.method, spec.seed):
-                continue
-            parts = (record["recipe"], record["data"], record["environment"]["wstal-bench"])
-            if training_digest(spec.method, spec.seed, *parts) != spec.trained_by:
-                continue
-            if sha256_file(folder / HISTORY) != record["artefacts"].get(HISTORY):
-                continue
-            history = History(**read_json(folder / HISTORY))
-            load_weights(folder / WEIGHTS, method, record["artefacts"][WEIGHTS])
-        except (UserError, OSError):
-            continue  # another run's damage is not this one's business
-        method.end_training()
-        return history, str(record["id"])
-    return None, None
-
-
-def _trunk(store: Store, spec: RunSpec, method: Method, bits: dict[str, Any]) -> Trunk | None:
-    """Where the store keeps the epochs that rows of an ablation have in common; None for a method without such."""
-    part, epochs = method.trunk(spec.recipe.train.epochs)
-    if not epochs:
-        return None
-    schedule = spec.recipe.train.model_dump(mode="json", exclude={"test_length"})
-    identity = bits | {
-        "run": IDENTITY,
-        "part": f"{type(part).__module__}.{type(part).__qualname__}",
-        "options": part.spec.model_dump(mode="json"),
-        "seed": spec.seed,
-        "train": schedule | {"epochs": epochs},
-        "data": {name: value for name, value in spec.data.items() if name not in PROSE},
-    }
-    return Trunk(store.trunk_folder(sha256(canonical_json(identity))), identity)
-
-
 def _record(
     spec: RunSpec,
     source: DataSource,
@@ -253,7 +200,7 @@ def _record(
         "data": spec.data,
         "classes": list(source.classes),
         "recipe": spec.recipe.model_dump(mode="json"),
-        **spec.departures,
+        **spec.recipe_changes,
         "headline": source.headline,
         "metrics": metrics,
         "common": common,
@@ -325,23 +272,6 @@ def restore(folder: Path, feature_dim: int, device: torch.device) -> tuple[Metho
     return method, recipe, record
 
 
-def pick_device(name: str) -> torch.device:
-    """The device called `auto`, `cpu` or `cuda[:n]`.
-
-    Raises:
-        UserError: no such device here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UserError(f"Unknown device {name!r}. Use auto, cpu or cuda.") from error
-    if device.type not in ("cpu", "cuda") or (device.type == "cuda" and not torch.cuda.is_available()):
-        raise UserError(f"Device {name!r} is not to be had here. Use --device cpu.")
-    return device
-
-
 class _Clock:
     def __init__(self) -> None:
         self.laps: dict[str, float] = {}
@@ -356,28 +286,3 @@ class _Clock:
         now = time.monotonic()
         self.laps[name] = round(now - self._last, 3)
         self._last = now
-
-
-def _save_scores(path: Path, scores: list[SnippetScores]) -> str:
-    arrays: dict[str, np.ndarray[Any, Any]] = {}
-    for one in scores:
-        for name, signal in one.signals.items():
-            arrays[f"{one.video}/{name}"] = np.ascontiguousarray(signal, dtype=np.float32)
-        for name, values in one.class_scores.items():
-            arrays[f"{one.video}/class_scores/{name}"] = np.ascontiguousarray(values, dtype=np.float32)
-        arrays[f"{one.video}/video_scores"] = np.ascontiguousarray(one.video_scores, dtype=np.float32)
-        arrays[f"{one.video}/clock"] = np.array([one.seconds_per_snippet, one.offset])
-    data = safetensors.numpy.save(arrays)
-    atomic_write(path, data)
-    return sha256(data)
-
-
-def _save_detections(path: Path, detections: Detections) -> str:
-    write_detections(path, detections)
-    return sha256_file(path)
-
-
-def _save_json(path: Path, value: Any) -> str:
-    data = pretty_json(value)
-    atomic_write(path, data)
-    return sha256(data)

@@ -13,7 +13,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from harness.io.reading import atomic_write, open_regular
+from harness.io.atomic import atomic_write
+from harness.io.reading import open_regular
 from harness.registry import load_method
 from wstal.errors import MissingDataError, RunError, UserError
 from wstal.method import Method

@@ -8,8 +8,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import to_jsonable_python
 
-from harness.io.reading import parse_toml, printable, problem
-from harness.registry import did_you_mean
+from harness.io.reading import parse_toml
+from harness.io.text import did_you_mean, printable, problem
 from wstal.errors import UserError
 from wstal.method import Recipe
 

@@ -10,10 +10,12 @@ from typing import Any
 
 from pydantic import Field, ValidationError, model_validator
 
-from harness.io.reading import problems, read_toml
-from harness.registry import by_id, did_you_mean
+from harness.io.reading import read_toml
+from harness.io.text import by_id, did_you_mean, problems
 from wstal.errors import MissingDataError, UserError
-from wstal.method import Spec
+from wstal.spec import Spec
+
+READINGS = "readings"
 
 SUFFIX = ".toml"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import Field
 
-from wstal.method import Spec
+from wstal.spec import Spec
 
 
 class Ablations(Spec):
@@ -32,7 +32,7 @@ class Schedule(Spec):
     ablations: Ablations | None = Field(None, description="for rows of ablation plans, where they differ")
 
     def options(self, method: str, ablation: bool = False) -> dict[str, Any]:
-        """The departures for one method, as itself or as a row of an ablation plan."""
+        """The recipe_changes for one method, as itself or as a row of an ablation plan."""
         own = self.every_method | self.methods.get(method, {})
         if ablation and self.ablations:
             own |= self.ablations.every_method | self.ablations.methods.get(method, {})

@@ -8,8 +8,8 @@ from importlib import metadata
 from typing import Any
 
 from harness.data.source import DataSource
-from harness.io.reading import canonical_json, sha256
-from harness.records.schema import PROSE, run_id
+from harness.io.encoding import canonical_json, sha256
+from harness.records.schema import DESCRIPTIVE_FIELDS, run_id
 from harness.registry import load_method
 from harness.runs.overrides import differences, override
 from harness.runs.plans import Row
@@ -57,7 +57,7 @@ class RunSpec:
             "method": self.method,
             "seed": self.seed,
             "recipe": self.recipe.model_dump(mode="json"),
-            "data": {name: value for name, value in self.data.items() if name not in PROSE},
+            "data": {name: value for name, value in self.data.items() if name not in DESCRIPTIVE_FIELDS},
             "headline": self.headline,
             "tious": self.tious,
             "wstal-bench": version("wstal-bench"),
@@ -65,7 +65,7 @@ class RunSpec:
         return sha256(canonical_json(identity))
 
     @property
-    def departures(self) -> dict[str, Any]:
+    def recipe_changes(self) -> dict[str, Any]:
         """How the recipe came about, for people: one run may be planned in several ways."""
         return {"schedule": self.schedule, "ablation": self.ablation, "overrides": self.overrides}
 
@@ -87,7 +87,7 @@ def training_digest(method: str, seed: int, recipe: dict[str, Any], data: dict[s
     scoring = load_method(method).SCORING_OPTIONS
     options = {name: value for name, value in recipe["method"].items() if name not in scoring}
     schedule = {name: value for name, value in recipe["train"].items() if name != "test_length"}
-    kept = {name: value for name, value in data.items() if name not in PROSE}
+    kept = {name: value for name, value in data.items() if name not in DESCRIPTIVE_FIELDS}
     return sha256(canonical_json([IDENTITY, method, seed, options, schedule, kept, package]))
 
 
@@ -122,8 +122,8 @@ def plan_run(method: str, seed: int, source: DataSource, overrides: dict[str, An
             if _effective(train) != _effective(cheaper.train):
                 cheaper = cheaper.model_copy(update={"train": train})
         planned = override(cheaper, row.options)
-        departures = {"schedule": differences(cheaper, scheduled), "row": differences(planned, cheaper)}
-        ablation = departures if any(departures.values()) else None
+        recipe_changes = {"schedule": differences(cheaper, scheduled), "row": differences(planned, cheaper)}
+        ablation = recipe_changes if any(recipe_changes.values()) else None
     recipe = override(planned, overrides)
     return RunSpec(
         method,

@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.cli.options import say
+from harness.io.atomic import remove
+from harness.io.console import say
 from harness.random_streams import numpy_stream, seed_torch
-from harness.records.store import remove
 from harness.runs.checkpoint import History, load_checkpoint, remove_checkpoints, save_checkpoint
 from harness.runs.failed_step import FAILED_STEP, Position, cause, losses, memory_advice, save_failed_step
-from wstal.device import sent
+from wstal.device import to_device_async
 from wstal.errors import RunError, StoreError, UserError
 from wstal.method import Method, TrainSpec
 from wstal.types import Batch, IntArray, Video
@@ -33,8 +33,8 @@ Progress = Callable[[int, int, float], None]
 
 
 @dataclass(frozen=True)
-class Trunk:
-    """Where the first epochs that a run has in common with others (`Method.trunk`) are kept, as a checkpoint.
+class WarmupCache:
+    """Where the first epochs that a run has in common with others (`Method.shared_warmup`) are kept, as a checkpoint.
 
     Args:
         folder: of the checkpoint.
@@ -56,7 +56,7 @@ def train(
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     check: Callable[[], None] = lambda: None,
     say: Callable[[str], None] = say,
-    trunk: Trunk | None = None,
+    warmup: WarmupCache | None = None,
 ) -> History:
     """Train `method` in place, from the newest checkpoint in `folder` where there is one.
 
@@ -71,7 +71,7 @@ def train(
         checkpoint_seconds: shortest time between two checkpoints.
         check: raises where the data are no longer those that the run began with; called before a checkpoint is written.
         say: told that a damaged checkpoint was passed over.
-        trunk: the first epochs are taken from there, and left there for others.
+        warmup: the first epochs are taken from there, and left there for others.
 
     Returns:
         Every loss term by step, and the method's diagnostics by epoch.
@@ -88,13 +88,13 @@ def train(
         method.parameters(), lr=spec.learning_rate, betas=spec.betas, weight_decay=spec.weight_decay, fused=True
     )
     done, history = load_checkpoint(folder, identity, method, optimizer, say)
-    part, shared = method.trunk(spec.epochs)
-    if trunk is not None and done == 0:
+    part, shared = method.shared_warmup(spec.epochs)
+    if warmup is not None and done == 0:
         try:
-            done, common = load_checkpoint(trunk.folder, trunk.identity, part, optimizer, say)
-            history = common.of_trunk(done, method.diagnostics())
+            done, common = load_checkpoint(warmup.folder, warmup.identity, part, optimizer, say)
+            history = common.after_warmup(done, method.diagnostics())
         except StoreError:  # damaged: it is made again
-            remove_checkpoints(trunk.folder)
+            remove_checkpoints(warmup.folder)
     remove([folder / FAILED_STEP])
     saved = time.monotonic()
     sizes = {"train.batch_size": spec.batch_size, "train.temporal_length": spec.temporal_length}
@@ -122,9 +122,9 @@ def train(
             assert loss is not None  # a step whose total is not finite has stopped the run
             progress(epoch + 1, spec.epochs, loss)
             _check_weights(method, epoch)
-            if trunk is not None and epoch + 1 == shared:
+            if warmup is not None and epoch + 1 == shared:
                 check()
-                save_checkpoint(trunk.folder, trunk.identity, part, optimizer, shared, history)
+                save_checkpoint(warmup.folder, warmup.identity, part, optimizer, shared, history)
             if time.monotonic() - saved >= checkpoint_seconds or epoch + 1 == spec.epochs:
                 check()
                 save_checkpoint(folder, identity, method, optimizer, epoch + 1, history)
@@ -221,8 +221,8 @@ def _batches(
             labels[row, list(video.labels)] = 1
         here = torch.from_numpy(labels)
         return Batch(
-            sent(torch.from_numpy(features), device),
-            sent(here, device),
+            to_device_async(torch.from_numpy(features), device),
+            to_device_async(here, device),
             tuple(video.name for video in batch),
             here,
         )

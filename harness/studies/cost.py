@@ -15,7 +15,6 @@ from pathlib import Path
 from statistics import median
 from typing import Annotated, Any, Literal
 
-import pandas as pd
 import torch
 from pydantic import (
     BaseModel,
@@ -30,8 +29,11 @@ from pydantic import (
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from harness.io.reading import atomic_write, pretty_json, problems, read_json
-from harness.paper.profile import STAGE_NAMES, STAGES, WIDTH, ProfileCost, Stage, profile_costs
+from harness.io.atomic import atomic_write
+from harness.io.encoding import pretty_json
+from harness.io.reading import read_json
+from harness.io.text import problems
+from harness.paper.profile import STAGES, WIDTH, ProfileCost, Stage, profile_costs
 from harness.random_streams import seed_torch
 from harness.registry import load_method, method_entries
 from harness.runs.environment import KEEP_MEMORY, environment
@@ -139,31 +141,6 @@ def store_cost(path: Path, name: str, measured: MethodCost) -> CostFile:
     cost = CostFile(schema=1, profile=list(profile_costs()), methods=dict(sorted(methods.items())))
     atomic_write(path, pretty_json(cost.model_dump(mode="json", by_alias=True)))
     return cost
-
-
-def true_cost_frame(cost: CostFile) -> pd.DataFrame:
-    """What the methods really cost, one row a method, stage and T; display-ready.
-
-    `difference` is fvcore's count against torch's: what fvcore counts for normalisation, and torch's does not.
-    """
-    return pd.DataFrame(
-        [
-            {
-                "method": method.title,
-                "stage": STAGE_NAMES[row.stage],
-                "T": str(row.length),
-                "classes": str(row.classes),
-                "parameters (M)": f"{row.parameters / 1e6:.2f}",
-                "GMACs": f"{row.macs / 1e9:.3f}",
-                "torch's counter": f"{row.torch_macs / 1e9:.3f}",
-                "difference": f"{100 * (row.macs / row.torch_macs - 1):+.3f} %",
-                "peak (MB)": "not measured" if row.peak_mb is None else f"{row.peak_mb:,.0f}",
-                "ms": f"{row.ms:,.1f}",
-            }
-            for method in cost.methods.values()
-            for row in method.rows
-        ]
-    )
 
 
 def measure(name: str, progress: Callable[[str], None] = lambda line: None) -> MethodCost:

@@ -22,11 +22,11 @@ import torch
 from torch import Tensor
 
 from harness.charts.training import FIGURE
-from harness.io.reading import sha256_file
+from harness.io.encoding import sha256_file
 from harness.records.diff import diff
 from harness.records.schema import RECORD
 from harness.records.store import Store
-from harness.runs.execute import SCORES, WEIGHTS
+from harness.runs.artefacts import SCORES, WEIGHTS
 from harness.sweeps.engines import run_process
 from wstal.errors import MissingDataError, RunError, UserError
 

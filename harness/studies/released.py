@@ -26,7 +26,10 @@ from pydantic import (
 
 from harness.data.annotations import AMBIGUOUS
 from harness.data.descriptor import list_digest, shipped_descriptors
-from harness.io.reading import atomic_write, check_text, pretty_json, problems, read_json, read_toml, sha256_file
+from harness.io.atomic import atomic_write
+from harness.io.encoding import pretty_json, sha256_file
+from harness.io.reading import read_json, read_toml
+from harness.io.text import check_text, problems
 from harness.paper.tables import find_table
 from harness.studies.detection_score import ScoredFile, score_file
 from wstal.errors import UserError

@@ -23,10 +23,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from harness.io.reading import problems, read_toml
+from harness.io.reading import read_toml
+from harness.io.text import problems
 from harness.sweeps.engines import Heard, Outcome, run_process
 from wstal.errors import RunError, UserError
-from wstal.method import Count, Spec
+from wstal.spec import Count, Spec
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import IO, Protocol
 
 from harness.runs.environment import KEEP_MEMORY
-from harness.sweeps.fork_server import Template
+from harness.sweeps.fork_server import ForkServer
 
 # torch and NumPy read one of these each; dask's workers come with values of their own
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -129,7 +129,7 @@ class Processes(AbstractContextManager["Processes"]):
         self.slots = at_once
         self.threads = threads
         self._pool = ThreadPoolExecutor(max_workers=at_once)
-        self._template = Template(_surroundings(threads)) if fork else None
+        self._template = ForkServer(_surroundings(threads)) if fork else None
 
     def submit(self, arguments: Sequence[str], heard: Heard) -> Future[Outcome]:
         """Start a run."""
@@ -167,7 +167,7 @@ def run_process(arguments: Sequence[str], threads: int, heard: Heard | None = No
         return Outcome(process.wait(), said, socket.gethostname())
 
 
-def _run_fork(template: Template, arguments: Sequence[str], threads: int, heard: Heard) -> Outcome:
+def _run_fork(template: ForkServer, arguments: Sequence[str], threads: int, heard: Heard) -> Outcome:
     stderr, ended = template.fork((*arguments, "--threads", str(threads)))
     with stderr, ended:
         said = _listen(stderr, heard)

@@ -24,7 +24,7 @@ from typing import IO
 LONGEST = 200_000  # bytes of a request: one datagram holds it
 
 
-class Template:
+class ForkServer:
     """Starts runs as forks; as many threads as like may do so at once.
 
     Args:

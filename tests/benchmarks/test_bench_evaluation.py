@@ -22,9 +22,9 @@ import pytest
 from harness.comparisons.bootstrap import VideoBootstrap, _weights, paired_bootstrap, resampled_mean_ap
 from harness.data.annotations import read_annotations
 from harness.data.detections import read_detections
-from harness.records.matches import RunFlags
+from harness.records.matches import RunMatches
 from tests.benchmarks.measure import aim
-from tests.oracles import reference_average_precision, reference_voc_ap
+from tests.helpers.oracles import reference_average_precision, reference_voc_ap
 from wstal.evaluation import PROTOCOLS, THUMOS_TIOUS, EvaluationResult, evaluate, evaluate_all, protocols_for
 from wstal.types import Detections, GroundTruth
 
@@ -271,9 +271,9 @@ def test_the_bootstrap_beside_matching_each_resample(benchmark: Any) -> None:
     two = replace(one, score=one.score + rng.normal(0, 0.1, len(one)))
     protocol, replicates, matched = PROTOCOLS["anet"], 1_000, 5
 
-    def flags(detections: Detections) -> RunFlags:
+    def flags(detections: Detections) -> RunMatches:
         result = evaluate(detections, truth, protocol, THUMOS_TIOUS)
-        return RunFlags(protocol, result.tious, truth.classes, truth.videos, result.flags)
+        return RunMatches(protocol, result.tious, truth.classes, truth.videos, result.flags)
 
     runs = {0: flags(one)}, {0: flags(two)}
     times = np.random.default_rng(0).multinomial(210, [1 / 210] * 210, size=replicates)[:matched]

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 from harness.registry import load_method, method_entries
-from tests import localize_reference
 from tests.benchmarks.measure import aim
-from tests.localize_reference import ACM_THUMOS
+from tests.helpers import plain_localize as localize_reference
+from tests.helpers.plain_localize import ACM_THUMOS
 from wstal.localize import LocalizerSpec, Nms, hard_decayed_nms, hard_nms, localize, soft_nms
 from wstal.types import Detections, SnippetScores
 

@@ -10,7 +10,8 @@ import pytest
 
 from harness.charts.comparisons import Bar, Compared, Curve, Seeds, ablation_bars, curves, dumbbell, intervals
 from harness.pages.html import html_report
-from harness.pages.model import Estimate, Page, Role, Table
+from harness.pages.model import Page, Role, Table
+from harness.seed_statistics import Estimate
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Locator

@@ -24,7 +24,7 @@ import torch
 
 from harness.cli.main import main
 from harness.data.detections import write_detections
-from harness.io.reading import pretty_json
+from harness.io.encoding import pretty_json
 from harness.registry import load_method
 from harness.runs.failed_step import Position, save_failed_step
 from tests.fuzz.mutations import (
@@ -39,8 +39,8 @@ from tests.fuzz.mutations import (
     text_of,
     toml_of,
 )
-from tests.records import make_record
-from tests.tiny import CLASSES, write_tiny
+from tests.helpers.records import make_record
+from tests.helpers.small_data import CLASSES, write_tiny
 from wstal.types import Batch, Detections
 
 ROOT = Path(__file__).parents[2]

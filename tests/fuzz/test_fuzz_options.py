@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from harness.io.reading import canonical_json
+from harness.io.encoding import canonical_json
 from harness.registry import load_method
 from harness.runs.overrides import override, parse_assignments
 from tests.fuzz.cases import EVALUATE, QUERY, Bench, bench_in

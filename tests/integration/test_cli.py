@@ -19,11 +19,11 @@ import safetensors.numpy
 
 from harness.cli.main import main
 from harness.data.synthetic_source import embedded_source
-from harness.records.matches import DETECTIONS, read_flags
+from harness.records.matches import DETECTIONS, read_matches
 from harness.runs.plans import find_plan
 from harness.runs.spec import plan_run
 from harness.sweeps.reproduce import Job
-from tests.tiny import write_tiny
+from tests.helpers.small_data import write_tiny
 from wstal.errors import RunError
 from wstal.evaluation import class_average_precision
 
@@ -105,7 +105,7 @@ def test_run_learns_and_prints_its_record(done: dict[str, Any], tiny: Path) -> N
 
 
 def test_the_flags_of_a_run_give_its_numbers(done: dict[str, Any], tiny: Path) -> None:
-    stored = read_flags(Path(done["run"]))
+    stored = read_matches(Path(done["run"]))
     ap = class_average_precision(stored.flags, len(stored.classes), stored.protocol)
     assert (100 * np.nanmean(ap, axis=0)).tolist() == pytest.approx(list(done["metrics"]["anet"]["mAP"].values()))
     assert stored.evaluated == tuple(sorted(stored.videos))

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from harness.cli.main import build_parser, main
-from tests.tiny import write_tiny
+from tests.helpers.small_data import write_tiny
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "add-a-method.md").read_text()

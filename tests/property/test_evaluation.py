@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.oracles import (
+from tests.helpers.oracles import (
     WRONG_VIDEOS,
     AmbiguousRow,
     DetectionRow,
@@ -22,8 +22,8 @@ from tests.oracles import (
 )
 from wstal.evaluation import (
     PROTOCOLS,
+    DetectionMatches,
     EvaluationResult,
-    Flags,
     Protocol,
     class_average_precision,
     evaluate,
@@ -144,7 +144,7 @@ def test_protocols_that_share_a_matching_leave_no_trace_in_each_other(
         shared, alone = together[protocol.name], evaluate(found, truth, protocol, TIOUS)
         assert counts(shared) == counts(alone)
         np.testing.assert_array_equal(shared.ap, alone.ap)
-        for field in fields(Flags):
+        for field in fields(DetectionMatches):
             np.testing.assert_array_equal(getattr(shared.flags, field.name), getattr(alone.flags, field.name))
         expected = reference_average_precision(protocol.name, rows, wanted, ambiguous, TIOUS, VIDEOS)
         for label, values in by_class(shared).items():

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.localize_reference import localize as reference
+from tests.helpers.plain_localize import localize as reference
 from wstal.localize import Fusion, LocalizerSpec, Nms, ProposalSource, localize, upsample
 from wstal.types import SnippetScores
 

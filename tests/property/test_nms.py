@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests import localize_reference
+from tests.helpers import plain_localize as localize_reference
 from wstal.localize import hard_nms, overlap, soft_nms
 
 Columns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]

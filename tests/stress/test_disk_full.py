@@ -10,11 +10,9 @@ from pathlib import Path
 import pytest
 
 from harness.cli.main import main
+from tests.helpers.faults import FAULTS, RUN, check_faults, finished
+from tests.helpers.small_data import write_tiny
 from tests.stress.report import report
-from tests.tiny import write_tiny
-from tests.unit.test_faults import FAULTS, RUN, check_faults, finished, many_checkpoints
-
-__all__ = ["many_checkpoints"]
 
 pytestmark = [pytest.mark.stress, pytest.mark.usefixtures("many_checkpoints")]
 COMMAND = "pytest -m stress tests/stress/test_disk_full.py"

@@ -13,22 +13,20 @@ from pathlib import Path
 import pytest
 
 from harness.registry import method_entries
+from tests.helpers.faults import finished
+from tests.helpers.runs import check_killed_run
+from tests.helpers.small_data import write_tiny
 from tests.stress.report import report
-from tests.tiny import write_tiny
-from tests.unit.test_faults import finished, many_checkpoints
-from tests.unit.test_runner import check_killed_run, one_thread
 
-__all__ = ["many_checkpoints", "one_thread"]
-
-pytestmark = pytest.mark.stress
+pytestmark = [pytest.mark.stress, pytest.mark.usefixtures("one_thread")]
 COMMAND = "pytest -m stress tests/stress/test_kill.py"
 KILLS = 20
 EARLY = 0.25  # share of the kills that come at any time from the start on; the others after an epoch or more
 # the command itself, with a checkpoint after each epoch in place of one every 30 seconds
 PROGRAM = (
     "import functools, sys\n"
-    "from harness import runner, trainer\n"
-    "runner.train = functools.partial(trainer.train, checkpoint_seconds=0)\n"
+    "from harness.runs import execute, training\n"
+    "execute.train = functools.partial(training.train, checkpoint_seconds=0)\n"
     "from harness.cli.main import main\n"
     "sys.exit(main(sys.argv[1:]))\n"
 )

@@ -13,14 +13,14 @@ import pytest
 import torch
 
 from harness.cli.main import main
-from harness.cli.sweep import planned
+from harness.cli.planning import planned
 from harness.data.opening import open_dataset
 from harness.records.store import Store
 from harness.runs.execute import execute
 from harness.runs.spec import plan_run
+from tests.helpers.small_data import write_tiny
+from tests.helpers.sweeps import parse
 from tests.stress.report import report
-from tests.tiny import write_tiny
-from tests.unit.test_sweep import parse
 
 pytestmark = pytest.mark.stress
 

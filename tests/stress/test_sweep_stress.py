@@ -16,8 +16,8 @@ import pytest
 
 from harness.records.cleanup import collect
 from harness.records.store import Store
+from tests.helpers.small_data import write_tiny
 from tests.stress.report import report
-from tests.tiny import write_tiny
 
 pytestmark = pytest.mark.stress
 

@@ -10,15 +10,15 @@ from wstal.evaluation.protocols import (
     get_protocol,
     protocols_for,
 )
-from wstal.evaluation.result import EvaluationResult, Flags, to_json
+from wstal.evaluation.result import DetectionMatches, EvaluationResult, to_json
 from wstal.evaluation.tiou import parse_tious, tiou_key
 
 __all__ = [
     "ACTIVITYNET_TIOUS",
     "PROTOCOLS",
     "THUMOS_TIOUS",
+    "DetectionMatches",
     "EvaluationResult",
-    "Flags",
     "Protocol",
     "class_average_precision",
     "default_tious",

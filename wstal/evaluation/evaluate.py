@@ -10,7 +10,7 @@ from wstal.errors import UserError
 from wstal.evaluation.average_precision import Weights, average_precision, hits_first
 from wstal.evaluation.matching import Bools
 from wstal.evaluation.protocols import Protocol
-from wstal.evaluation.result import EvaluationResult, Flags
+from wstal.evaluation.result import DetectionMatches, EvaluationResult
 from wstal.evaluation.sharing import SharedMatching
 from wstal.evaluation.tiou import Floats, check_tious
 from wstal.types import Detections, GroundTruth
@@ -91,7 +91,7 @@ def _evaluate(shared: SharedMatching, protocol: Protocol, listed: Bools) -> Eval
     place = np.flatnonzero(kept[shared.ranked])
     row = shared.ranked[place]
     instance = np.flatnonzero(listed[ground_truth.video])
-    flags = Flags(
+    flags = DetectionMatches(
         detection=row,
         video=np.where(inside[row], shared.video[row], -1),
         label=shared.label[row],
@@ -117,7 +117,7 @@ def _evaluate(shared: SharedMatching, protocol: Protocol, listed: Bools) -> Eval
 
 
 def class_average_precision(
-    flags: Flags, classes: int, protocol: Protocol, video_weight: Weights | None = None
+    flags: DetectionMatches, classes: int, protocol: Protocol, video_weight: Weights | None = None
 ) -> Floats:
     """AP of every class from stored flags.
 

@@ -19,7 +19,7 @@ AVERAGES: dict[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True, eq=False)
-class Flags:
+class DetectionMatches:
     """What each detection turned out to be, so that resampled videos need no second matching.
 
     Args:
@@ -71,7 +71,7 @@ class EvaluationResult:
     detections: int
     unlisted: int
     dropped: int
-    flags: Flags
+    flags: DetectionMatches
 
     @cached_property
     def mean_ap(self) -> dict[str, float]:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-
-
-class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+from wstal.spec import Finite, Settings
 
 
-class ProposalSource(_Settings):
+class ProposalSource(Settings):
     """One way to make proposals: threshold one signal, score each run of active samples on a mix of signals.
 
     Args:
@@ -49,7 +45,7 @@ class ProposalSource(_Settings):
         return self
 
 
-class Nms(_Settings):
+class Nms(Settings):
     """Suppression of overlapping detections of one class in one video.
 
     Args:
@@ -87,7 +83,7 @@ class Nms(_Settings):
         return self
 
 
-class Fusion(_Settings):
+class Fusion(Settings):
     """How detections of streams that were localized apart become one list (STPN, FAC-Net).
 
     Stream i has the signals `stream<i>/NAME`, which the localizer's sources name without the prefix, and the class
@@ -102,7 +98,7 @@ class Fusion(_Settings):
     nms: Nms = Field(description="suppression where several streams fire")
 
 
-class LocalizerSpec(_Settings):
+class LocalizerSpec(Settings):
     """Everything between a method's snippet scores and its detections."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from wstal.errors import UserError
-from wstal.method import Count, Spec
+from wstal.spec import Count, Spec
 from wstal.summarize.codewords import AttentionKind, ProjectionKind
 from wstal.summarize.summarizer import Summarizer
 

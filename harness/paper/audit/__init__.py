@@ -1,6 +1,5 @@
 """Rules that the paper's printed numbers have to obey, and where they do not."""
 
-from harness.pages.audit import audit_page, claims_table, findings_table, rules_table
 from harness.paper.audit.intervals import Finding, Paper, Tally
 from harness.paper.audit.rules import RULES, audit, tallies, the_paper
 
@@ -10,10 +9,6 @@ __all__ = [
     "Paper",
     "Tally",
     "audit",
-    "audit_page",
-    "claims_table",
-    "findings_table",
-    "rules_table",
     "tallies",
     "the_paper",
 ]

@@ -6,9 +6,8 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
-from itertools import combinations
 
-from harness.paper.audit.intervals import Finding, Interval, Paper, Tally, interval, rounded
+from harness.paper.audit.intervals import Finding, Interval, Paper, Tally, interval, off_line, rounded
 from harness.paper.tables import PublishedRow
 
 PARAMS, FLOPS, SIZE, INPUT = "Params(M)", "FLOPs(G)", "Model Size(MB)", "Input dimension"
@@ -56,25 +55,6 @@ def modelled(paper: Paper) -> Tally:
                     finding = Finding("cost", f"{table.number}/{row.id}: {name}", text, rounded(counted, digits), why)
                 tally.check(finding)
     return tally
-
-
-def off_line(values: Mapping[int, Interval]) -> list[tuple[int, Interval] | None]:
-    """For each three lengths: None where some a + b T gives all three values within their rounding, else the middle
-    length and what a line through the others has there.
-
-    Args:
-        values: what printed numbers may stand for, by T.
-
-    >>> third = {1: interval("0.1"), 2: interval("0.2")}
-    >>> off_line(third | {4: interval("0.5")}), [at for at, _ in off_line(third | {4: interval("0.9")})]
-    ([None], [2])
-    """
-    misfits: list[tuple[int, Interval] | None] = []
-    for first, middle, last in combinations(sorted(values), 3):
-        share = Fraction(middle - first, last - first)
-        wanted = Interval(*(a + share * (b - a) for a, b in zip(values[first], values[last], strict=True)))
-        misfits.append(None if wanted.meets(values[middle]) else (middle, wanted))
-    return misfits
 
 
 def _length(row: PublishedRow) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cache
+from itertools import combinations
 from typing import Literal, NamedTuple
 
 from harness.paper.tables import NUMBER, Claim, PublishedRow, PublishedTable, Reference
@@ -121,3 +122,22 @@ def place_of(table: PublishedTable, row: PublishedRow, column: str = "") -> str:
 def rounded(number: Fraction, digits: int) -> str:
     """The number with so many decimals."""
     return f"{float(number):.{digits}f}"
+
+
+def off_line(values: Mapping[int, Interval]) -> list[tuple[int, Interval] | None]:
+    """For each three lengths: None where some a + b T gives all three values within their rounding, else the middle
+    length and what a line through the others has there.
+
+    Args:
+        values: what printed numbers may stand for, by T.
+
+    >>> third = {1: interval("0.1"), 2: interval("0.2")}
+    >>> off_line(third | {4: interval("0.5")}), [at for at, _ in off_line(third | {4: interval("0.9")})]
+    ([None], [2])
+    """
+    misfits: list[tuple[int, Interval] | None] = []
+    for first, middle, last in combinations(sorted(values), 3):
+        share = Fraction(middle - first, last - first)
+        wanted = Interval(*(a + share * (b - a) for a, b in zip(values[first], values[last], strict=True)))
+        misfits.append(None if wanted.meets(values[middle]) else (middle, wanted))
+    return misfits

@@ -1,0 +1,206 @@
+"""Options and steps that `sweep`, `plan` and `reproduce` share."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.cli.inputs import overrides_from, source_from
+from harness.cli.options import add_data_options, add_training_options, count
+from wstal.errors import UserError
+
+if TYPE_CHECKING:
+    from harness.data.source import DataSource
+    from harness.records.store import RunStatus, Store
+    from harness.sweeps.engines import Engine
+    from harness.sweeps.jobs import Job, Planner
+
+
+METHODS = "methods"
+
+
+MOST_SEEDS = 10_000
+
+
+def add_plan_options(command: argparse.ArgumentParser) -> None:
+    """Options that name a plan and its runs."""
+    command.add_argument("plan", metavar="PLAN", help="methods, a shipped plan's name, or a plan TOML")
+    command.add_argument(
+        "--methods", nargs="+", metavar="M", help="of the plan `methods`, only these (default: all registered)"
+    )
+    add_seeds_option(command)
+    add_data_options(command)
+    add_training_options(command)
+
+
+def add_seeds_option(command: argparse.ArgumentParser) -> None:
+    """`--seeds`."""
+    command.add_argument("--seeds", default=None, metavar="S", help="seeds, as 0-2 or 0,3,5 (default: the schedule's)")
+
+
+def add_jobs_option(command: argparse._ActionsContainer) -> None:
+    """`--jobs`."""
+    command.add_argument("--jobs", type=count, metavar="N", help="runs at once (default: one a core, one on a GPU)")
+
+
+def planned(arguments: argparse.Namespace) -> tuple[DataSource, list[Job]]:
+    """The data set and the cells of the plan that the options name."""
+    from harness.registry import method_entries
+    from harness.runs.plans import SUFFIX, open_plan
+    from harness.runs.schedules import schedule_for
+
+    rows = arguments.plan != METHODS
+    if rows and arguments.methods:
+        raise UserError(f"--methods goes with the plan `{METHODS}`; a plan's rows name their methods themselves.")
+    plan = open_plan(arguments.plan) if rows else None
+    source = source_from(arguments)
+    schedule = schedule_for(source.schedule)
+    planner = planner_from(arguments, source)
+    seeds = seeds_from(arguments.seeds) if arguments.seeds else None
+    if plan is None:
+        methods = dict.fromkeys(arguments.methods or method_entries())
+        return source, [planner.method(method, seed) for method in methods for seed in seeds or schedule.seeds]
+    # workers and job arrays may start elsewhere
+    name = str(Path(arguments.plan).absolute()) if arguments.plan.endswith(SUFFIX) else arguments.plan
+    seeds = seeds or (schedule.ablations and schedule.ablations.seeds) or plan.seeds
+    return source, [planner.row(row, seed, f"{name}/{row.id}", row.id) for row in plan.rows for seed in seeds]
+
+
+def planner_from(arguments: argparse.Namespace, source: DataSource, quick: bool = False) -> Planner:
+    """A planner whose runs get the options of this command."""
+    from harness.sweeps.jobs import Planner
+
+    return Planner(source, overrides_from(arguments), passed_options(arguments), quick)
+
+
+def engine_from(arguments: argparse.Namespace, source: DataSource, runs: int) -> Engine:
+    """The engine that the options name.
+
+    Args:
+        arguments: of `sweep`; of another command, those of its training.
+        source: the data set: small synthetic data need one thread a run.
+        runs: how many are to be done.
+    """
+    from harness.sweeps.engines import Inline, Processes
+
+    kind = getattr(arguments, "engine", "processes")
+    if kind == "dask":
+        from harness.sweeps import dask_engine
+
+        # what the workers have decides, not this machine
+        if arguments.cluster is not None:
+            return dask_engine.submit_workers(dask_engine.read_cluster(arguments.cluster), arguments.threads or 1)
+        if arguments.scheduler is not None:
+            share = amounts_from(arguments.resources or ())
+            return dask_engine.connect(arguments.scheduler, arguments.threads or 1, share)
+    from harness.runs.devices import pick_device
+
+    on_gpu = pick_device(arguments.device).type == "cuda"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    at_once = 1 if kind == "inline" else arguments.jobs or (1 if on_gpu else min(cores, runs))
+    threads = arguments.threads or (1 if source.synthetic else max(1, cores // at_once))
+    if kind == "inline":
+        return Inline(threads)
+    if kind == "dask":
+        return dask_engine.local(at_once, threads)
+    # CUDA does not outlive a fork, and elsewhere libraries of the system do not
+    return Processes(at_once, threads, fork=sys.platform == "linux" and not on_gpu)
+
+
+def statuses_of(jobs: Iterable[Job], store: Store) -> dict[str, RunStatus]:
+    """What has become of each run, by its id; cells that share a run are one."""
+    from harness.records.store import status_of
+    from harness.sweeps.jobs import unique
+
+    return {run: status_of(store, run) for run in unique(jobs)}
+
+
+def counted(states: Iterable[RunStatus]) -> str:
+    """How many runs are in each state."""
+    from harness.records.store import RunStatus
+
+    tally = Counter(states)
+    return ", ".join(f"{tally[state]} {state}" for state in RunStatus)
+
+
+def cells(jobs: Sequence[Job], states: dict[str, RunStatus]) -> list[dict[str, Any]]:
+    """The cells of a plan, for JSON."""
+    return [{"row": job.row, "seed": job.seed, "run": job.run, "state": states[job.run]} for job in jobs]
+
+
+def table(jobs: Sequence[Job], states: dict[str, RunStatus]) -> str:
+    """The states as a table, a line a row, a column a seed."""
+    from tabulate import tabulate
+
+    seeds = list(dict.fromkeys(job.seed for job in jobs))
+    rows: dict[str, dict[int, str]] = {}
+    for job in jobs:
+        rows.setdefault(job.row, {})[job.seed] = states[job.run]
+    lines = [[row, *(found.get(seed, "") for seed in seeds)] for row, found in rows.items()]
+    return tabulate(lines, ["row", *(f"seed {seed}" for seed in seeds)], disable_numparse=True)
+
+
+def show(arguments: argparse.Namespace, jobs: Sequence[Job], states: dict[str, RunStatus]) -> None:
+    """Print the states, as a table or as JSON."""
+    if arguments.json:
+        print(json.dumps({"plan": arguments.plan, "store": str(arguments.store), "cells": cells(jobs, states)}))
+    else:
+        print(table(jobs, states))
+
+
+def seeds_from(text: str) -> tuple[int, ...]:
+    """Seeds as `0-2` or `0,3,5`.
+
+    Raises:
+        UserError: none, one twice, too many, or no seeds at all.
+    """
+    seeds: list[int] = []
+    try:
+        for part in text.split(","):
+            first, dash, last = part.partition("-")
+            some = range(int(first), int(last if dash else first) + 1)
+            if len(some) > MOST_SEEDS:
+                raise UserError(f"--seeds names {len(some)} seeds, more than {MOST_SEEDS}.")
+            seeds += some
+    except ValueError:
+        seeds = []
+    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
+        raise UserError(f"--seeds wants distinct seeds as 0-2 or 0,3,5, got {text!r}.")
+    return tuple(seeds)
+
+
+def amounts_from(assignments: Iterable[str]) -> dict[str, float]:
+    """`gpu=0.5` -> {"gpu": 0.5}."""
+    amounts: dict[str, float] = {}
+    for text in assignments:
+        name, equals, amount = text.partition("=")
+        try:
+            amounts[name] = float(amount)
+        except ValueError:
+            amounts[name] = 0.0
+        if not name or not equals or not 0 < amounts[name] < float("inf"):
+            raise UserError(f"--resources wants NAME=AMOUNT above 0, as gpu=0.5, got {text!r}.")
+    return amounts
+
+
+def passed_options(arguments: argparse.Namespace) -> list[str]:
+    """Options that each `run` gets; paths are whole, because workers and job arrays may start elsewhere."""
+    passed = ["--store", str(arguments.store.absolute()), "--device", arguments.device, "--labels", arguments.labels]
+    for name in ("data", "annotations"):
+        if (path := getattr(arguments, name)) is not None:
+            passed += [f"--{name}", str(path.absolute())]
+    if (descriptor := arguments.descriptor) is not None:
+        passed += ["--descriptor", str(Path(descriptor).absolute()) if descriptor.endswith(".toml") else descriptor]
+    if arguments.held_out is not None:
+        passed += ["--held-out", str(arguments.held_out)]
+    passed += [
+        option for option in ("--allow-missing", "--full-size") if getattr(arguments, option[2:].replace("-", "_"))
+    ]
+    passed += ["--streams", *arguments.streams] if arguments.streams else []
+    return passed + [part for assignment in arguments.assignments for part in ("--set", assignment)]

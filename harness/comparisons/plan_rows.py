@@ -1,0 +1,92 @@
+"""Compare the rows of a plan by differences paired by seed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.io.encoding import canonical_json
+from harness.records.grouping import Record, average, field_of
+from harness.runs.plans import Plan, Row
+from harness.seed_statistics import SIGNIFICANCE, Estimate, mean_and_half_width, paired_t_p, sign_flip_p
+from wstal.errors import UserError
+
+SEEDS_FOR_P = 6
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Row minus row, paired by seed.
+
+    Args:
+        seeds: seeds that both rows have.
+        mean: of the differences, in mAP points.
+        half_width: half the 95 % t-interval; NaN for one seed.
+        p: of the exact sign-flip test.
+        p_t: of the paired t-test, the interval's.
+    """
+
+    seeds: int
+    mean: float
+    half_width: float
+    p: float
+    p_t: float
+
+    def verdict(self, adjusted: float) -> str:
+        """Whether the first row is better.
+
+        Args:
+            adjusted: `p_t`, corrected for the other comparisons of the table.
+        """
+        if self.seeds < SEEDS_FOR_P:
+            return "too few seeds"
+        if adjusted >= SIGNIFICANCE:
+            return "not resolved"
+        return "holds" if self.mean > 0 else "reversed"
+
+    @property
+    def estimate(self) -> Estimate:
+        """As a cell of a table."""
+        return Estimate(self.mean, self.half_width, self.seeds, signed=True)
+
+
+def rows_of(plan: Plan, records: Sequence[Record]) -> dict[str, list[Record]]:
+    """The records of each row, by row id; a row that was not run has none.
+
+    Args:
+        plan: the table.
+        records: of one data set, one schedule and equal overrides.
+
+    Raises:
+        UserError: a row has records of two recipes, or two of one seed.
+    """
+    found = {}
+    for row in plan.rows:
+        members = [record for record in records if _is_row(record, row)]
+        recipes = {canonical_json(record["recipe"]) for record in members}
+        seeds = {record["seed"] for record in members}
+        if len(recipes) > 1 or len(seeds) < len(members):
+            names = ", ".join(record["id"] for record in members)
+            raise UserError(
+                f"Row {row.id} of {plan.title} has {len(members)} records of {len(recipes)} recipes and {len(seeds)} "
+                f"seeds: {names}. Remove some."
+            )
+        found[row.id] = members
+    return found
+
+
+def difference(better: Sequence[Record], worse: Sequence[Record]) -> Difference | None:
+    """The headline average of one row minus another's, over the seeds that both have; None where there is none."""
+    first, second = ({record["seed"]: average(record) for record in row} for row in (better, worse))
+    pairs = [first[seed] - second[seed] for seed in sorted(first.keys() & second.keys())]
+    if not pairs:
+        return None
+    return Difference(len(pairs), *mean_and_half_width(pairs), sign_flip_p(pairs), paired_t_p(pairs))
+
+
+def _is_row(record: Record, row: Row) -> bool:
+    """Whether a record is of the row: its method, the row's options, and no departure besides."""
+    recipe_changes = (record["ablation"] or {"row": {}})["row"]
+    if record["method"] != row.method or not recipe_changes.keys() <= row.options.keys():
+        return False
+    return all(field_of(record["recipe"], name) == value for name, value in row.options.items())

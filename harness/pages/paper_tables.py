@@ -1,0 +1,111 @@
+"""Page of one of the paper's tables: published beside measured."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from harness.charts.comparisons import Compared, dumbbell
+from harness.charts.figure import Figure
+from harness.comparisons.paper import (
+    JUDGED,
+    LITERATURE,
+    NOTHING,
+    Cell,
+    cell_row,
+    first_choice,
+    headline,
+    measurement_label,
+)
+from harness.pages.model import Page, Role, Table
+from harness.paper.tables import PublishedTable
+from harness.paper.verdicts import LEAST_SEEDS, SHARE, TOLERANCE
+from harness.records.words import bullets, computed_with
+
+SESSIONS = {
+    "thumos14": "reproduce-thumos",
+    "activitynet13": "reproduce-activitynet",
+    "fineaction": "reproduce-fineaction",
+}
+
+
+def table_page(table: PublishedTable, lines: Sequence[Sequence[Cell]]) -> Page:
+    """A table as printed with the verdict on each row's headline, the measured rows in full, and all judged cells."""
+    name, title = f"table_{table.number}", f"Table {table.number}: {table.title}"
+    shown = {row: headline(line) for row, line in first_choice(lines).items()}
+    rows = [
+        cell.row.labels
+        | {"judged": cell.column.name, "measured": cell.shown, "verdict": cell.verdict.kind}
+        | cell.row.cells
+        | {"why": cell.verdict.reason}
+        for cell in shown.values()
+    ]
+    roles: dict[str, Role] = {column.name: "published" for column in table.columns}
+    roles |= {"measured": "measured", "verdict": "verdict"}
+    blocks: list[str | Table | Figure] = [
+        _facts(table, shown.values()),
+        Table(name, title, rows, roles),
+    ]
+    with_numbers = [line for line in lines if line[0].measurement]
+    if with_numbers:
+        columns: dict[str, Role] = {"verdict": "verdict"}
+        columns |= {column.name: "measured" for column in table.columns}
+        caption = f"Table {table.number}: measured rows"
+        blocks += [
+            "## Measured",
+            "The rows of which there are numbers, in the table's columns. Each is scored by the evaluator that gave "
+            "its published number where that is known, so that protocols may differ between rows.",
+            Table(
+                f"{name}-measured", caption, list(map(_measured_row, with_numbers)), columns | {"verdict": "verdict"}
+            ),
+        ]
+        rows_drawn = [
+            Compared(
+                f"{measurement_label(cell.row)}: {cell.column.name}",
+                cell.row.value(cell.column.name),
+                cell.measured or cell.verdict.kind,
+                cell.verdict.kind in JUDGED,
+            )
+            for cell in map(headline, with_numbers)
+        ]
+        blocks.append(dumbbell(rows_drawn, name=name, caption=f"{caption}, against the printed number"))
+    if judged := [cell for line in with_numbers for cell in line if cell.verdict.kind in JUDGED]:
+        caption = f"Table {table.number}: cell by cell"
+        cell_roles: dict[str, Role] = {"published": "published", "measured": "measured", "verdict": "verdict"}
+        blocks += ["## Cell by cell", Table(f"{name}-cells", caption, [cell_row(cell) for cell in judged], cell_roles)]
+    if records := [record for line in with_numbers for record in (line[0].measurement or NOTHING).records]:
+        blocks += computed_with(records)
+    return Page(f"leaderboards/{name}", title, blocks)
+
+
+def _measured_row(line: Sequence[Cell]) -> dict[str, Any]:
+    measurement = line[0].measurement
+    assert measurement is not None
+    return {
+        "row": measurement_label(line[0].row),
+        "on": measurement.on,
+        "protocol": measurement.identity.protocol,
+        "seeds": ", ".join(map(str, sorted(measurement.seeds))),
+        **{cell.column.name: cell.measured for cell in line},
+        "verdict": headline(line).verdict.kind,
+        "why": headline(line).verdict.reason,
+    }
+
+
+def _facts(table: PublishedTable, shown: Iterable[Cell]) -> str:
+    kinds = Counter(cell.verdict.kind for cell in shown)
+    return bullets(
+        [
+            f"published: {table.source}, as printed, in {table.unit}; protocol {table.protocol}, checkpoint selection "
+            f"{table.selection} by the paper; what is known of a row's own source decides its verdict",
+            "measured: the last checkpoint of a fixed schedule; mean ± half the 95 % t-interval over seeds",
+            "verdict: on each row's last printed number; `reproduced` where two one-sided t-tests show the mean within "
+            f"± {TOLERANCE:g} of the published value ({100 * SHARE:g} % of values below ten); other data, features, "
+            f"protocol, test videos or schedule: `not comparable`; under {LEAST_SEEDS} seeds, or where the source does "
+            "not name its evaluator and they disagree: `inconclusive`",
+            "rows: " + ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())),
+            f"rows that are `not run`: `nox -s {SESSIONS[table.dataset]} -- --data DIR` runs them, with "
+            f"{LITERATURE} features",
+        ]
+    )

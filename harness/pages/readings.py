@@ -1,0 +1,58 @@
+"""Page of what the paper leaves open and how far each choice moves the result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from harness.comparisons.plan_rows import difference, rows_of
+from harness.pages.ablations import NOT_RUN, setting
+from harness.pages.model import Page, Role, Table
+from harness.records.grouping import Record, average, comparable_groups
+from harness.records.words import bullets, computed_with
+from harness.runs.plans import READINGS, plans
+from harness.seed_statistics import estimate
+
+
+def readings_page(records: Sequence[Record]) -> Page | None:
+    """How far each open reading moves the mean on each real data set; None where none was run."""
+    plan = plans()[READINGS]
+    assert plan.reference is not None
+    text = (
+        "The paper released no code and does not state every choice. Each row changes one choice of `ours`, all "
+        "else as in the data set's schedule; cells are the change of the mean mAP (widest range) against the defaults "
+        "and, next to it, against ACM-Net, which has nothing of the paper's contribution: both paired by seed, ± half "
+        "the 95 % t-interval, with the seeds in the third column. A change whose interval holds 0 is within the noise "
+        "of the seeds; the intervals are not corrected for the number of rows, of which one in twenty would leave out "
+        "0 by chance. `wstal-bench ls rows` gives the option behind each row; `wstal-bench reproduce thumos14 --data "
+        "DIR --table readings` runs them."
+    )
+    facts: list[str] = []
+    rows: list[dict[str, Any]] = [dict(zip(plan.columns, row.cells, strict=True)) for row in plan.rows]
+    roles: dict[str, Role] = {}
+    used: list[Record] = []
+    for (overrides, version, digest), members in comparable_groups(records).items():
+        found = rows_of(plan, members)
+        reference = found[plan.reference]
+        others = [row for row in plan.rows if row.id != plan.reference and found[row.id]]
+        data = members[0]["data"]["title"]
+        if members[0]["synthetic"] or overrides != "none" or not (reference and others):
+            continue
+        title = data if data not in rows[0] else f"{data} ({digest}, {version})"
+        beside = f"against ACM-Net, {title}"
+        baseline = rows_of(plans()["table_IV"], members)["baseline"]
+        roles |= {title: "difference", beside: "difference"}
+        for row, cells in zip(plan.rows, rows, strict=True):
+            moved, gained = difference(found[row.id], reference), difference(found[row.id], baseline)
+            cells[title] = NOT_RUN if moved is None else moved.estimate
+            if row.id == plan.reference:
+                cells[title] = estimate([average(record) for record in reference], len(reference))
+            cells[beside] = NOT_RUN if gained is None else gained.estimate
+            cells[f"seeds, {title}"] = moved.seeds if moved else 0
+        used += [record for row in plan.rows for record in found[row.id]]
+        facts += [f"{title}:", bullets(setting(reference))]
+    if not used:
+        return None
+    table = Table(READINGS, "What each open reading changes", rows, roles)
+    title = "Readings: what the paper leaves open, and whether it matters"
+    return Page(READINGS, title, [text, table, *facts, *computed_with(used)])

@@ -1,0 +1,21 @@
+"""Records and rendered pages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from harness.pages.site import Results
+from harness.pages.site import render as render_results
+from tests.helpers.records import make_record
+
+
+def render(records: Sequence[dict[str, Any]] | Results) -> dict[str, str]:
+    return render_results(records if isinstance(records, Results) else Results(records))
+
+
+def record(method: str = "acmnet", seed: int = 0, value: float = 20.0, **changes: Any) -> dict[str, Any]:
+    """A record with two tIoUs alone: `value` and `value - 5`."""
+    made = make_record(method, seed, value, **changes)
+    metrics = {"mAP": {"0.1": value, "0.2": value - 5}, "averages": {"0.1:0.2": value - 2.5}}
+    return made | {"metrics": {"anet": made["metrics"]["anet"] | metrics}}

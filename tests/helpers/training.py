@@ -1,0 +1,44 @@
+"""A small training."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from baselines.acmnet import AcmNet, AcmNetOptions
+from baselines.ours import Ours, OursOptions
+from harness.random_streams import seed_torch
+from wstal.method import Method, TrainSpec
+from wstal.types import Video
+
+SPEC = TrainSpec(epochs=6, batch_size=4, temporal_length=12, test_length=12, learning_rate=1e-2, decay_every=4)
+
+
+RUN = {"run": "x"}
+
+
+def videos(count: int = 10, width: int = 16, classes: int = 3) -> list[Video]:
+    rng = np.random.default_rng(0)
+    made = []
+    for number in range(count):
+        features = rng.random((rng.integers(5, 30), width), dtype=np.float32)
+        features[:4, number % classes] += 3
+        made.append(Video(f"v{number}", features, (number % classes,), 0.64))
+    return made
+
+
+def fresh(seed: int = 0, kind: str = "acmnet") -> Method:
+    """A method with a seed's first weights: ACM-Net, or ours with codewords or k-means over a memory of 5 slots."""
+    seed_torch(seed, "initialisation")
+    base = AcmNetOptions(dropout=0.5)
+    if kind == "acmnet":
+        return AcmNet(base, 16, 3)
+    update = "class_ema" if kind == "detr_layer" else "slot_momentum"
+    memory, summary = {"length": 5, "update": update}, {"kind": kind, "count": 4}
+    return Ours(OursOptions(base=base, memory=memory, summary=summary), 16, 3)
+
+
+def same(first: Method, second: Method) -> bool:
+    return all(
+        torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+    )

@@ -1,0 +1,225 @@
+"""Published beside measured: which records may stand beside which row, and what is said of each cell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.comparisons.paper import OWN, Cell, compare, first_choice, headline
+from harness.data.descriptor import shipped_descriptors
+from harness.pages.formats import markdown_page
+from harness.pages.paper_tables import table_page
+from harness.paper.tables import PublishedTable, find_table, published_tables
+from harness.studies.released import Rescored, load_rescored
+from tests.helpers.records import make_record
+
+RESULTS = Path(__file__).parents[3] / "results"
+I3D = "I3D (Kinetics-400), RGB and TV-L1 flow"
+TIOUS = [f"0.{tenth}" for tenth in range(1, 8)]
+
+
+def run(method: str, seed: int, average: float, features: str = I3D, **changes: Any) -> dict[str, Any]:
+    """A record on THUMOS14 whose mAP is the same at every tIoU."""
+    values = dict.fromkeys(TIOUS, average)
+    averages = dict.fromkeys(("0.1:0.5", "0.3:0.7", "0.1:0.7"), average)
+    classes = list(shipped_descriptors()["thumos14"].classes or ())
+    per_class = dict.fromkeys(classes, values)
+    metrics = {"mAP": values, "averages": averages, "per_class": per_class, "videos": 210, "instances": 3311}
+    made = make_record(method, seed, average)
+    return made | {
+        "classes": classes,
+        "data": made["data"] | {"features": features, "streams": ["rgb", "flow"], "width": 2048},
+        "headline": "anet-210",
+        "metrics": {"anet-210": metrics | {"detections": 9}},
+        "schedule": {},
+        **changes,
+    }
+
+
+def lines_of(
+    table: str, records: list[dict[str, Any]], rescored: list[Rescored] | None = None
+) -> dict[str, list[Cell]]:
+    return {line[0].row.id: line for line in compare(find_table(table), records, rescored or [])}
+
+
+def test_every_row_is_there_and_none_without_a_reason() -> None:
+    for table in published_tables().values():
+        if not table.dataset:
+            continue
+        lines = compare(table, [], [])
+        assert [line[0].row.id for line in lines] == [row.id for row in table.rows]
+        for cell in (cell for line in lines for cell in line):
+            assert cell.measured is None
+            assert cell.verdict.kind in ("not run", "not implemented")
+            assert cell.verdict.reason
+    kinds = {name: headline(line).verdict.kind for name, line in lines_of("I", []).items()}
+    assert kinds["ours"] == "not run"
+    assert kinds["ssn"] == "not implemented"
+
+
+@pytest.mark.parametrize(
+    ("averages", "verdict"),
+    [
+        ([46.7, 46.8, 46.9], "reproduced"),
+        ([45.0, 46.8, 48.6], "consistent"),
+        ([43.1, 43.2, 43.3], "below"),
+        ([49.1, 49.2, 49.3], "above"),
+        ([40.0, 45.0, 50.0], "inconclusive"),
+        ([46.8, 46.8], "inconclusive"),
+    ],
+)
+def test_ours_against_its_printed_average(averages: list[float], verdict: str) -> None:
+    cell = headline(lines_of("I", [run("ours", seed, value) for seed, value in enumerate(averages)])["ours"])
+    assert (cell.column.name, cell.row.cells[cell.column.name]) == ("AVG (0.1:0.7)", "46.8")
+    assert cell.verdict.kind == verdict, cell.verdict.reason
+    assert cell.measured is not None
+    assert cell.measured.mean == pytest.approx(sum(averages) / len(averages))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"features": "R(2+1)D-18 (Kinetics-400), RGB"}, "features: published I3D, measured R(2+1)D"),
+        ({"features": "I3D (Kinetics-400), RGB, 160 x 160 crop", "streams": ["rgb"], "width": 1024}, "features"),
+    ],
+)
+def test_other_features_are_shown_and_never_judged(changes: dict[str, Any], reason: str) -> None:
+    records = [run("ours", seed, 46.8) for seed in range(3)]
+    for record in records:
+        record["data"] |= changes
+    cell = headline(lines_of("I", records)["ours"])
+    assert cell.verdict.kind == "not comparable"
+    assert reason in cell.verdict.reason
+    assert cell.measured is not None
+
+
+def test_synthetic_held_out_other_data_and_changed_recipes_do_not_stand_beside_the_paper() -> None:
+    synthetic = run("ours", 0, 46.8, synthetic=True)
+    held_out = run("ours", 0, 46.8)
+    held_out["data"] = held_out["data"] | {"name": "thumos14-held-out"}
+    other_data = run("ours", 0, 46.8, classes=["a", "b"])
+    changed = run("ours", 0, 46.8, overrides={"train.epochs": 3})
+    ablation = run("ours", 0, 46.8, ablation={"schedule": {}, "row": {"method.gks": False}})
+    for record in (synthetic, held_out, other_data, changed, ablation):
+        assert headline(lines_of("I", [record])["ours"]).verdict.kind == "not run"
+
+
+def test_the_protocol_of_the_rows_own_source_is_used_where_the_run_was_scored_by_it() -> None:
+    record = run("acmnet", 0, 42.6)
+    better = {name: value + 1 for name, value in record["metrics"]["anet-210"]["mAP"].items()}
+    averages = dict.fromkeys(record["metrics"]["anet-210"]["averages"], 43.6)
+    record["metrics"]["anet-212"] = record["metrics"]["anet-210"] | {"mAP": better, "averages": averages}
+    baseline = lines_of("IV", [record])["baseline"]
+    assert baseline[0].row.protocol == "anet-212"  # ACM-Net's own, by its sheet
+    assert headline(baseline).measured is not None
+    assert headline(baseline).measured.mean == 43.6  # type: ignore[union-attr]
+    rmgcl = lines_of("IV", [record])["rmgcl"]
+    assert headline(rmgcl).verdict.kind == "not run"
+
+
+def judged(records: list[dict[str, Any]], table: str = "I", row: str = "ours") -> tuple[str, str]:
+    cell = headline(lines_of(table, records)[row])
+    return cell.verdict.kind, cell.verdict.reason
+
+
+def test_a_part_of_the_test_videos_is_another_number() -> None:
+    records = [run("ours", seed, 46.8) for seed in range(3)]
+    for record in records:
+        record["metrics"]["anet-210"]["videos"] = 195
+    assert judged(records) == ("not comparable", "videos: published 210, measured 195")
+    # FAC-Net's own evaluation has 212 videos, the harness's form of its evaluator 210
+    facnet = find_table("I").row("fac-net")
+    assert (facnet.protocol, facnet.videos) == ("segments-best", 212)
+
+
+def test_another_schedule_is_another_number() -> None:
+    records = [run("ours", seed, 46.8, schedule={"train.epochs": 60}) for seed in range(3)]
+    assert judged(records) == ("not comparable", f"recipe: published {OWN}, measured train.epochs=60")
+
+
+def test_the_users_own_options_stand_in_no_table() -> None:
+    ablation = {"schedule": {}, "row": {}}
+    records = [run("acmnet", seed, 42.6, overrides={"train.epochs": 1}, ablation=ablation) for seed in range(3)]
+    assert judged(records, "IV", "baseline")[0] == "not run"
+
+
+def test_where_the_source_names_no_evaluator_all_of_them_have_to_agree() -> None:
+    records = [run("ours", seed, 46.8 + 0.1 * seed) for seed in range(3)]
+    for record in records:
+        own = record["metrics"]["anet-210"]
+        more = {name: value + 1.5 for name, value in own["averages"].items()}
+        record["metrics"]["segments-best"] = own | {"averages": more}
+        record["metrics"]["thumos14-kit-2014"] = own | {"averages": dict.fromkeys(more, 10.0)}
+    kind, reason = judged(records)
+    assert kind == "inconclusive"
+    assert reason.endswith("they disagree: anet-210 reproduced, segments-best above")
+    for record in records:
+        del record["metrics"]["segments-best"]
+    # the kit is no evaluator of weakly supervised work with released code
+    assert judged(records)[0] == "reproduced"
+
+
+def test_plain_runs_stand_in_the_rows_of_an_ablation_that_they_are() -> None:
+    records = [run("acmnet", seed, 42.6 + 0.1 * seed) for seed in range(3)]
+    assert judged(records, "IV", "baseline")[0] == "not comparable"  # scored on 210 videos, its source on 212
+    for record in records:
+        record["metrics"]["anet-212"] = record["metrics"]["anet-210"] | {"videos": 212}
+    assert judged(records, "IV", "baseline")[0] == "reproduced"
+
+
+def test_one_stream_or_another_network_is_not_the_literatures_i3d() -> None:
+    for features, width in (("I3D ResNet-50, RGB", 2048), (I3D, 1024)):
+        records = [run("ours", seed, 46.8, features=features) for seed in range(3)]
+        for record in records:
+            record["data"] |= {"width": width, "streams": None}
+        assert judged(records)[0] == "not comparable"
+
+
+def test_the_measurement_with_most_seeds_and_the_newest_version_is_chosen() -> None:
+    old = [run("ours", seed, 40.0) for seed in range(3)]
+    new = [run("ours", seed, 46.8 + 0.1 * seed) for seed in range(3)]
+    for records, version in ((old, "0.9.0"), (new, "0.10.0")):
+        for record in records:
+            record["environment"] = record["environment"] | {"wstal-bench": version}
+    for order in (old + new, new + old):
+        chosen = first_choice(compare(find_table("I"), order, []))
+        assert headline(chosen["ours"]).verdict.kind == "reproduced"
+
+
+def test_released_detections_give_autolocs_row_to_the_digit() -> None:
+    records, refused = load_rescored(RESULTS / "rescored")
+    assert not refused
+    line = lines_of("I", [], records)["autoloc"]
+    judged = {cell.column.name: cell.verdict.kind for cell in line if cell.row.value(cell.column.name) is not None}
+    assert judged == dict.fromkeys(["0.3", "0.4", "0.5", "0.6", "0.7", "AVG (0.3:0.7)"], "reproduced")
+    assert headline(line).column.name == "AVG (0.3:0.7)"
+    assert line[0].verdict.kind == "not comparable"  # the paper prints no number at 0.1
+
+
+def test_a_page_has_every_printed_cell_and_all_judged_ones() -> None:
+    table: PublishedTable = find_table("I")
+    records = [run("ours", seed, 46.8 + 0.1 * seed) for seed in range(3)]
+    page = markdown_page(table_page(table, compare(table, records, [])))
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line[:1] == "|"]
+    # between labels and printed cells stand which cell is judged, what was measured and the verdict
+    printed = [line[:3] + line[6:-1] for line in cells]
+    for row in table.rows:
+        assert [*row.labels.values(), *row.cells.values()] in printed
+    assert "1 reproduced" in page
+    ours = [line for line in cells if line[0] == "Ours"]
+    # the row's own measured line, then one line a judged cell
+    assert len(ours) == 1 + len(table.columns)
+    assert all(line[-2] in ("reproduced", "below", "above", "consistent") for line in ours)
+
+
+def test_of_several_measurements_the_judged_one_stands_beside_the_row() -> None:
+    records = [run("ours", seed, 46.8 + 0.1 * seed) for seed in range(3)]
+    other = [run("ours", seed, 30.0, features="R(2+1)D") for seed in range(3)]
+    for order in (records + other, other + records):
+        table = find_table("I")
+        page = markdown_page(table_page(table, compare(table, order, [])))
+        row = next(line for line in page.splitlines() if line.startswith("| Weak") and "| Ours" in line)
+        assert "| reproduced" in row
+        assert "R(2+1)D" in page

@@ -1,0 +1,208 @@
+"""Ablation pages: rows find their records, differences are paired, verdicts follow from intervals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from scipy import stats
+
+from harness.comparisons.plan_rows import Difference, difference, rows_of
+from harness.pages.ablations import ablation_page
+from harness.pages.formats import markdown_page
+from harness.pages.readings import readings_page
+from harness.runs.plans import find_plan
+from tests.helpers.pages import record, render
+from wstal.errors import UserError
+
+FULL = {"rmgcl": True, "gks": True, "gka": True, "pseudo": True, "summary": {"kind": "codewords", "count": 40}}
+
+
+def run(method: str, seed: int, average: float, **changes: Any) -> dict[str, Any]:
+    """A record of a row: `changes` are the row's options of the method."""
+    options = FULL | changes if method == "ours" else {}
+    made = record(method, seed, average, recipe={"method": options, "train": {"epochs": 3}})
+    made["id"] = f"{method}-{seed}-{sorted(changes)}"
+    made["ablation"] = {
+        "schedule": {"train.epochs": 3},
+        "row": {f"method.{name}": value for name, value in changes.items()},
+    }
+    made["metrics"]["anet"]["averages"] = {"0.1:0.7": average}
+    return made
+
+
+WITHOUT = {"gks": False, "gka": False, "pseudo": False}
+
+
+def test_each_record_is_in_its_own_row() -> None:
+    records = [
+        run("acmnet", 0, 20.0), run("ours", 0, 24.0), run("ours", 0, 21.0, **WITHOUT),
+        run("ours", 1, 23.0, pseudo=False),
+    ]  # fmt: skip
+    found = rows_of(find_plan("IV"), records)
+    assert {row: [r["metrics"]["anet"]["averages"]["0.1:0.7"] for r in members] for row, members in found.items()} == {
+        "baseline": [20.0], "rmgcl": [21.0], "gka-without-gks": [], "pseudo-without-gks": [], "no-pseudo": [23.0],
+        "full": [24.0],
+    }  # fmt: skip
+    assert [len(members) for members in rows_of(find_plan("VII"), records).values()] == [0, 0, 1, 0, 0, 0]
+
+
+def test_a_departure_that_no_row_has_is_in_no_row() -> None:
+    assert not any(rows_of(find_plan("IV"), [run("ours", 0, 24.0, fusion_width=7)]).values())
+
+
+def test_two_recipes_in_one_row_are_refused() -> None:
+    other = run("ours", 1, 24.0)
+    other["recipe"]["train"]["epochs"] = 4
+    with pytest.raises(UserError, match="of 2 recipes"):
+        rows_of(find_plan("IV"), [run("ours", 0, 24.0), other])
+
+
+def test_differences_are_paired_by_seed() -> None:
+    better = [run("ours", seed, value) for seed, value in ((0, 21.0), (1, 25.0), (2, 30.0), (7, 99.0))]
+    worse = [run("acmnet", seed, value) for seed, value in ((2, 27.0), (1, 23.0), (0, 20.0), (8, 9.0))]
+    found = difference(better, worse)
+    assert found is not None
+    assert found.seeds == 3
+    low, high = stats.t.interval(0.95, 2, loc=2, scale=stats.sem([1, 2, 3]))
+    assert (found.mean - found.half_width, found.mean + found.half_width) == pytest.approx((low, high))
+    assert found.p == 2 / 8
+    assert difference(better, []) is None
+
+
+@pytest.mark.parametrize(
+    ("mean", "adjusted", "verdict"),
+    [
+        (1.0, 0.049, "holds"),
+        (-1.0, 0.049, "reversed"),
+        (0.4, 0.05, "not resolved"),
+        (-0.5, 0.4, "not resolved"),
+    ],
+)
+def test_verdicts(mean: float, adjusted: float, verdict: str) -> None:
+    assert Difference(6, mean, 0.5, 0.03, 0.01).verdict(adjusted) == verdict
+    assert Difference(5, mean, 0.5, 0.06, 0.01).verdict(adjusted) == "too few seeds"
+
+
+def test_page_has_measured_beside_printed_and_says_what_was_not_run() -> None:
+    records = [
+        run(method, seed, value + seed) for method, value in (("acmnet", 20.0), ("ours", 24.0)) for seed in range(6)
+    ]
+    page = markdown_page(ablation_page(records))
+    table = page[page.index("## Table IV") : page.index("## Table V:")]
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("|")]
+    assert lines[2] == ["", "", "", "", "0, 1, 2, 3, 4, 5", "", "22.5 ± 2.0", "", "22.5 ± 2.0", "68.9", "55.0", "42.6"]
+    assert lines[3][4:9] == ["none", "", "not run", "not run", "not run"]
+    whole = next(line for line in lines if line[0] == "the whole helps the baseline")
+    # one comparison of the table was run, so Holm leaves its p: 2 of 2^6 sign patterns
+    assert whole == ["the whole helps the baseline", "+4.2", "+4.0 ± 0.0", "6", "0.031", "0.031", "0.000", "holds"]
+    assert next(line for line in lines if line[0] == "pseudo labels help")[2] == "not run"
+
+
+def test_few_seeds_have_no_p() -> None:
+    records = [
+        run(method, seed, value + seed) for method, value in (("acmnet", 20.0), ("ours", 24.0)) for seed in range(3)
+    ]
+    page = markdown_page(ablation_page(records))
+    assert "needs 6 seeds" in page
+    assert "too few seeds" in page
+    assert "| holds" not in page
+
+
+def test_synthetic_pages_have_neither_verdict_nor_printed_values() -> None:
+    records = [
+        run(method, seed, value + seed) | {"synthetic": True}
+        for method, value in (("acmnet", 20.0), ("ours", 24.0))
+        for seed in range(6)
+    ]
+    pages = render(records)
+    page = pages["leaderboards/data-ablations.md"]
+    assert "Synthetic data" in page
+    assert "42.6" not in page
+    assert "holds" not in page
+    assert "readings.md" not in pages
+
+
+def test_methods_themselves_stand_in_the_rows_that_are_just_that() -> None:
+    themselves = [run("acmnet", seed, 20.0) | {"ablation": None} for seed in range(2)]
+    part = run("ours", 0, 21.0, **WITHOUT)
+    part["ablation"]["schedule"] = {}
+    pages = render([*themselves, part])
+    assert "| 0, 1 " in pages["leaderboards/data-ablations.md"]
+    assert "20.0 ± 0.0" in pages["leaderboards/data.md"]
+    assert "21.0" not in pages["leaderboards/data.md"]
+    # with another schedule for ablations, the methods' own runs are other experiments
+    part["ablation"]["schedule"] = {"train.epochs": 3}
+    assert "| 0, 1 " not in render([*themselves, part])["leaderboards/data-ablations.md"]
+
+
+def test_other_overrides_are_another_section() -> None:
+    records = [run("ours", 0, 24.0), run("ours", 0, 25.0) | {"overrides": {"train.epochs": 9}, "id": "x"}]
+    page = markdown_page(ablation_page(records))
+    assert page.index("options: none") < page.index("24.0") < page.index("options: train.epochs=9") < page.index("25.0")
+
+
+def test_other_data_or_another_version_is_another_section_never_another_seed() -> None:
+    other_data, other_version = run("ours", 1, 54.0), run("ours", 1, 74.0)
+    other_data["data"] = other_data["data"] | {"labels": "annotations"}
+    other_version["environment"] = other_version["environment"] | {"wstal-bench": "9"}
+    page = markdown_page(ablation_page([run("ours", 0, 24.0), other_data, other_version]))
+    assert page.count("## Table IV") == 3
+    assert "±" not in page.split("## Table IV")[1].split("## Table V:")[0].replace("95 %", "")
+
+
+def test_two_records_of_one_seed_are_refused() -> None:
+    with pytest.raises(UserError, match="2 records of 1 recipes and 1 seeds"):
+        rows_of(find_plan("IV"), [run("ours", 0, 24.0), run("ours", 0, 25.0) | {"id": "again"}])
+
+
+def test_the_fill_of_the_memory_is_shown() -> None:
+    record = run("ours", 0, 24.0, memory={"length": 100})
+    record["ablation"]["row"] = {}
+    record["training"] = {"diagnostics": {"memory_fill": [50, 100, 0, 100]}}
+    line = next(line for line in markdown_page(ablation_page([record])).splitlines() if line.startswith("| x "))
+    full = next(
+        line
+        for line in markdown_page(ablation_page([record])).splitlines()
+        if line.replace(" ", "").startswith("|x|x|x|x|0|")
+    )
+    assert "| 50 " in full
+    assert "not run" in line
+
+
+def test_p_is_corrected_for_the_comparisons_of_its_table() -> None:
+    records = [
+        *(run("acmnet", seed, 20.0) for seed in range(6)),
+        *(run("ours", seed, 21.0 + seed, **WITHOUT) for seed in range(6)),
+        *(run("ours", seed, 24.0) for seed in range(6)),
+    ]
+    page = markdown_page(ablation_page(records))
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines()]
+    p = {line[0]: line[4:7] for line in lines if len(line) == 8}
+    # of Table IV two were run, each with p = 2/64 = 0.03125: Holm doubles the smaller and lifts the other to it. The
+    # t-test of 1, 2, ..., 6: t = 3.5 / (1.8708 / sqrt 6) = 4.58, p = 0.0059; that of equal differences has p = 0
+    assert p["RMGCL helps the baseline"] == ["0.031", "0.062", "0.006"]
+    assert p["the whole helps the baseline"] == ["0.031", "0.062", "0.000"]
+    assert p["pseudo labels help"][:1] == [""]
+
+
+def test_readings_are_changes_against_the_defaults() -> None:
+    records = [run("ours", seed, 24.0 + seed) for seed in range(2)]
+    # a seed that the defaults lack makes no pair
+    moved = [run("ours", seed, 23.0 + seed, fusion_width=1024) for seed in range(3)]
+    baseline = [run("acmnet", seed, 20.0 + 3 * seed) for seed in range(2)]
+    rendered = readings_page([*records, *moved, *baseline])
+    assert rendered is not None
+    page = markdown_page(rendered)
+    assert "Computed with" in page
+    assert "- training videos: " in page
+    default, wide = (
+        [cell.strip() for cell in next(line for line in page.splitlines() if name in line).strip("|").split("|")][2:]
+        for name in ("| the defaults", "1,024 wide")
+    )
+    # two differences 2a apart have a t-interval of 12.71 a: 4 and 2, 3 and 1
+    assert default == ["24.5 ± 6.4", "+3.0 ± 12.7", "2"]
+    assert wide == ["-1.0 ± 0.0", "+2.0 ± 12.7", "2"]
+    assert page.count("not run") == 2 * (len(find_plan("readings").rows) - 2)
+    assert readings_page(records) is None
+    assert readings_page([record | {"synthetic": True} for record in [*records, *moved]]) is None

@@ -6,14 +6,14 @@ import argparse
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
-
-from pydantic import BaseModel
-from pydantic_core import to_jsonable_python
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from harness.cli.options import Commands
 from harness.io.console import say
 from wstal.errors import UserError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 
 def add(commands: Commands) -> None:
@@ -37,8 +37,6 @@ def add(commands: Commands) -> None:
 
 def handle(arguments: argparse.Namespace) -> int:
     """List what there is."""
-    pass
-
     rows = LISTS[arguments.what](arguments.store)
     if arguments.json:
         print(json.dumps(rows))
@@ -77,6 +75,9 @@ def options(store: Path) -> list[dict[str, Any]]:
 
 def _fields(name: str, model: BaseModel) -> list[dict[str, Any]]:
     """Options by dotted name, those of nested specifications each on a row of its own."""
+    from pydantic import BaseModel
+    from pydantic_core import to_jsonable_python
+
     found = []
     for field, info in type(model).model_fields.items():
         value = getattr(model, field)

@@ -22,7 +22,7 @@ from harness.data.synthetic_source import embedded_source
 from harness.records.matches import DETECTIONS, read_matches
 from harness.runs.plans import find_plan
 from harness.runs.spec import plan_run
-from harness.sweeps.reproduce import Job
+from harness.sweeps.jobs import Job
 from tests.helpers.small_data import write_tiny
 from wstal.errors import RunError
 from wstal.evaluation import class_average_precision
@@ -236,7 +236,7 @@ def test_the_quick_profile_is_one_seed_of_a_fifth_of_the_epochs(tiny: Path, tmp_
             jobs.extend(found)
             raise RunError("enough")
 
-        with mock.patch("harness.sweeps.reproduce.run_jobs", keep):
+        with mock.patch("harness.sweeps.sweep.run_jobs", keep):
             assert main(["reproduce", "thumos14", *what, "--store", str(tmp_path)]) == 4
         return [job.arguments for job in jobs]
 

@@ -1,4 +1,4 @@
-"""Methods by name, found through entry points, so that a third-party method is a peer of ours."""
+"""Methods by name, found through entry points, so that a third-party method is a peer of the built-in ones."""
 
 from __future__ import annotations
 
@@ -16,6 +16,15 @@ if TYPE_CHECKING:
     from wstal.method import Method
 
 GROUP = "wstal_bench.methods"
+# names of earlier versions, of methods and of rows of plans
+RENAMED = {
+    "ours": "rmgcl-gksa",
+    "basnet-ours": "basnet-rmgcl-gksa",
+    "facnet-ours": "facnet-rmgcl-gksa",
+    "stpn-ours": "stpn-rmgcl-gksa",
+    "bas-net-ours": "bas-net-rmgcl-gksa",
+    "fac-net-ours": "fac-net-rmgcl-gksa",
+}
 
 
 def entry_points(group: str) -> Iterable[EntryPoint]:

@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING
 
-from harness.cli.options import EXIT_CODES, Commands, add_data_options, count
+from harness.cli.options import EXIT_CODES, Commands, add_data_options, count, method_name
 from harness.io.console import say
 from wstal.errors import RunError, UserError
 
@@ -43,11 +43,13 @@ def add(commands: Commands) -> None:
         "deterministic implementation are named. Without --data the runs are on a small generated data set and\n"
         "short, under a minute a method; with it they are whole runs: --set train.epochs=10 makes them shorter.",
         epilog="examples:\n"
-        "  wstal-bench audit determinism ours\n"
+        "  wstal-bench audit determinism rmgcl-gksa\n"
         "  wstal-bench audit determinism all --threads 1,2,4 --json\n"
         "  wstal-bench audit determinism acmnet --data ~/thumos14 --set train.epochs=10 --device cuda\n\n" + EXIT_CODES,
     )
-    determinism.add_argument("method", metavar="METHOD", help=f"see `wstal-bench ls methods`, or {ALL}")
+    determinism.add_argument(
+        "method", type=method_name, metavar="METHOD", help=f"see `wstal-bench ls methods`, or {ALL}"
+    )
     determinism.add_argument("--seed", type=int, default=0, metavar="N", help="the control has N + 1 (default: 0)")
     determinism.add_argument(
         "--threads", type=_counts, default=(1, 2), metavar="N,N", help="numbers of CPU threads (default: 1,2)"

@@ -24,7 +24,7 @@ def add(commands: Commands) -> None:
         epilog="examples:\n"
         "  wstal-bench compare --table I\n"
         "  wstal-bench compare --json\n"
-        "  wstal-bench compare --runs runs/runs/thumos14-acmnet-* runs/runs/thumos14-ours-*\n\n" + EXIT_CODES,
+        "  wstal-bench compare --runs runs/runs/thumos14-acmnet-* runs/runs/thumos14-rmgcl-gksa-*\n\n" + EXIT_CODES,
     )
     what = command.add_mutually_exclusive_group()
     what.add_argument("--table", nargs="+", metavar="T", help="I to VIII (default: all)")

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.cli.options import EXIT_CODES, Commands
+from harness.cli.options import EXIT_CODES, Commands, method_name
 from harness.io.console import say
 from wstal.errors import UserError
 
@@ -25,10 +25,10 @@ def add(commands: Commands) -> None:
         "published and as the paper counted is printed before it.",
         epilog="examples:\n"
         "  wstal-bench cost                           # every installed method, minutes each\n"
-        "  wstal-bench cost --method ours             # one, beside what the file holds of others\n"
+        "  wstal-bench cost --method rmgcl-gksa             # one, beside what the file holds of others\n"
         "  wstal-bench cost --stored                  # what the file holds, in a second\n\n" + EXIT_CODES,
     )
-    command.add_argument("--method", metavar="M", help="measure, or show, this method alone (default: all)")
+    command.add_argument("--method", type=method_name, metavar="M", help="this method alone (default: all)")
     command.add_argument("--stored", action="store_true", help="measure nothing: show what is stored")
     command.add_argument("--results", type=Path, default=Path("results"), metavar="RESULTS", help="(default: results)")
     command.add_argument("--json", action="store_true", help="print the measurements as JSON")

@@ -18,7 +18,7 @@ def add(commands: Commands) -> None:
         "class, cosines within and between classes) as RUN/diagnostics.svg, or DIR/ID.svg with the run's id.",
         epilog="examples:\n"
         "  wstal-bench diagnose runs/runs/RUN\n"
-        "  wstal-bench diagnose runs/runs/thumos14-ours-* --out figures\n\n" + EXIT_CODES,
+        "  wstal-bench diagnose runs/runs/thumos14-rmgcl-gksa-* --out figures\n\n" + EXIT_CODES,
     )
     command.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folder of a finished run")
     command.add_argument("--out", type=Path, metavar="DIR", help="(default: each run's own folder)")

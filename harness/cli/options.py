@@ -6,6 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from harness.io.console import say
+from harness.registry import RENAMED
+
 MOST_THREADS = 1024
 EXIT_CODES = """\
 exit codes:
@@ -37,6 +40,13 @@ def count(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= MOST_THREADS:
         raise argparse.ArgumentTypeError(f"expected a whole number from 1 to {MOST_THREADS}, got {text!r}")
     return int(text)
+
+
+def method_name(text: str) -> str:
+    """Read a method's name; a name of an earlier version still works, and the new one is told."""
+    if text in RENAMED:
+        say(f"The method `{text}` is now called `{RENAMED[text]}`.")
+    return RENAMED.get(text, text)
 
 
 def add_data_options(command: argparse.ArgumentParser, required: bool = False) -> None:

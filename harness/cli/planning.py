@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.cli.inputs import overrides_from, source_from
-from harness.cli.options import add_data_options, add_training_options, count
+from harness.cli.options import add_data_options, add_training_options, count, method_name
 from wstal.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,7 +32,11 @@ def add_plan_options(command: argparse.ArgumentParser) -> None:
     """Options that name a plan and its runs."""
     command.add_argument("plan", metavar="PLAN", help="methods, a shipped plan's name, or a plan TOML")
     command.add_argument(
-        "--methods", nargs="+", metavar="M", help="of the plan `methods`, only these (default: all registered)"
+        "--methods",
+        type=method_name,
+        nargs="+",
+        metavar="M",
+        help="only these of the plan `methods` (default: all)",
     )
     add_seeds_option(command)
     add_data_options(command)

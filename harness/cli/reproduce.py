@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from harness.cli.inputs import source_from
-from harness.cli.options import EXIT_CODES, Commands, add_data_options, add_training_options
+from harness.cli.options import EXIT_CODES, Commands, add_data_options, add_training_options, method_name
 from harness.cli.planning import add_jobs_option, add_seeds_option, engine_from, planner_from
 from harness.cli.planning import seeds_from as _seeds
 from harness.io.console import say
@@ -40,7 +40,11 @@ def add(commands: Commands) -> None:
     add_data_options(command)
     what = command.add_mutually_exclusive_group()
     what.add_argument(
-        "--methods", nargs="+", metavar="M", help="only these methods (default: all registered, and all ablations)"
+        "--methods",
+        type=method_name,
+        nargs="+",
+        metavar="M",
+        help="only these methods (default: all registered, and all ablations)",
     )
     what.add_argument(
         "--table", nargs="+", metavar="T", help="only these ablations: IV, V, VI, VII, VIII, figure_5 or readings"

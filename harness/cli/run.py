@@ -7,7 +7,7 @@ import json
 import os
 
 from harness.cli.inputs import overrides_from, source_from
-from harness.cli.options import EXIT_CODES, Commands, add_data_options, add_training_options, print_metrics
+from harness.cli.options import EXIT_CODES, Commands, add_data_options, add_training_options, method_name, print_metrics
 from harness.io.console import say
 
 
@@ -23,7 +23,7 @@ def add(commands: Commands) -> None:
         "  wstal-bench run --method acmnet --data ~/thumos14 --seed 0 --set train.epochs=20 --json\n\n" + EXIT_CODES,
     )
     what = command.add_mutually_exclusive_group(required=True)
-    what.add_argument("--method", metavar="M", help="see `wstal-bench ls methods`")
+    what.add_argument("--method", type=method_name, metavar="M", help="see `wstal-bench ls methods`")
     what.add_argument("--row", metavar="TABLE/ROW", help="a row of an ablation plan, see `wstal-bench ls rows`")
     command.add_argument("--seed", type=int, default=0, metavar="N", help="decides every random draw (default: 0)")
     add_data_options(command)

@@ -61,7 +61,7 @@ def add(commands: Commands) -> None:
         "as you: outside a network of your own use TLS (tls = true, or a scheduler at tls://HOST:PORT).\n\n"
         "examples:\n"
         "  wstal-bench sweep methods --dry-run\n"
-        "  wstal-bench sweep methods --methods acmnet ours --data ~/thumos14 --seeds 0-9 --jobs 4 --threads 1\n"
+        "  wstal-bench sweep methods --methods acmnet rmgcl-gksa --data ~/thumos14 --seeds 0-9 --jobs 4 --threads 1\n"
         "  wstal-bench sweep IV --data ~/thumos14 --engine dask --cluster slurm.toml --threads 4\n"
         "  wstal-bench sweep my-plan.toml --data ~/thumos14 --retries 3 --json\n\n" + EXIT_CODES,
     )

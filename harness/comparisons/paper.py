@@ -113,7 +113,7 @@ def compare(table: PublishedTable, records: Sequence[Record], rescored: Sequence
             method = plan.row(row.id).method
             found = [members for group in groups if (members := rows_of(plan, group)[row.id])]
         else:
-            method = f"{row.method}-ours" if row.with_ours else row.method
+            method = row.method
             found = list(by_recipe(real, method))
         measurements = [_of_runs(row, members) for members in found]
         measurements += [_of_authors(row, one) for one in rescored if one.published == f"table_{table.number}/{row.id}"]

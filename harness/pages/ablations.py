@@ -98,7 +98,7 @@ def _bars(name: str, plan: Plan, found: dict[str, list[Record]]) -> Iterator[Fig
     """Differences from the reference row, else from the first; nothing where it or all others were not run, or where
     the rows are of several methods, each with a reference of its own.
     """
-    if len({row.method.removesuffix("-ours") for row in plan.rows if row.method != "ours"}) > 1:
+    if len({row.method.removesuffix("-rmgcl-gksa") for row in plan.rows if row.method != "rmgcl-gksa"}) > 1:
         return
     first, *others = sorted(plan.rows, key=lambda row: row.id != plan.reference)
     differences = [(row, difference(found[row.id], found[first.id])) for row in others]

@@ -40,7 +40,7 @@ def audit_page() -> Page:
         "## Limits",
         "- Averages over tIoUs that the table does not print can only be bounded. What AVG is the mean of in Tables IV "
         "to VIII is not stated; it is read as 0.1:0.7.\n"
-        "- Which rows are one configuration is our reading: Ours in Tables I, IV, VI and VII; the baseline of IV and "
+        '- Which rows are one configuration is our reading: "Ours" in Tables I, IV, VI and VII; the baseline of IV and '
         "V; RMGCL alone in IV and V; BaS-Net, FAC-Net and STPN in I and VIII.\n"
         "- Rows of other methods are compared with each other, not with the papers that they are quoted from.",
     ]

@@ -19,7 +19,7 @@ def readings_page(records: Sequence[Record]) -> Page | None:
     plan = plans()[READINGS]
     assert plan.reference is not None
     text = (
-        "The paper released no code and does not state every choice. Each row changes one choice of `ours`, all "
+        "The paper released no code and does not state every choice. Each row changes one choice of RMGCL+GKSA, all "
         "else as in the data set's schedule; cells are the change of the mean mAP (widest range) against the defaults "
         "and, next to it, against ACM-Net, which has nothing of the paper's contribution: both paired by seed, ± half "
         "the 95 % t-interval, with the seeds in the third column. A change whose interval holds 0 is within the noise "

@@ -67,7 +67,6 @@ class PublishedRow(Spec):
 
     id: str = Field(pattern=r"^[A-Za-z0-9_.-]+$", description="its name within the table; that of the plan's row")
     method: str = Field("", description="registry name of the method, whether or not it is implemented; empty: none")
-    with_ours: bool = Field(False, description="the method with the paper's modules plugged in (Table VIII)")
     same: str = Field("", description="rows of one data set with one value here are one configuration; empty: the id")
     labels: dict[str, str] = Field(description="what stands before the values, by heading")
     cells: dict[str, str] = Field(description="the values as printed, by column")

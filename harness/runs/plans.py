@@ -6,12 +6,13 @@ import tomllib
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from harness.io.reading import read_toml
 from harness.io.text import by_id, did_you_mean, problems
+from harness.registry import RENAMED
 from wstal.errors import MissingDataError, UserError
 from wstal.spec import Spec
 
@@ -19,16 +20,19 @@ READINGS = "readings"
 
 SUFFIX = ".toml"
 
+# a plan written for an earlier version names methods by their earlier names
+MethodName = Annotated[str, AfterValidator(lambda name: RENAMED.get(name, name))]
+
 
 class Row(Spec):
     """One row of a table."""
 
     id: str = Field(pattern=r"^[A-Za-z0-9_.-]+$", description="its name within the plan")
-    method: str = Field("ours", description="registered method")
+    method: MethodName = Field("rmgcl-gksa", description="registered method")
     cells: tuple[str, ...] = Field(description="what stands in the plan's columns")
     options: dict[str, Any] = Field({}, description="options of the recipe, by dotted name")
     printed: bool = Field(True, description="the paper's table has this row too")
-    trained_as: str | None = Field(
+    trained_as: MethodName | None = Field(
         None, description="method whose schedule the row is trained by, where its own would compare schedules"
     )
 
@@ -76,7 +80,7 @@ class Plan(Spec):
         Raises:
             UserError: no such row.
         """
-        return by_id(self.rows, name, self.title)
+        return by_id(self.rows, RENAMED.get(name, name), self.title)
 
 
 @cache

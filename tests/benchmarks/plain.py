@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from baselines.acmnet import AcmNet
-from baselines.ours import Ours
+from baselines.rmgcl_gksa import RmgclGksa
 from wstal.memory import MemoryBank
 from wstal.summarize.codewords import Codewords
 from wstal.types import Batch
@@ -109,7 +109,7 @@ def codewords(summarizer: Codewords, tokens: Tensor, row: Tensor) -> Tensor:
     return summary
 
 
-def fused(method: Ours, embedded: Tensor, knowledge: Tensor) -> Tensor:
+def fused(method: RmgclGksa, embedded: Tensor, knowledge: Tensor) -> Tensor:
     """Eq. 12-13."""
     fusion = method.fusion
     assert fusion is not None
@@ -138,7 +138,7 @@ def update(memory: MemoryBank, features: Tensor, rows: list[int]) -> None:
 
 
 def losses(method: Any, batch: Batch) -> tuple[Tensor, tuple[Tensor, list[int]] | None]:
-    """The total loss of `AcmNet` or `Ours`, and of the latter what the bank is to store."""
+    """The total loss of `AcmNet` or `RmgclGksa`, and of the latter what the bank is to store."""
     base = method if isinstance(method, AcmNet) else method.base
     embedded, attention, cas = acmnet_pass(base, batch.features)
     total = acmnet_losses(base, embedded, attention, cas, batch.labels)

@@ -50,7 +50,7 @@ def compare(benchmark: Any, machine: Machine, method: Method, width: int) -> Non
     method.eval()
     features = torch.rand(TIME, width)
     score, others = scorer(method, features), {}
-    if method.name in ("acmnet", "ours"):
+    if method.name in ("acmnet", "rmgcl-gksa"):
         others["loops"] = plain_scorer(method, features)
         found, expected = score(), others["loops"]()
         for name, signal in found.signals.items():
@@ -71,7 +71,7 @@ def test_embedded_inference(benchmark: Any, machine: Machine, embedded: Embedded
 
 @pytest.mark.usefixtures("heavy")
 @pytest.mark.benchmark(group="inference: a video [750, 2048]")
-@pytest.mark.parametrize("name", ["acmnet", "ours"])
+@pytest.mark.parametrize("name", ["acmnet", "rmgcl-gksa"])
 def test_full_size_inference(benchmark: Any, machine: Machine, name: str) -> None:
     method, _ = build(load_method(name), "test", Setting("thumos14", TIME, CLASSES), WIDTH)
     compare(benchmark, machine, method, WIDTH)

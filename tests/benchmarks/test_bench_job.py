@@ -92,13 +92,13 @@ def test_start_up(benchmark: Any, command: tuple[str, ...]) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("heavy")
 @pytest.mark.benchmark(group="a run of the embedded data, 5 epochs")
-@pytest.mark.parametrize("name", ["acmnet", "ours"])
+@pytest.mark.parametrize("name", ["acmnet", "rmgcl-gksa"])
 def test_whole_run(benchmark: Any, tmp_path: Path, name: str) -> None:
     """From the process's start to its record, data generated on the way."""
     stores = (tmp_path / str(number) for number in range(100))
 
     def run() -> None:
-        short = ["train.epochs=5", *(["method.memory.start=0.2"] if name == "ours" else [])]
+        short = ["train.epochs=5", *(["method.memory.start=0.2"] if name == "rmgcl-gksa" else [])]
         process(
             "-m", "harness", "run", "--method", name, "--store", str(next(stores)), "--threads", "1", "--set", *short
         )

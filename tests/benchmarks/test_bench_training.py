@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from baselines.acmnet import AcmNet
-from baselines.ours import Ours
+from baselines.rmgcl_gksa import RmgclGksa
 from harness.data.synthetic_source import EmbeddedSource
 from harness.random_streams import seed_torch
 from harness.registry import load_method, method_entries
@@ -37,7 +37,7 @@ VIDEOS, TIME, WIDTH, CLASSES = 16, 750, 2048, 20
 FULL_SIZE = Setting("thumos14", TIME, CLASSES)
 EPOCHS = 100
 METHODS = tuple(method_entries())
-REFERENCED = ("acmnet", "ours")
+REFERENCED = ("acmnet", "rmgcl-gksa")
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here"))]
 
 
@@ -59,7 +59,7 @@ def stepper(method: Method, batch: Batch, train: TrainSpec | None = None) -> Cal
     return step
 
 
-def plain_stepper(method: AcmNet | Ours, batch: Batch) -> Callable[[], None]:
+def plain_stepper(method: AcmNet | RmgclGksa, batch: Batch) -> Callable[[], None]:
     """The same step by loops, and by Adam's loop over parameters."""
     optimizer = torch.optim.Adam(method.parameters(), lr=1e-4, weight_decay=5e-5, foreach=False, fused=False)
 
@@ -69,7 +69,7 @@ def plain_stepper(method: AcmNet | Ours, batch: Batch) -> Callable[[], None]:
         total.backward()
         optimizer.step()
         if stored is not None:
-            assert isinstance(method, Ours)
+            assert isinstance(method, RmgclGksa)
             assert method.memory is not None
             plain.update(method.memory, *stored)
 
@@ -120,7 +120,7 @@ def same_step(name: str, source: EmbeddedSource) -> None:
         else:
             method.end_step()
         gradients = [torch.zeros(1) if part.grad is None else part.grad for part in method.parameters()]
-        bank = method.memory.slots if isinstance(method, Ours) and method.memory is not None else torch.zeros(1)
+        bank = method.memory.slots if isinstance(method, RmgclGksa) and method.memory is not None else torch.zeros(1)
         found.append([total.detach(), bank, *gradients])
     for fast, slow in zip(*found, strict=True):
         torch.testing.assert_close(fast, slow, rtol=1e-4, atol=1e-5 * float(slow.abs().max()))
@@ -149,8 +149,8 @@ def test_embedded_step(benchmark: Any, machine: Machine, embedded: EmbeddedSourc
 @pytest.mark.parametrize("device", DEVICES)
 def test_full_size_step_beside_the_base(benchmark: Any, machine: Machine, device: str) -> None:
     base, batch = full_size_step("acmnet", device)
-    ours, _ = full_size_step("ours", device)
-    assert isinstance(ours, Ours)
+    ours, _ = full_size_step("rmgcl-gksa", device)
+    assert isinstance(ours, RmgclGksa)
     assert ours.memory is not None
     assert sum(buffer.numel() * buffer.element_size() for buffer in ours.memory.buffers()) < 100e6
     step, base_step = stepper(ours, batch), stepper(base, batch)
@@ -172,7 +172,7 @@ def test_full_size_step_beside_the_base(benchmark: Any, machine: Machine, device
 def test_full_size_step_against_loops(benchmark: Any, name: str) -> None:
     method, batch = full_size_step(name)
     other, _ = full_size_step(name)
-    assert isinstance(other, (AcmNet, Ours))
+    assert isinstance(other, (AcmNet, RmgclGksa))
     seconds = in_turns(benchmark, stepper(method, batch), {"loops": plain_stepper(other, batch)})
     aim(benchmark, "loops / ours", seconds["loops"] / seconds["ours"], at_least=1)
 
@@ -217,20 +217,20 @@ print(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1])
 
 
 def full_size_training(folder: Path) -> None:
-    """Two steps and a checkpoint of Ours with a full bank, beside THUMOS14's features in memory, as float16."""
+    """Two steps and a checkpoint of RmgclGksa with a full bank, beside THUMOS14's features in memory, as float16."""
     from harness.runs.training import train
 
-    method, _ = full_size_step("ours", videos=1)
-    assert isinstance(method, Ours)
+    method, _ = full_size_step("rmgcl-gksa", videos=1)
+    assert isinstance(method, RmgclGksa)
     options = method.spec.model_copy(update={"memory": method.spec.memory.model_copy(update={"start": 0.0})})
-    trained = Ours(options, WIDTH, CLASSES)
+    trained = RmgclGksa(options, WIDTH, CLASSES)
     trained.load_state_dict(method.state_dict())
     del method
     held = [
         Video(f"video {number}", torch.rand(TIME, WIDTH).half().numpy(), (number % CLASSES,), 0.64)
         for number in range(200)
     ]
-    spec = Ours.recipe("thumos14").train.model_copy(update={"epochs": 1})
+    spec = RmgclGksa.recipe("thumos14").train.model_copy(update={"epochs": 1})
     train(trained, held[: 2 * VIDEOS], spec, 0, folder, {"run": "a benchmark"})
     assert len(held) == 200
 

@@ -221,7 +221,7 @@ def _results(folder: Path) -> None:
     (folder / "mine.toml").write_text(
         'title = "Mine"\nsource = "nobody"\nseeds = [0, 1]\ncolumns = ["what"]\nmAP = ["0.5"]\nreference = "plain"\n\n'
         '[[rows]]\nid = "plain"\nmethod = "acmnet"\ncells = ["as it is"]\n\n'
-        '[[rows]]\nid = "longer"\nmethod = "ours"\ncells = ["longer"]\ntrained_as = "acmnet"\n'
+        '[[rows]]\nid = "longer"\nmethod = "rmgcl-gksa"\ncells = ["longer"]\ntrained_as = "acmnet"\n'
         'options = { "method.memory.length" = 10, "train.epochs" = 3, "localizer.nms.threshold" = 0.5 }\n'
     )
     (folder / "sources.toml").write_text(

@@ -61,7 +61,9 @@ fields = st.sampled_from([
 
 
 @settings(SETTINGS, max_examples=200)
-@given(st.sampled_from(["acmnet", "ours"]), st.lists(st.tuples(fields, toml_tokens | typed), min_size=1, max_size=3))
+@given(
+    st.sampled_from(["acmnet", "rmgcl-gksa"]), st.lists(st.tuples(fields, toml_tokens | typed), min_size=1, max_size=3)
+)
 @example("acmnet", [("train.epochs", "9" * 5_000)])
 @example("acmnet", [("train.epochs", "[" * 10_000)])
 @example("acmnet", [("train.epochs", "20\nmethod.dropout = 0.9")])

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from baselines.acmnet import AcmNet, AcmNetOptions
-from baselines.ours import Ours, OursOptions
+from baselines.rmgcl_gksa import RmgclGksa, RmgclGksaOptions
 from harness.random_streams import seed_torch
 from wstal.method import Method, TrainSpec
 from wstal.types import Video
@@ -28,14 +28,14 @@ def videos(count: int = 10, width: int = 16, classes: int = 3) -> list[Video]:
 
 
 def fresh(seed: int = 0, kind: str = "acmnet") -> Method:
-    """A method with a seed's first weights: ACM-Net, or ours with codewords or k-means over a memory of 5 slots."""
+    """A method with a seed's first weights: ACM-Net, or RMGCL+GKSA with codewords or k-means over 5 slots."""
     seed_torch(seed, "initialisation")
     base = AcmNetOptions(dropout=0.5)
     if kind == "acmnet":
         return AcmNet(base, 16, 3)
     update = "class_ema" if kind == "detr_layer" else "slot_momentum"
     memory, summary = {"length": 5, "update": update}, {"kind": kind, "count": 4}
-    return Ours(OursOptions(base=base, memory=memory, summary=summary), 16, 3)
+    return RmgclGksa(RmgclGksaOptions(base=base, memory=memory, summary=summary), 16, 3)
 
 
 def same(first: Method, second: Method) -> bool:

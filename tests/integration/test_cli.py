@@ -310,7 +310,7 @@ def test_a_row_is_run_by_its_name(cli, tiny: Path, tmp_path: Path) -> None:
     code, out, _ = cli("run", "--row", "VI/k_means", "--data", tiny, "--store", tmp_path, *QUICK, "--json")
     assert code == 0
     record = json.loads(out)
-    assert record["method"] == "ours"
+    assert record["method"] == "rmgcl-gksa"
     assert record["recipe"]["method"]["summary"]["kind"] == "k_means"
     assert record["ablation"]["row"] == {"method.summary.kind": "k_means"}
     assert cli("run", "--row", "VI/kmeans", "--data", tiny, "--store", tmp_path)[0] == 2

@@ -70,7 +70,7 @@ def where(store: Path) -> str:
     return "scored" if "scores" in names else "training" if "checkpoint" in names else "before the first checkpoint"
 
 
-@pytest.mark.parametrize("method", ["ours", "rskp"])
+@pytest.mark.parametrize("method", ["rmgcl-gksa", "rskp"])
 def test_20_kills_of_one_run_leave_the_undisturbed_bits(method: str, tiny: Path, tmp_path: Path) -> None:
     process, begun = start(method, tiny, tmp_path / "undisturbed"), time.monotonic()
     wait_for_checkpoint(process, tmp_path / "undisturbed")

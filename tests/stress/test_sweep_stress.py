@@ -22,7 +22,7 @@ from tests.stress.report import report
 pytestmark = pytest.mark.stress
 
 ROOT = Path(__file__).parents[2]
-METHODS, EPOCHS = ("acmnet", "wtalc", "ours"), 12
+METHODS, EPOCHS = ("acmnet", "wtalc", "rmgcl-gksa"), 12
 OPTIONS = [f"train.epochs={EPOCHS}", "train.temporal_length=32", "train.batch_size=3", "train.learning_rate=1e-3"]
 KILLS = int(os.environ.get("WSTAL_KILLS", "50"))
 PATIENCE = 1800  # seconds that nothing takes

@@ -36,7 +36,7 @@ FILL = [[0, 0, 0], [2, 0, 5], [4, 0, 5]]
 
 def record(**changes: Any) -> dict[str, Any]:
     recipe = {"method": {"memory": {"length": 5}}, "train": {}, "localizer": {}}
-    return make_record("ours", 3, classes=CLASSES, title="Ours", recipe=recipe, schedule={}) | changes
+    return make_record("rmgcl-gksa", 3, classes=CLASSES, title="Ours", recipe=recipe, schedule={}) | changes
 
 
 def history(epochs: dict[str, Any] | None = None, **steps: Any) -> dict[str, Any]:
@@ -102,7 +102,7 @@ def test_titles_say_what_run_it_is_and_that_data_are_synthetic() -> None:
     assert "Ours on Data, seed 3" in texts(drawn())
     assert f"Run {record()['id']}" in texts(drawn())
     synthetic = texts(ElementTree.fromstring(draw(history(), record(synthetic=True))))
-    assert "SYNTHETIC DATA, no real video: Ours on Data, seed 3" in synthetic
+    assert "SYNTHETIC DATA, no real video: RmgclGksa on Data, seed 3" in synthetic
 
 
 def test_curves_means_and_the_memorys_start_are_where_they_belong() -> None:

@@ -49,7 +49,7 @@ def results(tmp_path: Path) -> Path:
     for record in (
         make_record(seed=1, value=30.0),
         make_record(seed=0),
-        make_record(method="ours", ablation=row, overrides={"train.epochs": 9}),
+        make_record(method="rmgcl-gksa", ablation=row, overrides={"train.epochs": 9}),
     ):
         save(tmp_path / "results" / "records" / f"{record['id']}.json", record)
     return tmp_path / "results"
@@ -62,7 +62,11 @@ def test_query_lists_one_row_a_record(results: Path, capsys: pytest.CaptureFixtu
     assert run("query", "--results", results, "--json") == 0
     said = capsys.readouterr()
     rows = json.loads(said.out)
-    assert [row.pop("id").rpartition("-")[0] for row in rows] == ["data-acmnet-s0", "data-acmnet-s1", "data-ours-s0"]
+    assert [row.pop("id").rpartition("-")[0] for row in rows] == [
+        "data-acmnet-s0",
+        "data-acmnet-s1",
+        "data-rmgcl-gksa-s0",
+    ]
     assert rows[1] == {
         "data": "data", "method": "acmnet", "row": "", "overrides": "", "seed": 1, "mean": 26.0, "commit": "c" * 10,
     }  # fmt: skip
@@ -77,18 +81,18 @@ def test_query_takes_tests_and_fields(results: Path, capsys: pytest.CaptureFixtu
         ["method", "metrics.anet.mAP.0.5", "mean"],
         ["--------", "----------------------", "------"],
         ["acmnet", "12", "16"],
-        ["ours", "12", "16"],
+        ["rmgcl-gksa", "12", "16"],
     ]
 
 
 @pytest.mark.parametrize(
     ("where", "methods"),
     [
-        (["synthetic=false"], ["acmnet", "acmnet", "ours"]),
+        (["synthetic=false"], ["acmnet", "acmnet", "rmgcl-gksa"]),
         (["synthetic=0"], []),
-        (["row=method.gks=False"], ["ours"]),
+        (["row=method.gks=False"], ["rmgcl-gksa"]),
         (["row="], ["acmnet", "acmnet"]),
-        (["ablation.row.method.gks=false"], ["ours"]),
+        (["ablation.row.method.gks=false"], ["rmgcl-gksa"]),
         (["mean=26"], ["acmnet"]),
         (["method=acmnet", "seed=1"], ["acmnet"]),
         (["method=acmnet", "seed=7"], []),

@@ -55,7 +55,7 @@ def test_every_row_is_there_and_none_without_a_reason() -> None:
             assert cell.verdict.kind in ("not run", "not implemented")
             assert cell.verdict.reason
     kinds = {name: headline(line).verdict.kind for name, line in lines_of("I", []).items()}
-    assert kinds["ours"] == "not run"
+    assert kinds["rmgcl-gksa"] == "not run"
     assert kinds["ssn"] == "not implemented"
 
 
@@ -71,7 +71,9 @@ def test_every_row_is_there_and_none_without_a_reason() -> None:
     ],
 )
 def test_ours_against_its_printed_average(averages: list[float], verdict: str) -> None:
-    cell = headline(lines_of("I", [run("ours", seed, value) for seed, value in enumerate(averages)])["ours"])
+    cell = headline(
+        lines_of("I", [run("rmgcl-gksa", seed, value) for seed, value in enumerate(averages)])["rmgcl-gksa"]
+    )
     assert (cell.column.name, cell.row.cells[cell.column.name]) == ("AVG (0.1:0.7)", "46.8")
     assert cell.verdict.kind == verdict, cell.verdict.reason
     assert cell.measured is not None
@@ -86,24 +88,24 @@ def test_ours_against_its_printed_average(averages: list[float], verdict: str) -
     ],
 )
 def test_other_features_are_shown_and_never_judged(changes: dict[str, Any], reason: str) -> None:
-    records = [run("ours", seed, 46.8) for seed in range(3)]
+    records = [run("rmgcl-gksa", seed, 46.8) for seed in range(3)]
     for record in records:
         record["data"] |= changes
-    cell = headline(lines_of("I", records)["ours"])
+    cell = headline(lines_of("I", records)["rmgcl-gksa"])
     assert cell.verdict.kind == "not comparable"
     assert reason in cell.verdict.reason
     assert cell.measured is not None
 
 
 def test_synthetic_held_out_other_data_and_changed_recipes_do_not_stand_beside_the_paper() -> None:
-    synthetic = run("ours", 0, 46.8, synthetic=True)
-    held_out = run("ours", 0, 46.8)
+    synthetic = run("rmgcl-gksa", 0, 46.8, synthetic=True)
+    held_out = run("rmgcl-gksa", 0, 46.8)
     held_out["data"] = held_out["data"] | {"name": "thumos14-held-out"}
-    other_data = run("ours", 0, 46.8, classes=["a", "b"])
-    changed = run("ours", 0, 46.8, overrides={"train.epochs": 3})
-    ablation = run("ours", 0, 46.8, ablation={"schedule": {}, "row": {"method.gks": False}})
+    other_data = run("rmgcl-gksa", 0, 46.8, classes=["a", "b"])
+    changed = run("rmgcl-gksa", 0, 46.8, overrides={"train.epochs": 3})
+    ablation = run("rmgcl-gksa", 0, 46.8, ablation={"schedule": {}, "row": {"method.gks": False}})
     for record in (synthetic, held_out, other_data, changed, ablation):
-        assert headline(lines_of("I", [record])["ours"]).verdict.kind == "not run"
+        assert headline(lines_of("I", [record])["rmgcl-gksa"]).verdict.kind == "not run"
 
 
 def test_the_protocol_of_the_rows_own_source_is_used_where_the_run_was_scored_by_it() -> None:
@@ -119,13 +121,13 @@ def test_the_protocol_of_the_rows_own_source_is_used_where_the_run_was_scored_by
     assert headline(rmgcl).verdict.kind == "not run"
 
 
-def judged(records: list[dict[str, Any]], table: str = "I", row: str = "ours") -> tuple[str, str]:
+def judged(records: list[dict[str, Any]], table: str = "I", row: str = "rmgcl-gksa") -> tuple[str, str]:
     cell = headline(lines_of(table, records)[row])
     return cell.verdict.kind, cell.verdict.reason
 
 
 def test_a_part_of_the_test_videos_is_another_number() -> None:
-    records = [run("ours", seed, 46.8) for seed in range(3)]
+    records = [run("rmgcl-gksa", seed, 46.8) for seed in range(3)]
     for record in records:
         record["metrics"]["anet-210"]["videos"] = 195
     assert judged(records) == ("not comparable", "videos: published 210, measured 195")
@@ -135,7 +137,7 @@ def test_a_part_of_the_test_videos_is_another_number() -> None:
 
 
 def test_another_schedule_is_another_number() -> None:
-    records = [run("ours", seed, 46.8, schedule={"train.epochs": 60}) for seed in range(3)]
+    records = [run("rmgcl-gksa", seed, 46.8, schedule={"train.epochs": 60}) for seed in range(3)]
     assert judged(records) == ("not comparable", f"recipe: published {OWN}, measured train.epochs=60")
 
 
@@ -146,7 +148,7 @@ def test_the_users_own_options_stand_in_no_table() -> None:
 
 
 def test_where_the_source_names_no_evaluator_all_of_them_have_to_agree() -> None:
-    records = [run("ours", seed, 46.8 + 0.1 * seed) for seed in range(3)]
+    records = [run("rmgcl-gksa", seed, 46.8 + 0.1 * seed) for seed in range(3)]
     for record in records:
         own = record["metrics"]["anet-210"]
         more = {name: value + 1.5 for name, value in own["averages"].items()}
@@ -171,21 +173,21 @@ def test_plain_runs_stand_in_the_rows_of_an_ablation_that_they_are() -> None:
 
 def test_one_stream_or_another_network_is_not_the_literatures_i3d() -> None:
     for features, width in (("I3D ResNet-50, RGB", 2048), (I3D, 1024)):
-        records = [run("ours", seed, 46.8, features=features) for seed in range(3)]
+        records = [run("rmgcl-gksa", seed, 46.8, features=features) for seed in range(3)]
         for record in records:
             record["data"] |= {"width": width, "streams": None}
         assert judged(records)[0] == "not comparable"
 
 
 def test_the_measurement_with_most_seeds_and_the_newest_version_is_chosen() -> None:
-    old = [run("ours", seed, 40.0) for seed in range(3)]
-    new = [run("ours", seed, 46.8 + 0.1 * seed) for seed in range(3)]
+    old = [run("rmgcl-gksa", seed, 40.0) for seed in range(3)]
+    new = [run("rmgcl-gksa", seed, 46.8 + 0.1 * seed) for seed in range(3)]
     for records, version in ((old, "0.9.0"), (new, "0.10.0")):
         for record in records:
             record["environment"] = record["environment"] | {"wstal-bench": version}
     for order in (old + new, new + old):
         chosen = first_choice(compare(find_table("I"), order, []))
-        assert headline(chosen["ours"]).verdict.kind == "reproduced"
+        assert headline(chosen["rmgcl-gksa"]).verdict.kind == "reproduced"
 
 
 def test_released_detections_give_autolocs_row_to_the_digit() -> None:
@@ -200,7 +202,7 @@ def test_released_detections_give_autolocs_row_to_the_digit() -> None:
 
 def test_a_page_has_every_printed_cell_and_all_judged_ones() -> None:
     table: PublishedTable = find_table("I")
-    records = [run("ours", seed, 46.8 + 0.1 * seed) for seed in range(3)]
+    records = [run("rmgcl-gksa", seed, 46.8 + 0.1 * seed) for seed in range(3)]
     page = markdown_page(table_page(table, compare(table, records, [])))
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line[:1] == "|"]
     # between labels and printed cells stand which cell is judged, what was measured and the verdict
@@ -215,8 +217,8 @@ def test_a_page_has_every_printed_cell_and_all_judged_ones() -> None:
 
 
 def test_of_several_measurements_the_judged_one_stands_beside_the_row() -> None:
-    records = [run("ours", seed, 46.8 + 0.1 * seed) for seed in range(3)]
-    other = [run("ours", seed, 30.0, features="R(2+1)D") for seed in range(3)]
+    records = [run("rmgcl-gksa", seed, 46.8 + 0.1 * seed) for seed in range(3)]
+    other = [run("rmgcl-gksa", seed, 30.0, features="R(2+1)D") for seed in range(3)]
     for order in (records + other, other + records):
         table = find_table("I")
         page = markdown_page(table_page(table, compare(table, order, [])))

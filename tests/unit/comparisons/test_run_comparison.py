@@ -343,7 +343,8 @@ def test_runs_are_grouped_into_systems_and_compared(tmp_path: Path) -> None:
     good = [stored_run(tmp_path, truth, found_in(truth, seed, 0.3), seed) for seed in range(6)]
     # one of the other system's runs is from an older version
     bad = [
-        stored_run(tmp_path, truth, found_in(truth, seed, 4), seed, flags=seed > 0, method="ours") for seed in range(6)
+        stored_run(tmp_path, truth, found_in(truth, seed, 4), seed, flags=seed > 0, method="rmgcl-gksa")
+        for seed in range(6)
     ]
     annotations = annotated(tmp_path / "annotations.json", truth)
     compared = compare_runs([*good, *bad], annotations, 100)
@@ -374,7 +375,7 @@ def test_synthetic_runs_get_their_numbers_and_no_verdict(tmp_path: Path) -> None
     truth = truth_of()
     runs = [
         stored_run(tmp_path, truth, found_in(truth, seed, noise), seed, method=method, synthetic=True)
-        for method, noise in (("acmnet", 0.3), ("ours", 4))
+        for method, noise in (("acmnet", 0.3), ("rmgcl-gksa", 4))
         for seed in range(6)
     ]
     (row,) = compare_runs(runs, replicates=20).to_dict("records")
@@ -392,7 +393,7 @@ def test_flags_that_do_not_give_the_records_numbers_are_refused(tmp_path: Path) 
     (good / MATCHES).write_bytes((other / MATCHES).read_bytes())
     record["artefacts"][MATCHES] = sha256_file(good / MATCHES)
     (good / RECORD).write_bytes(pretty_json(record))
-    ours = stored_run(tmp_path, truth, found_in(truth, 3), 0, method="ours")
+    ours = stored_run(tmp_path, truth, found_in(truth, 3), 0, method="rmgcl-gksa")
     with pytest.raises(StoreError, match=rf"{good / MATCHES} gives mAP \d+\.\d+ at tIoU 0\.1, the run's record says"):
         compare_runs([good, ours], replicates=5)
 
@@ -402,7 +403,7 @@ def test_what_cannot_be_compared_is_said(tmp_path: Path) -> None:
     first, second = (stored_run(tmp_path, truth, found_in(truth, seed), seed) for seed in range(2))
     with pytest.raises(UserError, match="All 2 runs are of one system, ACMNET"):
         compare_runs([first, second])
-    ours = stored_run(tmp_path, truth, found_in(truth, 3), 3, method="ours")
+    ours = stored_run(tmp_path, truth, found_in(truth, 3), 3, method="rmgcl-gksa")
     with pytest.raises(UserError, match=r"ACMNET \(seeds \[0, 1\]\) and OURS \(seeds \[3\]\) share no seed"):
         compare_runs([first, second, ours])
     with pytest.raises(UserError, match="are both seed 0 of ACMNET"):
@@ -438,7 +439,7 @@ def test_runs_of_other_data_or_protocol_are_refused(changes: dict[str, Any], sai
 
 def test_systems_are_named_by_what_was_set() -> None:
     plain = {
-        "id": "x-1", "title": "Ours", "method": "ours", "recipe": {"method": {"a": 1}}, "ablation": None,
+        "id": "x-1", "title": "Ours", "method": "rmgcl-gksa", "recipe": {"method": {"a": 1}}, "ablation": None,
         "overrides": {},
     }  # fmt: skip
     row = plain | {"recipe": {"method": {"a": 2}}, "ablation": {"schedule": {"t": 1}, "row": {"method.a": 2}}}

@@ -41,9 +41,9 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, mon
 
 
 def test_new_files_follow_the_umask(tmp_path: Path) -> None:
-    atomic_write(tmp_path / "ours", b"")
+    atomic_write(tmp_path / "rmgcl-gksa", b"")
     (tmp_path / "plain").write_bytes(b"")
-    assert (tmp_path / "ours").stat().st_mode == (tmp_path / "plain").stat().st_mode
+    assert (tmp_path / "rmgcl-gksa").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
 def test_canonical_json_has_one_form_and_no_nan() -> None:

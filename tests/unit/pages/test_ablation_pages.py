@@ -20,7 +20,7 @@ FULL = {"rmgcl": True, "gks": True, "gka": True, "pseudo": True, "summary": {"ki
 
 def run(method: str, seed: int, average: float, **changes: Any) -> dict[str, Any]:
     """A record of a row: `changes` are the row's options of the method."""
-    options = FULL | changes if method == "ours" else {}
+    options = FULL | changes if method == "rmgcl-gksa" else {}
     made = record(method, seed, average, recipe={"method": options, "train": {"epochs": 3}})
     made["id"] = f"{method}-{seed}-{sorted(changes)}"
     made["ablation"] = {
@@ -36,8 +36,8 @@ WITHOUT = {"gks": False, "gka": False, "pseudo": False}
 
 def test_each_record_is_in_its_own_row() -> None:
     records = [
-        run("acmnet", 0, 20.0), run("ours", 0, 24.0), run("ours", 0, 21.0, **WITHOUT),
-        run("ours", 1, 23.0, pseudo=False),
+        run("acmnet", 0, 20.0), run("rmgcl-gksa", 0, 24.0), run("rmgcl-gksa", 0, 21.0, **WITHOUT),
+        run("rmgcl-gksa", 1, 23.0, pseudo=False),
     ]  # fmt: skip
     found = rows_of(find_plan("IV"), records)
     assert {row: [r["metrics"]["anet"]["averages"]["0.1:0.7"] for r in members] for row, members in found.items()} == {
@@ -48,18 +48,18 @@ def test_each_record_is_in_its_own_row() -> None:
 
 
 def test_a_departure_that_no_row_has_is_in_no_row() -> None:
-    assert not any(rows_of(find_plan("IV"), [run("ours", 0, 24.0, fusion_width=7)]).values())
+    assert not any(rows_of(find_plan("IV"), [run("rmgcl-gksa", 0, 24.0, fusion_width=7)]).values())
 
 
 def test_two_recipes_in_one_row_are_refused() -> None:
-    other = run("ours", 1, 24.0)
+    other = run("rmgcl-gksa", 1, 24.0)
     other["recipe"]["train"]["epochs"] = 4
     with pytest.raises(UserError, match="of 2 recipes"):
-        rows_of(find_plan("IV"), [run("ours", 0, 24.0), other])
+        rows_of(find_plan("IV"), [run("rmgcl-gksa", 0, 24.0), other])
 
 
 def test_differences_are_paired_by_seed() -> None:
-    better = [run("ours", seed, value) for seed, value in ((0, 21.0), (1, 25.0), (2, 30.0), (7, 99.0))]
+    better = [run("rmgcl-gksa", seed, value) for seed, value in ((0, 21.0), (1, 25.0), (2, 30.0), (7, 99.0))]
     worse = [run("acmnet", seed, value) for seed, value in ((2, 27.0), (1, 23.0), (0, 20.0), (8, 9.0))]
     found = difference(better, worse)
     assert found is not None
@@ -86,7 +86,9 @@ def test_verdicts(mean: float, adjusted: float, verdict: str) -> None:
 
 def test_page_has_measured_beside_printed_and_says_what_was_not_run() -> None:
     records = [
-        run(method, seed, value + seed) for method, value in (("acmnet", 20.0), ("ours", 24.0)) for seed in range(6)
+        run(method, seed, value + seed)
+        for method, value in (("acmnet", 20.0), ("rmgcl-gksa", 24.0))
+        for seed in range(6)
     ]
     page = markdown_page(ablation_page(records))
     table = page[page.index("## Table IV") : page.index("## Table V:")]
@@ -101,7 +103,9 @@ def test_page_has_measured_beside_printed_and_says_what_was_not_run() -> None:
 
 def test_few_seeds_have_no_p() -> None:
     records = [
-        run(method, seed, value + seed) for method, value in (("acmnet", 20.0), ("ours", 24.0)) for seed in range(3)
+        run(method, seed, value + seed)
+        for method, value in (("acmnet", 20.0), ("rmgcl-gksa", 24.0))
+        for seed in range(3)
     ]
     page = markdown_page(ablation_page(records))
     assert "needs 6 seeds" in page
@@ -112,7 +116,7 @@ def test_few_seeds_have_no_p() -> None:
 def test_synthetic_pages_have_neither_verdict_nor_printed_values() -> None:
     records = [
         run(method, seed, value + seed) | {"synthetic": True}
-        for method, value in (("acmnet", 20.0), ("ours", 24.0))
+        for method, value in (("acmnet", 20.0), ("rmgcl-gksa", 24.0))
         for seed in range(6)
     ]
     pages = render(records)
@@ -125,7 +129,7 @@ def test_synthetic_pages_have_neither_verdict_nor_printed_values() -> None:
 
 def test_methods_themselves_stand_in_the_rows_that_are_just_that() -> None:
     themselves = [run("acmnet", seed, 20.0) | {"ablation": None} for seed in range(2)]
-    part = run("ours", 0, 21.0, **WITHOUT)
+    part = run("rmgcl-gksa", 0, 21.0, **WITHOUT)
     part["ablation"]["schedule"] = {}
     pages = render([*themselves, part])
     assert "| 0, 1 " in pages["leaderboards/data-ablations.md"]
@@ -137,27 +141,27 @@ def test_methods_themselves_stand_in_the_rows_that_are_just_that() -> None:
 
 
 def test_other_overrides_are_another_section() -> None:
-    records = [run("ours", 0, 24.0), run("ours", 0, 25.0) | {"overrides": {"train.epochs": 9}, "id": "x"}]
+    records = [run("rmgcl-gksa", 0, 24.0), run("rmgcl-gksa", 0, 25.0) | {"overrides": {"train.epochs": 9}, "id": "x"}]
     page = markdown_page(ablation_page(records))
     assert page.index("options: none") < page.index("24.0") < page.index("options: train.epochs=9") < page.index("25.0")
 
 
 def test_other_data_or_another_version_is_another_section_never_another_seed() -> None:
-    other_data, other_version = run("ours", 1, 54.0), run("ours", 1, 74.0)
+    other_data, other_version = run("rmgcl-gksa", 1, 54.0), run("rmgcl-gksa", 1, 74.0)
     other_data["data"] = other_data["data"] | {"labels": "annotations"}
     other_version["environment"] = other_version["environment"] | {"wstal-bench": "9"}
-    page = markdown_page(ablation_page([run("ours", 0, 24.0), other_data, other_version]))
+    page = markdown_page(ablation_page([run("rmgcl-gksa", 0, 24.0), other_data, other_version]))
     assert page.count("## Table IV") == 3
     assert "±" not in page.split("## Table IV")[1].split("## Table V:")[0].replace("95 %", "")
 
 
 def test_two_records_of_one_seed_are_refused() -> None:
     with pytest.raises(UserError, match="2 records of 1 recipes and 1 seeds"):
-        rows_of(find_plan("IV"), [run("ours", 0, 24.0), run("ours", 0, 25.0) | {"id": "again"}])
+        rows_of(find_plan("IV"), [run("rmgcl-gksa", 0, 24.0), run("rmgcl-gksa", 0, 25.0) | {"id": "again"}])
 
 
 def test_the_fill_of_the_memory_is_shown() -> None:
-    record = run("ours", 0, 24.0, memory={"length": 100})
+    record = run("rmgcl-gksa", 0, 24.0, memory={"length": 100})
     record["ablation"]["row"] = {}
     record["training"] = {"diagnostics": {"memory_fill": [50, 100, 0, 100]}}
     line = next(line for line in markdown_page(ablation_page([record])).splitlines() if line.startswith("| x "))
@@ -173,8 +177,8 @@ def test_the_fill_of_the_memory_is_shown() -> None:
 def test_p_is_corrected_for_the_comparisons_of_its_table() -> None:
     records = [
         *(run("acmnet", seed, 20.0) for seed in range(6)),
-        *(run("ours", seed, 21.0 + seed, **WITHOUT) for seed in range(6)),
-        *(run("ours", seed, 24.0) for seed in range(6)),
+        *(run("rmgcl-gksa", seed, 21.0 + seed, **WITHOUT) for seed in range(6)),
+        *(run("rmgcl-gksa", seed, 24.0) for seed in range(6)),
     ]
     page = markdown_page(ablation_page(records))
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines()]
@@ -187,9 +191,9 @@ def test_p_is_corrected_for_the_comparisons_of_its_table() -> None:
 
 
 def test_readings_are_changes_against_the_defaults() -> None:
-    records = [run("ours", seed, 24.0 + seed) for seed in range(2)]
+    records = [run("rmgcl-gksa", seed, 24.0 + seed) for seed in range(2)]
     # a seed that the defaults lack makes no pair
-    moved = [run("ours", seed, 23.0 + seed, fusion_width=1024) for seed in range(3)]
+    moved = [run("rmgcl-gksa", seed, 23.0 + seed, fusion_width=1024) for seed in range(3)]
     baseline = [run("acmnet", seed, 20.0 + 3 * seed) for seed in range(2)]
     rendered = readings_page([*records, *moved, *baseline])
     assert rendered is not None

@@ -13,7 +13,7 @@ from tests.helpers.printed_tables import only, table
 
 def twice(first: str, second: str, **changes: Any) -> Tally:
     tables = [
-        table(["0.1"], {"full": [first]}, number="IV", full={"same": "ours"}),
+        table(["0.1"], {"full": [first]}, number="IV", full={"same": "rmgcl-gksa"}),
         table(["0.1"], {"ours": [second]}, number="I", **changes),
     ]
     return repeats(Paper(tables))
@@ -91,9 +91,9 @@ def test_a_wrong_bold_is_named() -> None:
 
 
 def test_the_best_is_sought_within_the_group() -> None:
-    rows = {"full": ["90.0"], "weak": ["60.0"], "ours": ["61.0"]}
+    rows = {"full": ["90.0"], "weak": ["60.0"], "rmgcl-gksa": ["61.0"]}
     labels = {name: {"labels": [name, kind]} for name, kind in zip(rows, ("Full", "Weak", "Weak"), strict=True)}
-    labels["ours"]["bold"] = ["0.1"]
+    labels["rmgcl-gksa"]["bold"] = ["0.1"]
     grouped = table(["0.1"], rows, **{"labels": ["Method", "Supervision"], "best_within": "Supervision"}, **labels)
     tally = bold(Paper([grouped]))
     assert (tally.checked, tally.findings) == (1, [])

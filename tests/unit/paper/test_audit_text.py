@@ -16,10 +16,10 @@ from tests.helpers.printed_tables import half_up, only, table, thousandths
 
 def claim(quoted: str, **changes: Any) -> Claim:
     said = {"id": quoted, "about": "gain", "where": "text", "quote": "by", "quoted": quoted, "table": "I"}
-    return Claim.model_validate(said | {"better": "ours", "columns": ["0.1"]} | changes)
+    return Claim.model_validate(said | {"better": "rmgcl-gksa", "columns": ["0.1"]} | changes)
 
 
-GAINS = table(["0.1", "0.3"], {"a": ["40.0", "20.0"], "b": ["41.0", "19.0"], "ours": ["42.0", "25.0"]})
+GAINS = table(["0.1", "0.3"], {"a": ["40.0", "20.0"], "b": ["41.0", "19.0"], "rmgcl-gksa": ["42.0", "25.0"]})
 
 
 def test_a_gain_is_read_in_points_and_per_cent_of_the_best_rival() -> None:
@@ -72,13 +72,13 @@ def test_one_gain_is_quoted_with_one_number() -> None:
 @given(thousandths, thousandths)
 def test_a_gain_computed_before_rounding_always_fits(first: Fraction, second: Fraction) -> None:
     low, high = sorted((first, second))
-    rows = {"a": [half_up(low)], "ours": [half_up(high)]}
+    rows = {"a": [half_up(low)], "rmgcl-gksa": [half_up(high)]}
     found = readings(claim(half_up(high - low), columns=[]), table(["0.1"], rows))
     assert [reading.fit is not None for reading in found if reading.unit == "points"] == [True]
 
 
 def test_nothing_is_a_share_of_what_may_be_zero() -> None:
-    found = readings(claim("1.0"), table(["0.1"], {"a": ["0.0"], "ours": ["1.0"]}))
+    found = readings(claim("1.0"), table(["0.1"], {"a": ["0.0"], "rmgcl-gksa": ["1.0"]}))
     assert [(reading.unit, reading.fit) for reading in found] == [("points", "printed")]
 
 

@@ -30,7 +30,7 @@ def put(store: Path, record: dict[str, Any], folder: str | None = None) -> Path:
 def store(tmp_path: Path) -> Path:
     for record in (
         make_record(seed=1, value=30.0),
-        make_record(method="ours", ablation=ROW, overrides={"train.epochs": 9}),
+        make_record(method="rmgcl-gksa", ablation=ROW, overrides={"train.epochs": 9}),
         make_record(seed=0),
     ):
         put(tmp_path, record)

@@ -343,9 +343,9 @@ def test_seeds_of_one_system_are_of_one_evaluation(tmp_path: Path, what: str) ->
         "an average less": {"metrics": {"anet": metrics, "anet-210": metrics | {"averages": {}}}},
         "another headline": {"metrics": {"anet-210": metrics}, "headline": "anet-210"},
     }[what]
-    stored(tmp_path, {"0.json": make_record(), "1.json": record, "2.json": make_record(method="ours", seed=1)})
+    stored(tmp_path, {"0.json": make_record(), "1.json": record, "2.json": make_record(method="rmgcl-gksa", seed=1)})
     records, refused = load_records(tmp_path)
-    assert [(record["method"], record["seed"]) for record in records] == [("acmnet", 0), ("ours", 1)]
+    assert [(record["method"], record["seed"]) for record in records] == [("acmnet", 0), ("rmgcl-gksa", 1)]
     ((path, message),) = refused
     assert message.startswith(f"{path}: its protocols or tIoUs are not those of {tmp_path / '0.json'}")
 

@@ -36,7 +36,7 @@ def changing(tmp_path: Path) -> Path:
     return write_tiny(tmp_path / "data", train=4, test=2)
 
 
-@pytest.mark.parametrize("name", ["ours", "rskp"])
+@pytest.mark.parametrize("name", ["rmgcl-gksa", "rskp"])
 def test_a_killed_run_leaves_the_undisturbed_files(name: str, tiny: Path, tmp_path: Path) -> None:
     check_killed_run(name, tiny, tmp_path)
 

@@ -60,7 +60,7 @@ def test_a_baseline_is_trained_by_the_schedule_of_what_it_is_compared_with() -> 
 
 
 def test_overrides_come_after_the_row(source: Any) -> None:
-    spec = plan_run("ours", 0, source, {"method.summary.count": 7}, find_row("VII/10"))
+    spec = plan_run("rmgcl-gksa", 0, source, {"method.summary.count": 7}, find_row("VII/10"))
     assert spec.recipe.method.summary.count == 7
     assert spec.overrides == {"method.summary.count": 7}
     assert spec.ablation is not None

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from baselines.acmnet import AcmNet
-from baselines.ours import Ours
+from baselines.rmgcl_gksa import RmgclGksa
 from harness.records.cleanup import collect
 from harness.records.store import Store
 from tests.helpers.faults import finished
@@ -34,7 +34,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny(tmp_path_factory.mktemp("tiny"), train=4, test=2)
 
 
-def trained(data: Path, store: Path, method: str = "ours", **options: Any) -> list[int]:
+def trained(data: Path, store: Path, method: str = "rmgcl-gksa", **options: Any) -> list[int]:
     """Do a run; the epochs that it trained itself."""
     epochs: list[int] = []
     run(data, store, method, lambda stage, done, *_: epochs.append(done) if stage == "train" else None, **options)
@@ -42,10 +42,10 @@ def trained(data: Path, store: Path, method: str = "ours", **options: Any) -> li
 
 
 def test_the_base_trains_alone_until_the_bank_is_built() -> None:
-    recipe = Ours.recipe("thumos14").method
+    recipe = RmgclGksa.recipe("thumos14").method
     for start, epochs, alone in ((0.25, 200, 50), (0.07, 100, 7), (0.3, 8, 3), (0.0, 5, 0), (0.5, 3, 2)):
         spec = recipe.model_copy(update={"memory": recipe.memory.model_copy(update={"start": start})})
-        method = Ours(spec, 4, 2)
+        method = RmgclGksa(spec, 4, 2)
         part, shared = method.shared_warmup(epochs)
         assert (part, shared) == (method.base, alone)
         building = []
@@ -56,7 +56,7 @@ def test_the_base_trains_alone_until_the_bank_is_built() -> None:
     # a row without a bank trains on; what it leaves is no start for one whose bank would never be built
     off = dict.fromkeys(["rmgcl", "gks", "gka", "pseudo"], False)
     late = recipe.model_copy(update=off | {"memory": recipe.memory.model_copy(update={"start": 0.9})})
-    assert Ours(late, 4, 2).shared_warmup(4)[1] == 0
+    assert RmgclGksa(late, 4, 2).shared_warmup(4)[1] == 0
     assert AcmNet(AcmNet.recipe("thumos14").method, 4, 2).shared_warmup(9)[1] == 0
 
 

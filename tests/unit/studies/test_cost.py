@@ -402,23 +402,23 @@ def quick_profile(monkeypatch: pytest.MonkeyPatch, profile: list[ProfileCost]) -
 @pytest.mark.usefixtures("quick_profile")
 def test_one_method_merges_into_the_file(tmp_path: Path, profile: list[ProfileCost]) -> None:
     path = tmp_path / "deep" / "cost.json"
-    store_cost(path, "ours", measured())
+    store_cost(path, "rmgcl-gksa", measured())
     stored = store_cost(path, "acmnet", measured(ms=7.0))
     assert load_cost(path) == stored
-    assert list(stored.methods) == ["acmnet", "ours"]
+    assert list(stored.methods) == ["acmnet", "rmgcl-gksa"]
     assert stored.profile == list(profile)
-    again = store_cost(path, "ours", measured(ms=9.0))
-    assert (again.methods["ours"].rows[0].ms, again.methods["acmnet"].rows[0].ms) == (9.0, 7.0)
+    again = store_cost(path, "rmgcl-gksa", measured(ms=9.0))
+    assert (again.methods["rmgcl-gksa"].rows[0].ms, again.methods["acmnet"].rows[0].ms) == (9.0, 7.0)
     assert [file.name for file in path.parent.iterdir()] == ["cost.json"]
 
 
 @pytest.mark.usefixtures("quick_profile")
 def test_a_method_that_is_gone_leaves_the_file(tmp_path: Path) -> None:
     path = tmp_path / "cost.json"
-    value = json.loads(store_cost(path, "ours", measured()).model_dump_json(by_alias=True))
-    value["methods"]["gone"] = value["methods"]["ours"]
+    value = json.loads(store_cost(path, "rmgcl-gksa", measured()).model_dump_json(by_alias=True))
+    value["methods"]["gone"] = value["methods"]["rmgcl-gksa"]
     path.write_text(json.dumps(value))
-    assert list(store_cost(path, "acmnet", measured()).methods) == ["acmnet", "ours"]
+    assert list(store_cost(path, "acmnet", measured()).methods) == ["acmnet", "rmgcl-gksa"]
 
 
 @pytest.mark.usefixtures("quick_profile")
@@ -426,10 +426,10 @@ def test_a_method_that_is_gone_leaves_the_file(tmp_path: Path) -> None:
     ("place", "value", "complaint"),
     [
         (["schema"], 2, "`schema`"),
-        (["methods", "ours", "rows", 0, "ms"], float("nan"), "`methods.ours.rows.0.ms`"),
-        (["methods", "ours", "rows", 0, "macs"], -1, "`methods.ours.rows.0.macs`"),
-        (["methods", "ours", "rows", 0, "stage"], "both", "`methods.ours.rows.0.stage`"),
-        (["methods", "ours", "rows"], [], "`methods.ours.rows`"),
+        (["methods", "rmgcl-gksa", "rows", 0, "ms"], float("nan"), "`methods.ours.rows.0.ms`"),
+        (["methods", "rmgcl-gksa", "rows", 0, "macs"], -1, "`methods.ours.rows.0.macs`"),
+        (["methods", "rmgcl-gksa", "rows", 0, "stage"], "both", "`methods.ours.rows.0.stage`"),
+        (["methods", "rmgcl-gksa", "rows"], [], "`methods.ours.rows`"),
         (["extra"], 1, "`extra`"),
         (["profile", 0, "size"], "large", "`profile.0.size`"),
     ],
@@ -438,7 +438,7 @@ def test_a_damaged_file_is_refused_with_path_and_field(
     tmp_path: Path, place: list[Any], value: Any, complaint: str
 ) -> None:
     path = tmp_path / "cost.json"
-    content = json.loads(store_cost(path, "ours", measured()).model_dump_json(by_alias=True))
+    content = json.loads(store_cost(path, "rmgcl-gksa", measured()).model_dump_json(by_alias=True))
     target = content
     for key in place[:-1]:
         target = target[key]
@@ -495,10 +495,10 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert "ours: operators that fvcore does not count, not declared, below 0.1 %" in said.err
     assert said.err.splitlines()[-1].startswith(f"Done: {len(asked)} method(s)")
 
-    assert run("--results", str(tmp_path), "--method", "ours", "--json") == 0
+    assert run("--results", str(tmp_path), "--method", "rmgcl-gksa", "--json") == 0
     printed = json.loads(capsys.readouterr().out)
-    assert list(printed["methods"]) == ["ours"]
-    assert printed["methods"]["ours"]["rows"][0]["unsupported"] == {"aten::add": 2, "aten::erfinv": 1}
+    assert list(printed["methods"]) == ["rmgcl-gksa"]
+    assert printed["methods"]["rmgcl-gksa"]["rows"][0]["unsupported"] == {"aten::add": 2, "aten::erfinv": 1}
     assert list(load_cost(tmp_path / "cost.json").methods) == sorted(method_entries())
 
 
@@ -521,14 +521,14 @@ def test_what_is_stored_is_shown_without_measuring(
     monkeypatch.setattr(harness.studies.cost, "measure", lambda *_: pytest.fail("measured"))
     with pytest.raises(UserError, match=r"cost\.json is not there\. Measure with `wstal-bench cost`"):
         run("--results", str(tmp_path), "--stored")
-    store_cost(tmp_path / "cost.json", "ours", measured(ms=7.0))
+    store_cost(tmp_path / "cost.json", "rmgcl-gksa", measured(ms=7.0))
     store_cost(tmp_path / "cost.json", "acmnet", measured(ms=9.0))
     before = (tmp_path / "cost.json").read_bytes()
     assert run("--results", str(tmp_path), "--stored") == 0
     said = capsys.readouterr()
     assert (said.out.count("Some method"), said.out.count("to the printed digit")) == (2, 14)
     assert said.err.splitlines()[-1] == f"Done: 2 method(s) read from {tmp_path / 'cost.json'}"
-    assert run("--results", str(tmp_path), "--stored", "--method", "ours", "--json") == 0
+    assert run("--results", str(tmp_path), "--stored", "--method", "rmgcl-gksa", "--json") == 0
     assert [cost["rows"][0]["ms"] for cost in json.loads(capsys.readouterr().out)["methods"].values()] == [7.0]
     with pytest.raises(UserError, match="holds no 'our'; did you mean 'ours'"):
         run("--results", str(tmp_path), "--stored", "--method", "our")
@@ -538,7 +538,7 @@ def test_what_is_stored_is_shown_without_measuring(
 @pytest.mark.usefixtures("quick_profile")
 def test_a_file_from_before_the_load_was_kept_is_read(tmp_path: Path) -> None:
     path = tmp_path / "cost.json"
-    value = json.loads(store_cost(path, "ours", measured()).model_dump_json(by_alias=True))
-    assert value["methods"]["ours"].pop("load") is None
+    value = json.loads(store_cost(path, "rmgcl-gksa", measured()).model_dump_json(by_alias=True))
+    assert value["methods"]["rmgcl-gksa"].pop("load") is None
     path.write_text(json.dumps(value))
-    assert load_cost(path).methods["ours"].load is None
+    assert load_cost(path).methods["rmgcl-gksa"].load is None

@@ -186,14 +186,14 @@ def test_a_seed_that_decides_nothing_is_told_with_exit_code_5(
 def test_a_run_that_fails_does_not_keep_the_others_from_being_audited(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("harness.registry.method_entries", lambda: {"acmnet": None, "ours": None})
+    monkeypatch.setattr("harness.registry.method_entries", lambda: {"acmnet": None, "rmgcl-gksa": None})
     monkeypatch.setattr("harness.registry.load_method", lambda name: None)
     fails = "echo 'Traceback: put_ does not have a deterministic implementation' >&2; exit 1"
     good = [leave(tmp_path / "a"), leave(tmp_path / "b"), leave(tmp_path / "c", {"a": [9.0]}, seed=1)]
     play(monkeypatch, tmp_path, [fails, *good])
     with pytest.raises(RunError, match=r"^acmnet: `wstal-bench run --method acmnet .*put_ does not have"):
         run("determinism", "all", "--threads", "1")
-    assert "ours" in capsys.readouterr().out
+    assert "rmgcl-gksa" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("code", "kind"), [(2, UserError), (3, MissingDataError)])
@@ -265,11 +265,11 @@ def test_the_small_data_are_whole_and_the_same_each_time(tmp_path: Path) -> None
 
 @pytest.mark.slow
 def test_a_real_method_agrees_with_itself(capsys: pytest.CaptureFixture[str]) -> None:
-    """Ours, with its memory bank at work in the second epoch."""
+    """RMGCL+GKSA, with its memory bank at work in the second epoch."""
     short = ["--threads", "1", "--set", "train.epochs=2", "train.temporal_length=16"]
-    assert main(["audit", "determinism", "ours", "--json", *short]) == 0
+    assert main(["audit", "determinism", "rmgcl-gksa", "--json", *short]) == 0
     said = capsys.readouterr()
-    found = json.loads(said.out)["ours"]
+    found = json.loads(said.out)["rmgcl-gksa"]
     assert [(pair["kind"], pair["first"], pair["good"]) for pair in found["pairs"]] == [
         ("twin", None, True), ("seed", "weights.safetensors", True),
     ]  # fmt: skip

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from baselines.acmnet import AcmNet
-from baselines.ours import Ours, OursOptions
+from baselines.rmgcl_gksa import RmgclGksa, RmgclGksaOptions
 from harness.random_streams import seed_torch
 from harness.runs.overrides import override
 from wstal.errors import UserError
@@ -38,7 +38,7 @@ BASE_TERMS = {"instance", "context", "background", "guide", "feature", "sparse",
 BRANCHES = ("main", "fused", "mean")
 
 
-def ours(**changes: Any) -> Ours:
+def ours(**changes: Any) -> RmgclGksa:
     """Small enough to fill; `memory__start=0.5` changes a nested option."""
     fields: dict[str, Any] = {
         "memory": {"length": 5, "start": 0.0},
@@ -52,7 +52,7 @@ def ours(**changes: Any) -> Ours:
             place = place.setdefault(group, {})
         place[last] = value
     seed_torch(0, "initialisation")
-    return Ours(OursOptions.model_validate(fields), WIDTH, CLASSES)
+    return RmgclGksa(RmgclGksaOptions.model_validate(fields), WIDTH, CLASSES)
 
 
 def batch(seed: int = 0, videos: int = 5, length: int = 12, seen: int = CLASSES) -> Batch:
@@ -66,12 +66,12 @@ def batch(seed: int = 0, videos: int = 5, length: int = 12, seen: int = CLASSES)
     )
 
 
-def adam(method: AcmNet | Ours) -> torch.optim.Adam:
+def adam(method: AcmNet | RmgclGksa) -> torch.optim.Adam:
     return torch.optim.Adam(method.parameters(), lr=1e-2, weight_decay=1e-3)
 
 
 def train(
-    method: AcmNet | Ours,
+    method: AcmNet | RmgclGksa,
     epochs: range = range(3),
     total: int = 3,
     optimizer: torch.optim.Adam | None = None,
@@ -102,7 +102,7 @@ def copied(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in state.items()}
 
 
-def trained(**changes: Any) -> Ours:
+def trained(**changes: Any) -> RmgclGksa:
     method = ours(**changes)
     train(method)
     return method.eval()
@@ -528,12 +528,12 @@ def test_diagnostics_have_the_same_names_from_the_first_epoch_on() -> None:
 
 
 def test_defaults_are_the_papers() -> None:
-    options = Ours.recipe("thumos14").method
-    assert isinstance(options, OursOptions)
+    options = RmgclGksa.recipe("thumos14").method
+    assert isinstance(options, RmgclGksaOptions)
     assert (options.memory.length, options.memory.momentum, options.memory.threshold) == (500, 0.99, 0.75)
     assert (options.contrast.density, options.contrast.q, options.contrast.weight) == (0.5, 0.2, 0.1)
     assert (options.pseudo_label.rho, options.pseudo_label.weight) == (0.001, 1.0)
-    assert options.memory.start * Ours.recipe("thumos14").train.epochs == 50
+    assert options.memory.start * RmgclGksa.recipe("thumos14").train.epochs == 50
 
 
 @pytest.mark.parametrize(
@@ -541,8 +541,8 @@ def test_defaults_are_the_papers() -> None:
     [("thumos14", 16, 750, 40), ("activitynet13", 64, 75, 200), ("fineaction", 32, 400, 200)],
 )
 def test_recipes_are_the_papers(dataset: str, videos: int, rows: int, codewords: int) -> None:
-    recipe = Ours.recipe(dataset)
-    assert isinstance(recipe.method, OursOptions)
+    recipe = RmgclGksa.recipe(dataset)
+    assert isinstance(recipe.method, RmgclGksaOptions)
     assert (recipe.train.batch_size, recipe.train.temporal_length, recipe.method.summary.count) == (
         videos,
         rows,
@@ -577,17 +577,17 @@ def test_recipes_are_the_papers(dataset: str, videos: int, rows: int, codewords:
 )
 def test_options_refuse_what_cannot_be_run(values: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        override(Ours.recipe("thumos14"), {f"method.{name}": value for name, value in values.items()})
+        override(RmgclGksa.recipe("thumos14"), {f"method.{name}": value for name, value in values.items()})
 
 
 def test_overflow_is_no_matter_of_info_nce() -> None:
     values = {"method.contrast.q": 1.0, "method.contrast.temperature": 0.01, "method.contrast.loss": "info_nce"}
-    assert override(Ours.recipe("thumos14"), values).method.contrast.loss == "info_nce"
+    assert override(RmgclGksa.recipe("thumos14"), values).method.contrast.loss == "info_nce"
 
 
 def test_a_refusal_is_one_readable_line() -> None:
     with pytest.raises(UserError) as caught:
-        override(Ours.recipe("thumos14"), {"method.gka": False})
+        override(RmgclGksa.recipe("thumos14"), {"method.gka": False})
     assert len(str(caught.value)) < 300
 
 

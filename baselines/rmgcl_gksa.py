@@ -1,4 +1,4 @@
-"""Ours, as the paper's tables call it: RMGCL + GKSA over ACM-Net.
+"""RMGCL+GKSA (Zhang & Zhao) over ACM-Net; the paper's tables print it as "Ours".
 
 Idea: a memory bank keeps representative features of each class across videos; a noise-robust contrast draws snippets
 to their class's memory; codewords summarise the bank, snippets read the summary, and what they then say teaches the
@@ -38,18 +38,18 @@ def codewords(dataset: str) -> SummaryOptions:
     return SummaryOptions(count=MANY_CLASSES_CODEWORDS) if many_classes(dataset) else SummaryOptions()
 
 
-class OursOptions(CrossVideoOptions):
+class RmgclGksaOptions(CrossVideoOptions):
     """`CrossVideoOptions` with ACM-Net's as the base's."""
 
     base: AcmNetOptions = Field(AcmNetOptions(), description="ACM-Net's options")
 
 
-class Ours(CrossVideo):
+class RmgclGksa(CrossVideo):
     """RMGCL + GKSA over ACM-Net."""
 
-    name: ClassVar[str] = "ours"
-    title: ClassVar[str] = "Ours (ACM-Net + RMGCL + GKSA)"
-    Options: ClassVar[type[Spec]] = OursOptions
+    name: ClassVar[str] = "rmgcl-gksa"
+    title: ClassVar[str] = "RMGCL+GKSA (Zhang & Zhao)"
+    Options: ClassVar[type[Spec]] = RmgclGksaOptions
     Base: ClassVar[type[BaseMethod]] = AcmNet
 
     @classmethod
@@ -57,7 +57,7 @@ class Ours(CrossVideo):
         """ACM-Net's network and localizer for the data set; the paper's schedule, whose epochs are those of any."""
         base = AcmNet.recipe(dataset)
         return Recipe(
-            method=OursOptions(base=base.method, summary=codewords(dataset)),
+            method=RmgclGksaOptions(base=base.method, summary=codewords(dataset)),
             train=base.train.model_copy(update={"epochs": EPOCHS, "decay_every": DECAY_EVERY}),
             localizer=base.localizer,
         )

@@ -12,22 +12,22 @@ from torch.nn import functional
 
 from baselines.acmnet import AcmNet
 from baselines.basnet import BasNet, BasNetOptions
-from baselines.basnet_ours import BasNetOurs, BasNetOursOptions
-from baselines.ours import Ours
+from baselines.basnet_rmgcl_gksa import BasNetRmgclGksa, BasNetRmgclGksaOptions
+from baselines.rmgcl_gksa import RmgclGksa
 from wstal.types import Batch
 
 WIDTH, CLASSES = 16, 4
 OFF = {"rmgcl": False, "gks": False, "gka": False, "pseudo": False}
 
 
-def ours(**changes: Any) -> BasNetOurs:
+def ours(**changes: Any) -> BasNetRmgclGksa:
     torch.manual_seed(0)
     fields: dict[str, Any] = {
         "memory": {"length": 5, "start": 0.0},
         "summary": {"count": 3, "neighbours": 4, "heads": 4},
         "fusion_width": WIDTH,
     }
-    return BasNetOurs(BasNetOursOptions.model_validate(fields | changes), WIDTH, CLASSES)
+    return BasNetRmgclGksa(BasNetRmgclGksaOptions.model_validate(fields | changes), WIDTH, CLASSES)
 
 
 def batch(seed: int = 0) -> Batch:
@@ -37,7 +37,7 @@ def batch(seed: int = 0) -> Batch:
     return Batch(torch.from_numpy(rng.random((3, 12, WIDTH))).float(), labels, tuple("abc"))
 
 
-def filled(**changes: Any) -> BasNetOurs:
+def filled(**changes: Any) -> BasNetRmgclGksa:
     """After one step, so that the bank has something."""
     method = ours(**changes).train()
     method.start_epoch(0, 4)
@@ -131,16 +131,16 @@ def test_the_auxiliary_branch_can_be_scored(branch: str) -> None:
 
 def test_what_is_added_is_as_large_as_over_acmnet() -> None:
     sizes = []
-    for method in (BasNetOurs, BasNet, Ours, AcmNet):
+    for method in (BasNetRmgclGksa, BasNet, RmgclGksa, AcmNet):
         with torch.device("meta"):
             sizes.append(method(method.recipe("thumos14").method, 2048, 20).parameter_count())
     assert sizes[0] - sizes[1] == sizes[2] - sizes[3] > 0
 
 
 def test_recipe_is_the_papers_schedule_over_basnets() -> None:
-    recipe, base = BasNetOurs.recipe("thumos14"), BasNet.recipe("thumos14")
+    recipe, base = BasNetRmgclGksa.recipe("thumos14"), BasNet.recipe("thumos14")
     assert recipe.localizer == base.localizer
     assert (recipe.train.epochs, recipe.train.decay_every) == (200, 100)
     assert recipe.train.model_copy(update={"epochs": base.train.epochs, "decay_every": None}) == base.train
     assert recipe.method.base == base.method
-    assert (recipe.method.summary.count, BasNetOurs.recipe("activitynet13").method.summary.count) == (40, 200)
+    assert (recipe.method.summary.count, BasNetRmgclGksa.recipe("activitynet13").method.summary.count) == (40, 200)

@@ -1,7 +1,7 @@
-"""STPN + ours: RMGCL + GKSA over STPN, a row of the paper's Table VIII, and the STPN that it needs.
+"""RMGCL+GKSA (Zhang & Zhao) over STPN, a row of the paper's Table VIII, and the STPN that it needs.
 
-Idea: as `baselines.ours`, with STPN's attention and classifier as the main branch. STPN has no embedding that this
-could train: its F are the features themselves. So the base here is STPN with the paper's embedding (Eq. 1: temporal
+Idea: as `baselines.rmgcl_gksa`, with STPN's attention and classifier as the main branch. STPN has no embedding that
+this could train: its F are the features themselves. So the base is STPN with the paper's embedding (Eq. 1: temporal
 convolution of width 3, ReLU) and an output for background, one network over all columns.
 
 Paper: Zhang & Zhao (see `wstal.cross_video`), which says nothing of how STPN was changed; all of it is our reading. The
@@ -25,7 +25,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from baselines.ours import codewords
+from baselines.rmgcl_gksa import codewords
 from baselines.stpn import StpnNetwork, StpnNetworkOptions
 from wstal.cross_video import BoundedCrossVideoOptions, CrossVideo
 from wstal.method import BaseMethod, Recipe
@@ -62,21 +62,23 @@ class StpnEmbedded(StpnNetwork):
         return actions + super().classification_loss(cas, 1 - attention.detach(), background)
 
 
-class StpnOursOptions(BoundedCrossVideoOptions):
+class StpnRmgclGksaOptions(BoundedCrossVideoOptions):
     """The options with STPN's as the base's, whose CAS is a sigmoid."""
 
     base: StpnNetworkOptions = Field(StpnNetworkOptions(), description="STPN's options")
 
 
-class StpnOurs(CrossVideo):
+class StpnRmgclGksa(CrossVideo):
     """RMGCL + GKSA over STPN."""
 
-    name: ClassVar[str] = "stpn-ours"
-    title: ClassVar[str] = "STPN + ours"
-    Options: ClassVar[type[Spec]] = StpnOursOptions
+    name: ClassVar[str] = "stpn-rmgcl-gksa"
+    title: ClassVar[str] = "STPN + RMGCL+GKSA"
+    Options: ClassVar[type[Spec]] = StpnRmgclGksaOptions
     Base: ClassVar[type[BaseMethod]] = StpnEmbedded
 
     @classmethod
     def recipe(cls, dataset: str) -> Recipe:
         """The base's, with as many codewords as over ACM-Net."""
-        return StpnEmbedded.recipe(dataset).model_copy(update={"method": StpnOursOptions(summary=codewords(dataset))})
+        return StpnEmbedded.recipe(dataset).model_copy(
+            update={"method": StpnRmgclGksaOptions(summary=codewords(dataset))}
+        )

@@ -1,4 +1,4 @@
-"""FAC-Net + ours: RMGCL + GKSA over FAC-Net, a row of the paper's Table VIII.
+"""RMGCL+GKSA (Zhang & Zhao) over FAC-Net, a row of the paper's Table VIII.
 
 Idea: `wstal.cross_video` around one FAC-Net network. Its class vectors are the head that both branches share, its
 embedding is what the memory bank stores, cosines suit the contrast as they are.
@@ -26,7 +26,7 @@ from pydantic import Field
 
 from baselines.acmnet import AcmNet
 from baselines.facnet import FacNetNetwork, FacNetNetworkOptions
-from baselines.ours import DECAY_EVERY, EPOCHS, codewords
+from baselines.rmgcl_gksa import DECAY_EVERY, EPOCHS, codewords
 from wstal import sampling
 from wstal.cross_video import BoundedCrossVideoOptions, CrossVideo
 from wstal.method import BaseMethod, Recipe
@@ -34,18 +34,18 @@ from wstal.spec import Spec
 from wstal.types import IntArray
 
 
-class FacNetOursOptions(BoundedCrossVideoOptions):
+class FacNetRmgclGksaOptions(BoundedCrossVideoOptions):
     """The options with those of FAC-Net's network as the base's, whose CAS is a weighted softmax."""
 
     base: FacNetNetworkOptions = Field(FacNetNetworkOptions(), description="options of FAC-Net's network")
 
 
-class FacNetOurs(CrossVideo):
+class FacNetRmgclGksa(CrossVideo):
     """RMGCL + GKSA over one FAC-Net network."""
 
-    name: ClassVar[str] = "facnet-ours"
-    title: ClassVar[str] = "FAC-Net + ours"
-    Options: ClassVar[type[Spec]] = FacNetOursOptions
+    name: ClassVar[str] = "facnet-rmgcl-gksa"
+    title: ClassVar[str] = "FAC-Net + RMGCL+GKSA"
+    Options: ClassVar[type[Spec]] = FacNetRmgclGksaOptions
     Base: ClassVar[type[BaseMethod]] = FacNetNetwork
 
     @classmethod
@@ -54,7 +54,7 @@ class FacNetOurs(CrossVideo):
         base = FacNetNetwork.recipe(dataset)
         videos = base.train.accumulate
         return Recipe(
-            method=FacNetOursOptions(summary=codewords(dataset)),
+            method=FacNetRmgclGksaOptions(summary=codewords(dataset)),
             train=base.train.model_copy(
                 update={
                     "epochs": EPOCHS,

@@ -19,24 +19,24 @@ from typing import ClassVar
 from pydantic import Field
 
 from baselines.basnet import BasNet, BasNetOptions
-from baselines.ours import DECAY_EVERY, EPOCHS, codewords
+from baselines.rmgcl_gksa import DECAY_EVERY, EPOCHS, codewords
 from wstal.cross_video import CrossVideo, CrossVideoOptions
 from wstal.method import BaseMethod, Recipe
 from wstal.spec import Spec
 
 
-class BasNetOursOptions(CrossVideoOptions):
+class BasNetRmgclGksaOptions(CrossVideoOptions):
     """`CrossVideoOptions` with BaS-Net's as the base's."""
 
     base: BasNetOptions = Field(BasNetOptions(), description="BaS-Net's options")
 
 
-class BasNetOurs(CrossVideo):
+class BasNetRmgclGksa(CrossVideo):
     """RMGCL + GKSA over BaS-Net."""
 
-    name: ClassVar[str] = "basnet-ours"
-    title: ClassVar[str] = "BaS-Net + ours"
-    Options: ClassVar[type[Spec]] = BasNetOursOptions
+    name: ClassVar[str] = "basnet-rmgcl-gksa"
+    title: ClassVar[str] = "BaS-Net + RMGCL+GKSA"
+    Options: ClassVar[type[Spec]] = BasNetRmgclGksaOptions
     Base: ClassVar[type[BaseMethod]] = BasNet
 
     @classmethod
@@ -44,7 +44,7 @@ class BasNetOurs(CrossVideo):
         """BaS-Net's network and localizer; the paper's schedule."""
         base = BasNet.recipe(dataset)
         return Recipe(
-            method=BasNetOursOptions(summary=codewords(dataset)),
+            method=BasNetRmgclGksaOptions(summary=codewords(dataset)),
             train=base.train.model_copy(update={"epochs": EPOCHS, "decay_every": DECAY_EVERY}),
             localizer=base.localizer,
         )

@@ -12,14 +12,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from baselines.stpn import Stpn, StpnNetworkOptions
-from baselines.stpn_ours import StpnEmbedded, StpnOurs, StpnOursOptions
+from baselines.stpn_rmgcl_gksa import StpnEmbedded, StpnRmgclGksa, StpnRmgclGksaOptions
 from wstal.localize import localize
 from wstal.types import Batch, SnippetScores
 
 WIDTH, CLASSES = 16, 4
 
 
-def ours(**changes: Any) -> StpnOurs:
+def ours(**changes: Any) -> StpnRmgclGksa:
     """Small enough to fill, from the first epoch on."""
     fields: dict[str, Any] = {
         "base": {"hidden": 8},
@@ -28,7 +28,7 @@ def ours(**changes: Any) -> StpnOurs:
         "fusion_width": WIDTH,
     }
     torch.manual_seed(0)
-    return StpnOurs(StpnOursOptions.model_validate(fields | changes), WIDTH, CLASSES)
+    return StpnRmgclGksa(StpnRmgclGksaOptions.model_validate(fields | changes), WIDTH, CLASSES)
 
 
 def batch(seed: int = 0) -> Batch:
@@ -38,7 +38,7 @@ def batch(seed: int = 0) -> Batch:
     return Batch(torch.from_numpy(features).float(), torch.from_numpy(labels).float(), tuple("abcde"))
 
 
-def train(model: StpnOurs, epochs: int = 4) -> list[dict[str, Tensor]]:
+def train(model: StpnRmgclGksa, epochs: int = 4) -> list[dict[str, Tensor]]:
     optimizer, steps = torch.optim.Adam(model.parameters(), lr=1e-2), []
     for epoch in range(epochs):
         model.train().start_epoch(epoch, epochs)
@@ -134,13 +134,13 @@ def test_each_branch_is_localized_by_stpns_settings(branch: str) -> None:
     )
     signals = {name: signal.double().numpy() for name, signal in said.signals.items()}
     scores = SnippetScores("v", signals, np.ones(CLASSES), 1.0)
-    found = localize([scores], StpnOurs.recipe("thumos14").localizer, tuple("abcd"))
+    found = localize([scores], StpnRmgclGksa.recipe("thumos14").localizer, tuple("abcd"))
     assert set(found.label) == {c for c in range(CLASSES) if signals["cas"][:, c].max() >= 0.05}
 
 
 def test_schedule_is_the_bases_and_rows_are_stpns() -> None:
     for dataset, words in {"thumos14": 40, "activitynet13": 200, "fineaction": 200}.items():
-        recipe = StpnOurs.recipe(dataset)
+        recipe = StpnRmgclGksa.recipe(dataset)
         assert recipe.train == StpnEmbedded.recipe(dataset).train == Stpn.recipe(dataset).train
         assert recipe.method.summary.count == words
     rng = np.random.default_rng(0)

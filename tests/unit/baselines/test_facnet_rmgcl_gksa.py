@@ -8,17 +8,17 @@ import torch
 from pydantic import ValidationError
 
 from baselines.facnet import FacNet, FacNetNetwork
-from baselines.facnet_ours import FacNetOurs, FacNetOursOptions
+from baselines.facnet_rmgcl_gksa import FacNetRmgclGksa, FacNetRmgclGksaOptions
 from wstal.types import Batch
 
 WIDTH, CLASSES = 16, 4
 
 
-def built(**changes: object) -> FacNetOurs:
+def built(**changes: object) -> FacNetRmgclGksa:
     """A method whose bank has seen one batch."""
     torch.manual_seed(0)
     options = {"memory": {"length": 5, "start": 0.0}, "summary": {"count": 3, "neighbours": 4, "heads": 4}} | changes
-    model = FacNetOurs(FacNetOursOptions.model_validate(options), WIDTH, CLASSES).train()
+    model = FacNetRmgclGksa(FacNetRmgclGksaOptions.model_validate(options), WIDTH, CLASSES).train()
     model.start_epoch(0, 1)
     model.losses(batch())["total"].backward()
     model.end_step()
@@ -39,11 +39,11 @@ def test_a_step_stores_every_video_of_its_batch() -> None:
 
 
 def test_the_recipe_is_facnets_in_true_batches() -> None:
-    train, base = FacNetOurs.recipe("thumos14").train, FacNet.recipe("thumos14").train
+    train, base = FacNetRmgclGksa.recipe("thumos14").train, FacNet.recipe("thumos14").train
     assert (train.batch_size, train.accumulate) == (10, 1) == (base.accumulate, base.batch_size)
     # Adam ignores the scale of a gradient: decay for the mean of 10 is a tenth of that for the sum
     assert train.weight_decay == pytest.approx(base.weight_decay / 10)
-    assert FacNetOurs.recipe("thumos14").localizer.fusion is None
+    assert FacNetRmgclGksa.recipe("thumos14").localizer.fusion is None
     assert np.array_equal(built().test_indices(2614, 750), np.arange(2614))
 
 
@@ -113,4 +113,4 @@ def test_the_auxiliary_branch_can_be_scored(branch: str) -> None:
 
 @pytest.mark.parametrize("dataset", ["thumos14", "activitynet13", "fineaction"])
 def test_codewords_follow_the_number_of_classes(dataset: str) -> None:
-    assert FacNetOurs.recipe(dataset).method.summary.count == {"thumos14": 40}.get(dataset, 200)
+    assert FacNetRmgclGksa.recipe(dataset).method.summary.count == {"thumos14": 40}.get(dataset, 200)

@@ -102,7 +102,7 @@ def test_titles_say_what_run_it_is_and_that_data_are_synthetic() -> None:
     assert "Ours on Data, seed 3" in texts(drawn())
     assert f"Run {record()['id']}" in texts(drawn())
     synthetic = texts(ElementTree.fromstring(draw(history(), record(synthetic=True))))
-    assert "SYNTHETIC DATA, no real video: RmgclGksa on Data, seed 3" in synthetic
+    assert "SYNTHETIC DATA, no real video: Ours on Data, seed 3" in synthetic
 
 
 def test_curves_means_and_the_memorys_start_are_where_they_belong() -> None:

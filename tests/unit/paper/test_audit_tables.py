@@ -14,7 +14,7 @@ from tests.helpers.printed_tables import only, table
 def twice(first: str, second: str, **changes: Any) -> Tally:
     tables = [
         table(["0.1"], {"full": [first]}, number="IV", full={"same": "rmgcl-gksa"}),
-        table(["0.1"], {"ours": [second]}, number="I", **changes),
+        table(["0.1"], {"rmgcl-gksa": [second]}, number="I", **changes),
     ]
     return repeats(Paper(tables))
 
@@ -31,7 +31,7 @@ def test_one_configuration_has_one_number(first: str, second: str, agree: bool) 
 
 def test_a_difference_is_named_with_its_places() -> None:
     found = only(twice("46.8", "46.6"))
-    assert (found.place, found.recomputed) == ("IV/full, I/ours: 0.1", "0.2 apart")
+    assert (found.place, found.recomputed) == ("IV/full, I/rmgcl-gksa: 0.1", "0.2 apart")
 
 
 def test_another_data_set_or_range_is_another_quantity() -> None:

@@ -128,7 +128,7 @@ def test_where_protocols_are_known_the_source_is_named() -> None:
     assert rows["IV/baseline"].test_looks == 1000
     assert (rows["I/bas-net"].protocol, rows["I/bas-net"].test_looks) == ("anet-210", 1500)
     assert (rows["I/rskp"].protocol, rows["I/rskp"].selection) == ("segments-best", "best_on_test")
-    assert rows["I/ours"].protocol == rows["I/ours"].selection == "unstated"
+    assert rows["I/rmgcl-gksa"].protocol == rows["I/rmgcl-gksa"].selection == "unstated"
     assert rows["VIII/bas-net"].protocol == "unstated"  # no quote of the published row, but a run of unknown protocol
 
 

@@ -426,10 +426,10 @@ def test_a_method_that_is_gone_leaves_the_file(tmp_path: Path) -> None:
     ("place", "value", "complaint"),
     [
         (["schema"], 2, "`schema`"),
-        (["methods", "rmgcl-gksa", "rows", 0, "ms"], float("nan"), "`methods.ours.rows.0.ms`"),
-        (["methods", "rmgcl-gksa", "rows", 0, "macs"], -1, "`methods.ours.rows.0.macs`"),
-        (["methods", "rmgcl-gksa", "rows", 0, "stage"], "both", "`methods.ours.rows.0.stage`"),
-        (["methods", "rmgcl-gksa", "rows"], [], "`methods.ours.rows`"),
+        (["methods", "rmgcl-gksa", "rows", 0, "ms"], float("nan"), "`methods.rmgcl-gksa.rows.0.ms`"),
+        (["methods", "rmgcl-gksa", "rows", 0, "macs"], -1, "`methods.rmgcl-gksa.rows.0.macs`"),
+        (["methods", "rmgcl-gksa", "rows", 0, "stage"], "both", "`methods.rmgcl-gksa.rows.0.stage`"),
+        (["methods", "rmgcl-gksa", "rows"], [], "`methods.rmgcl-gksa.rows`"),
         (["extra"], 1, "`extra`"),
         (["profile", 0, "size"], "large", "`profile.0.size`"),
     ],
@@ -492,7 +492,7 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     published, counted, true = (said.out.index(part) for part in ("84.16", "as the paper counted", "Some method"))
     assert counted < published < true
     assert said.out.count("to the printed digit") == 14
-    assert "ours: operators that fvcore does not count, not declared, below 0.1 %" in said.err
+    assert "rmgcl-gksa: operators that fvcore does not count, not declared, below 0.1 %" in said.err
     assert said.err.splitlines()[-1].startswith(f"Done: {len(asked)} method(s)")
 
     assert run("--results", str(tmp_path), "--method", "rmgcl-gksa", "--json") == 0
@@ -504,8 +504,8 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
 
 def test_command_refuses_before_it_measures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(harness.studies.cost, "measure", lambda *_: pytest.fail("measured"))
-    with pytest.raises(UserError, match="did you mean 'ours'"):
-        run("--results", str(tmp_path), "--method", "our")
+    with pytest.raises(UserError, match="did you mean 'rmgcl-gksa'"):
+        run("--results", str(tmp_path), "--method", "rmgcl-gks")
     (tmp_path / "cost.json").write_text("{}")
     with pytest.raises(UserError, match=r"cost\.json"):
         run("--results", str(tmp_path))
@@ -530,8 +530,8 @@ def test_what_is_stored_is_shown_without_measuring(
     assert said.err.splitlines()[-1] == f"Done: 2 method(s) read from {tmp_path / 'cost.json'}"
     assert run("--results", str(tmp_path), "--stored", "--method", "rmgcl-gksa", "--json") == 0
     assert [cost["rows"][0]["ms"] for cost in json.loads(capsys.readouterr().out)["methods"].values()] == [7.0]
-    with pytest.raises(UserError, match="holds no 'our'; did you mean 'ours'"):
-        run("--results", str(tmp_path), "--stored", "--method", "our")
+    with pytest.raises(UserError, match="holds no 'rmgcl-gks'; did you mean 'rmgcl-gksa'"):
+        run("--results", str(tmp_path), "--stored", "--method", "rmgcl-gks")
     assert (tmp_path / "cost.json").read_bytes() == before
 
 

@@ -184,7 +184,7 @@ def test_one_of_another_run_or_machine_is_refused(stopped: Path) -> None:
 
 
 def test_one_of_another_network_is_refused(stopped: Path) -> None:
-    with pytest.raises(StoreError, match="does not fit ours"):
+    with pytest.raises(StoreError, match="does not fit rmgcl-gksa"):
         train(fresh(kind="codewords"), videos(), SPEC, 0, stopped, RUN)
 
 

@@ -1,63 +1,35 @@
-"""Figures of the leaderboards as SVG, readable on light and on dark: the same numbers give the same bytes."""
+"""Charts of the leaderboards: published beside measured, intervals over seeds, ablations, mAP over tIoU."""
 
 from __future__ import annotations
 
-import io
 import math
-import re
 import textwrap
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.charts.figure import Figure
+from harness.charts.style import BLUE, GREY, INK, LINES, ROW, VERMILION, page_figure
 from harness.seed_statistics import Estimate, mean_and_half_width
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# stands for the reader's text colour until the SVG is written
-INK = "#010203"
-# at least 3:1 on white and on GitHub's dark, and told apart by colour-blind readers (after Okabe and Ito)
-GREY, BLUE, VERMILION, GREEN, PURPLE = "#808890", "#1f7fc4", "#d55e00", "#009e73", "#b8659b"
-LINES = [
-    (colour, marker, dash)
-    for dash in ("-", "--", ":", "-.")
-    for colour, marker in ((BLUE, "o"), (VERMILION, "s"), (GREEN, "^"), (PURPLE, "D"))
-]
-SETTINGS: dict[Any, Any] = {
-    "svg.hashsalt": "figures", "svg.fonttype": "none", "text.parse_math": False, "font.size": 9,
-    "text.color": INK, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK, "axes.edgecolor": INK,
-    "axes.linewidth": 0.6, "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True,
-    "grid.color": GREY, "grid.alpha": 0.3, "grid.linewidth": 0.6, "lines.linewidth": 1.6, "lines.markersize": 5.5,
-    "axes.titlesize": 9, "axes.titlelocation": "left", "legend.frameon": False, "legend.fontsize": 8.5,
-    "ytick.major.size": 0, "xtick.major.size": 3, "xtick.major.width": 0.6,
-}  # fmt: skip
-# the reader's own font is narrower than the one that was measured, so nothing is cut
-FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', sans-serif"
-# a picture alone follows the reader's scheme; either grey still reads (3:1) where a page shows it on the other ground
-STYLE = (
-    "<style>svg{color:#656d76}@media (prefers-color-scheme:dark){svg{color:#8b949e}}"
-    f"*{{stroke-linejoin:round;stroke-linecap:butt}}text{{font-family:{FONT}}}</style>"
-)
-# inches: the figure, a row and a line more of its label, what stands above and below the rows
-WIDTH, ROW, LINE, AROUND = 7.4, 0.27, 0.14, 1.05
-CURVES_HEIGHT = 3.6
-# of a bar, so that its interval reads on it
+# inches: a line more of a row's label, the space above and below the rows, a chart of curves
+LINE, AROUND, CURVES_HEIGHT = 0.14, 1.05, 3.6
+# opacity of a bar, so that its interval can be read on it
 FILLED = 0.45
 # letters of a line of a label
 LABEL, KEY = 36, 30
-SYNTHETIC = "Synthetic data"
 
 
 @dataclass(frozen=True)
 class Compared:
-    """A row of a dumbbell.
+    """Row of a dumbbell chart.
 
     Args:
         label: the method.
-        published: mAP in percent; None where none was printed.
+        published: mAP in percent; None where none is printed.
         measured: mAP in percent, or why there is none (`not run`).
         comparable: whether data, features, protocol and selection are the same.
     """
@@ -70,11 +42,11 @@ class Compared:
 
 @dataclass(frozen=True)
 class Seeds:
-    """A row of an interval plot.
+    """Row of an interval chart.
 
     Args:
         label: the method.
-        values: mAP in percent, one a seed.
+        values: mAP in percent, one for each seed.
     """
 
     label: str
@@ -83,7 +55,7 @@ class Seeds:
 
 @dataclass(frozen=True)
 class Curve:
-    """A line of mAP over tIoU.
+    """Line of mAP over tIoU.
 
     Args:
         label: the method.
@@ -98,10 +70,10 @@ class Curve:
 
 @dataclass(frozen=True)
 class Bar:
-    """A row of an ablation.
+    """Row of an ablation chart.
 
     Args:
-        label: what was changed.
+        label: the change.
         difference: from the baseline in mAP points, paired by seed, or why there is none (`not run`).
     """
 
@@ -110,15 +82,15 @@ class Bar:
 
 
 def dumbbell(rows: Sequence[Compared], *, name: str, caption: str, axis: str = "mAP (%)") -> Figure:
-    """Published against measured; hollow and grey where the two are not comparable.
+    """Draw published beside measured mAP, hollow and grey where the two are not comparable.
 
-    There is none of synthetic data, which has no published neighbour.
+    Synthetic data have no published numbers, so there is no chart of them.
 
     Args:
         rows: top to bottom.
         name: of the figure's file.
         caption: of the figure.
-        axis: what is measured, with its unit.
+        axis: the metric, with its unit.
 
     Raises:
         ValueError: no rows.
@@ -143,15 +115,12 @@ def dumbbell(rows: Sequence[Compared], *, name: str, caption: str, axis: str = "
                 face = edge if row.comparable else "none"
                 axes.plot(row.published, place, "D", color=edge, markerfacecolor=face, markersize=7, zorder=3)
         kinds = {row.comparable for row in rows}
-        keys = (
-            [("published", "D", VERMILION, VERMILION), ("measured, 95 % interval", "o", BLUE, BLUE)]
-            if True in kinds
-            else []
-        )
+        keys = []
+        if True in kinds:
+            keys += [("published", "D", VERMILION, VERMILION), ("measured, 95 % interval", "o", BLUE, BLUE)]
         if False in kinds:
-            keys += [
-                ("published, not comparable", "D", GREY, "none"), ("measured, not comparable", "o", GREY, "none"),
-            ]  # fmt: skip
+            keys.append(("published, not comparable", "D", GREY, "none"))
+            keys.append(("measured, not comparable", "o", GREY, "none"))
         _legend(axes, keys)
 
     return _horizontal(name, caption, [row.label for row in rows], axis, "measured", draw)
@@ -160,13 +129,13 @@ def dumbbell(rows: Sequence[Compared], *, name: str, caption: str, axis: str = "
 def intervals(
     rows: Sequence[Seeds], *, name: str, caption: str, axis: str = "mAP (%)", synthetic: bool = False
 ) -> Figure:
-    """Mean and 95 % Student-t interval of each row, with a dot for each seed.
+    """Draw mean and 95 % Student-t interval of each row, with a dot for each seed.
 
     Args:
         rows: top to bottom.
         name: of the figure's file.
         caption: of the figure.
-        axis: what is measured, with its unit.
+        axis: the metric, with its unit.
         synthetic: whether the numbers come from generated features; the drawing and the caption then say so.
 
     Raises:
@@ -192,14 +161,14 @@ def intervals(
 def ablation_bars(
     rows: Sequence[Bar], baseline: str, *, name: str, caption: str, axis: str = "mean mAP", synthetic: bool = False
 ) -> Figure:
-    """Differences from the baseline with their intervals; filled where the interval leaves out 0.
+    """Draw differences from the baseline with their intervals, filled where the interval leaves out 0.
 
     Args:
         rows: top to bottom.
-        baseline: what the rows are compared with.
+        baseline: name of the row that the others are compared with.
         name: of the figure's file.
         caption: of the figure.
-        axis: what is measured.
+        axis: the metric.
         synthetic: whether the numbers come from generated features; the drawing and the caption then say so.
 
     Raises:
@@ -229,10 +198,10 @@ def ablation_bars(
 
 
 def curves(lines: Sequence[Curve], *, name: str, caption: str, synthetic: bool = False) -> Figure:
-    """MAP over tIoU with a band for each 95 % interval.
+    """Draw mAP over tIoU with a band for each 95 % interval.
 
     Args:
-        lines: in the order of the legend; 16 can be told apart.
+        lines: in the order of the legend, at most 16.
         name: of the figure's file.
         caption: of the figure.
         synthetic: whether the numbers come from generated features; the drawing and the caption then say so.
@@ -251,9 +220,8 @@ def curves(lines: Sequence[Curve], *, name: str, caption: str, synthetic: bool =
         for line, (colour, marker, dash) in zip(lines, LINES, strict=False):
             means = [math.nan if value is None else value.mean for value in line.values]
             halves = [math.nan if value is None else value.half_width for value in line.values]
-            low, high = zip(
-                *((mean - half, mean + half) for mean, half in zip(means, halves, strict=True)), strict=True
-            )
+            low = [mean - half for mean, half in zip(means, halves, strict=True)]
+            high = [mean + half for mean, half in zip(means, halves, strict=True)]
             # the edge shows the interval of a value between gaps
             axes.fill_between(line.tious, low, high, color=colour, alpha=0.16, linewidth=1)
             label = textwrap.fill(line.label, KEY)
@@ -266,7 +234,7 @@ def curves(lines: Sequence[Curve], *, name: str, caption: str, synthetic: bool =
         axes.legend(loc="upper left", bbox_to_anchor=(1.02, 1), borderaxespad=0, labelspacing=0.7, handlelength=2.6)
 
     taller = sum(len(textwrap.wrap(line.label, KEY)) for line in lines) - 12
-    return _drawn(name, caption, CURVES_HEIGHT + max(taller, 0) * 0.2, draw, synthetic)
+    return page_figure(name, caption, CURVES_HEIGHT + max(taller, 0) * 0.2, draw, synthetic=synthetic)
 
 
 def _horizontal(
@@ -278,7 +246,7 @@ def _horizontal(
     draw: Callable[[Axes], None],
     synthetic: bool = False,
 ) -> Figure:
-    """Labelled rows, the first on top."""
+    """Draw labelled rows, the first on top."""
     _refuse_empty(name, labels)
     wrapped = [textwrap.wrap(label, LABEL) or [""] for label in labels]
 
@@ -294,33 +262,7 @@ def _horizontal(
             axes.annotate(remarks, (1.02, 1), (0, 4), xycoords="axes fraction", textcoords="offset points", fontsize=8)
 
     height = AROUND + sum(max(ROW, LINE * (len(lines) + 1)) for lines in wrapped)
-    return _drawn(name, caption, height, rows, synthetic)
-
-
-def _drawn(name: str, caption: str, height: float, draw: Callable[[Axes], None], synthetic: bool) -> Figure:
-    import matplotlib
-    from matplotlib.figure import Figure as Canvas
-
-    with matplotlib.rc_context(), warnings.catch_warnings():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(SETTINGS)
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        canvas = Canvas(figsize=(WIDTH, height + (ROW if synthetic else 0)), layout="constrained")
-        axes = canvas.add_subplot()
-        draw(axes)
-        if synthetic:
-            canvas.suptitle(SYNTHETIC, x=0.01, ha="left", fontsize=9, fontweight="bold")
-        buffer = io.StringIO()
-        canvas.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return Figure(name, f"{SYNTHETIC}: {caption}" if synthetic else caption, _themed(buffer.getvalue()))
-
-
-def _themed(svg: str) -> str:
-    """The text colour becomes the reader's, the font the reader's, and coordinates lose digits nobody sees."""
-    svg = re.sub(r"<style.*?</style>", STYLE, svg, count=1, flags=re.DOTALL)
-    svg = svg.replace(INK, "currentColor")
-    svg = re.sub(r" font-family: [^;\"]*;", "", svg)
-    return re.sub(r"<[^<>]*>", lambda tag: re.sub(r"\d+\.\d{3,}", lambda n: f"{float(n[0]):.2f}", tag[0]), svg)
+    return page_figure(name, caption, height, rows, synthetic=synthetic)
 
 
 def _refuse_empty(name: str, rows: Sequence[object]) -> None:
@@ -334,7 +276,7 @@ def _interval(axes: Axes, place: int, mean: float, half: float, colour: str, wid
 
 
 def _remark(axes: Axes, place: int, text: str) -> None:
-    """Words to the right of a row."""
+    """Write words to the right of a row."""
     axes.annotate(
         text.replace("-", "−"), (1.02, place), xycoords=("axes fraction", "data"), va="center", fontsize=8.5,
         annotation_clip=False,

@@ -1,4 +1,4 @@
-"""A figure of a page: what a chart draws."""
+"""Figure of a page, which a chart draws."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Figure:
-    """A drawing.
+    """Drawing with its name and caption.
 
     Args:
         name: of its file, unique among all pages.
-        caption: what it shows; also its text for those who cannot see it.
-        svg: the drawing.
+        caption: one line, read also to those who cannot see the drawing.
+        svg: the drawing as text.
     """
 
     name: str

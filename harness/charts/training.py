@@ -1,16 +1,16 @@
-"""One figure of a run's training: loss terms by step; the memory bank and a method's other diagnostics by epoch."""
+"""Chart of a run's training: loss terms by step, the memory bank and a method's other diagnostics by epoch."""
 
 from __future__ import annotations
 
-import io
 import textwrap
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 from unicodedata import east_asian_width
 
 import numpy as np
 from numpy.typing import NDArray
+
+from harness.charts.style import to_svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,11 +19,9 @@ if TYPE_CHECKING:
 FIGURE, HISTORY = "diagnostics.svg", "history.json"
 TOTAL, WEIGHT = "total", "pseudo_label_weight"
 FILL, WITHIN, BETWEEN = "memory_fill", "memory_within", "memory_between"
-# text stays text, in the reader's fonts; a `$` in a class name is a dollar
 SETTINGS: dict[Any, Any] = {
-    "svg.hashsalt": "diagnostics", "svg.fonttype": "none", "text.parse_math": False, "font.size": 8,
-    "axes.titlesize": 8, "axes.titlelocation": "left", "axes.labelsize": 7, "xtick.labelsize": 7, "ytick.labelsize": 7,
-    "axes.linewidth": 0.6, "axes.spines.top": False, "axes.spines.right": False,
+    "svg.hashsalt": "diagnostics", "savefig.facecolor": "white", "font.size": 8, "axes.titlesize": 8,
+    "axes.labelsize": 7, "xtick.labelsize": 7, "ytick.labelsize": 7,
 }  # fmt: skip
 RAW, MARK = "#9ecae1", "#d95f02"
 LINES = (("#08519c", "o"), ("#a50f15", "s"))
@@ -40,13 +38,13 @@ Numbers = NDArray[np.float64]
 
 
 class _Content(NamedTuple):
-    """What there is to draw, by name.
+    """Numbers to draw, by name.
 
     Args:
         terms: `[steps]` each.
         curves: panels of `[epochs]` each, by label.
         tables: `[epochs, rows]` each.
-        left_out: names of what is neither.
+        left_out: names without numbers to draw.
     """
 
     steps_per_epoch: int
@@ -58,35 +56,27 @@ class _Content(NamedTuple):
 
     @property
     def start(self) -> int | None:
-        """The first epoch, from 0, after which the memory bank holds anything."""
+        """First epoch (from 0) that ends with a filled memory bank, None if there is none."""
         filled = np.nansum(self.tables.get(FILL, np.zeros((0, 0))), axis=1) > 0
         return int(filled.argmax()) if filled.any() else None
 
 
 def draw(history: Mapping[str, Any], record: Mapping[str, Any]) -> bytes:
-    """The figure as SVG: the same input gives the same bytes, however the user's matplotlib is configured.
+    """Draw the figure as SVG: the same input gives the same bytes.
 
-    A value that is null or not finite is a gap. A name without numbers is left out, and the caption says so.
+    A value that is null or not finite is a gap. A name without numbers is left out, and the caption lists it.
 
     Args:
         history: `History.to_json` of a run.
         record: the run's record.
     """
-    import matplotlib
-
-    with matplotlib.rc_context(), warnings.catch_warnings():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(SETTINGS)
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        buffer = io.BytesIO()
-        _figure(_content(history), record).savefig(buffer, format="svg", facecolor="white", metadata={"Date": None})
-    return buffer.getvalue()
+    return to_svg(lambda: _figure(_content(history), record), SETTINGS).encode()
 
 
 def _content(history: Mapping[str, Any]) -> _Content:
     steps_per_epoch, count = history["steps_per_epoch"], len(history["steps"][TOTAL])
     epochs = count // steps_per_epoch
-    # what is minimised first; last the one that is no loss
+    # the total first, the weight (no loss) last
     names = sorted(history["steps"], key=lambda name: (name != TOTAL, name == WEIGHT))
     terms = {name: _numbers(history["steps"][name], count) for name in names}
     others = {name: _numbers(values, epochs) for name, values in history["epochs"].items()}
@@ -113,7 +103,7 @@ def _content(history: Mapping[str, Any]) -> _Content:
 
 
 def _numbers(values: Sequence[Any] | Numbers, length: int) -> Numbers | None:
-    """`[length]` or `[length, rows]`, NaN where there is no finite number; None where there is none at all."""
+    """Return `[length]` or `[length, rows]`, NaN where there is no finite number, or None if there is none at all."""
     width = next((len(value) for value in values if isinstance(value, list)), None)
     rows = values if width is None else [[None] * width if value is None else value for value in values]
     try:
@@ -156,7 +146,7 @@ def _figure(content: _Content, record: Mapping[str, Any]) -> Figure:
 
 
 def _caption(content: _Content, record: Mapping[str, Any]) -> list[str]:
-    """The title, and below it what the marks mean."""
+    """Return the title and the lines below it, which explain the marks."""
     synthetic = "SYNTHETIC DATA, no real video: " if record["synthetic"] else ""
     lines = [
         _label(f"{synthetic}{record['title']} on {record['data']['title']}, seed {record['seed']}", TITLE),
@@ -176,7 +166,7 @@ def _caption(content: _Content, record: Mapping[str, Any]) -> list[str]:
 
 
 def _label(text: object, longest: int) -> str:
-    """Text that an SVG can hold, cut to a length."""
+    """Return text that an SVG can hold, cut to a length."""
     shown = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in str(text))
     return shown if len(shown) <= longest else f"{shown[: longest - 1]}…"
 
@@ -196,11 +186,11 @@ def _draw_term(axes: Axes, name: str, values: Numbers, content: _Content, gid: s
 
 
 def _extremes(values: Numbers) -> NDArray[np.int64]:
-    """Indices of a curve's points; of a long one the least, the greatest and a missing one of each short stretch."""
+    """Return indices of a curve's points: of a long one the least, greatest and one missing value of each stretch."""
     width = -(-3 * len(values) // MOST_POINTS)
     if width <= 3:
         return np.arange(len(values))
-    # filled up with the last value, which is found before its copies
+    # padded with the last value: of equal values the first is found
     stretches = np.append(values, np.full(-len(values) % width, values[-1])).reshape(-1, width)
     gaps = np.isnan(stretches)
     places = [
@@ -226,7 +216,7 @@ def _draw_curves(axes: Axes, name: str, curves: dict[str, Numbers], content: _Co
 
 
 def _finish(axes: Axes, unit: str, count: int, start: int | None, an_epoch: int, gid: str) -> None:
-    """The axis of steps or epochs, counted from 1, and the mark of the memory's start."""
+    """Set up the axis of steps or epochs, counted from 1, and mark the memory's start."""
     from matplotlib.ticker import MaxNLocator
 
     if start is not None:
@@ -248,7 +238,7 @@ def _finish_panel(axes: Axes, unit: str, count: int, start: int | None, an_epoch
 
 
 class _HeatSize(NamedTuple):
-    """A table's rows are shown in `columns` heat maps side by side, `rows` in each, `row` inches high."""
+    """Layout of a table: `columns` heat maps side by side with `rows` rows each, `row` inches high."""
 
     columns: int
     rows: int
@@ -286,9 +276,9 @@ def _draw_heat(
     colours = matplotlib.colormaps["viridis_r"].with_extremes(under="white", bad="#cccccc")
     if name == FILL:
         length = _length(record)
-        low, high = 0.5, max(high, length, 1)  # none is below the scale
+        low, high = 0.5, max(high, length, 1)  # an empty class is below the scale, so white
         title += ": filled slots of each class (white: none" + (f"; full: {length})" if length else ")")
-    every = -(-ROW // size.row)  # rows a name, so that names do not overlap
+    every = -(-ROW // size.row)  # one name for so many rows, so that names do not overlap
     for column, first in enumerate(range(0, count, size.rows)):
         shown = range(first, min(first + size.rows, count))
         axes = place(column * cell + margin, top, cell - margin - 0.1, len(shown) * size.row)
@@ -307,6 +297,6 @@ def _draw_heat(
 
 
 def _length(record: Mapping[str, Any]) -> int:
-    """Slots of a class in the run's recipe; 0 where a method has another recipe."""
+    """Return the slots of a class in the run's recipe, 0 where a method has no memory bank."""
     memory = record["recipe"]["method"].get("memory")
     return memory.get("length", 0) if isinstance(memory, dict) else 0

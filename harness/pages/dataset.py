@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from harness.charts.comparisons import LINES, Curve, Seeds, curves, intervals
+from harness.charts.comparisons import Curve, Seeds, curves, intervals
 from harness.charts.figure import Figure
+from harness.charts.style import LINES
 from harness.data.held_out import SUFFIX
 from harness.io.encoding import canonical_json, sha256
 from harness.pages.model import Page, Role, Table

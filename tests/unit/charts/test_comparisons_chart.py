@@ -13,7 +13,7 @@ import matplotlib
 import numpy as np
 import pytest
 
-from harness.charts import comparisons as figures
+from harness.charts import style as figures
 from harness.charts.comparisons import Bar, Compared, Curve, Seeds, ablation_bars, curves, dumbbell, intervals
 from harness.charts.figure import Figure
 from harness.seed_statistics import Estimate

@@ -1,13 +1,14 @@
-"""Small pure statistics over seeds. Values are mAPs in percent, one a seed."""
+"""Statistics over seeds: intervals, tests and estimates of mAPs in percent, one value for each seed."""
 
 from __future__ import annotations
 
-import itertools
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import integrate, special, stats
 
 CONFIDENCE = 0.95
@@ -18,10 +19,10 @@ SIGN_PATTERNS = 99_999
 
 @dataclass(frozen=True)
 class Equivalence:
-    """Two one-sided t-tests (TOST; Schuirmann 1987) that a mean is within a tolerance of a fixed value.
+    """Result of two one-sided t-tests (TOST, Schuirmann 1987) that a mean is within a tolerance of a fixed value.
 
     Args:
-        p: the larger of the two; below 0.05 exactly where the 90 % interval lies inside the tolerance.
+        p: the larger of the two, below 0.05 exactly where the 90 % interval lies inside the tolerance.
         low: lower end of the mean's 90 % t-interval.
         high: its upper end.
     """
@@ -32,31 +33,29 @@ class Equivalence:
 
 
 def mean_and_half_width(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Mean over seeds and half the width of its Student-t interval, the 95 % one if not told (NaN for one value)."""
+    """Return the mean and half the width of its Student-t interval.
+
+    Args:
+        values: one or more; of a single one the half width is NaN.
+        confidence: of the interval.
+    """
     count = len(values)
-    mean = math.fsum(values) / count
+    mean = statistics.fmean(values)
     if count < 2:
         return mean, math.nan
-    half = float(stats.t.ppf((1 + confidence) / 2, count - 1)) * standard_deviation(values) / math.sqrt(count)
-    return mean, half
-
-
-def standard_deviation(values: Sequence[float]) -> float:
-    """Sample standard deviation (n - 1) of two or more values."""
-    mean = math.fsum(values) / len(values)
-    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+    return mean, float(stats.t.ppf((1 + confidence) / 2, count - 1)) * statistics.stdev(values) / math.sqrt(count)
 
 
 def equivalence(values: Sequence[float], target: float, tolerance: float) -> Equivalence:
-    """Whether the mean is shown to lie within `target` ± `tolerance`.
+    """Test whether the mean lies within `target` ± `tolerance`.
 
     Args:
-        values: two or more, one a seed.
+        values: two or more.
         target: a fixed number, such as a published one: it has no spread of its own here.
         tolerance: in the unit of the values.
     """
     mean, half = mean_and_half_width(values, 1 - 2 * SIGNIFICANCE)
-    error = standard_deviation(values) / math.sqrt(len(values))
+    error = statistics.stdev(values) / math.sqrt(len(values))
 
     def shown_above(margin: float) -> float:
         if error == 0:
@@ -70,7 +69,7 @@ def equivalence(values: Sequence[float], target: float, tolerance: float) -> Equ
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """p adjusted for being members of one family (Holm 1979, step-down): the family-wise error stays at the level."""
+    """Adjust the p-values of one family so that its family-wise error stays at the level (Holm 1979, step-down)."""
     adjusted = [0.0] * len(p)
     largest = 0.0
     for place, index in enumerate(sorted(range(len(p)), key=p.__getitem__)):
@@ -80,7 +79,7 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def expected_maximum(count: int) -> float:
-    """Expectation of the largest of `count` independent standard normal draws: 0, 0.564, 0.846, ..., 3.24 of 1,000."""
+    """Return the expected maximum of `count` independent standard normal draws: 0, 0.564, 0.846, ..., 3.24 of 1,000."""
     if count < 1:
         raise ValueError(f"Expected at least one draw, got {count}.")
     # E[M] = integral over x > 0 of (1 - F(x)) - F(-x), with F = Phi^count
@@ -91,60 +90,65 @@ def expected_maximum(count: int) -> float:
 
 
 def expected_best(values: Sequence[float], looks: int) -> float:
-    """What the best of some looks at the test set is expected to show, by luck alone.
+    """Return the value that the best of several looks at the test set is expected to reach by luck alone.
 
     Args:
-        values: two or more; their mean and spread are taken for those of a look.
-        looks: how often the test set was scored to choose. They count as independent; looks along one training hang
-            together, so for them this is an upper bound.
+        values: two or more; a look is taken to have their mean and spread.
+        looks: number of times that the test set was scored to choose. They count as independent; looks along one
+            training are correlated, so for them this is an upper bound.
     """
-    return math.fsum(values) / len(values) + standard_deviation(values) * expected_maximum(looks)
+    return statistics.fmean(values) + statistics.stdev(values) * expected_maximum(looks)
 
 
 def paired_t_p(differences: Sequence[float]) -> float:
-    """Two-sided p of the t-test that paired differences have mean 0: below 0.05 where the 95 % interval leaves 0 out.
+    """Return the two-sided p of the t-test that paired differences have mean 0.
 
-    NaN for one pair; 0 where all differences are equal and not 0.
+    It is below 0.05 where the 95 % interval leaves out 0. NaN for one pair, 0 where all differences are equal and
+    not 0.
     """
     if len(differences) < 2:
         return math.nan
-    error = standard_deviation(differences) / math.sqrt(len(differences))
-    mean = math.fsum(differences) / len(differences)
-    if error == 0:
-        return float(mean == 0)
-    return float(2 * stats.t.sf(abs(mean) / error, len(differences) - 1))
+    # without variance (up to rounding) scipy warns and returns NaN
+    if math.isclose(min(differences), max(differences), rel_tol=1e-12):
+        return float(differences[0] == 0)
+    return float(stats.ttest_1samp(differences, 0).pvalue)
 
 
 def sign_flip_p(differences: Sequence[float]) -> float:
-    """Two-sided p of the sign-flip test that paired differences are symmetric about 0.
+    """Return the two-sided p of the sign-flip test that paired differences are symmetric about 0.
 
-    The share of the 2^n sign patterns whose mean is at least as far from 0 as the observed one: with n pairs it
-    cannot be below 2 / 2^n, so 6 are needed for p < 0.05. Above 16 pairs the patterns are 99,999 random ones (always
-    the same) and the observed one (Phipson and Smyth 2010).
+    It is the share of the 2^n sign patterns whose mean is at least as far from 0 as the observed one. With n pairs it
+    cannot be below 2 / 2^n, so p < 0.05 needs 6. Above 16 pairs the patterns are 99,999 random ones (always the same)
+    and the observed one (Phipson and Smyth 2010).
     """
-    count = len(differences)
-    observed = abs(math.fsum(differences))
-    # equal up to rounding counts as equal: the observed pattern itself must
-    least = observed - 1e-9 * math.fsum(map(abs, differences))
-    if count > EXACT_PAIRS:
-        signs = np.random.default_rng(0).integers(0, 2, (SIGN_PATTERNS, count), dtype=np.int8) * 2 - 1
-        return float(1 + np.count_nonzero(np.abs(signs @ np.asarray(differences)) >= least)) / (SIGN_PATTERNS + 1)
-    patterns = itertools.product((1, -1), repeat=count)
-    extreme = sum(
-        abs(math.fsum(sign * value for sign, value in zip(pattern, differences, strict=True))) >= least
-        for pattern in patterns
+    if len(differences) < 2:
+        return 1.0
+    least = abs(math.fsum(differences)) - 1e-9 * math.fsum(map(abs, differences))
+
+    def is_as_far(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+        # equal up to rounding counts as equal: the observed pattern itself must
+        return np.float64(np.abs(values.sum(axis=axis)) >= least)
+
+    test = stats.permutation_test(
+        (np.asarray(differences, dtype=np.float64),),
+        is_as_far,
+        permutation_type="samples",
+        alternative="greater",
+        vectorized=True,
+        n_resamples=np.inf if len(differences) <= EXACT_PAIRS else SIGN_PATTERNS,
+        rng=0,
     )
-    return float(extreme / 2**count)
+    return float(test.pvalue)
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over seeds.
+    """Mean over seeds with its interval.
 
     Args:
         mean: in mAP points.
         half_width: half the 95 % Student-t interval; NaN for one seed.
-        seeds: how many there are.
+        seeds: number of seeds.
         signed: whether it is a difference, shown with its sign.
     """
 
@@ -159,7 +163,12 @@ class Estimate:
 
 
 def estimate(values: Sequence[float], seeds: int) -> Estimate | None:
-    """The mean over seeds, None where any of the seeds has no value: a mean with a missing member is none."""
+    """Return the mean over seeds, None where a seed has no value: a mean with a missing member is no mean.
+
+    Args:
+        values: of the seeds that have one.
+        seeds: number of seeds.
+    """
     if not values or len(values) < seeds:
         return None
     return Estimate(*mean_and_half_width(values), len(values))

@@ -1,4 +1,4 @@
-"""`python -m harness` is `wstal-bench`."""
+"""Entry point of `python -m harness`, the same program as `wstal-bench`."""
 
 from harness.cli.main import main
 

@@ -1,4 +1,4 @@
-"""Random streams by purpose: changing how much one draws never moves another."""
+"""Random streams by purpose: drawing more from one never changes another."""
 
 from __future__ import annotations
 
@@ -9,16 +9,34 @@ import torch
 
 
 def derived_seed(seed: int, purpose: str, *parts: int) -> int:
-    """A 63-bit seed for one purpose (`initialisation`, `sampling`, `dropout`) and position of a run."""
+    """Return a 63-bit seed for one purpose and position of a run.
+
+    Args:
+        seed: of the run.
+        purpose: `initialisation`, `sampling`, `dropout` or another name.
+        *parts: position, such as the epoch and step.
+    """
     text = "/".join([str(seed), purpose, *map(str, parts)])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 def numpy_stream(seed: int, purpose: str, *parts: int) -> np.random.Generator:
-    """A NumPy generator of its own for a purpose and position."""
+    """Return a NumPy generator for one purpose and position (arguments of `derived_seed`).
+
+    Args:
+        seed: of the run.
+        purpose: name of the stream.
+        *parts: position.
+    """
     return np.random.default_rng(derived_seed(seed, purpose, *parts))
 
 
 def seed_torch(seed: int, purpose: str, *parts: int) -> None:
-    """Set torch's generators, of every device, for what follows."""
+    """Seed torch's generators of every device for one purpose and position.
+
+    Args:
+        seed: of the run.
+        purpose: name of the stream.
+        *parts: position.
+    """
     torch.manual_seed(derived_seed(seed, purpose, *parts))

@@ -1,4 +1,4 @@
-"""Methods by name, found through entry points, so that a third-party method is a peer of the built-in ones."""
+"""Registry of methods by name, found through entry points, so that third-party methods are equal to built-in ones."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ RENAMED = {
 
 
 def entry_points(group: str) -> Iterable[EntryPoint]:
-    """Entry points of a group in all installed packages, scanned once for each `sys.path`."""
+    """Return the entry points of a group in all installed packages (scanned once for each `sys.path`)."""
     found: Iterable[EntryPoint] = _all_entry_points(tuple(sys.path)).select(group=group)
     return found
 
@@ -39,10 +39,10 @@ def _all_entry_points(path: tuple[str, ...]) -> Any:
 
 
 def method_entries() -> dict[str, EntryPoint]:
-    """Entry points of all installed methods by name, sorted; nothing of them is imported.
+    """Return the entry points of all installed methods by name, sorted, without importing them.
 
     Raises:
-        UserError: two packages register one name.
+        UserError: two packages register the same name.
     """
     entries: dict[str, EntryPoint] = {}
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: (entry.name, entry.value)):
@@ -56,7 +56,7 @@ def method_entries() -> dict[str, EntryPoint]:
 
 
 def load_method(name: str) -> type[Method]:
-    """The class of the method called `name`.
+    """Import a method's class.
 
     Raises:
         UserError: no such method (with the nearest name), or it cannot be imported or is no `Method`.
@@ -76,7 +76,7 @@ def load_method(name: str) -> type[Method]:
 
 
 def method_origin(name: str) -> str:
-    """Where a method comes from: module and class, package and its version."""
+    """Return the origin of a method: module and class, package and its version."""
     return _origin(method_entries()[name])
 
 

@@ -1,1 +1,1 @@
-"""Pages: what is shown of records and studies, in Markdown, CSV, LaTeX and HTML."""
+"""Pages of records and studies in Markdown, CSV, LaTeX and HTML."""

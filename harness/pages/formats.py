@@ -1,4 +1,4 @@
-"""Pages as files: Markdown, CSV and LaTeX. The same pages give the same bytes."""
+"""Writers of pages as Markdown, CSV and LaTeX: the same pages give the same bytes."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ LATEX = str.maketrans(
 
 
 def files(pages: Sequence[Page]) -> dict[str, str]:
-    """All files of the pages, by path below `results`.
+    """Write all pages and return the content of each file by its path below `results`.
 
     Raises:
-        ValueError: two tables or figures have one name.
+        ValueError: two tables or figures have the same name.
     """
     written: dict[str, str] = {}
     for page in pages:
@@ -48,7 +48,7 @@ def files(pages: Sequence[Page]) -> dict[str, str]:
 
 
 def markdown_page(page: Page) -> str:
-    """The page in GitHub's Markdown; figures are links to their files."""
+    """Write a page in GitHub's Markdown, with figures as links to their files."""
     parts = [_text(f"# {page.title}")]
     if page.synthetic:
         parts.append(SYNTHETIC_BANNER)
@@ -64,12 +64,12 @@ def markdown_page(page: Page) -> str:
 
 
 def markdown_table(table: Table) -> str:
-    """The table in GitHub's Markdown."""
+    """Write a table in GitHub's Markdown."""
     return _tabulated(table, "github", _markdown)
 
 
 def terminal_table(table: Table) -> str:
-    """The table for a terminal, with wrapped columns."""
+    """Write a table for a terminal, with wrapped columns."""
     return _tabulated(table, "simple", _one_line, widths=[WRAPPED] * len(table.columns))
 
 
@@ -80,7 +80,12 @@ def _tabulated(table: Table, style: str, written: Callable[[str], str], widths: 
 
 
 def csv_table(table: Table, synthetic: bool) -> str:
-    """The table as CSV, at full precision; an estimate becomes mean, half the width of its interval and seeds."""
+    """Write a table as CSV at full precision, an estimate in three columns: mean, half width and seeds.
+
+    Args:
+        table: the table.
+        synthetic: whether its numbers come from generated features: a first column then says so.
+    """
     columns: dict[str, list[Any]] = {"data": ["synthetic"] * len(table.rows)} if synthetic else {}
     for name in table.columns:
         values = table.column(name)
@@ -97,7 +102,12 @@ def csv_table(table: Table, synthetic: bool) -> str:
 
 
 def latex_table(table: Table, synthetic: bool) -> str:
-    """The table in LaTeX, with the rules of the booktabs package."""
+    """Write a table in LaTeX, with the rules of the booktabs package.
+
+    Args:
+        table: the table.
+        synthetic: whether its numbers come from generated features: the caption then says so.
+    """
     cells = pd.DataFrame(
         {_latex(name): [_latex(shown(value)) for value in table.column(name)] for name in table.columns}
     )
@@ -112,12 +122,12 @@ def latex_table(table: Table, synthetic: bool) -> str:
 
 
 def shown(value: Any) -> str:
-    """A cell as people read it."""
+    """Return the text of a cell."""
     return "" if value is None else str(value)
 
 
 def _half_width(value: Estimate | None) -> float | None:
-    return None if value is None or math.isnan(value.half_width) else value.half_width
+    return value.half_width if value and not math.isnan(value.half_width) else None
 
 
 def _one_line(text: str) -> str:
@@ -125,13 +135,13 @@ def _one_line(text: str) -> str:
 
 
 def _text(text: str) -> str:
-    """Text of a page: what would begin HTML does not, since names and titles come from files."""
+    """Escape what would begin HTML in a text, since names and titles come from files."""
     return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text)
 
 
 def _markdown(text: str) -> str:
-    """A cell of a Markdown table: links and emphasis stay, what would end the cell or begin HTML does not."""
-    # of backslashes before a bar each would escape the next character: they are doubled
+    """Escape what would end a cell of a Markdown table or begin HTML, but keep links and emphasis."""
+    # backslashes before a bar are doubled: each would escape the next character
     return re.sub(r"(\\*)\|", r"\1\1\\|", _one_line(text)).replace("<", "&lt;")
 
 

@@ -1,4 +1,4 @@
-"""All pages as one HTML file that needs nothing besides itself: no network, fonts or scripts from elsewhere."""
+"""Writer of all pages as one self-contained HTML file, without network, fonts or scripts from elsewhere."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from harness.pages.formats import shown
 from harness.pages.model import SYNTHETIC_BANNER, Page, Role, Table
 from harness.seed_statistics import Estimate
 
-# what a verdict's chip looks like; others are open, with a dashed edge
+# look of a verdict's chip; all others are open, with a dashed edge
 TONES = {
     "reproduced": "good", "consistent": "good", "holds": "good", "below": "bad", "reversed": "bad", "above": "note",
 }  # fmt: skip
@@ -56,20 +56,20 @@ class _Cell(NamedTuple):
 
 
 def html_report(pages: Sequence[Page]) -> str:
-    """One HTML file of all pages; the same pages give the same bytes.
+    """Write all pages as one HTML file: the same pages give the same bytes.
 
-    A link to another page (`../audit.md`, `table_I.md#notes`) leads to its section; one to a file that is no page
-    becomes plain text, as the report may be read anywhere. HTML in text is shown, not interpreted.
+    A link to another page (`../audit.md`, `table_I.md#notes`) leads to its section. A link to any other file becomes
+    plain text, since the report is read without the files beside it. HTML in text is shown, not interpreted.
 
     Args:
-        pages: in the order of their sections; those of synthetic data are marked, and listed apart.
+        pages: in the order of their sections; pages of synthetic data are marked and listed apart.
 
     Raises:
-        ValueError: two pages have one path, or a figure is no SVG.
+        ValueError: two pages have the same path, or a figure is no SVG.
     """
     paths = [page.path for page in pages]
     if len(set(paths)) < len(paths):
-        raise ValueError(f"two pages have one path: {', '.join(sorted(p for p, n in Counter(paths).items() if n > 1))}")
+        raise ValueError(f"two pages have the same path: {', '.join(sorted({p for p in paths if paths.count(p) > 1}))}")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["source"] = _source
     template = resources.files("harness").joinpath("shipped", "templates/report.html").read_text(encoding="utf-8")
@@ -77,7 +77,7 @@ def html_report(pages: Sequence[Page]) -> str:
 
 
 def _source(text: str) -> str:
-    """What a Content-Security-Policy calls an inline style or script."""
+    """Return the name of an inline style or script in a Content-Security-Policy."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
@@ -86,7 +86,7 @@ def _page(page: Page, paths: Sequence[str]) -> dict[str, Any]:
     blocks: list[dict[str, Any]] = []
     for number, (before, block) in enumerate(zip(("", *page.blocks), page.blocks, strict=False)):
         if isinstance(block, Table):
-            # a heading just above that says the same is enough to see
+            # not shown again below a heading with the same words
             titled = isinstance(before, str) and before.rpartition("\n")[2].lstrip("# ") == block.caption
             key = f"table:{block.name or f'{page.path}:{number}'}"
             blocks.append(_table(block, text) | {"id": key, "titled": titled})
@@ -104,7 +104,7 @@ def _page(page: Page, paths: Sequence[str]) -> dict[str, Any]:
 
 
 class _Text:
-    """Markdown of one page to HTML."""
+    """Converter of one page's Markdown to HTML."""
 
     def __init__(self, path: str, paths: Sequence[str]) -> None:
         self.path, self.paths = path, set(paths)
@@ -112,11 +112,11 @@ class _Text:
         self.markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
 
     def whole(self, text: str) -> Markup:
-        """Paragraphs, lists and headings (one level below the page's own)."""
+        """Convert paragraphs, lists and headings (one level below the page's own)."""
         return self._render(self.markdown.parse(text))
 
     def inline(self, text: str) -> Markup:
-        """A cell or a caption."""
+        """Convert a cell or a caption."""
         return self._render(self.markdown.parseInline(text))
 
     def _render(self, tokens: list[Token]) -> Markup:
@@ -147,7 +147,7 @@ class _Text:
                 token.type, token.tag, token.attrs, token.children = "text", "", {}, None
 
     def _target(self, link: str) -> str | None:
-        """Where a link leads: out, to a section, or nowhere."""
+        """Return the target of a link: an address, a section of the report, or None."""
         parts = urlsplit(link)
         if parts.scheme or parts.netloc:
             return link if parts.scheme in ("http", "https", "mailto") else None
@@ -160,7 +160,7 @@ class _Text:
         return f"#{path}" + (f":{parts.fragment}" if parts.fragment else "")
 
     def _slug(self, heading: str) -> str:
-        """A heading's anchor as GitHub makes it."""
+        """Return the anchor that GitHub would give a heading."""
         slug = re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
         self.headings[slug] += 1
         return slug if self.headings[slug] == 1 else f"{slug}-{self.headings[slug] - 1}"
@@ -171,7 +171,7 @@ def _table(table: Table, text: _Text) -> dict[str, Any]:
     roles = {name: table.role(name) for name in table.columns}
     head = next((name for name in roles if roles[name] == "fact" and _names_rows(table.column(name))), None)
     before: Role | None = None
-    # the head stays in sight while the others scroll, so it belongs to no group
+    # the head stays visible while the others scroll, so it belongs to no group
     for (role, _), members in itertools.groupby(roles, key=lambda name: (roles[name], name == head)):
         names = list(members)
         kinds = ["published"] * (role == "published") + ["head"] * (names == [head])
@@ -182,7 +182,7 @@ def _table(table: Table, text: _Text) -> dict[str, Any]:
             values = table.column(name)
             numbers = _numeric(values, role)
             classes = " ".join(kinds + starts * (name == names[0]) + ["number"] * (numbers or role in GROUPS))
-            # the heading above the group says it already
+            # the heading above the group already says it
             prefix = f"{role} " if name.startswith(f"{role} ") else ""
             columns.append(_Column(text.inline(name.removeprefix(prefix)), prefix, classes, numbers))
             tag = "th" if name == head else "td"
@@ -198,7 +198,7 @@ def _table(table: Table, text: _Text) -> dict[str, Any]:
 
 
 def _names_rows(values: Sequence[Any]) -> bool:
-    """Whether each row has a word of its own here."""
+    """Test whether a column names its rows: no cell is empty and no two are equal."""
     words = [shown(value) for value in values]
     return all(words) and len(set(words)) == len(words)
 
@@ -209,7 +209,7 @@ def _cells(values: Sequence[Any], tag: str, role: Role, classes: str, numbers: b
     cells = []
     for value, spread in zip(values, spreads, strict=True):
         number = _number(value) if numbers else None
-        # means stand below each other, whatever follows them
+        # means are aligned, whatever follows them
         pad = widest[len(spread) :] if number is not None else ""
         cells.append(_Cell(tag, _html(value, spread, role, number, numbers, text), classes, number, pad))
     return cells
@@ -232,7 +232,7 @@ def _html(value: Any, spread: str, role: Role, number: float | None, numbers: bo
 
 
 def _chip(label: str, text: _Text) -> Markup:
-    """A verdict, its reason (after a colon or in brackets) beside it."""
+    """Show a verdict as a chip, with its reason (after a colon or in brackets) beside it."""
     verdict, reason = re.fullmatch(r"([^:(]*)(.*)", label, re.DOTALL).groups()  # type: ignore[union-attr]
     chip = Markup('<span class="chip {}">{}</span>').format(TONES.get(verdict.strip(), "open"), verdict.strip())
     return chip + Markup(' <span class="why">{}</span>').format(text.inline(reason.lstrip(": "))) if reason else chip
@@ -249,7 +249,7 @@ def _minus(number: str) -> str:
 
 
 def _number(value: Any) -> float | None:
-    """What a cell sorts by: an estimate by its mean; None for what is no finite number."""
+    """Return the number that a cell is sorted by (the mean of an estimate), or None if it is no finite number."""
     if isinstance(value, Estimate):
         value = value.mean
     if isinstance(value, str):
@@ -261,7 +261,7 @@ def _number(value: Any) -> float | None:
 
 
 def _numeric(values: Sequence[Any], role: Role) -> bool:
-    """Whether a column sorts as numbers: words such as `not run` may stand among them, lists of numbers may not."""
+    """Test whether a column is sorted as numbers: cells such as `not run` may be among them, lists of numbers not."""
     if role == "verdict":
         return False
     filled = [value for value in values if shown(value)]
@@ -271,7 +271,7 @@ def _numeric(values: Sequence[Any], role: Role) -> bool:
 
 
 def _svg(figure: Figure, label: str) -> Markup:
-    """The drawing as an element of the page: no style sheet or identifier of its own that meets another's."""
+    """Make the drawing an element of the page, whose styles and identifiers do not collide with another's."""
     try:
         root = ElementTree.fromstring(figure.svg)
     except ElementTree.ParseError as error:
@@ -285,7 +285,7 @@ def _svg(figure: Figure, label: str) -> Markup:
         if XLINK_HREF in parent.attrib:
             parent.set("href", parent.attrib.pop(XLINK_HREF))
         for name, value in list(parent.attrib.items()):
-            # a drawing leads nowhere, loads nothing and runs nothing
+            # a drawing has no links and no scripts and loads no files
             if name.lower().startswith("on") or (name == "href" and not value.startswith(("#", "data:image/png;"))):
                 del parent.attrib[name]
             else:
@@ -298,7 +298,7 @@ def _svg(figure: Figure, label: str) -> Markup:
 
 
 def _declarations(style: str) -> Mapping[str, str]:
-    """A style attribute's declarations as presentation attributes, which the policy allows."""
+    """Return a style attribute's declarations as presentation attributes, which the policy allows."""
     pairs = (part.partition(":") for part in style.split(";") if part.strip())
     return {name.strip(): value.strip() for name, _, value in pairs}
 

@@ -1,4 +1,4 @@
-"""What the harness publishes: pages of text, figures, and tables whose columns have roles."""
+"""Model of a page: text, figures, and tables whose columns have roles."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ SYNTHETIC_BANNER = (
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under columns with roles.
+    """Table whose columns have roles.
 
     Args:
         name: of its CSV and LaTeX files, unique among all pages; None for a table that has none.
         caption: one line.
-        rows: by column; a cell is text, a number, an `Estimate`, or None where there is nothing.
-        roles: of columns by name; the others are facts.
+        rows: cells by column: text, a number, an `Estimate`, or None for an empty cell.
+        roles: of columns by name, `fact` for the others.
     """
 
     name: str | None
@@ -39,23 +39,23 @@ class Table:
         return list(dict.fromkeys(name for row in self.rows for name in row))
 
     def column(self, name: str) -> list[Any]:
-        """The cells of a column."""
+        """Return the cells of a column."""
         return [row.get(name) for row in self.rows]
 
     def role(self, column: str) -> Role:
-        """The column's role."""
+        """Return the role of a column."""
         return self.roles.get(column, "fact")
 
 
 @dataclass(frozen=True)
 class Page:
-    """One page.
+    """Page of the results.
 
     Args:
         path: below `results`, without suffix: `leaderboards/table_I`.
-        title: its heading.
+        title: heading of the page.
         blocks: Markdown paragraphs, tables and figures, in order.
-        synthetic: whether its numbers come from generated features; every form of it then says so.
+        synthetic: whether its numbers come from generated features; Markdown, LaTeX, CSV and HTML then say so.
     """
 
     path: str

@@ -291,7 +291,7 @@ def test_a_table_without_rows_says_so() -> None:
 @pytest.mark.parametrize(
     ("pages", "message"),
     [
-        ([page(), page()], "one path: leaderboards/page"),
+        ([page(), page()], "the same path: leaderboards/page"),
         ([page(Figure("broken", "c", "<svg"))], "figure 'broken' is no SVG"),
         ([page(Figure("html", "c", "<html/>"))], "figure 'html' is no SVG: its root is <html>"),
     ],

@@ -58,11 +58,12 @@ def stress(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Formatting, lint and strict types."""
+    """Check formatting, lint, strict types, and that no room imports one above it."""
     install(session, "[lint]")
     session.run("ruff", "format", "--check", ".")
     session.run("ruff", "check", ".")
     session.run("mypy")
+    session.run("lint-imports")
 
 
 def bench_options(given: Sequence[str], hardware: str) -> list[str]:

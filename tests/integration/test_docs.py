@@ -17,7 +17,13 @@ from harness.cli.main import build_parser, main
 from tests.helpers.small_data import write_tiny
 
 ROOT = Path(__file__).parents[2]
-TEXT = (ROOT / "docs" / "add-a-method.md").read_text()
+
+
+def read(page: str) -> str:
+    return (ROOT / page).read_text()
+
+
+TEXT = read("docs/add-a-method.md")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
 COMMANDS = [
     shlex.split(line, comments=True)[1:]
@@ -108,3 +114,43 @@ def test_the_commands_work_in_their_order(
     assert learned.keys() == {("attention-mil", "tiny"), ("acmnet", "tiny"), ("attention-mil", "tiny-held-out")}
     assert learned["attention-mil", "tiny"]["0.1:0.7"] > 30  # three classes: chance is far below
     assert "Attention MIL" in capsys.readouterr().out
+
+
+# a word in capitals stands for a name
+NAMED = [
+    (page, path)
+    for page in ("docs/architecture.md", "CONTRIBUTING.md")
+    for path in dict.fromkeys(
+        re.findall(r"`((?:harness|wstal|baselines|tests|results|docs)/[^`\s]*|[\w-]+\.(?:txt|toml))`", read(page))
+        + [f"{Path(page).parent}/{target}" for target in re.findall(r"\]\(([\w/.-]+)\)", read(page))]
+    )
+    # the second and third are being built
+    if path not in ("dataset.toml", "harness/runs/request.py", "harness/runs/worker.py")
+]
+
+
+def test_every_path_in_the_guides_exists() -> None:
+    assert len(NAMED) > 60
+    missing = [
+        f"{page}: {path}"
+        for page, path in NAMED
+        if not list(ROOT.glob(re.sub(r"\b[A-Z_]{4,}\b", "*", path).rstrip("/")))
+    ]
+    assert missing == []
+
+
+def test_the_picture_shows_every_room_and_no_other() -> None:
+    (picture,) = re.findall(r"^```mermaid\n(.*?)^```$", read("docs/architecture.md"), re.MULTILINE | re.DOTALL)
+    shown = {
+        name.removesuffix(".py") for label in re.findall(r'\w\[\(?"([^":]+)', picture) for name in label.split(", ")
+    }
+    contracts = tomllib.loads(read("pyproject.toml"))["tool"]["importlinter"]["contracts"]
+    rooms = {
+        room
+        for contract in contracts
+        for layer in contract.get("layers", [])
+        if "containers" in contract
+        for room in layer.split(" | ")
+    }
+    assert len(rooms) > 25
+    assert shown == rooms | {"baselines", "shipped"}

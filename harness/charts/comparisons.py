@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from harness.charts.figure import Figure
 from harness.charts.style import BLUE, GREY, INK, LINES, ROW, VERMILION, page_figure
 from harness.seed_statistics import Estimate, mean_and_half_width
@@ -218,12 +220,10 @@ def curves(lines: Sequence[Curve], *, name: str, caption: str, synthetic: bool =
 
     def draw(axes: Axes) -> None:
         for line, (colour, marker, dash) in zip(lines, LINES, strict=False):
-            means = [math.nan if value is None else value.mean for value in line.values]
-            halves = [math.nan if value is None else value.half_width for value in line.values]
-            low = [mean - half for mean, half in zip(means, halves, strict=True)]
-            high = [mean + half for mean, half in zip(means, halves, strict=True)]
+            values = [value or Estimate(math.nan) for value in line.values]
+            means, halves = np.array([(value.mean, value.half_width) for value in values]).T
             # the edge shows the interval of a value between gaps
-            axes.fill_between(line.tious, low, high, color=colour, alpha=0.16, linewidth=1)
+            axes.fill_between(line.tious, means - halves, means + halves, color=colour, alpha=0.16, linewidth=1)
             label = textwrap.fill(line.label, KEY)
             axes.plot(line.tious, means, color=colour, marker=marker, linestyle=dash, markersize=4.5, label=label)
         axes.set_xticks(sorted({tiou for line in lines for tiou in line.tious}))

@@ -1,4 +1,4 @@
-"""One headless Chromium for each file of browser tests; they are skipped, saying so, where there is none."""
+"""Headless Chromium, one for each file of browser tests, which are skipped without one."""
 
 from __future__ import annotations
 

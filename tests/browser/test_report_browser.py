@@ -1,4 +1,4 @@
-"""The HTML report in a real browser: sorting, themes, filter, widths, contrast, and that it asks for nothing."""
+"""Tests of the HTML report in a real browser: sorting, themes, filter, widths, contrast, no requests."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
 
 @pytest.fixture
 def tab(context: BrowserContext, address: str) -> Iterator[Tab]:
-    """The report; a test fails if it says anything on the console or asks for anything besides itself."""
+    """Open the report, and fail the test if it writes to the console or requests anything besides itself."""
     opened = context.new_page()
     complaints: list[str] = []
     opened.on("console", lambda message: complaints.append(message.text))

@@ -1,4 +1,4 @@
-"""The documents' examples: their files are written as they stand, installed as a third party's, and used."""
+"""Tests of the documents: their examples are installed as a third party's and used, the paths they name exist."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ QUICK = ["train.epochs=12", "train.temporal_length=32", "train.learning_rate=3e-
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the document's files and what an installer writes beside them: on the path it is installed."""
+    """Write the document's files and those of an installer to a folder: on the path, it is an installed package."""
     folder = tmp_path_factory.mktemp("package")
     for language, block in BLOCKS:
         if language != "sh":
@@ -58,7 +58,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def python(package: Path, folder: Path, *arguments: object) -> str:
-    """Standard output of a fresh interpreter that sees the package."""
+    """Run a fresh interpreter that sees the package and return its standard output."""
     path = os.pathsep.join([str(package), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     command = [sys.executable, *map(str, arguments)]
     done = subprocess.run(command, cwd=folder, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True)
@@ -97,7 +97,7 @@ def test_every_command_is_one_that_the_parser_takes() -> None:
 def test_the_commands_work_in_their_order(
     package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """All but the main job, as they stand, on small data and schedules."""
+    """Run all but the main job, unchanged, on small data and schedules."""
     data = write_tiny(tmp_path / "data")
     monkeypatch.syspath_prepend(str(package))
     monkeypatch.chdir(tmp_path)

@@ -76,7 +76,7 @@ def scale(figure: Figure, axis: int) -> Callable[[float], float]:
 
 
 def contrast(first: str, second: str) -> float:
-    """The ratio of WCAG 2.2."""
+    """Return the contrast ratio of WCAG 2.2."""
 
     def luminance(colour: str) -> float:
         parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]

@@ -1,4 +1,4 @@
-"""The diagnostics figure, read back from its SVG: what is drawn where, gaps, escapes, and what is refused."""
+"""Tests of the training chart, read back from its SVG: places, gaps, escapes, refused input."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def texts(svg: ElementTree.Element) -> list[str]:
 
 
 def strokes(svg: ElementTree.Element, name: str) -> list[list[tuple[float, float]]]:
-    """The pieces of a curve between its gaps, as points with y upwards."""
+    """Return the pieces of a curve between its gaps, as points with y upwards."""
     (group,) = (element for element in svg.iter() if element.get("id") == name)
     path = next(element for element in group if element.tag.endswith("}path")).get("d") or ""
     pieces = [re.findall(r"[ML] (\S+) (\S+)", f"M{piece}") for piece in path.split("M")[1:]]
@@ -60,7 +60,7 @@ def strokes(svg: ElementTree.Element, name: str) -> list[list[tuple[float, float
 
 
 def picture(svg: ElementTree.Element) -> np.ndarray[Any, Any]:
-    """The first heat map's pixels as they are shown, the top row first."""
+    """Return the first heat map's pixels as they are shown, the top row first."""
     image = next(element for element in svg.iter() if element.tag.endswith("}image"))
     data = image.get("{http://www.w3.org/1999/xlink}href", "").split(",", 1)[1]
     pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGBA"))
@@ -256,7 +256,7 @@ def test_it_draws_what_the_trainer_keeps() -> None:
 
 
 def store_run(folder: Path, content: Any, raw: bytes | None = None, **changes: Any) -> Path:
-    """A finished run by hand; `raw` is what stands in the history in place of what was written."""
+    """Write a finished run by hand, with `raw` in its history in place of the content that its digest is of."""
     data = content if isinstance(content, bytes) else json.dumps(content).encode()
     folder.mkdir()
     (folder / HISTORY).write_bytes(data if raw is None else raw)

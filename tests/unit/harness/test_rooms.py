@@ -1,4 +1,4 @@
-"""The rooms: the contract of `pyproject.toml` catches what it should, and few files stand beside the rooms."""
+"""Tests of the rooms: the contract of `pyproject.toml` finds wrong imports, and few files are beside the rooms."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ UPWARD = {"wstal": "harness", "wstal.errors": "wstal.method", "harness": "baseli
 
 
 def lint(folder: Path) -> str:
-    """The report of import-linter on the packages in a folder."""
+    """Return import-linter's report on the packages in a folder."""
     environment = os.environ | {"PYTHONPATH": str(folder), "COLUMNS": "200"}
     command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command as c; c()", "--no-cache"]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)

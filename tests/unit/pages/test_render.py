@@ -50,7 +50,7 @@ def test_markdown_has_each_column_once_and_blanks_where_nothing_is() -> None:
 
 
 def markdown_cells(line: str) -> list[str]:
-    """A row of a GitHub table, read character by character: a backslash escapes the next, a bare bar ends a cell."""
+    """Read a row of a GitHub table: a backslash escapes the next character, a bare bar ends a cell."""
     cells, escaped = [""], False
     for mark in line:
         if mark == "|" and not escaped:

@@ -34,7 +34,7 @@ def page(*blocks: str | Table | Figure, path: str = "leaderboards/page", synthet
 
 
 def column(values: list[Any], role: Role = "fact") -> tuple[Element, list[Element]]:
-    """The heading and the cells of a column, behind one of names."""
+    """Return the heading and the cells of a column that follows one of names."""
     rows = [{"method": f"m{number}", "cell": value} for number, value in enumerate(values)]
     body = read(page(Table("t", "caption", rows, {"cell": role})))
     return body.all("th", scope="col")[1], [row.all()[1] for row in body.one("tbody").all("tr")]

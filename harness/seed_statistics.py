@@ -157,8 +157,12 @@ class Estimate:
     signed: bool = False
 
     def __str__(self) -> str:
-        mean = f"{self.mean:{'+' if self.signed else ''}.1f}"
-        return mean if math.isnan(self.half_width) else f"{mean} ± {self.half_width:.1f}"
+        return f"{self.mean:{'+' if self.signed else ''}.1f}{self.spread}"
+
+    @property
+    def spread(self) -> str:
+        """Half the interval as it is shown behind the mean, empty for one seed."""
+        return "" if math.isnan(self.half_width) else f" ± {self.half_width:.1f}"
 
 
 def estimate(values: Sequence[float], seeds: int) -> Estimate | None:

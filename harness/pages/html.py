@@ -37,6 +37,7 @@ XLINK_HREF = "{http://www.w3.org/1999/xlink}href"
 class _Column(NamedTuple):
     heading: Markup
     prefix: str
+    tag: str
     classes: str
     numbers: bool
 
@@ -48,9 +49,7 @@ class _Group(NamedTuple):
 
 
 class _Cell(NamedTuple):
-    tag: str
     html: Markup
-    classes: str
     number: float | None
     pad: str
 
@@ -94,9 +93,8 @@ def _page(page: Page, paths: Sequence[str]) -> dict[str, Any]:
             silent = page.synthetic and "synthetic" not in block.caption.lower()
             label = f"Synthetic data: {block.caption}" if silent else block.caption
             key, svg = f"figure:{block.name}", _svg(block, label)
-            blocks.append(
-                {"kind": "figure", "id": key, "caption": text.inline(block.caption), "label": label, "svg": svg}
-            )
+            caption = text.inline(block.caption)
+            blocks.append({"kind": "figure", "id": key, "caption": caption, "label": label, "svg": svg})
         else:
             blocks.append({"kind": "text", "html": text.whole(block)})
     banner = text.whole(SYNTHETIC_BANNER) if page.synthetic else ""
@@ -184,9 +182,9 @@ def _table(table: Table, text: _Text) -> dict[str, Any]:
             classes = " ".join(kinds + starts * (name == names[0]) + ["number"] * (numbers or role in GROUPS))
             # the heading above the group already says it
             prefix = f"{role} " if name.startswith(f"{role} ") else ""
-            columns.append(_Column(text.inline(name.removeprefix(prefix)), prefix, classes, numbers))
             tag = "th" if name == head else "td"
-            cells.append(_cells(values, tag, role, classes, numbers, text))
+            columns.append(_Column(text.inline(name.removeprefix(prefix)), prefix, tag, classes, numbers))
+            cells.append(_cells(values, role, numbers, text))
         before = role
     return {
         "kind": "table",
@@ -203,15 +201,15 @@ def _names_rows(values: Sequence[Any]) -> bool:
     return all(words) and len(set(words)) == len(words)
 
 
-def _cells(values: Sequence[Any], tag: str, role: Role, classes: str, numbers: bool, text: _Text) -> list[_Cell]:
-    spreads = [_spread(value) for value in values]
+def _cells(values: Sequence[Any], role: Role, numbers: bool, text: _Text) -> list[_Cell]:
+    spreads = [value.spread if isinstance(value, Estimate) else "" for value in values]
     widest = max(spreads, key=len, default="")
     cells = []
     for value, spread in zip(values, spreads, strict=True):
         number = _number(value) if numbers else None
         # means are aligned, whatever follows them
         pad = widest[len(spread) :] if number is not None else ""
-        cells.append(_Cell(tag, _html(value, spread, role, number, numbers, text), classes, number, pad))
+        cells.append(_Cell(_html(value, spread, role, number, numbers, text), number, pad))
     return cells
 
 
@@ -236,12 +234,6 @@ def _chip(label: str, text: _Text) -> Markup:
     verdict, reason = re.fullmatch(r"([^:(]*)(.*)", label, re.DOTALL).groups()  # type: ignore[union-attr]
     chip = Markup('<span class="chip {}">{}</span>').format(TONES.get(verdict.strip(), "open"), verdict.strip())
     return chip + Markup(' <span class="why">{}</span>').format(text.inline(reason.lstrip(": "))) if reason else chip
-
-
-def _spread(value: Any) -> str:
-    if not isinstance(value, Estimate) or math.isnan(value.half_width):
-        return ""
-    return str(value).removeprefix(str(Estimate(value.mean, signed=value.signed)))
 
 
 def _minus(number: str) -> str:

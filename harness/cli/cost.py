@@ -39,13 +39,13 @@ def handle(arguments: argparse.Namespace) -> int:
     """Measure methods one by one, each stored as soon as it is done; or show what is stored."""
     from harness.io.encoding import pretty_json
     from harness.io.text import did_you_mean
-    from harness.studies.cost import FILE, load_cost
+    from harness.studies.cost import CostFile
 
-    path = arguments.results / FILE
+    path = arguments.results / CostFile.FILE
     if arguments.stored:
         if not path.exists():
             raise UserError(f"{path} is not there. Measure with `wstal-bench cost`, or give the right --results.")
-        cost = load_cost(path)
+        cost = CostFile.load(path)
         names = list(cost.methods)
         if arguments.method is not None:
             if arguments.method not in names:
@@ -56,7 +56,7 @@ def handle(arguments: argparse.Namespace) -> int:
         cost, names = _measured(path, arguments.method)
     shown = cost.model_copy(update={"methods": {name: cost.methods[name] for name in names}})
     if arguments.json:
-        print(pretty_json(shown.model_dump(mode="json", by_alias=True)).decode(), end="")
+        print(pretty_json(shown.to_json()).decode(), end="")
     else:
         _print(shown)
     _say_uncounted(shown)
@@ -68,13 +68,13 @@ def _measured(path: Path, method: str | None) -> tuple[CostFile, list[str]]:
     """Measure one method or all; what cannot be done is told before minutes of measuring."""
     from harness.io.atomic import check_writable
     from harness.registry import load_method, method_entries
-    from harness.studies.cost import load_cost, measure, store_cost
+    from harness.studies.cost import CostFile, measure, store_cost
 
     names = list(method_entries()) if method is None else [method]
     for name in names:
         load_method(name)
     if path.exists():
-        load_cost(path)
+        CostFile.load(path)
     check_writable(path.parent)
     for name in names:
         cost = store_cost(path, name, measure(name, say))

@@ -16,8 +16,8 @@ def add(commands: Commands) -> None:
         "robustness",
         help="measure how the contrastive losses bear wrong pairs, on planted clusters",
         description="Train linear embeddings of planted clusters (synthetic, no video) by InfoNCE and by Eq. 9 with\n"
-        "pairs of which a known share is wrong, and write accuracies and what they say of the paper's claim to\n"
-        "DIR/robustness.md and DIR/figures/robustness.svg. About two minutes on one core.",
+        "pairs of which a known share is wrong, store the accuracies in DIR/robustness.json, and render what they say\n"
+        "of the paper's claim as DIR/robustness.md. About two minutes on one core.",
         epilog="examples:\n  wstal-bench robustness\n  wstal-bench robustness --temperature 0.5 --out tau05 --json\n\n"
         + EXIT_CODES,
     )
@@ -29,12 +29,15 @@ def add(commands: Commands) -> None:
 
 
 def handle(arguments: argparse.Namespace) -> int:
-    """Contrastive losses under wrong pairs, on planted clusters."""
+    """Run the study, store its numbers and render their page."""
     import torch
 
     from harness.io.console import ProgressReport
-    from harness.pages.robustness import to_json, write
+    from harness.pages.formats import files
+    from harness.pages.robustness import robustness_page
+    from harness.pages.site import write
     from harness.studies.robustness import PROBLEM, measure, planned_cases
+    from harness.studies.robustness_verdict import verdicts
 
     # small matrices: more threads only wait for each other, and would round otherwise
     torch.set_num_threads(1)
@@ -43,7 +46,15 @@ def handle(arguments: argparse.Namespace) -> int:
         measured = measure(
             PROBLEM, cases, arguments.seeds, lambda done, total: progress.update("trainings", done, total)
         )
-    page, figure = write(measured, arguments.out)
-    print(json.dumps(to_json(measured)) if arguments.json else page.read_text().rstrip())
-    say(f"Done: {page} and {figure}")
+    path = arguments.out / measured.FILE
+    measured.store(path)
+    page = robustness_page(measured)
+    rendered = files([page])
+    write(rendered, arguments.out, keep_stale=True)
+    if arguments.json:
+        claims = {name: {"outcome": one.outcome, "reasons": one.reasons} for name, one in verdicts(measured).items()}
+        print(json.dumps(measured.to_json() | {"seeds": measured.seeds, "claims": claims}))
+    else:
+        print(rendered[f"{page.path}.md"].rstrip())
+    say(f"Done: {path} and {arguments.out / page.path}.md; `wstal-bench leaderboard` renders the other pages")
     return 0

@@ -14,7 +14,7 @@ import pandas as pd
 from tabulate import tabulate
 
 from harness.charts.figure import Figure
-from harness.pages.model import SYNTHETIC_BANNER, Page, Table
+from harness.pages.model import Page, Table
 from harness.seed_statistics import Estimate
 
 TABLES, FIGURES = "leaderboards/tables", "leaderboards/figures"
@@ -51,7 +51,7 @@ def markdown_page(page: Page) -> str:
     """Write a page in GitHub's Markdown, with figures as links to their files."""
     parts = [_text(f"# {page.title}")]
     if page.synthetic:
-        parts.append(SYNTHETIC_BANNER)
+        parts.append(page.banner)
     for block in page.blocks:
         if isinstance(block, Table):
             parts.append(markdown_table(block))

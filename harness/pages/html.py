@@ -22,7 +22,7 @@ from markupsafe import Markup, escape
 
 from harness.charts.figure import Figure
 from harness.pages.formats import shown
-from harness.pages.model import SYNTHETIC_BANNER, Page, Role, Table
+from harness.pages.model import Page, Role, Table
 from harness.seed_statistics import Estimate
 
 # look of a verdict's chip; all others are open, with a dashed edge
@@ -97,7 +97,7 @@ def _page(page: Page, paths: Sequence[str]) -> dict[str, Any]:
             blocks.append({"kind": "figure", "id": key, "caption": caption, "label": label, "svg": svg})
         else:
             blocks.append({"kind": "text", "html": text.whole(block)})
-    banner = text.whole(SYNTHETIC_BANNER) if page.synthetic else ""
+    banner = text.whole(page.banner) if page.synthetic else ""
     return {"id": page.path, "title": page.title, "synthetic": page.synthetic, "banner": banner, "blocks": blocks}
 
 

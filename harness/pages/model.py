@@ -56,9 +56,11 @@ class Page:
         title: heading of the page.
         blocks: Markdown paragraphs, tables and figures, in order.
         synthetic: whether its numbers come from generated features; Markdown, LaTeX, CSV and HTML then say so.
+        banner: note on top of a synthetic page.
     """
 
     path: str
     title: str
     blocks: Sequence[str | Table | Figure]
     synthetic: bool = False
+    banner: str = SYNTHETIC_BANNER

@@ -1,20 +1,14 @@
-"""Figures of the stress tests, with the machine and the code that they were measured on: the file and its page.
-
-`python -m harness.pages.reliability LINES results/reliability.json` makes the file from the lines that the tests
-appended to $WSTAL_RELIABILITY.
-"""
+"""Page of the stress tests."""
 
 from __future__ import annotations
 
-import sys
-
 from harness.pages.model import Page, Table
 from harness.records.words import bullets
-from harness.studies.reliability import Reliability, _main
+from harness.studies.reliability import ReliabilityFile
 
 
-def reliability_page(measured: Reliability) -> Page:
-    """The page of the stress tests."""
+def reliability_page(measured: ReliabilityFile) -> Page:
+    """Build the page of the stress tests."""
     packages = ", ".join(f"{name} {number}" for name, number in measured.packages.items())
     commit = "outside a checkout" if measured.commit is None else f"commit {measured.commit[:10]}"
     header = {
@@ -38,7 +32,3 @@ def reliability_page(measured: Reliability) -> Page:
             "Times are of this machine, with whatever else it did. A fault that no test provokes is not excluded.",
         ],
     )
-
-
-if __name__ == "__main__":
-    sys.exit(_main(sys.argv[1:]))

@@ -6,7 +6,7 @@ import posixpath
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from harness.charts.figure import Figure
 from harness.comparisons.paper import compare
@@ -24,21 +24,23 @@ from harness.pages.paper_tables import table_page
 from harness.pages.readings import readings_page
 from harness.pages.released import rescored_page
 from harness.pages.reliability import reliability_page
+from harness.pages.robustness import robustness_page
 from harness.paper.tables import published_tables
 from harness.records.grouping import Record, average, by_method, has_ablations
 from harness.records.reading import load_records, read_record
 from harness.records.words import bullets, widest_average
 from harness.seed_statistics import estimate
-from harness.studies.cost import FILE as COST
-from harness.studies.cost import CostFile, load_cost
+from harness.studies.cost import CostFile
 from harness.studies.released import FOLDER as RESCORED
 from harness.studies.released import Rescored, load_rescored
-from harness.studies.reliability import FILE as RELIABILITY
-from harness.studies.reliability import Reliability, load_reliability
+from harness.studies.reliability import ReliabilityFile
+from harness.studies.robustness import RobustnessFile
+from harness.studies.stored import StudyFile
 from wstal.errors import UserError
 
 REPORT = "report.html"
 SUFFIXES = (".md", ".csv", ".tex", ".svg")
+Study = TypeVar("Study", bound=StudyFile)
 
 
 @dataclass(frozen=True)
@@ -50,13 +52,15 @@ class Results:
         rescored: detections by their authors.
         cost: measured cost of methods; None where it was not measured.
         reliability: figures of the stress tests; None where they were not run.
+        robustness: accuracies of the robustness study; None where it was not run.
         refused: a message for each file that cannot be used.
     """
 
     records: Sequence[Record]
     rescored: Sequence[Rescored] = ()
     cost: CostFile | None = None
-    reliability: Reliability | None = None
+    reliability: ReliabilityFile | None = None
+    robustness: RobustnessFile | None = None
     refused: Sequence[str] = ()
 
 
@@ -71,16 +75,15 @@ def read_results(folder: Path) -> Results:
     records, bad_records = load_records(folder / "records")
     rescored, bad_rescored = load_rescored(folder / RESCORED)
     refused = [message for _, message in [*bad_records, *bad_rescored]]
-    cost = reliability = None
-    try:
-        cost = load_cost(folder / COST) if (folder / COST).exists() else None
-    except UserError as error:
-        refused.append(str(error))
-    try:
-        reliability = load_reliability(folder / RELIABILITY) if (folder / RELIABILITY).exists() else None
-    except UserError as error:
-        refused.append(str(error))
-    return Results(records, rescored, cost, reliability, refused)
+
+    def study(file: type[Study]) -> Study | None:
+        try:
+            return file.load(path) if (path := folder / file.FILE).exists() else None
+        except UserError as error:
+            refused.append(str(error))
+            return None
+
+    return Results(records, rescored, study(CostFile), study(ReliabilityFile), study(RobustnessFile), refused)
 
 
 def render(results: Results) -> dict[str, str]:
@@ -108,6 +111,8 @@ def pages(results: Results) -> list[Page]:
         real.append(readings)
     if results.rescored:
         real.append(rescored_page(results.rescored))
+    if results.robustness:
+        synthetic.append(robustness_page(results.robustness))
     tables = [
         table_page(table, compare(table, results.records, results.rescored))
         if table.dataset
@@ -148,9 +153,8 @@ def drifted(rendered: dict[str, str], results: Path) -> list[str]:
 def _rendered(results: Path) -> dict[str, Path]:
     """The files below `results` that `render` is answerable for, by path."""
     paths = [path for path in results.glob("leaderboards/**/*") if path.suffix in SUFFIXES]
-    paths += [
-        path for name in ("readings.md", "audit.md", "reliability.md", REPORT) if (path := results / name).exists()
-    ]
+    names = ("readings.md", "audit.md", "reliability.md", "robustness.md", REPORT)
+    paths += [path for name in names if (path := results / name).exists()]
     return {path.relative_to(results).as_posix(): path for path in paths}
 
 

@@ -13,38 +13,25 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    ValidationError,
-)
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from harness.io.atomic import atomic_write
-from harness.io.encoding import pretty_json
-from harness.io.reading import read_json
-from harness.io.text import problems
 from harness.paper.profile import STAGES, WIDTH, ProfileCost, Stage, profile_costs
 from harness.random_streams import seed_torch
 from harness.registry import load_method, method_entries
 from harness.runs.environment import KEEP_MEMORY, environment
 from harness.studies.cost_counting import count, parameter_count
+from harness.studies.stored import StoredModel, StudyFile
 from wstal.errors import RunError, UserError
 from wstal.memory import MemoryBank
 from wstal.method import Method, Recipe
 from wstal.streams import StreamOptions
 from wstal.types import Batch
 
-FILE = "cost.json"
 COUNTERS = ("fvcore", "torchinfo")
 REPEATS = 5
 EPOCHS = 100
@@ -68,11 +55,7 @@ class Setting:
 SETTINGS = (Setting("thumos14", 750, 20), Setting("activitynet13", 75, 200), Setting("fineaction", 400, 106))
 
 
-class _Stored(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
-
-
-class StepCost(_Stored):
+class StepCost(StoredModel):
     """One step of a method at batch 1: forward multiply-adds; time and memory of all that the step does."""
 
     stage: Stage
@@ -98,7 +81,7 @@ class StepCost(_Stored):
     """Milliseconds, median of five: training with backward pass and optimiser, testing without localizer."""
 
 
-class MethodCost(_Stored):
+class MethodCost(StoredModel):
     """A method's steps and what they were measured with."""
 
     title: str
@@ -109,24 +92,15 @@ class MethodCost(_Stored):
     rows: Annotated[list[StepCost], Field(min_length=1)]
 
 
-class CostFile(_Stored):
+class CostFile(StudyFile):
     """What methods cost at the inputs of Table IX, beside the paper's profile."""
+
+    FILE: ClassVar[str] = "cost.json"
+    REMEDY: ClassVar[str] = "Remove it and measure again with `wstal-bench cost`."
 
     version: Literal[1] = Field(alias="schema")
     profile: list[ProfileCost]
     methods: dict[str, MethodCost]
-
-
-def load_cost(path: Path) -> CostFile:
-    """The measurements that `store_cost` wrote.
-
-    Raises:
-        UserError: the file is absent, no JSON, of another schema, or a field does not fit; names file and field.
-    """
-    try:
-        return CostFile.model_validate(read_json(path))
-    except ValidationError as error:
-        raise UserError(f"{path}: {problems(error)}. Remove it and measure again with `wstal-bench cost`.") from error
 
 
 def store_cost(path: Path, name: str, measured: MethodCost) -> CostFile:
@@ -136,10 +110,10 @@ def store_cost(path: Path, name: str, measured: MethodCost) -> CostFile:
         UserError: there is a file and it is damaged.
         StoreError: it cannot be written.
     """
-    before = load_cost(path).methods if path.exists() else {}
+    before = CostFile.load(path).methods if path.exists() else {}
     methods = {other: cost for other, cost in before.items() if other in method_entries()} | {name: measured}
     cost = CostFile(schema=1, profile=list(profile_costs()), methods=dict(sorted(methods.items())))
-    atomic_write(path, pretty_json(cost.model_dump(mode="json", by_alias=True)))
+    cost.store(path)
     return cost
 
 

@@ -1,4 +1,8 @@
-"""Collect and store the figures of the stress tests."""
+"""Figures of the stress tests, with the machine and the code that they were measured on.
+
+`python -m harness.studies.reliability LINES results/reliability.json` makes the file from the lines that the tests
+appended to $WSTAL_RELIABILITY.
+"""
 
 from __future__ import annotations
 
@@ -9,40 +13,37 @@ import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
-from harness.io.atomic import atomic_write
-from harness.io.encoding import pretty_json
-from harness.io.reading import read_json
 from harness.io.text import problems
 from harness.runs.environment import PACKAGES, cpu_name, git_state
+from harness.studies.stored import StoredModel, StudyFile
 from wstal.errors import UserError
 
-FILE = "reliability.json"
-
-
-MODULE = "harness.pages.reliability"
-
+MODULE = "harness.studies.reliability"
 
 Words = Annotated[str, Field(min_length=1)]
 
 
-class _Stored(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class Claim(_Stored):
+class ReliabilityFigure(StoredModel):
     """One measured claim."""
 
-    what: Words = Field(description="what was tried")
-    figure: Words = Field(description="what came of it, with units")
+    model_config = ConfigDict(strict=True)
+
+    what: Words = Field(description="the stress that was applied")
+    figure: Words = Field(description="the result, with units")
     command: Words = Field(description="that measures it again")
 
 
-class Reliability(_Stored):
-    """The stress tests of one machine, commit and day."""
+class ReliabilityFile(StudyFile):
+    """Stress tests of one machine, commit and day."""
+
+    FILE: ClassVar[str] = "reliability.json"
+    REMEDY: ClassVar[str] = f"Make it again with `python -m {MODULE}`."
+
+    model_config = ConfigDict(strict=True)
 
     version: Literal[1] = Field(alias="schema")
     date: str = Field(pattern=r"^\d{4}-\d{2}-\d{2}$", description="UTC")
@@ -53,30 +54,22 @@ class Reliability(_Stored):
     packages: dict[str, str]
     cpu: Words
     system: Words
-    figures: Annotated[list[Claim], Field(min_length=1)]
+    figures: Annotated[list[ReliabilityFigure], Field(min_length=1)]
 
 
-def load_reliability(path: Path) -> Reliability:
-    """The file that `store_reliability` wrote.
+def store_reliability(lines: Path, path: Path) -> ReliabilityFile:
+    """Store what stress tests reported, with the machine and the code; of one claim the last line counts.
 
-    Raises:
-        UserError: it is absent, no JSON, of another schema, or a field does not fit; names file and field.
-    """
-    try:
-        return Reliability.model_validate(read_json(path))
-    except ValidationError as error:
-        raise UserError(f"{path}: {problems(error)}. Make it again with `python -m {MODULE}`.") from error
-
-
-def store_reliability(lines: Path, path: Path) -> Reliability:
-    """Write what stress tests reported, with what they were computed with; of one claim the last line counts.
+    Args:
+        lines: file of the reported figures, a JSON object a line.
+        path: the file to write.
 
     Raises:
         UserError: a line is no figure.
         StoreError: the file cannot be written.
     """
     code = git_state()
-    measured = Reliability(
+    measured = ReliabilityFile(
         schema=1,
         date=time.strftime("%Y-%m-%d", time.gmtime()),
         package=version("wstal-bench"),
@@ -88,23 +81,23 @@ def store_reliability(lines: Path, path: Path) -> Reliability:
         system=f"{platform.system()} {platform.machine()}",
         figures=_read_lines(lines),
     )
-    atomic_write(path, pretty_json(measured.model_dump(mode="json", by_alias=True)))
+    measured.store(path)
     return measured
 
 
-def _read_lines(path: Path) -> list[Claim]:
+def _read_lines(path: Path) -> list[ReliabilityFigure]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise UserError(f"Cannot read {path}: {error}. Name the file that $WSTAL_RELIABILITY named.") from error
-    figures: dict[str, Claim] = {}
+    figures: dict[str, ReliabilityFigure] = {}
     for number, line in enumerate(text.splitlines(), 1):
         try:
-            figure = Claim.model_validate(json.loads(line))
+            figure = ReliabilityFigure.model_validate(json.loads(line))
         except ValidationError as error:
             raise UserError(f"{path}, line {number}: {problems(error)}.") from error
         except ValueError as error:
-            raise UserError(f"{path}, line {number} is no JSON ({error}).") from error
+            raise UserError(f"{path}, line {number} is not JSON ({error}).") from error
         figures[figure.what] = figure
     if not figures:
         raise UserError(f"{path} is empty: run the stress tests with WSTAL_RELIABILITY={path} set.")
@@ -113,7 +106,7 @@ def _read_lines(path: Path) -> list[Claim]:
 
 def _main(words: list[str]) -> int:
     if len(words) != 2:
-        print(f"usage: python -m {MODULE} LINES RESULTS{os.sep}{FILE}", file=sys.stderr)
+        print(f"usage: python -m {MODULE} LINES RESULTS{os.sep}{ReliabilityFile.FILE}", file=sys.stderr)
         return UserError.exit_code
     try:
         measured = store_reliability(*map(Path, words))
@@ -122,3 +115,7 @@ def _main(words: list[str]) -> int:
         return error.exit_code
     print(f"Done: {len(measured.figures)} figure(s) in {words[1]}", file=sys.stderr)
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main(sys.argv[1:]))

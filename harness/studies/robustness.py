@@ -1,25 +1,31 @@
-"""How contrastive losses bear wrong pairs: linear embeddings of planted clusters, no video.
+"""Robustness study: contrastive losses trained on pairs of which a known share is wrong, on planted clusters.
 
 The paper holds that its loss (Eq. 9) is robust to wrong pairs as q -> 1, while q -> 0 (InfoNCE) weighs them most. Here
-each loss trains a linear embedding on pairs of which a known share is wrong, and clean held-out features are given to
-the nearest class centre.
+each loss trains a linear embedding, and clean held-out features are given to the nearest class centre.
 """
 
 from __future__ import annotations
 
 import functools
 import math
+import platform
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from importlib.metadata import version
 from statistics import fmean
-from typing import NamedTuple
+from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
 import torch
+from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from harness.random_streams import numpy_stream
+from harness.runs.environment import cpu_name
+from harness.studies.planted_clusters import Clusters, Problem, draw_clusters, initial_weights, nearest_centre_accuracy
+from harness.studies.stored import StoredModel, StudyFile
 from wstal.errors import UserError
 from wstal.losses.contrast import info_nce, robust_contrast
 
@@ -31,42 +37,25 @@ LEARNING_RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
 SELECTION_SEEDS = (10_000, 10_001, 10_002)
 # at q = 1 Adam squares gradients of exp(1 / tau) / tau, in single precision
 TEMPERATURES = (0.05, 10.0)
+PROBLEM = Problem()
 
-# percent, one a seed, by loss and rate of noise
-Accuracies = dict[str, dict[float, list[float]]]
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Planted clusters and how an embedding of them is trained; numbers of features are per class.
-
-    A feature is its class's centre, a random unit vector of the signal columns, plus Gaussian noise of norm about
-    `spread`, beside distractor columns of pure noise of norm about `distractor_spread`; the whole has norm 1.
-    """
-
-    classes: int = 10
-    signal_columns: int = 16
-    distractor_columns: int = 48
-    spread: float = 0.75
-    distractor_spread: float = 3.0
-    anchors: int = 20
-    slots: int = 24
-    held_out: int = 200
-    embedding: int = 16
-    steps: int = 100
+Percent = Annotated[float, Field(ge=0, le=100)]
+Accuracies = dict[str, dict[float, list[Percent]]]
+"""Percent, one a seed, by loss and rate of noise."""
+STORED = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STORED)
 class Layout:
-    """How an anchor meets the slots: rows of the loss, positives and negatives in each, and tau."""
+    """Pairs of an anchor: rows of the loss, positives and negatives in each, and tau."""
 
-    rows: int
-    positives: int
-    negatives: int
-    temperature: float
+    rows: PositiveInt
+    positives: PositiveInt
+    negatives: PositiveInt
+    temperature: PositiveFloat
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STORED)
 class Case:
     """One kind of noise.
 
@@ -88,15 +77,54 @@ class Case:
 
     @property
     def judged(self) -> tuple[float, ...]:
-        """The two highest rates, at which the paper's claim is put to the test."""
+        """The two highest rates, at which the paper's claim is tested."""
         return self.rates[-2:]
 
 
-PROBLEM = Problem()
+class CaseResult(StoredModel):
+    """Measurements of one case."""
+
+    case: Case
+    learning_rates: dict[str, tuple[PositiveFloat, Percent]]
+    """The chosen rate and its clean validation accuracy, by loss."""
+    accuracies: Accuracies
+
+
+class RobustnessFile(StudyFile):
+    """The study's numbers and what they were computed with."""
+
+    FILE: ClassVar[str] = "robustness.json"
+    REMEDY: ClassVar[str] = "Measure again with `wstal-bench robustness`."
+
+    version: Literal[1] = Field(alias="schema")
+    synthetic: Literal[True] = True
+    environment: dict[str, str]
+    problem: Problem
+    untrained: Annotated[list[Percent], Field(min_length=2)]
+    """Accuracy of the initial embedding, one a seed."""
+    results: Annotated[list[CaseResult], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        for result in self.results:
+            if not result.accuracies.keys() == result.learning_rates.keys() == LOSSES.keys():
+                raise ValueError(f"the case {result.case.name!r} has not one entry a loss: {', '.join(LOSSES)}")
+            for loss, by_rate in result.accuracies.items():
+                if tuple(by_rate) != result.case.rates or {len(values) for values in by_rate.values()} != {self.seeds}:
+                    raise ValueError(f"{result.case.name!r}, {loss}: not {self.seeds} values at each rate of noise")
+        return self
+
+    @property
+    def seeds(self) -> int:
+        """Number of seeds, from 0."""
+        return len(self.untrained)
 
 
 def planned_cases(temperature: float = 0.1) -> tuple[Case, ...]:
-    """The cases of the page, at a tau of 0.05 to 10; the last keeps a tau of its own.
+    """Return the cases of the page.
+
+    Args:
+        temperature: tau from 0.05 to 10 of all cases but the last, which has a tau of its own.
 
     Raises:
         UserError: the temperature is out of range.
@@ -142,7 +170,7 @@ def planned_cases(temperature: float = 0.1) -> tuple[Case, ...]:
 
 
 def tolerated_rate(negatives: int) -> float:
-    """The rate of symmetric noise up to which q = 1, in expectation, still draws pairs of one class together.
+    """Return the rate of symmetric noise up to which q = 1 still draws pairs of one class together, in expectation.
 
     With K negatives in a row, Eq. 9 at q = 1 is linear in the exponentials; that of a pair of one class has the
     expected weight -(1 - lambda)(1 - rate) + lambda K rate.
@@ -158,67 +186,19 @@ def _turning_point(layout: Layout) -> str:
     )
 
 
-class Samples(NamedTuple):
-    """Features `[samples, columns]` of norm 1 and their classes `[samples]`."""
-
-    features: Tensor
-    classes: Tensor
-
-
-class Clusters(NamedTuple):
-    """Disjoint draws from the same clusters."""
-
-    anchors: Samples
-    slots: Samples
-    validation: Samples
-    test: Samples
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What was measured.
-
-    Attributes:
-        problem: the clusters.
-        accuracies: of each case.
-        learning_rates: the chosen rate and its clean validation accuracy, by layout and loss.
-        untrained: accuracy of the initial embedding, one a seed, in percent.
-    """
-
-    problem: Problem
-    accuracies: dict[Case, Accuracies]
-    learning_rates: dict[Layout, dict[str, tuple[float, float]]]
-    untrained: list[float]
-
-    @property
-    def seeds(self) -> int:
-        """How many seeds, from 0."""
-        return len(self.untrained)
-
-
-def draw_clusters(problem: Problem, seed: int) -> Clusters:
-    """Clusters and the four draws from them."""
-    stream = numpy_stream(seed, "clusters")
-    centres = stream.normal(size=(problem.classes, problem.signal_columns))
-    centres /= np.linalg.norm(centres, axis=1, keepdims=True)
-
-    def draw(count: int) -> Samples:
-        classes = np.repeat(np.arange(problem.classes), count)
-        noise = stream.normal(size=(len(classes), problem.signal_columns)) / math.sqrt(problem.signal_columns)
-        distractors = stream.normal(size=(len(classes), problem.distractor_columns))
-        distractors *= problem.distractor_spread / math.sqrt(problem.distractor_columns)
-        features = np.concatenate([centres[classes] + problem.spread * noise, distractors], axis=1)
-        return Samples(normalize(torch.from_numpy(features).float(), dim=1), torch.from_numpy(classes))
-
-    return Clusters(draw(problem.anchors), draw(problem.slots), draw(problem.held_out), draw(problem.held_out))
-
-
 def draw_pairs(clusters: Clusters, layout: Layout, rate: float, symmetric: bool, seed: int) -> Tensor:
-    """The slots that each anchor is paired with; the share `rate` of them, of each anchor's alone, is wrong.
+    """Draw the slots that each anchor is paired with, of which the share `rate` is wrong.
 
     A wrong positive is a slot of another class than the anchor's, uniform over them; a wrong negative (symmetric
     noise) is a slot of its own class. No slot meets an anchor twice. With one seed, pairs that are wrong at a rate
     are wrong at every higher one.
+
+    Args:
+        clusters: whose slots are drawn.
+        layout: numbers of positives and negatives.
+        rate: share of each anchor's pairs that is wrong.
+        symmetric: negatives are wrong at the same rate as positives.
+        seed: of the draw.
 
     Returns:
         Indices of slots, `[anchors, rows, positives + negatives]`, positives first.
@@ -239,13 +219,6 @@ def draw_pairs(clusters: Clusters, layout: Layout, rate: float, symmetric: bool,
     return torch.from_numpy(np.stack(pairs))
 
 
-def initial_weights(problem: Problem, seed: int) -> Tensor:
-    """The embedding before training, `[columns, embedding]`."""
-    columns = problem.signal_columns + problem.distractor_columns
-    weights = numpy_stream(seed, "initialisation").normal(size=(columns, problem.embedding))
-    return torch.from_numpy(weights / math.sqrt(columns)).float()
-
-
 def train(
     weights: Tensor,
     clusters: Clusters,
@@ -255,7 +228,7 @@ def train(
     learning_rate: float,
     steps: int,
 ) -> Tensor:
-    """The embedding after `steps` of Adam on all pairs at once; slots carry no gradient, as those of a memory bank.
+    """Train an embedding by Adam on all pairs at once; slots carry no gradient, like those of a memory bank.
 
     Args:
         weights: `[columns, embedding]` to start from.
@@ -283,28 +256,12 @@ def train(
     return weights.detach()
 
 
-def nearest_centre_accuracy(weights: Tensor, known: Samples, held_out: Samples) -> float:
-    """Percent of held-out features whose embedding is nearest, by cosine, to the mean embedding of their class.
-
-    Args:
-        weights: `[columns, embedding]`.
-        known: features with true classes, which make the centres.
-        held_out: features to classify.
-    """
-    embedded = normalize(known.features @ weights, dim=1)
-    classes = range(int(known.classes.max()) + 1)
-    centres = normalize(torch.stack([embedded[known.classes == one].mean(dim=0) for one in classes]), dim=1)
-    # the length of an embedding scales its cosines alike, so it need not be divided out
-    nearest = (held_out.features @ weights @ centres.T).argmax(dim=1)
-    return 100 * float((nearest == held_out.classes).double().mean())
-
-
 def measure(
     problem: Problem,
     cases: Sequence[Case],
     seeds: int,
     progress: Callable[[int, int], object] = lambda done, total: None,
-) -> Measured:
+) -> RobustnessFile:
     """Choose each loss's learning rate, then train it at every rate of noise with seeds 0 to `seeds` - 1.
 
     Gradients of the losses differ in scale, so each loss has a learning rate of its own: the one of the grid with the
@@ -358,15 +315,24 @@ def measure(
             clean = {learning_rate: validation(layout, loss, learning_rate) for learning_rate in LEARNING_RATES}
             best = max(clean, key=clean.__getitem__)
             chosen[layout][loss] = (best, clean[best])
-    accuracies = {
-        case: {
-            loss: {rate: [test(case, loss, rate, seed) for seed in range(seeds)] for rate in case.rates}
-            for loss in LOSSES
-        }
+    results = [
+        CaseResult(
+            case=case,
+            learning_rates=chosen[case.layout],
+            accuracies={
+                loss: {rate: [test(case, loss, rate, seed) for seed in range(seeds)] for rate in case.rates}
+                for loss in LOSSES
+            },
+        )
         for case in cases
-    }
+    ]
     untrained = [
         nearest_centre_accuracy(initial_weights(problem, seed), drawn(seed).anchors, drawn(seed).test)
         for seed in range(seeds)
     ]
-    return Measured(problem, accuracies, chosen, untrained)
+    return RobustnessFile(schema=1, environment=_environment(), problem=problem, untrained=untrained, results=results)
+
+
+def _environment() -> dict[str, str]:
+    packages = {name: version(name) for name in ("wstal-bench", "torch", "numpy")}
+    return packages | {"python": platform.python_version(), "cpu": cpu_name(), "threads": str(torch.get_num_threads())}

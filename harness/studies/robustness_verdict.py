@@ -1,4 +1,4 @@
-"""Judge whether the robustness study shows what the paper claims."""
+"""Verdict of the robustness study on the paper's claim."""
 
 from __future__ import annotations
 
@@ -6,15 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from harness.seed_statistics import Estimate, mean_and_half_width
-from harness.studies.robustness import Accuracies
+from harness.seed_statistics import Estimate, estimate, mean_and_half_width
+from harness.studies.robustness import Accuracies, RobustnessFile
 
 REFERENCE, PAPERS, ROBUST = "InfoNCE", "q = 0.2", "q = 1"
-
-
 CLEAN_BAND = (85.0, 97.0)
-
-
 # by the signs of what q = 1 is spared at the judged rates
 OUTCOMES = {
     frozenset({1}): "holds",
@@ -23,14 +19,12 @@ OUTCOMES = {
     frozenset({0, -1}): "is contradicted in part",
     frozenset({-1}): "is contradicted",
 }
-
-
 VARIES, CANNOT = "varies with the rate", "cannot be told"
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What one case says of the paper's claim.
+class RobustnessVerdict:
+    """Verdict of one case on the paper's claim.
 
     Attributes:
         outcome: a value of `OUTCOMES`, `VARIES` or `CANNOT`: the claim's predicate.
@@ -40,11 +34,16 @@ class Verdict:
 
     outcome: str
     reasons: tuple[str, ...]
-    table: tuple[dict[str, str], ...]
+    table: tuple[dict[str, str | Estimate | None], ...]
 
 
-def judge(accuracies: Accuracies, judged: Sequence[float]) -> Verdict:
-    """Whether q = 1 loses less accuracy to noise than InfoNCE does, and where q = 0.2 stands.
+def verdicts(stored: RobustnessFile) -> dict[str, RobustnessVerdict]:
+    """Judge every case of the study, by its name."""
+    return {result.case.name: judge(result.accuracies, result.case.judged) for result in stored.results}
+
+
+def judge(accuracies: Accuracies, judged: Sequence[float]) -> RobustnessVerdict:
+    """Judge if q = 1 loses less accuracy to noise than InfoNCE does, and where q = 0.2 stands.
 
     A difference over paired seeds counts where its 95 % Student-t interval excludes 0. Nothing can be told where
     InfoNCE without noise is outside `CLEAN_BAND`, or where no judged rate does it harm.
@@ -86,13 +85,14 @@ def judge(accuracies: Accuracies, judged: Sequence[float]) -> Verdict:
         f"{_standing(lost[PAPERS][rate], {loss: lost[loss][rate] for loss in (REFERENCE, ROBUST)})}."
         for rate in judged
     ]
+    seeds = len(accuracies[REFERENCE][0.0])
+    columns = lost | {f"{REFERENCE} less {ROBUST}": spared}
     table = tuple(
         {"points lost": f"to noise {rate:g}"}
-        | {loss: cell(lost[loss][rate]) for loss in lost}
-        | {f"{REFERENCE} less {ROBUST}": cell(spared[rate])}
+        | {name: estimate(by_rate[rate], seeds) for name, by_rate in columns.items()}
         for rate in judged
     )
-    return Verdict(outcome, tuple(reasons), table)
+    return RobustnessVerdict(outcome, tuple(reasons), table)
 
 
 def _minus(first: Sequence[float], second: Sequence[float]) -> list[float]:
@@ -100,24 +100,19 @@ def _minus(first: Sequence[float], second: Sequence[float]) -> list[float]:
 
 
 def _sign(values: Sequence[float]) -> int:
-    """1 or -1 where the interval of the mean is above or below 0, else 0."""
+    """Return 1 or -1 where the interval of the mean is above or below 0, else 0."""
     mean, half = mean_and_half_width(values)
     return int(mean - half > 0) - int(mean + half < 0)
 
 
 def _standing(own: Sequence[float], others: dict[str, list[float]]) -> str:
-    """Where a loss of accuracy stands among two others, and from which it can be told apart."""
+    """Say where a loss of accuracy stands among two others, and from which it can be told apart."""
     means = [fmean(other) for other in others.values()]
     place = "less than" if fmean(own) < min(means) else "more than" if fmean(own) > max(means) else "between"
     apart = " and ".join(name for name, other in others.items() if _sign(_minus(own, other))) or "neither"
     return f"{place} both (told apart from {apart})"
 
 
-def cell(values: Sequence[float]) -> str:
-    """Format a mean with its interval."""
-    return str(Estimate(*mean_and_half_width(values)))
-
-
 def listed(rates: Sequence[float]) -> str:
-    """List rates for a sentence."""
+    """Format rates for a sentence."""
     return ", ".join(f"{rate:g}" for rate in rates)

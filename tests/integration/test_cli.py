@@ -597,15 +597,17 @@ def test_robustness_writes_its_page_and_prints_it(cli, tmp_path: Path, monkeypat
     monkeypatch.setattr(robustness, "PROBLEM", tiny)
     code, out, err = cli("robustness", "--seeds", 2, "--temperature", 0.2, "--out", tmp_path)
     page = (tmp_path / "robustness.md").read_text()
-    figure = (tmp_path / "figures" / "robustness.svg").read_bytes()
+    figure = (tmp_path / "leaderboards" / "figures" / "robustness.svg").read_bytes()
     assert (code, out) == (0, page.rstrip() + "\n")
     assert "tau = 0.2: the claim **" in page
     assert "Done: " in err
     code, out, _ = cli("robustness", "--seeds", 2, "--temperature", 0.2, "--out", tmp_path, "--json")
     assert code == 0
-    assert json.loads(out)["seeds"] == 2
+    printed = json.loads(out)
+    assert printed["seeds"] == 2
+    assert printed.items() >= json.loads((tmp_path / "robustness.json").read_text()).items()
     assert (tmp_path / "robustness.md").read_text() == page
-    assert (tmp_path / "figures" / "robustness.svg").read_bytes() == figure
+    assert (tmp_path / "leaderboards" / "figures" / "robustness.svg").read_bytes() == figure
 
 
 @pytest.mark.parametrize(("option", "value"), [("--temperature", 0.01), ("--temperature", "nan"), ("--seeds", 1)])

@@ -18,7 +18,7 @@ from harness.pages.formats import files, markdown_page
 from harness.pages.html import html_report
 from harness.pages.reliability import reliability_page
 from harness.pages.site import drifted, read_results, render, write
-from harness.studies.reliability import FILE, load_reliability, store_reliability
+from harness.studies.reliability import ReliabilityFile, store_reliability
 from tests.stress.report import report
 from wstal.errors import StoreError, UserError
 
@@ -39,7 +39,7 @@ def lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_last_line_of_a_claim_is_stored_with_the_machine(lines: Path, tmp_path: Path) -> None:
     stored = store_reliability(lines, tmp_path / "results" / "reliability.json")
-    assert load_reliability(tmp_path / "results" / "reliability.json") == stored
+    assert ReliabilityFile.load(tmp_path / "results" / "reliability.json") == stored
     assert [(one.what, one.figure) for one in stored.figures] == [
         ("50 kills over a sweep", "12 of 12 records"),
         ("a plan of 1,000 runs", "planned in 0.4 s | 3 µs\u2028each"),
@@ -51,7 +51,7 @@ def test_the_last_line_of_a_claim_is_stored_with_the_machine(lines: Path, tmp_pa
 def test_every_figure_stands_on_the_page_with_its_command(lines: Path, tmp_path: Path) -> None:
     path = tmp_path / "reliability.json"
     stored = store_reliability(lines, path)
-    page = reliability_page(load_reliability(path))
+    page = reliability_page(ReliabilityFile.load(path))
     assert page.path == "reliability"
     text = markdown_page(page)
     for one in stored.figures:
@@ -69,20 +69,20 @@ def test_every_figure_stands_on_the_page_with_its_command(lines: Path, tmp_path:
 
 def rewritten(path: Path, **changes: Any) -> Any:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-    return reliability_page(load_reliability(path))
+    return reliability_page(ReliabilityFile.load(path))
 
 
 def test_the_page_stands_with_the_leaderboards_where_there_is_a_file(lines: Path, tmp_path: Path) -> None:
     (tmp_path / "records").mkdir()
     assert "reliability.md" not in render(read_results(tmp_path))
-    store_reliability(lines, tmp_path / FILE)
+    store_reliability(lines, tmp_path / ReliabilityFile.FILE)
     rendered = render(read_results(tmp_path))
     write(rendered, tmp_path)
     assert "(../reliability.md)" in rendered["leaderboards/README.md"]
     assert drifted(rendered, tmp_path) == []
-    (tmp_path / FILE).write_text("{")
+    (tmp_path / ReliabilityFile.FILE).write_text("{")
     damaged = read_results(tmp_path)
-    assert [FILE in message for message in damaged.refused] == [True]
+    assert [ReliabilityFile.FILE in message for message in damaged.refused] == [True]
     assert {"leaderboards/README.md", "reliability.md"} <= set(drifted(render(damaged), tmp_path))
 
 
@@ -102,7 +102,7 @@ def test_a_damaged_file_is_refused_by_field(lines: Path, tmp_path: Path, changes
     ("text", "message"),
     [
         ("", "is empty"),
-        ("{", "line 1 is no JSON"),
+        ("{", "line 1 is not JSON"),
         ('{"what": "a", "figure": "b", "command": "c"}\n[]\n', "line 2"),
         ('{"what": "a", "figure": 3, "command": "c"}', "line 1: `figure`"),
         ('{"what": "a", "command": "c"}', "line 1: `figure`"),
@@ -125,7 +125,7 @@ def test_without_the_variable_nothing_is_reported(tmp_path: Path, monkeypatch: p
 
 def test_the_program_speaks_and_has_exit_codes(lines: Path, tmp_path: Path) -> None:
     def run(*words: Path) -> tuple[int, str, str]:
-        command = [sys.executable, "-m", "harness.pages.reliability", *map(str, words)]
+        command = [sys.executable, "-m", "harness.studies.reliability", *map(str, words)]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         return done.returncode, done.stdout, done.stderr
 

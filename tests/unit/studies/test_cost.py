@@ -29,7 +29,6 @@ from harness.studies.cost import (
     StepCost,
     build,
     count_step,
-    load_cost,
     store_cost,
 )
 from harness.studies.cost_counting import NOT_SEEN_BY_TORCH, count, fvcore_count, torch_count
@@ -404,7 +403,7 @@ def test_one_method_merges_into_the_file(tmp_path: Path, profile: list[ProfileCo
     path = tmp_path / "deep" / "cost.json"
     store_cost(path, "rmgcl-gksa", measured())
     stored = store_cost(path, "acmnet", measured(ms=7.0))
-    assert load_cost(path) == stored
+    assert CostFile.load(path) == stored
     assert list(stored.methods) == ["acmnet", "rmgcl-gksa"]
     assert stored.profile == list(profile)
     again = store_cost(path, "rmgcl-gksa", measured(ms=9.0))
@@ -445,17 +444,17 @@ def test_a_damaged_file_is_refused_with_path_and_field(
     target[place[-1]] = value
     path.write_text(json.dumps(content))
     with pytest.raises(UserError, match=f"{path}.*{complaint}"):
-        load_cost(path)
+        CostFile.load(path)
 
 
 def test_a_file_that_is_no_measurement(tmp_path: Path) -> None:
     path = tmp_path / "cost.json"
     with pytest.raises(UserError, match=f"Cannot read {path}"):
-        load_cost(path)
+        CostFile.load(path)
     for text in ("{", "[]", "{}"):
         path.write_text(text)
         with pytest.raises(UserError, match=str(path)):
-            load_cost(path)
+            CostFile.load(path)
 
 
 def test_true_cost_is_shown(profile: list[ProfileCost]) -> None:
@@ -487,7 +486,7 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     monkeypatch.setattr(harness.studies.cost, "measure", measure)
     assert run("--results", str(tmp_path)) == 0
     assert asked == list(method_entries())
-    assert list(load_cost(tmp_path / "cost.json").methods) == asked
+    assert list(CostFile.load(tmp_path / "cost.json").methods) == asked
     said = capsys.readouterr()
     published, counted, true = (said.out.index(part) for part in ("84.16", "as the paper counted", "Some method"))
     assert counted < published < true
@@ -499,7 +498,7 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     printed = json.loads(capsys.readouterr().out)
     assert list(printed["methods"]) == ["rmgcl-gksa"]
     assert printed["methods"]["rmgcl-gksa"]["rows"][0]["unsupported"] == {"aten::add": 2, "aten::erfinv": 1}
-    assert list(load_cost(tmp_path / "cost.json").methods) == sorted(method_entries())
+    assert list(CostFile.load(tmp_path / "cost.json").methods) == sorted(method_entries())
 
 
 def test_command_refuses_before_it_measures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -541,4 +540,4 @@ def test_a_file_from_before_the_load_was_kept_is_read(tmp_path: Path) -> None:
     value = json.loads(store_cost(path, "rmgcl-gksa", measured()).model_dump_json(by_alias=True))
     assert value["methods"]["rmgcl-gksa"].pop("load") is None
     path.write_text(json.dumps(value))
-    assert load_cost(path).methods["rmgcl-gksa"].load is None
+    assert CostFile.load(path).methods["rmgcl-gksa"].load is None

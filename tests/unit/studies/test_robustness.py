@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.studies.planted_clusters import Problem, Samples, draw_clusters, initial_weights, nearest_centre_accuracy
 from harness.studies.robustness import (
     LEARNING_RATES,
     LOSSES,
@@ -17,14 +18,9 @@ from harness.studies.robustness import (
     SELECTION_SEEDS,
     Case,
     Layout,
-    Measured,
-    Problem,
-    Samples,
-    draw_clusters,
+    RobustnessFile,
     draw_pairs,
-    initial_weights,
     measure,
-    nearest_centre_accuracy,
     planned_cases,
     tolerated_rate,
     train,
@@ -39,7 +35,7 @@ CASES = planned_cases()
 
 
 @pytest.fixture(scope="module")
-def tiny() -> Measured:
+def tiny() -> RobustnessFile:
     return measure(TINY, CASES, seeds=2)
 
 
@@ -169,7 +165,7 @@ def test_the_expected_loss_turns_at_the_tolerated_rate(negatives: int) -> None:
     assert expected_loss(0.9, negatives, turn + 0.05) > expected_loss(0.1, negatives, turn + 0.05)
 
 
-def test_the_rates_are_the_best_on_clean_pairs_of_seeds_that_are_not_reported(tiny: Measured) -> None:
+def test_the_rates_are_the_best_on_clean_pairs_of_seeds_that_are_not_reported(tiny: RobustnessFile) -> None:
     layout = CASES[0].layout
     assert not set(SELECTION_SEEDS) & set(range(1025))
 
@@ -182,21 +178,22 @@ def test_the_rates_are_the_best_on_clean_pairs_of_seeds_that_are_not_reported(ti
 
     for loss, q in LOSSES.items():
         means = [np.mean([validation(rate, q, seed) for seed in SELECTION_SEEDS]) for rate in LEARNING_RATES]
-        assert tiny.learning_rates[layout][loss] == (LEARNING_RATES[int(np.argmax(means))], pytest.approx(max(means)))
+        best = LEARNING_RATES[int(np.argmax(means))]
+        assert tiny.results[0].learning_rates[loss] == (best, pytest.approx(max(means)))
 
 
-def test_the_same_numbers_again(tiny: Measured) -> None:
+def test_the_same_numbers_again(tiny: RobustnessFile) -> None:
     steps = []
     again = measure(TINY, CASES, 2, lambda done, total: steps.append((done, total)))
     assert again == tiny
     assert [done for done, _ in steps] == list(range(1, steps[-1][1] + 1))
 
 
-def test_more_seeds_change_no_seed(tiny: Measured) -> None:
+def test_more_seeds_change_no_seed(tiny: RobustnessFile) -> None:
     more = measure(TINY, CASES[:1], seeds=3)
-    for loss, by_rate in more.accuracies[CASES[0]].items():
+    for loss, by_rate in more.results[0].accuracies.items():
         for rate, values in by_rate.items():
-            assert values[:2] == tiny.accuracies[CASES[0]][loss][rate]
+            assert values[:2] == tiny.results[0].accuracies[loss][rate]
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.049, 10.1, math.nan, -1.0])

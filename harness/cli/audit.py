@@ -76,7 +76,7 @@ def add(commands: Commands) -> None:
 def handle(arguments: argparse.Namespace) -> int:
     """Print the findings and what was checked."""
     from harness.pages.audit import claims_table, findings_table, rules_table
-    from harness.paper.audit import tallies, the_paper
+    from harness.paper.audit.rules import tallies, the_paper
 
     paper = the_paper()
     found = tallies(paper)

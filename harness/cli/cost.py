@@ -82,19 +82,12 @@ def _measured(path: Path, method: str | None) -> tuple[CostFile, list[str]]:
 
 
 def _print(cost: CostFile) -> None:
-    from tabulate import tabulate
-
-    from harness.pages.cost import flops_frame, printed_cells, size_frame, true_cost_frame
+    from harness.pages.cost import cost_tables
+    from harness.pages.formats import terminal_table
     from harness.paper.tables import find_table
 
-    printed = printed_cells(find_table("IX"))
-    for title, frame in (
-        ("Table IX, sizes", size_frame(printed, cost.profile)),
-        ("Table IX, FLOPs", flops_frame(printed, cost.profile)),
-        ("True cost", true_cost_frame(cost)),
-    ):
-        print(f"{title}:\n")
-        print(tabulate(frame.to_dict("list"), headers="keys", disable_numparse=True), end="\n\n")
+    for table in cost_tables(find_table("IX"), cost):
+        print(f"{table.caption}:\n\n{terminal_table(table)}\n")
 
 
 def _say_uncounted(cost: CostFile) -> None:

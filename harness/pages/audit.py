@@ -52,7 +52,7 @@ def rules_table(found: Mapping[str, Tally]) -> Table:
     rows = [
         {
             "rule": name,
-            "what it demands": (RULES[name].__doc__ or "").rstrip("."),
+            "what it demands": (RULES[name].__doc__ or "").removeprefix("Require that ").rstrip("."),
             "checked": tally.checked,
             "agree": tally.checked - len(tally.findings),
             "cannot be judged": tally.unknown,
@@ -74,8 +74,7 @@ def claims_table(paper: Paper) -> Table:
     tables = {table.number: table for table in paper.tables}
     rows = []
     for claim in paper.claims:
-        found = readings(claim, tables[claim.table])
-        allowed = [reading for reading in found if not claim.columns or reading.column in claim.columns]
+        allowed = [reading for reading in readings(claim, tables[claim.table]) if reading.allowed]
         row = {"where": claim.where, "what": claim.about, "quoted": f"{claim.quoted} %"}
         for fit, heading in (("printed", "fits as printed"), ("rounding", "fits within rounding")):
             row[heading] = "; ".join(str(reading) for reading in allowed if reading.fit == fit) or "none"

@@ -1,4 +1,4 @@
-"""Table IX as the paper counted: the model that its cells fit, under torchinfo, beside what was printed.
+"""Model that the cells of Table IX fit, and its cost under torchinfo.
 
 Of that model the paper says neither what "Params(M)" nor what "FLOPs(G)" counts. The sizes fit to the printed digit if
 they are torchinfo's estimates in megabytes: parameters, and input + 2 x (outputs of layers with parameters) +
@@ -14,13 +14,15 @@ import torch
 from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
+from harness.paper.tables import COSTS
+
 Stage = Literal["train", "test"]
 STAGES: tuple[Stage, ...] = ("train", "test")
 STAGE_NAMES: dict[Stage, str] = {"train": "training", "test": "testing"}
 WIDTH = 2048
 LENGTHS = (750, 75, 400)
 CLASSES, CODEWORDS, MEMORY_SLOTS, HEADS = 20, 40, 500, 8
-TOLERANCE = 1e-3
+FLOPS_TOLERANCE = 1e-3
 
 
 class ProfileModel(nn.Module):
@@ -44,7 +46,7 @@ class ProfileModel(nn.Module):
             self.register_buffer("memory", torch.zeros(MEMORY_SLOTS, WIDTH))
 
     def forward(self, features: Tensor) -> tuple[Tensor, ...]:
-        """CAS and attention of `[B, T, 2048]` features and, in training, T_M."""
+        """Return CAS and attention of `[B, T, 2048]` features and, in training, T_M."""
         embedded = self.embedding(features.transpose(1, 2)).relu()
         outputs = (self.classifier(embedded.transpose(1, 2)), self.attention(embedded))
         if self.decoder is None:
@@ -53,7 +55,7 @@ class ProfileModel(nn.Module):
 
 
 class ProfileCost(BaseModel):
-    """What torchinfo says of the profile model, in the units and columns of Table IX."""
+    """Cost of the profile model under torchinfo, in the units and columns of Table IX."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -71,13 +73,18 @@ class ProfileCost(BaseModel):
 
     @property
     def row(self) -> str:
-        """The row of Table IX."""
+        """Id of the row of Table IX."""
         return f"{STAGE_NAMES[self.stage]}-{self.length}"
+
+    @property
+    def cells(self) -> dict[str, float]:
+        """Values of the row, by column."""
+        return dict(zip(COSTS, (self.params, self.flops, self.size), strict=True))
 
 
 @cache
 def profile_costs() -> tuple[ProfileCost, ...]:
-    """The profile model under torchinfo at batch 1: both stages at T = 750, 75 and 400."""
+    """Count the profile model under torchinfo at batch 1: both stages at T = 750, 75 and 400."""
     import torchinfo
 
     costs = []
@@ -96,6 +103,3 @@ def profile_costs() -> tuple[ProfileCost, ...]:
                 )
             )
     return tuple(costs)
-
-
-"""Table IX's cells as printed (params, flops, size) by row: `training-750` to `testing-400`."""

@@ -28,6 +28,7 @@ DASH = "-"
 UNSTATED: Literal["unstated"] = "unstated"
 Selection = Literal["unstated", "last", "best_on_test"]
 METHOD = "Method"
+PARAMS, FLOPS, SIZE = COSTS = ("Params(M)", "FLOPs(G)", "Model Size(MB)")
 # `SSN [27] (ICCV'17)`, `UntrimmedNet [28], (CVPR'17)`, `Latent codewords (ours)`
 PRINTED_METHOD = re.compile(r"(?P<name>.*?)( \[(?P<citation>\d+)\])?,?( \((?P<venue>[A-Z]+'\d\d)\))?")
 
@@ -198,7 +199,7 @@ class PublishedTable(Spec):
         return row.method if self.best_within == "method" else row.labels.get(self.best_within, "")
 
 
-class Claim(Spec):
+class PublishedClaim(Spec):
     """A number in the text about two rows of a table."""
 
     id: str
@@ -230,13 +231,13 @@ def published_tables() -> dict[str, PublishedTable]:
 
 
 @cache
-def claims() -> tuple[Claim, ...]:
+def claims() -> tuple[PublishedClaim, ...]:
     """What the text says in numbers about the tables, in its order.
 
     Raises:
         UserError: a claim names a table, row or column that is not there.
     """
-    found = tuple(map(Claim.model_validate, _load("claims.toml")["claims"]))
+    found = tuple(map(PublishedClaim.model_validate, _load("claims.toml")["claims"]))
     for claim in found:
         table = find_table(claim.table)
         better = table.row(claim.better)

@@ -1,4 +1,4 @@
-"""What methods cost: parameters, multiply-adds, peak memory and time of one training or test step."""
+"""Cost study: parameters, multiply-adds, peak memory and time of one training or test step of each method."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -39,7 +39,7 @@ EPOCHS = 100
 
 @dataclass(frozen=True)
 class Setting:
-    """One input of Table IX.
+    """Input of Table IX.
 
     Args:
         dataset: family name, which decides the recipe.
@@ -56,7 +56,7 @@ SETTINGS = (Setting("thumos14", 750, 20), Setting("activitynet13", 75, 200), Set
 
 
 class StepCost(StoredModel):
-    """One step of a method at batch 1: forward multiply-adds; time and memory of all that the step does."""
+    """Cost of a step at batch 1: multiply-adds of the forward pass, time and memory of the whole step."""
 
     stage: Stage
     dataset: str
@@ -65,35 +65,35 @@ class StepCost(StoredModel):
     classes: PositiveInt
     """C."""
     parameters: PositiveInt
-    """In training all of the method's, in testing those that scoring reads."""
+    """All of the method's in training, those that scoring reads in testing."""
     macs: PositiveInt
     """fvcore's count."""
     torch_macs: PositiveInt
-    """Half of what torch's counter says."""
+    """Half of the count of torch's counter."""
     operators: dict[str, NonNegativeInt]
     """fvcore's count by operator; the sum is `macs`."""
     unsupported: dict[str, PositiveInt]
-    """How often operators ran that fvcore does not count."""
+    """Number of runs of each operator that fvcore does not count."""
     peak_mb: PositiveFloat | None
-    """Megabytes that the method, its optimiser and its step added to a fresh process at most, where glibc keeps freed
-    memory as in the main job; None where the system does not tell."""
+    """Most megabytes that the method, its optimiser and its step added to a fresh process, where glibc keeps freed
+    memory as in the main job; None where the system does not report it."""
     ms: PositiveFloat
     """Milliseconds, median of five: training with backward pass and optimiser, testing without localizer."""
 
 
 class MethodCost(StoredModel):
-    """A method's steps and what they were measured with."""
+    """Cost of a method's steps, and the environment that it was measured in."""
 
     title: str
     environment: dict[str, Any]
     load: NonNegativeFloat | None = None
-    """The system's mean load over the minute before measuring began: other work shows here, as does the method
-    measured just before. None where the system does not tell."""
+    """Mean load of the system over the minute before the measurement: it shows other work, and the method measured just
+    before. None where the system does not report it."""
     rows: Annotated[list[StepCost], Field(min_length=1)]
 
 
 class CostFile(StudyFile):
-    """What methods cost at the inputs of Table IX, beside the paper's profile."""
+    """Cost of methods at the inputs of Table IX, beside the paper's profile."""
 
     FILE: ClassVar[str] = "cost.json"
     REMEDY: ClassVar[str] = "Remove it and measure again with `wstal-bench cost`."
@@ -105,6 +105,11 @@ class CostFile(StudyFile):
 
 def store_cost(path: Path, name: str, measured: MethodCost) -> CostFile:
     """Write a method's measurement beside those of the other installed methods, and the profile of Table IX.
+
+    Args:
+        path: the cost file.
+        name: of the method.
+        measured: its measurement.
 
     Raises:
         UserError: there is a file and it is damaged.
@@ -118,7 +123,7 @@ def store_cost(path: Path, name: str, measured: MethodCost) -> CostFile:
 
 
 def measure(name: str, progress: Callable[[str], None] = lambda line: None) -> MethodCost:
-    """All steps of a method at Table IX's inputs, each in a fresh process, one after the other.
+    """Measure all steps of a method at Table IX's inputs, each in a fresh process, one after the other.
 
     Args:
         name: a registered method.
@@ -126,7 +131,7 @@ def measure(name: str, progress: Callable[[str], None] = lambda line: None) -> M
 
     Raises:
         UserError: no such method.
-        RunError: a step failed, or its multiply-adds cannot be counted.
+        RunError: a step fails, or its multiply-adds cannot be counted.
     """
     title = load_method(name).title
     load = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
@@ -144,7 +149,7 @@ def _environment(name: str) -> dict[str, Any]:
 
 
 def _in_fresh_process(name: str, stage: Stage, setting: Setting) -> StepCost:
-    # memory that a process has once had is no step's, and glibc is to keep it as it does in the main job
+    # memory that a process used before would hide a step's; glibc keeps freed memory as in the main job
     done = subprocess.run(
         [sys.executable, "-m", "harness.studies.cost", name, stage, setting.dataset],
         capture_output=True,
@@ -152,16 +157,16 @@ def _in_fresh_process(name: str, stage: Stage, setting: Setting) -> StepCost:
         env=os.environ | KEEP_MEMORY,
     )
     if done.returncode:
-        said = done.stderr.strip().splitlines()[-1:] or [f"the process ended with {done.returncode}"]
-        raise RunError(f"Cannot measure {name} ({stage}, {setting.dataset}, T = {setting.length}): {said[0]}")
+        last = done.stderr.strip().splitlines()[-1:] or [f"the process ended with {done.returncode}"]
+        raise RunError(f"Cannot measure {name} ({stage}, {setting.dataset}, T = {setting.length}): {last[0]}")
     return StepCost.model_validate_json(done.stdout)
 
 
 def _main(name: str, stage: Stage, dataset: str) -> None:
-    """Measure one step, here, and print it as JSON."""
+    """Measure one step in this process and print it as JSON."""
     cls = load_method(name)
     setting = next(setting for setting in SETTINGS if setting.dataset == dataset)
-    # once in small: imports and libraries' own memory are nobody's
+    # a small step first, so that imports and the libraries' own memory are not counted
     _timed_step(cls, stage, Setting(dataset, 8, 4), 16)()
     before = _memory("VmRSS")
     step = _timed_step(cls, stage, setting, WIDTH)
@@ -205,14 +210,19 @@ def _milliseconds(step: Callable[[], None]) -> float:
 
 
 def _memory(field: str) -> int | None:
-    """Bytes of this process by the kernel's name (VmRSS, VmHWM); None where there is no /proc."""
+    """Return the bytes of this process under the kernel's name (VmRSS, VmHWM); None where there is no /proc."""
     status = Path("/proc/self/status")
     found = re.search(rf"{field}:\s*(\d+) kB", status.read_text()) if status.exists() else None
     return int(found[1]) * 1024 if found else None
 
 
 def example(setting: Setting, width: int) -> tuple[Tensor, Tensor]:
-    """Random features `[1, T, width]` and labels `[1, C]`: one class."""
+    """Draw features `[1, T, width]` and labels `[1, C]` of one class.
+
+    Args:
+        setting: T and C.
+        width: columns of the features.
+    """
     seed_torch(0, "cost")
     labels = torch.zeros(1, setting.classes)
     labels[0, 0] = 1
@@ -220,8 +230,16 @@ def example(setting: Setting, width: int) -> tuple[Tensor, Tensor]:
 
 
 def build(cls: type[Method], stage: Stage, setting: Setting, width: int) -> tuple[Method, Recipe]:
-    """A method by its recipe for the data set: in training as in its last epoch, memory banks full; in testing as
-    it is before stored weights are loaded, since time and memory do not depend on them.
+    """Build a method by its recipe for the data set.
+
+    In training it is as in its last epoch, with full memory banks; in testing as before stored weights are loaded,
+    since time and memory do not depend on them.
+
+    Args:
+        cls: the method.
+        stage: training or testing.
+        setting: data set and classes.
+        width: columns of the features.
     """
     seed_torch(0, "initialisation")
     recipe = cls.recipe(setting.dataset)
@@ -237,7 +255,7 @@ def build(cls: type[Method], stage: Stage, setting: Setting, width: int) -> tupl
             module.filled.fill_(module.slots.shape[1])
     method.train()
     features, labels = example(setting, width)
-    # what starts with an epoch, or needs a step to be there, is there
+    # a step before, so that all that starts with an epoch or after a step is there
     method.start_epoch(EPOCHS - 2, EPOCHS)
     method.losses(Batch(features, labels, ("example",)))["total"].backward()  # type: ignore[no-untyped-call]
     method.end_step()
@@ -246,61 +264,48 @@ def build(cls: type[Method], stage: Stage, setting: Setting, width: int) -> tupl
     return method, recipe
 
 
-class _Losses(nn.Module):
-    """A training step's forward pass, as the trainer calls it."""
+class _Pass(nn.Module):
+    """Forward pass of a step, as the module that counters take: losses of a batch, or scores of a video."""
 
     def __init__(self, method: Method) -> None:
         super().__init__()
         self.method = method
 
-    def forward(self, features: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
-        return tuple(self.method.losses(Batch(features, labels, ("example",))).values())
-
-
-class _Score(nn.Module):
-    """The scoring of one video."""
-
-    def __init__(self, method: Method) -> None:
-        super().__init__()
-        self.method = method
-
-    def forward(self, features: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, features: Tensor, labels: Tensor | None = None) -> tuple[Tensor, ...]:
+        if labels is not None:
+            return tuple(self.method.losses(Batch(features, labels, ("example",))).values())
         scores = self.method.score(features)
         return (*scores.signals.values(), scores.video_scores, *scores.class_scores.values())
 
 
 def count_step(cls: type[Method], stage: Stage, setting: Setting, width: int) -> dict[str, Any]:
-    """The fields of `StepCost` that are counted, not measured.
+    """Return the fields of `StepCost` that are counted, not measured.
+
+    Args:
+        cls: the method.
+        stage: training or testing.
+        setting: the input.
+        width: columns of the features.
 
     Raises:
-        RunError: an operator without a handle is not negligible, or the two counters part.
+        RunError: an operator without a handle is not negligible, or the two counters disagree.
     """
     method, _ = build(cls, stage, setting, width)
     features, labels = example(setting, width)
     if stage == "train":
-        counted = count(_Losses(method), (features, labels), cls.name)
+        counted = count(_Pass(method), (features, labels), cls.name)
         parameters = parameter_count(method)
     else:
         with torch.no_grad():
-            counted = count(_Score(method), (features[0],), cls.name)
+            counted = count(_Pass(method), (features[0],), cls.name)
             with _ParametersRead() as read:
                 method.score(features[0])
         parameters = sum(parameter.numel() for parameter in read.found.values())
-    return {
-        "stage": stage,
-        "dataset": setting.dataset,
-        "length": setting.length,
-        "classes": setting.classes,
-        "parameters": parameters,
-        "macs": counted.macs,
-        "torch_macs": counted.torch_macs,
-        "operators": counted.operators,
-        "unsupported": counted.unsupported,
-    }
+    return {"stage": stage, "parameters": parameters, "macs": counted.macs} | asdict(setting) | asdict(counted)
 
 
 class _ParametersRead(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """The parameters that operators take, by identity."""
+    """Recorder of the parameters that operators take, by identity."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

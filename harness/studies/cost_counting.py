@@ -1,7 +1,7 @@
 """Multiply-adds of a module by two counters that check each other.
 
-fvcore traces the module and counts one a multiply-add; torch's counter watches it run and counts two. Where they part
-by more than 0.1 %, or an operator that nobody declared could weigh as much, there is an error and no number.
+fvcore traces the module and counts one for each multiply-add; torch's counter watches it run and counts two. It is an
+error if they differ by more than 0.1 %, or if an undeclared operator could weigh as much.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from harness.random_streams import seed_torch
 from wstal.errors import RunError
 
 NEGLIGIBLE = 1e-3
-# an undeclared operator is taken for an elementwise one, at what fvcore counts for a norm with affine
+# an undeclared operator is bounded as an elementwise one, by what fvcore counts for a norm with affine
 OPERATIONS_AN_ELEMENT = 5
 
 NOT_MULTIPLY_ADDS = {
@@ -48,12 +48,12 @@ NOT_MULTIPLY_ADDS = {
         unique_consecutive upsample_linear1d upsample_nearest1d var
     """,
 }
-"""fvcore's unsupported operators that hold no multiply-adds to speak of, by reason. A product hidden in one of them
-would still part the two counters."""
+"""Operators unsupported by fvcore whose multiply-adds are negligible, by reason. A product hidden in one of them would
+still make the two counters differ."""
 
 IGNORABLE = frozenset(f"aten::{name}" for names in NOT_MULTIPLY_ADDS.values() for name in names.split())
 
-# what fvcore counts, by elements or by a handle below, where torch's counter sees nothing
+# counted by fvcore, by elements or by a handle below, and not by torch's counter
 NOT_SEEN_BY_TORCH = frozenset(
     ("layer_norm", "batch_norm", "group_norm", "instance_norm", "adaptive_avg_pool2d", "grid_sampler",
      "upsample_nearest2d", "upsample_bilinear2d", "linalg_solve")
@@ -66,8 +66,8 @@ class Count:
 
     Args:
         operators: fvcore's count by operator.
-        torch_macs: half of what torch's counter says.
-        unsupported: how often each operator ran that fvcore does not count.
+        torch_macs: half of the count of torch's counter.
+        unsupported: number of runs of each operator that fvcore does not count.
     """
 
     operators: dict[str, int]
@@ -81,7 +81,7 @@ class Count:
 
     @property
     def products(self) -> int:
-        """fvcore's total of what torch's counter sees too."""
+        """fvcore's total of the operators that torch's counter counts too."""
         return sum(macs for name, macs in self.operators.items() if name not in NOT_SEEN_BY_TORCH)
 
 
@@ -94,7 +94,7 @@ def count(module: nn.Module, inputs: tuple[Tensor, ...], name: str) -> Count:
         name: for messages.
 
     Raises:
-        RunError: an operator without a handle is not negligible, or the two counters part.
+        RunError: an operator without a handle is not negligible, or the two counters disagree.
     """
     operators, unsupported = fvcore_count(module, inputs)
     counted = Count(operators, torch_count(module, inputs), unsupported)
@@ -105,13 +105,13 @@ def count(module: nn.Module, inputs: tuple[Tensor, ...], name: str) -> Count:
         listed = ", ".join(f"{operator} ({unsupported[operator]} times)" for operator in heavy)
         raise RunError(
             f"Multiply-adds of {name} are not known: fvcore does not count {listed}, which may weigh more than 0.1 %. "
-            "Add a handle or, if it has no multiply-adds, its name to harness/counting.py."
+            "Add a handle or, if it has no multiply-adds, its name to harness/studies/cost_counting.py."
         )
     if abs(counted.products - counted.torch_macs) > NEGLIGIBLE * counted.torch_macs:
         suspects = ", ".join(f"{operator} ({times} times)" for operator, times in unsupported.items()) or "none"
         raise RunError(
             f"Multiply-adds of {name} are not known: fvcore counts {counted.products:,}, torch {counted.torch_macs:,}. "
-            f"Operators that fvcore does not count: {suspects}. Add a handle in harness/counting.py."
+            f"Operators that fvcore does not count: {suspects}. Add a handle in harness/studies/cost_counting.py."
         )
     return counted
 
@@ -119,7 +119,7 @@ def count(module: nn.Module, inputs: tuple[Tensor, ...], name: str) -> Count:
 def fvcore_count(
     module: nn.Module, inputs: tuple[Tensor, ...], handles: dict[str, Any] | None = None
 ) -> tuple[dict[str, int], dict[str, int]]:
-    """Multiply-adds by operator, and how often each unsupported operator ran, by fvcore.
+    """Count multiply-adds by operator, and the runs of each unsupported operator, by fvcore.
 
     Args:
         module: to trace.
@@ -134,7 +134,7 @@ def fvcore_count(
 
 
 def parameter_count(module: nn.Module) -> int:
-    """All parameters of a module, by fvcore."""
+    """Count all parameters of a module, by fvcore."""
     return int(_fvcore().parameter_count(module)[""])
 
 
@@ -147,7 +147,14 @@ def _fvcore() -> Any:
 
 
 def torch_count(module: nn.Module, inputs: tuple[Tensor, ...]) -> int:
-    """Multiply-adds by torch's counter; fused attention is taken apart, since it has no formula on every device."""
+    """Count multiply-adds by torch's counter.
+
+    Fused attention is replaced by its parts, since it has no formula on every device.
+
+    Args:
+        module: to run.
+        inputs: of its `forward`.
+    """
     seed_torch(0, "dropout")
     counter = FlopCounterMode(display=False)
     with _no_fused_attention(), counter:
@@ -167,7 +174,7 @@ def _no_fused_attention() -> Iterator[None]:
 
 
 def _bounds(module: nn.Module, inputs: tuple[Tensor, ...], operators: Sequence[str]) -> dict[str, int]:
-    """Elements of the largest tensor of each call, summed over the calls of an operator, times what a norm costs."""
+    """Bound each operator: elements of the largest tensor of each call, summed over calls, times the cost of a norm."""
 
     def handle(operator: str) -> Callable[[list[Any], list[Any]], dict[str, int]]:
         def largest(ins: list[Any], outs: list[Any]) -> Any:
@@ -180,7 +187,7 @@ def _bounds(module: nn.Module, inputs: tuple[Tensor, ...], operators: Sequence[s
 
 
 def _shape(value: Any) -> list[int]:
-    """The shape of a traced tensor."""
+    """Return the shape of a traced tensor."""
     return list(value.type().sizes())
 
 
@@ -189,7 +196,7 @@ def _elements(value: Any) -> int:
 
 
 def _product(first: int) -> Callable[[list[Any], list[Any]], int]:
-    """A handle of matrix products of any shape: each output element sums over the first factor's last dimension."""
+    """Return a handle of matrix products: each output element sums over the first factor's last dimension."""
 
     def macs(inputs: list[Any], outputs: list[Any]) -> int:
         return _elements(outputs[0]) * _shape(inputs[first])[-1]
@@ -198,25 +205,25 @@ def _product(first: int) -> Callable[[list[Any], list[Any]], int]:
 
 
 def _convolution(inputs: list[Any], outputs: list[Any]) -> Any:
-    """A convolution whose padding is a word: one kernel's worth an output element."""
+    """Count a convolution whose padding is a word: one kernel for each output element."""
     weight = _shape(inputs[1])
     return Counter({"conv": _elements(outputs[0]) * int(torch.Size(weight[1:]).numel())})
 
 
 def _attention(inputs: list[Any], outputs: list[Any]) -> int:
-    """softmax(Q K') V for `[..., L, E]`, `[..., S, E]`, `[..., S, V]`: L S (E + V) for each of the leading ones."""
+    """Count softmax(Q K') V for `[..., L, E]`, `[..., S, E]`, `[..., S, V]`: L S (E + V) for each leading index."""
     query, key, out = _shape(inputs[0]), _shape(inputs[1]), _shape(outputs[0])
     return _elements(outputs[0]) // out[-1] * key[-2] * (query[-1] + out[-1])
 
 
 def _multi_head_attention(inputs: list[Any], outputs: list[Any]) -> int:
-    """Fused attention of `[B, L, D]` on `[B, S, D]`: B D (2 D (L + S) + 2 L S), over all heads."""
+    """Count fused attention of `[B, L, D]` on `[B, S, D]`: B D (2 D (L + S) + 2 L S), over all heads."""
     (batch, length, dim), keys = _shape(inputs[0]), _shape(inputs[1])[1]
     return batch * dim * (2 * dim * (length + keys) + 2 * length * keys)
 
 
 def _solve(inputs: list[Any], outputs: list[Any]) -> Any:
-    """A X = B for A `[..., N, N]`: LU, N^3 / 3 for each A, then N multiply-adds an element of X."""
+    """Count A X = B for A `[..., N, N]`: LU, N^3 / 3 for each A, then N multiply-adds for each element of X."""
     rows = _shape(inputs[0])[-1]
     return Counter({"linalg_solve": _elements(outputs[0]) * rows + _elements(inputs[0]) * rows // 3})
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from harness.paper.audit import Finding, Tally
+from harness.paper.audit.intervals import Finding, Tally
 from harness.paper.tables import PublishedTable
 
 AVERAGES = {"AVG (0.1:0.3)": "0.1:0.1:0.3", "AVG (0.3:0.5)": "0.3:0.1:0.5", "AVG": "0.1:0.1:0.5"}

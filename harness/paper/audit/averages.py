@@ -1,99 +1,88 @@
-"""Printed averages against the cells of their rows."""
+"""Rules on printed averages and the cells of their rows."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 
-from harness.paper.audit.intervals import Finding, Interval, Paper, Tally, interval, mean, place_of, rounded
-from harness.paper.tables import NUMBER, Column, PublishedRow, PublishedTable
+from harness.paper.audit.intervals import (
+    Cell,
+    Outcome,
+    Paper,
+    PrintedInterval,
+    interval,
+    mean,
+    rounded,
+    tallied,
+)
+from harness.paper.tables import NUMBER, Column, PublishedRow
 
 
-def averages(paper: Paper) -> Tally:
-    """A printed average is the mean of its row's cells; one that fits another range stands in the wrong column."""
-    tally = Tally()
-    for table, row, column, printed in _averages(paper):
-        cells = _known(row)
-        wanted = _mean_of(column, cells)
+@tallied
+def averages(paper: Paper) -> Iterator[Outcome]:
+    """Require that a printed average is the mean of its row's cells and stands in the column of its range."""
+    for cell, known in _averages(paper):
+        wanted = _mean_of(cell.column, known)
         if wanted is None:
-            tally.unknown += 1
+            yield None
             continue
-        finding = None
-        if not wanted.meets(printed):
-            others = [
-                other.name
-                for other in table.columns
-                if other != column and (value := _mean_of(other, cells)) and value.meets(printed)
-            ]
-            finding = Finding(
-                "wrong column" if others else "average",
-                place_of(table, row, column.name),
-                row.cells[column.name],
-                rounded(wanted.middle, 2),
-                f"it is what the cells give for {', '.join(others)}"
-                if others
-                else f"off by {rounded(abs(wanted.middle - printed.middle), 2)}; rounding explains at most "
-                f"{rounded((wanted.high - wanted.low + printed.high - printed.low) / 2, 2)}",
-            )
-        tally.check(finding)
-    return tally
+        others = [
+            other.name
+            for other in cell.table.columns
+            if other != cell.column and (value := _mean_of(other, known)) and value.meets(cell.value)
+        ]
+        off, slack = abs(wanted.middle - cell.value.middle), wanted.half_width + cell.value.half_width
+        yield wanted.meets(cell.value) or cell.finding(
+            "wrong column" if others else "average",
+            rounded(wanted.middle, 2),
+            f"it is what the cells give for {', '.join(others)}"
+            if others
+            else f"off by {rounded(off, 2)}; rounding explains at most {rounded(slack, 2)}",
+        )
 
 
-def bounds(paper: Paper) -> Tally:
-    """An average over tIoUs that are not all printed lies between bounds, as mAP does not rise with the tIoU."""
-    tally = Tally()
-    for table, row, column, printed in _averages(paper):
-        cells = _known(row)
-        if _mean_of(column, cells) is not None:
+@tallied
+def bounds(paper: Paper) -> Iterator[Outcome]:
+    """Require that an average over tIoUs not all printed lies between bounds, as mAP does not rise with the tIoU."""
+    for cell, known in _averages(paper):
+        column = cell.column
+        if _mean_of(column, known) is not None:
             continue
-        inside = [tiou for tiou in column.tious if tiou in cells]
+        inside = [tiou for tiou in column.tious if tiou in known]
         if not inside:
-            tally.unknown += 1
+            yield None
             continue
-        low = mean([_nearest(cells, tiou, above=True) for tiou in column.tious]).low
-        high = mean([_nearest(cells, tiou, above=False) for tiou in column.tious]).high
-        finding = None
-        if not Interval(low, high).meets(printed):
-            finding = Finding(
-                "average out of bounds",
-                place_of(table, row, column.name),
-                row.cells[column.name],
-                f"{rounded(low, 2)} to {rounded(high, 2)}",
-                f"all that a mean over {column.mean_of} can be with the mAPs printed at {', '.join(inside)}",
-            )
-        tally.check(finding)
-    return tally
+        low = mean([_nearest(known, tiou, above=True) for tiou in column.tious]).low
+        high = mean([_nearest(known, tiou, above=False) for tiou in column.tious]).high
+        why = f"all that a mean over {column.mean_of} can be with the mAPs printed at {', '.join(inside)}"
+        yield PrintedInterval(low, high).meets(cell.value) or cell.finding(
+            "average out of bounds", f"{rounded(low, 2)} to {rounded(high, 2)}", why
+        )
 
 
-def _averages(paper: Paper) -> Iterator[tuple[PublishedTable, PublishedRow, Column, Interval]]:
-    """Every printed average."""
-    for table in paper.tables:
-        for row in table.rows:
-            for column in table.columns:
-                printed = interval(row.cells[column.name])
-                if column.mean_of and printed:
-                    yield table, row, column, printed
+def _averages(paper: Paper) -> Iterator[tuple[Cell, dict[str, PrintedInterval]]]:
+    """Yield every printed average and its row's mAPs at single tIoUs."""
+    return ((cell, _known(cell.row)) for cell in paper.cells() if cell.column.mean_of)
 
 
-def _known(row: PublishedRow) -> dict[str, Interval]:
-    """The row's mAPs at single tIoUs, by tIoU."""
+def _known(row: PublishedRow) -> dict[str, PrintedInterval]:
     return {name: value for name, text in row.cells.items() if NUMBER.fullmatch(name) and (value := interval(text))}
 
 
-def _mean_of(column: Column, cells: Mapping[str, Interval]) -> Interval | None:
-    """What a column's average has to be; None for other columns and where a cell is missing."""
+def _mean_of(column: Column, cells: Mapping[str, PrintedInterval]) -> PrintedInterval | None:
+    """Return what a column's average has to be; None for other columns and where a cell is missing."""
     if not column.tious or not cells.keys() >= set(column.tious):
         return None
     return mean([cells[tiou] for tiou in column.tious])
 
 
-def _nearest(cells: Mapping[str, Interval], tiou: str, above: bool) -> Interval:
-    """The mAP at the nearest tIoU from here up (a lower bound) or down (an upper bound); 0 or 100 where none is."""
+def _nearest(cells: Mapping[str, PrintedInterval], tiou: str, above: bool) -> PrintedInterval:
+    """Return the mAP at the nearest tIoU from here up (a lower bound) or down (an upper one), else 0 or 100."""
     at = Fraction(tiou)
     if above:
         return cells[min(higher, key=Fraction)] if (higher := [t for t in cells if Fraction(t) >= at]) else _exactly(0)
     return cells[max(lower, key=Fraction)] if (lower := [t for t in cells if Fraction(t) <= at]) else _exactly(100)
 
 
-def _exactly(number: int) -> Interval:
-    return Interval(Fraction(number), Fraction(number))
+def _exactly(number: int) -> PrintedInterval:
+    return PrintedInterval(Fraction(number), Fraction(number))

@@ -1,71 +1,64 @@
-"""Cells against other cells: printed twice, rows that are alike, the best in bold, mAP over tIoU."""
+"""Rules on cells and other cells: printed twice, rows that are alike, the best in bold, mAP over tIoU."""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from itertools import pairwise
 
-from harness.paper.audit.intervals import Finding, Paper, Tally, interval, place_of, rounded
-from harness.paper.tables import PublishedRow, PublishedTable
+from harness.paper.audit.intervals import (
+    Cell,
+    Finding,
+    Outcome,
+    Paper,
+    cells_of,
+    decimals,
+    rounded,
+    tallied,
+)
 
 ENOUGH = 3  # cells that two rows have to share before their agreement says anything
 
 
-def repeats(paper: Paper) -> Tally:
-    """A quantity of one configuration that is printed more than once has the same digits everywhere."""
-    places: dict[tuple[str, str, str], list[tuple[str, str]]] = defaultdict(list)
-    for table in paper.tables:
-        for row in table.rows:
-            for column in table.columns:
-                if interval(row.cells[column.name]):
-                    key = (table.dataset, row.configuration, column.quantity)
-                    places[key].append((f"{table.number}/{row.id}", row.cells[column.name]))
-    tally = Tally()
-    for (_, configuration, quantity), printed in places.items():
-        if len(printed) < 2:
+@tallied
+def recurring(paper: Paper) -> Iterator[Outcome]:
+    """Require that a quantity of one configuration printed more than once has the same digits everywhere."""
+    places: dict[tuple[str, str, str], list[Cell]] = defaultdict(list)
+    for cell in paper.cells():
+        places[cell.table.dataset, cell.row.configuration, cell.column.quantity].append(cell)
+    for (_, configuration, quantity), cells in places.items():
+        if len(cells) < 2:
             continue
-        values = [value for _, text in printed if (value := interval(text))]
-        finding = None
+        middles = [cell.value.middle for cell in cells]
         # one number prints as 59.4 or as 59.5, not as both: intervals that only touch do not agree
-        if max(value.low for value in values) >= min(value.high for value in values):
-            middles = [value.middle for value in values]
-            digits = max(len(text.partition(".")[2]) for _, text in printed)
-            finding = Finding(
-                "printed differently",
-                f"{', '.join(name for name, _ in printed)}: {quantity}",
-                ", ".join(text for _, text in printed),
-                f"{rounded(max(middles) - min(middles), digits)} apart",
-                f"rows of one configuration, {configuration}, do not print one number",
-            )
-        tally.check(finding)
-    return tally
+        agree = max(cell.value.low for cell in cells) < min(cell.value.high for cell in cells)
+        yield agree or Finding(
+            "printed differently",
+            f"{', '.join(cell.place for cell in cells)}: {quantity}",
+            ", ".join(cell.text for cell in cells),
+            f"{rounded(max(middles) - min(middles), max(decimals(cell.text) for cell in cells))} apart",
+            f"rows of one configuration, {configuration}, do not print one number",
+        )
 
 
-def twins(paper: Paper) -> Tally:
-    """A row does not repeat all cells of another of its data set, nor all but one whose digits are transposed."""
-    tally = Tally()
-    earlier: list[tuple[PublishedTable, PublishedRow]] = []
-    for table in paper.tables:
-        for row in table.rows if table.dataset else ():
-            if len(_quantities(table, row)) >= ENOUGH:
-                found = (_twin(table, row, *other) for other in earlier if other[0].dataset == table.dataset)
-                tally.check(next(filter(None, found), None))
-                earlier.append((table, row))
-    return tally
+@tallied
+def alike(paper: Paper) -> Iterator[Outcome]:
+    """Require that no row repeats another of its data set in all cells, or in all but one with transposed digits."""
+    earlier: dict[str, list[list[Cell]]] = defaultdict(list)
+    for table, row in paper.rows():
+        cells = cells_of(table, row)
+        if table.dataset and len(cells) >= ENOUGH:
+            yield next(filter(None, (_alike(other, cells) for other in earlier[table.dataset])), True)
+            earlier[table.dataset].append(cells)
 
 
-def _quantities(table: PublishedTable, row: PublishedRow) -> dict[str, str]:
-    """The row's printed numbers by what they measure."""
-    return {column.quantity: row.cells[column.name] for column in table.columns if interval(row.cells[column.name])}
-
-
-def _twin(table: PublishedTable, row: PublishedRow, other_table: PublishedTable, other: PublishedRow) -> Finding | None:
-    """A finding if two rows of different configurations are alike."""
-    mine, theirs = _quantities(table, row), _quantities(other_table, other)
+def _alike(first: list[Cell], second: list[Cell]) -> Finding | None:
+    """Compare two rows, the earlier one first; those of one configuration may be alike."""
+    theirs, mine = ({cell.column.quantity: cell.text for cell in cells} for cells in (first, second))
     shared = [name for name in mine if name in theirs]
-    if row.configuration == other.configuration or len(shared) < ENOUGH:
+    if first[0].row.configuration == second[0].row.configuration or len(shared) < ENOUGH:
         return None
-    place = f"{place_of(other_table, other)}, {place_of(table, row)}"
+    place = f"{first[0].place}, {second[0].place}"
     equal = [mine[name] for name in shared if mine[name] == theirs[name]]
     different = [(theirs[name], mine[name], name) for name in shared if mine[name] != theirs[name]]
     if not different:
@@ -78,56 +71,41 @@ def _twin(table: PublishedTable, row: PublishedRow, other_table: PublishedTable,
     return None
 
 
-def bold(paper: Paper) -> Tally:
-    """Where a group of rows has cells in bold, each column's best are in bold, and only they."""
-    tally = Tally()
-    for table in paper.tables:
-        groups: dict[str, list[PublishedRow]] = defaultdict(list)
-        for row in table.rows:
-            groups[table.group(row)].append(row)
-        for group, rows in groups.items():
-            if not any(column.name in row.bold for column in table.columns for row in rows):
+@tallied
+def bold(paper: Paper) -> Iterator[Outcome]:
+    """Require that in a group of rows with cells in bold each column's best are in bold, and only they."""
+    groups: dict[tuple[str, str], list[Cell]] = defaultdict(list)
+    for cell in paper.cells():
+        groups[cell.table.number, cell.table.group(cell.row)].append(cell)
+    for (number, group), members in groups.items():
+        if not any(cell.column.name in cell.row.bold for cell in members):
+            continue
+        for column in members[0].table.columns:
+            cells = [cell for cell in members if cell.column == column]
+            if not cells:
                 continue
-            for column in table.columns:
-                values = {row.id: value for row in rows if (value := interval(row.cells[column.name]))}
-                if not values:
-                    continue
-                top = max(value.middle for value in values.values())
-                best = [name for name, value in values.items() if value.middle == top]
-                marked = [row.id for row in rows if column.name in row.bold]
-                wrong = {
-                    "in bold but not the best": [name for name in marked if name not in best],
-                    "the best but not in bold": [name for name in best if name not in marked],
-                }
-                finding = None
-                if any(wrong.values()):
-                    finding = Finding(
-                        "bold",
-                        f"{table.number}/{', '.join(marked) or group}: {column.name}",
-                        ", ".join(table.row(name).cells[column.name] for name in marked) or "none in bold",
-                        f"{table.row(best[0]).cells[column.name]} ({', '.join(best)})",
-                        "; ".join(f"{what}: {', '.join(names)}" for what, names in wrong.items() if names),
-                    )
-                tally.check(finding)
-    return tally
+            top = max(cell.value.middle for cell in cells)
+            best = [cell for cell in cells if cell.value.middle == top]
+            marked = [cell for cell in cells if column.name in cell.row.bold]
+            wrong = {
+                "in bold but not the best": [cell.row.id for cell in marked if cell not in best],
+                "the best but not in bold": [cell.row.id for cell in best if cell not in marked],
+            }
+            yield not any(wrong.values()) or Finding(
+                "bold",
+                f"{number}/{', '.join(cell.row.id for cell in marked) or group}: {column.name}",
+                ", ".join(cell.text for cell in marked) or "none in bold",
+                f"{best[0].text} ({', '.join(cell.row.id for cell in best)})",
+                "; ".join(f"{what}: {', '.join(names)}" for what, names in wrong.items() if names),
+            )
 
 
-def rising(paper: Paper) -> Tally:
-    """A row's mAP does not rise with the tIoU: a hit at 0.5 is one at 0.4."""
-    tally = Tally()
-    for table in paper.tables:
-        ordered = sorted((column for column in table.columns if column.tiou is not None), key=lambda c: c.tiou or 0)
-        for row in table.rows:
-            known = [(column.name, value) for column in ordered if (value := interval(row.cells[column.name]))]
-            for (name, value), (later, higher) in pairwise(known):
-                finding = None
-                if higher.low > value.high:
-                    finding = Finding(
-                        "rising mAP",
-                        place_of(table, row, later),
-                        row.cells[later],
-                        f"at most {row.cells[name]}",
-                        f"{row.cells[name]} at {name}, {row.cells[later]} at {later}",
-                    )
-                tally.check(finding)
-    return tally
+@tallied
+def rising(paper: Paper) -> Iterator[Outcome]:
+    """Require that a row's mAP does not rise with the tIoU: a hit at 0.5 is one at 0.4."""
+    for table, row in paper.rows():
+        known = [cell for cell in cells_of(table, row) if cell.column.tiou is not None]
+        for cell, later in pairwise(sorted(known, key=lambda cell: cell.column.tiou or 0)):
+            why = f"{cell.text} at {cell.column.name}, {later.text} at {later.column.name}"
+            falls = later.value.low <= cell.value.high
+            yield falls or later.finding("rising mAP", f"at most {cell.text}", why)

@@ -1,4 +1,4 @@
-"""What a printed number may stand for, and what a rule reports.
+"""Printed numbers as intervals, the cells that rules walk over, and what rules report.
 
 A printed number stands for every number that rounds to it: 46.8 for [46.75, 46.85]. Arithmetic is on such intervals,
 in exact fractions, so that a finding is what no rounding explains.
@@ -6,17 +6,17 @@ in exact fractions, so that a finding is what no rounding explains.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache
+from functools import cache, wraps
 from itertools import combinations
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-from harness.paper.tables import NUMBER, Claim, PublishedRow, PublishedTable, Reference
+from harness.paper.tables import NUMBER, Column, PublishedClaim, PublishedRow, PublishedTable, Reference
 
 
-class Interval(NamedTuple):
+class PrintedInterval(NamedTuple):
     """The numbers that a printed number may stand for, both ends included."""
 
     low: Fraction
@@ -27,51 +27,69 @@ class Interval(NamedTuple):
         """The printed number itself, or what the printed numbers give."""
         return (self.low + self.high) / 2
 
-    def meets(self, other: Interval) -> bool:
-        """Whether one number can be both."""
+    @property
+    def half_width(self) -> Fraction:
+        """Half the width."""
+        return (self.high - self.low) / 2
+
+    def meets(self, other: PrintedInterval) -> bool:
+        """Return whether one number can be both."""
         return self.low <= other.high and other.low <= self.high
 
-    def __sub__(self, other: Interval) -> Interval:
-        return Interval(self.low - other.high, self.high - other.low)
+    def __sub__(self, other: PrintedInterval) -> PrintedInterval:
+        return PrintedInterval(self.low - other.high, self.high - other.low)
 
 
 @cache
-def interval(text: str) -> Interval | None:
-    """What a printed number may stand for: half a unit of its last digit to either side; None for a dash or a blank."""
+def interval(text: str) -> PrintedInterval | None:
+    """Return half a unit of the last digit to either side of a printed number; None for a dash or a blank."""
     if not NUMBER.fullmatch(text):
         return None
-    half = Fraction(1, 2 * 10 ** len(text.partition(".")[2]))
-    return Interval(Fraction(text) - half, Fraction(text) + half)
+    half = Fraction(1, 2 * 10 ** decimals(text))
+    return PrintedInterval(Fraction(text) - half, Fraction(text) + half)
 
 
-def mean(intervals: Sequence[Interval]) -> Interval:
-    """What the mean of printed numbers may be."""
+def mean(intervals: Sequence[PrintedInterval]) -> PrintedInterval:
+    """Return the interval of the mean of printed numbers."""
     lows, highs = zip(*intervals, strict=True)
-    return Interval(sum(lows) / Fraction(len(lows)), sum(highs) / Fraction(len(highs)))
+    return PrintedInterval(sum(lows) / Fraction(len(lows)), sum(highs) / Fraction(len(highs)))
 
 
-class Paper(NamedTuple):
-    """What the rules are run over."""
-
-    tables: Sequence[PublishedTable]
-    claims: Sequence[Claim] = ()
-    references: Mapping[int, Reference] = {}
+def decimals(text: str) -> int:
+    """Return the number of digits after the point of a printed number."""
+    return len(text.partition(".")[2])
 
 
-Kind = Literal[
-    "average",
-    "wrong column",
-    "average out of bounds",
-    "printed differently",
-    "same row",
-    "transposed digits",
-    "bold",
-    "rising mAP",
-    "claim",
-    "citation",
-    "venue",
-    "cost",
-]
+def rounded(number: Fraction, digits: int) -> str:
+    """Format a number.
+
+    Args:
+        number: the number.
+        digits: after the point.
+    """
+    return f"{float(number):.{digits}f}"
+
+
+def off_line(values: Mapping[int, PrintedInterval]) -> list[tuple[int, PrintedInterval] | None]:
+    """Look for costs that are not affine in T, in every three lengths.
+
+    Args:
+        values: intervals of printed numbers, by T.
+
+    Returns:
+        For each three lengths None where some a + b T gives all three values within their rounding, else the middle
+        length and the interval that a line through the others has there.
+
+    >>> third = {1: interval("0.1"), 2: interval("0.2")}
+    >>> off_line(third | {4: interval("0.5")}), [at for at, _ in off_line(third | {4: interval("0.9")})]
+    ([None], [2])
+    """
+    misfits: list[tuple[int, PrintedInterval] | None] = []
+    for first, middle, last in combinations(sorted(values), 3):
+        share = Fraction(middle - first, last - first)
+        wanted = PrintedInterval(*(a + share * (b - a) for a, b in zip(values[first], values[last], strict=True)))
+        misfits.append(None if wanted.meets(values[middle]) else (middle, wanted))
+    return misfits
 
 
 @dataclass(frozen=True)
@@ -81,63 +99,111 @@ class Finding:
     Args:
         kind: which rule.
         place: `TABLE/ROW: COLUMN`, several rows separated by commas; the section for the text.
-        printed: what stands there.
+        printed: the printed text.
         recomputed: what the rule gives instead.
         why: one line.
     """
 
-    kind: Kind
+    kind: str
     place: str
     printed: str
     recomputed: str
     why: str
 
 
-@dataclass
+class Cell(NamedTuple):
+    """A printed number in its table."""
+
+    table: PublishedTable
+    row: PublishedRow
+    column: Column
+    value: PrintedInterval
+
+    @property
+    def text(self) -> str:
+        """The number as printed."""
+        return self.row.cells[self.column.name]
+
+    @property
+    def place(self) -> str:
+        """`TABLE/ROW`."""
+        return place_of(self.table, self.row)
+
+    def finding(self, kind: str, recomputed: str, why: str) -> Finding:
+        """Return a finding on this cell.
+
+        Args:
+            kind: which rule.
+            recomputed: what the rule gives instead.
+            why: one line.
+        """
+        return Finding(kind, f"{self.place}: {self.column.name}", self.text, recomputed, why)
+
+
+class Paper(NamedTuple):
+    """Tables, claims and references that the rules are run over."""
+
+    tables: Sequence[PublishedTable]
+    claims: Sequence[PublishedClaim] = ()
+    references: Mapping[int, Reference] = {}
+
+    def rows(self) -> Iterator[tuple[PublishedTable, PublishedRow]]:
+        """Yield all rows, table by table."""
+        return ((table, row) for table in self.tables for row in table.rows)
+
+    def cells(self) -> Iterator[Cell]:
+        """Yield all printed numbers, row by row."""
+        return (cell for table, row in self.rows() for cell in cells_of(table, row))
+
+
+def cells_of(table: PublishedTable, row: PublishedRow) -> list[Cell]:
+    """List the printed numbers of a row.
+
+    Args:
+        table: the row's.
+        row: the row.
+    """
+    columns = ((column, interval(row.cells[column.name])) for column in table.columns)
+    return [Cell(table, row, column, value) for column, value in columns if value]
+
+
+def place_of(table: PublishedTable, row: PublishedRow) -> str:
+    """Return `TABLE/ROW`.
+
+    Args:
+        table: the row's.
+        row: the row.
+    """
+    return f"{table.number}/{row.id}"
+
+
+@dataclass(frozen=True)
 class Tally:
-    """What a rule looked at.
+    """Result of a rule.
 
     Args:
-        checked: how many places it could judge; those without a finding agree.
-        unknown: how many it could not.
-        findings: those that break it.
+        checked: number of places that could be judged; those without a finding agree.
+        unknown: number of places that could not.
+        findings: places that break the rule.
     """
 
-    checked: int = 0
-    unknown: int = 0
-    findings: list[Finding] = field(default_factory=list)
-
-    def check(self, finding: Finding | None) -> None:
-        """Count a place that could be judged."""
-        self.checked += 1
-        if finding is not None:
-            self.findings.append(finding)
+    checked: int
+    unknown: int
+    findings: list[Finding]
 
 
-def place_of(table: PublishedTable, row: PublishedRow, column: str = "") -> str:
-    """`TABLE/ROW`, or `TABLE/ROW: COLUMN`."""
-    return f"{table.number}/{row.id}" + (f": {column}" if column else "")
+Outcome = Finding | bool | None
+"""Of one place: True where a rule is kept, a finding where it is broken, None where it cannot be judged."""
 
 
-def rounded(number: Fraction, digits: int) -> str:
-    """The number with so many decimals."""
-    return f"{float(number):.{digits}f}"
+def tallied(rule: Callable[[Paper], Iterator[Outcome]]) -> Callable[[Paper], Tally]:
+    """Make a rule that yields an outcome for each place return its tally."""
 
+    @wraps(rule)
+    def tally_of(paper: Paper) -> Tally:
+        outcomes = list(rule(paper))
+        unknown = outcomes.count(None)
+        findings = [outcome for outcome in outcomes if isinstance(outcome, Finding)]
+        return Tally(len(outcomes) - unknown, unknown, findings)
 
-def off_line(values: Mapping[int, Interval]) -> list[tuple[int, Interval] | None]:
-    """For each three lengths: None where some a + b T gives all three values within their rounding, else the middle
-    length and what a line through the others has there.
-
-    Args:
-        values: what printed numbers may stand for, by T.
-
-    >>> third = {1: interval("0.1"), 2: interval("0.2")}
-    >>> off_line(third | {4: interval("0.5")}), [at for at, _ in off_line(third | {4: interval("0.9")})]
-    ([None], [2])
-    """
-    misfits: list[tuple[int, Interval] | None] = []
-    for first, middle, last in combinations(sorted(values), 3):
-        share = Fraction(middle - first, last - first)
-        wanted = Interval(*(a + share * (b - a) for a, b in zip(values[first], values[last], strict=True)))
-        misfits.append(None if wanted.meets(values[middle]) else (middle, wanted))
-    return misfits
+    return tally_of

@@ -1,4 +1,4 @@
-"""The rules, and what they find in the paper. No rule names a row: all are run over all tables."""
+"""Table of the rules, and their findings in the paper. No rule names a row: all are run over all tables."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import cache
 
 from harness.paper.audit.averages import averages, bounds
-from harness.paper.audit.cells import bold, repeats, rising, twins
+from harness.paper.audit.cells import alike, bold, recurring, rising
 from harness.paper.audit.costs import costs, modelled
 from harness.paper.audit.intervals import Finding, Paper, Tally
 from harness.paper.audit.text import citations, claimed, venues
@@ -15,8 +15,8 @@ from harness.paper.tables import claims, published_tables, references
 RULES: dict[str, Callable[[Paper], Tally]] = {
     "averages": averages,
     "bounds of averages": bounds,
-    "printed more than once": repeats,
-    "rows that are alike": twins,
+    "printed more than once": recurring,
+    "rows that are alike": alike,
     "bold": bold,
     "mAP over tIoU": rising,
     "costs": costs,
@@ -25,19 +25,20 @@ RULES: dict[str, Callable[[Paper], Tally]] = {
     "citations": citations,
     "venues": venues,
 }
+"""By name; a docstring says what the rule requires, and the page repeats it."""
 
 
 @cache
 def the_paper() -> Paper:
-    """The published tables, claims and references."""
+    """Return the published tables, claims and references."""
     return Paper(tuple(published_tables().values()), claims(), references())
 
 
 def tallies(paper: Paper) -> dict[str, Tally]:
-    """Every rule's tally, by the rule's name."""
+    """Run every rule; return the tallies by the rule's name."""
     return {name: rule(paper) for name, rule in RULES.items()}
 
 
 def audit() -> list[Finding]:
-    """Where the published numbers break a rule, in the order of the rules, then of the paper."""
+    """List where the published numbers break a rule, in the order of the rules, then of the paper."""
     return [finding for tally in tallies(the_paper()).values() for finding in tally.findings]

@@ -1,16 +1,28 @@
-"""What stands beside the numbers: gains that the text quotes, citations, venues."""
+"""Rules on the text beside the numbers: gains that it quotes, citations, venues."""
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
-from harness.paper.audit.intervals import Finding, Interval, Paper, Tally, interval, place_of, rounded
-from harness.paper.tables import Claim, PublishedRow, PublishedTable, Reference
+from harness.paper.audit.intervals import (
+    Finding,
+    Outcome,
+    Paper,
+    PrintedInterval,
+    interval,
+    place_of,
+    rounded,
+    tallied,
+)
+from harness.paper.tables import PublishedClaim, PublishedRow, PublishedTable, Reference
+
+Unit = Literal["points", "%"]
+Fit = Literal["printed", "rounding"]
 
 
 @dataclass(frozen=True)
@@ -21,156 +33,136 @@ class Reading:
         column: of the table.
         unit: `points` is better - worse, `%` is better / worse - 1.
         cells: the two printed cells.
-        value: what they give.
+        value: the gain of the printed cells.
         fit: `printed`, if that rounds to the quoted number; `rounding`, if cells that round to the printed ones can
             give it; None otherwise.
+        allowed: the sentence may mean this column.
     """
 
     column: str
-    unit: Literal["points", "%"]
+    unit: Unit
     cells: tuple[str, str]
     value: Fraction
-    fit: Literal["printed", "rounding"] | None
+    fit: Fit | None
+    allowed: bool
 
     def __str__(self) -> str:
         unit = " points" if self.unit == "points" else " %"
         return f"{rounded(self.value, 2)}{unit} ({self.cells[0]} over {self.cells[1]}, {self.column})"
 
 
-def readings(claim: Claim, table: PublishedTable) -> list[Reading]:
-    """A claim read in each column, in points and in per cent of the worse row."""
+def readings(claim: PublishedClaim, table: PublishedTable) -> list[Reading]:
+    """Read a claim in each column, in points and in per cent of the worse row.
+
+    Args:
+        claim: the quoted gain.
+        table: the table that it is about.
+    """
     better = table.row(claim.better)
     if claim.worse is not None:
         rivals = [table.row(claim.worse)]
     else:
         rivals = [row for row in table.rows if row != better and table.group(row) == table.group(better)]
     quoted = interval(claim.quoted)
-    assert quoted is not None  # Claim's pattern
+    assert quoted is not None  # the pattern of PublishedClaim
     found: list[Reading] = []
-    for column in table.columns:
-        known = [(value, row.cells[column.name]) for row in rivals if (value := interval(row.cells[column.name]))]
-        mine = interval(better.cells[column.name])
+    for name in (column.name for column in table.columns):
+        known = [(value, row.cells[name]) for row in rivals if (value := interval(row.cells[name]))]
+        mine = interval(better.cells[name])
         if mine is None or not known:
             continue
         rival, text = max(known)
-        gains: dict[Literal["points", "%"], tuple[Fraction, Interval]] = {
-            "points": (mine.middle - rival.middle, mine - rival)
-        }
+        gains: dict[Unit, tuple[Fraction, PrintedInterval]] = {"points": (mine.middle - rival.middle, mine - rival)}
         if rival.low > 0:
             gains["%"] = (
                 100 * (mine.middle / rival.middle - 1),
-                Interval(100 * (mine.low / rival.high - 1), 100 * (mine.high / rival.low - 1)),
+                PrintedInterval(100 * (mine.low / rival.high - 1), 100 * (mine.high / rival.low - 1)),
             )
         for unit, (gain, possible) in gains.items():
-            fit: Literal["printed", "rounding"] | None = "rounding" if possible.meets(quoted) else None
+            fit: Fit | None = "rounding" if possible.meets(quoted) else None
             if quoted.low <= gain <= quoted.high:
                 fit = "printed"
-            found.append(Reading(column.name, unit, (better.cells[column.name], text), gain, fit))
+            allowed = not claim.columns or name in claim.columns
+            found.append(Reading(name, unit, (better.cells[name], text), gain, fit, allowed))
     return found
 
 
-def claimed(paper: Paper) -> Tally:
-    """A gain that the text quotes is that of two cells, in points or per cent, in a column that it may mean."""
+@tallied
+def claimed(paper: Paper) -> Iterator[Outcome]:
+    """Require that a quoted gain is that of two cells, in points or per cent, in a column that the text may mean."""
     tables = {table.number: table for table in paper.tables}
-    tally = Tally()
-    for claim in paper.claims:
-        found = readings(claim, tables[claim.table])
-        allowed = [reading for reading in found if not claim.columns or reading.column in claim.columns]
-        finding = None
-        if not any(reading.fit for reading in allowed):
-            elsewhere = [str(reading) for reading in found if reading.fit]
-            finding = Finding(
-                "claim",
-                f"{claim.where}: {claim.about}",
-                f"{claim.quoted} %",
-                "; ".join(map(str, allowed)),
-                f"no reading fits in {', '.join(claim.columns) or 'any column'}"
-                + (f"; elsewhere: {'; '.join(elsewhere)}" if elsewhere else ""),
-            )
-        tally.check(finding)
-    by_subject: dict[str, list[Claim]] = defaultdict(list)
+    by_subject: dict[str, list[PublishedClaim]] = defaultdict(list)
     for claim in paper.claims:
         by_subject[claim.about].append(claim)
+        found = readings(claim, tables[claim.table])
+        elsewhere = "; ".join(str(reading) for reading in found if reading.fit)
+        yield any(reading.fit for reading in found if reading.allowed) or Finding(
+            "claim",
+            f"{claim.where}: {claim.about}",
+            f"{claim.quoted} %",
+            "; ".join(str(reading) for reading in found if reading.allowed),
+            f"no reading fits in {', '.join(claim.columns) or 'any column'}"
+            + (f"; elsewhere: {elsewhere}" if elsewhere else ""),
+        )
     for about, group in by_subject.items():
         if len(group) > 1:
-            finding = None
-            if len({claim.quoted for claim in group}) > 1:
-                finding = Finding(
-                    "claim",
-                    f"{' and '.join(dict.fromkeys(claim.where for claim in group))}: {about}",
-                    ", ".join(f"{claim.quoted} %" for claim in group),
-                    "one number",
-                    "the text quotes different numbers for one gain",
-                )
-            tally.check(finding)
-    return tally
+            yield len({claim.quoted for claim in group}) == 1 or Finding(
+                "claim",
+                f"{' and '.join(dict.fromkeys(claim.where for claim in group))}: {about}",
+                ", ".join(f"{claim.quoted} %" for claim in group),
+                "one number",
+                "the text quotes different numbers for one gain",
+            )
 
 
-def citations(paper: Paper) -> Tally:
-    """A row cites the work that it names, and a work has one number throughout."""
-    tally = Tally()
+@tallied
+def citations(paper: Paper) -> Iterator[Outcome]:
+    """Require that a row cites the work that it names and a work has one number throughout."""
     numbers: dict[str, dict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
-    for table in paper.tables:
-        for row in table.rows:
-            if row.citation is None:
-                continue
-            finding = None
-            if _cites_itself(row, paper.references):
-                numbers[_plain(row.name)][row.citation].append(f"{table.number}/{row.id}")
-            else:
-                cited = paper.references[row.citation]
-                right = [
-                    entry.number for entry in paper.references.values() if _plain(row.name) in map(_plain, entry.names)
-                ]
-                finding = Finding(
-                    "citation",
-                    place_of(table, row),
-                    f"{row.name} [{row.citation}]",
-                    f"[{', '.join(map(str, right))}]" if right else "no entry of the tables' references",
-                    f"[{row.citation}] is {cited.names[0]} ({cited.title})",
-                )
-            tally.check(finding)
+    for table, row, cited in _cited(paper):
+        right = ", ".join(str(entry.number) for entry in paper.references.values() if _names(entry, row))
+        if _names(cited, row):
+            numbers[_plain(row.name)][cited.number].append(place_of(table, row))
+        yield _names(cited, row) or Finding(
+            "citation",
+            place_of(table, row),
+            f"{row.name} [{cited.number}]",
+            f"[{right}]" if right else "no entry of the tables' references",
+            f"[{cited.number}] is {cited.names[0]} ({cited.title})",
+        )
     for found in numbers.values():
         places = [place for of_number in found.values() for place in of_number]
         if len(places) > 1:
-            finding = None
-            if len(found) > 1:
-                finding = Finding(
-                    "citation",
-                    ", ".join(places),
-                    ", ".join(f"[{number}]" for number in found),
-                    "one number",
-                    "the bibliography lists one work twice",
-                )
-            tally.check(finding)
-    return tally
+            printed = ", ".join(f"[{number}]" for number in found)
+            why = "the bibliography lists one work twice"
+            yield len(found) == 1 or Finding("citation", ", ".join(places), printed, "one number", why)
 
 
-def venues(paper: Paper) -> Tally:
-    """The venue and year beside a row's name are those of the work that it cites."""
-    tally = Tally()
-    for table in paper.tables:
-        for row in table.rows:
-            if row.citation is None or not row.venue:
-                continue
-            if not _cites_itself(row, paper.references) or not paper.references[row.citation].venue:
-                tally.unknown += 1
-                continue
-            right = paper.references[row.citation].venue
-            finding = None
-            if right != row.venue:
-                why = f"the bibliography's [{row.citation}] appeared at {right}"
-                finding = Finding("venue", place_of(table, row), row.venue, right, why)
-            tally.check(finding)
-    return tally
+@tallied
+def venues(paper: Paper) -> Iterator[Outcome]:
+    """Require that the venue and year beside a row's name are those of the work that it cites."""
+    for table, row, cited in _cited(paper):
+        if not row.venue:
+            continue
+        if not _names(cited, row) or not cited.venue:
+            yield None
+            continue
+        why = f"the bibliography's [{cited.number}] appeared at {cited.venue}"
+        yield cited.venue == row.venue or Finding("venue", place_of(table, row), row.venue, cited.venue, why)
 
 
-def _cites_itself(row: PublishedRow, known: Mapping[int, Reference]) -> bool:
-    """Whether the reference that a row cites goes by the row's name."""
-    assert row.citation is not None  # the callers'
-    return _plain(row.name) in map(_plain, known[row.citation].names)
+def _cited(paper: Paper) -> Iterator[tuple[PublishedTable, PublishedRow, Reference]]:
+    """Yield every row that cites a reference."""
+    for table, row in paper.rows():
+        if row.citation is not None:
+            yield table, row, paper.references[row.citation]
+
+
+def _names(reference: Reference, row: PublishedRow) -> bool:
+    """Return whether a reference goes by the row's name."""
+    return _plain(row.name) in map(_plain, reference.names)
 
 
 def _plain(name: str) -> str:
-    """A name without case and signs: BaS-Net is BasNet."""
+    """Return a name without case and signs: BaS-Net is BasNet."""
     return re.sub(r"[^a-z0-9]", "", name.lower())

@@ -18,8 +18,8 @@ from harness.cli.options import Parser
 from harness.pages.audit import audit_page
 from harness.pages.formats import markdown_page
 from harness.pages.model import Table
-from harness.paper.audit import Finding, audit, tallies, the_paper
-from harness.paper.audit.intervals import interval, mean
+from harness.paper.audit.intervals import Finding, interval, mean
+from harness.paper.audit.rules import audit, tallies, the_paper
 from harness.paper.tables import claims
 from tests.helpers.printed_tables import half_up, thousandths
 

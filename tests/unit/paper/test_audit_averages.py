@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.paper.audit import Paper
 from harness.paper.audit.averages import averages, bounds
 from harness.paper.audit.cells import rising
+from harness.paper.audit.intervals import Paper
 from tests.helpers.printed_tables import half_up, only, table, thousandths
 
 THREE = ["0.1", "0.2", "0.3", "AVG (0.1:0.3)"]

@@ -10,10 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.paper.audit import Paper, Tally
-from harness.paper.audit.costs import FLOPS, PARAMS, SIZE, costs, modelled
-from harness.paper.audit.intervals import Interval, interval, off_line
-from harness.paper.tables import find_table
+from harness.paper.audit.costs import costs, modelled
+from harness.paper.audit.intervals import Paper, PrintedInterval, Tally, interval, off_line
+from harness.paper.tables import FLOPS, PARAMS, SIZE, find_table
 from tests.helpers.printed_tables import only, table
 
 
@@ -57,7 +56,7 @@ def test_weights_are_within_the_size() -> None:
     assert "megabytes of 2.50 M" in found.why
 
 
-def printed(cells: dict[int, str]) -> dict[int, Interval]:
+def printed(cells: dict[int, str]) -> dict[int, PrintedInterval]:
     return {length: found for length, text in cells.items() if (found := interval(text))}
 
 
@@ -80,7 +79,7 @@ def test_a_line_is_missed_by_more_than_rounding_alone(off: int) -> None:
         assert misfit is None
     else:
         half = Fraction(1, 2000)
-        assert misfit == (400, Interval(4 - half, 4 + half))
+        assert misfit == (400, PrintedInterval(4 - half, 4 + half))
 
 
 def test_each_cell_is_known_to_its_own_digits() -> None:

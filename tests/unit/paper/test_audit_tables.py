@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from harness.paper.audit import Paper, Tally
-from harness.paper.audit.cells import bold, repeats, rising, twins
+from harness.paper.audit.cells import alike, bold, recurring, rising
+from harness.paper.audit.intervals import Paper, Tally
 from tests.helpers.printed_tables import only, table
 
 
@@ -16,7 +16,7 @@ def twice(first: str, second: str, **changes: Any) -> Tally:
         table(["0.1"], {"full": [first]}, number="IV", full={"same": "rmgcl-gksa"}),
         table(["0.1"], {"rmgcl-gksa": [second]}, number="I", **changes),
     ]
-    return repeats(Paper(tables))
+    return recurring(Paper(tables))
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_another_data_set_or_range_is_another_quantity() -> None:
         table(["0.1", "0.2", "0.3", "AVG (0.1:0.3)"], {"a": ["60.0", "50.0", "40.0", "50.0"]}),
         table(["0.1", "AVG"], {"a": ["60.0", "45.0"]}, number="II"),
     ]
-    tally = repeats(Paper(tables))
+    tally = recurring(Paper(tables))
     assert (tally.checked, tally.findings) == (1, [])  # 0.1 alone
 
 
@@ -57,14 +57,14 @@ def test_another_data_set_or_range_is_another_quantity() -> None:
 )
 def test_rows_that_are_alike(second: list[str], kind: str | None) -> None:
     columns = ["0.1", "0.2", "0.3", "0.4"]
-    tally = twins(Paper([table(columns, {"a": ["60.0", "50.0", "43.2", "40.0"], "b": second})]))
+    tally = alike(Paper([table(columns, {"a": ["60.0", "50.0", "43.2", "40.0"], "b": second})]))
     assert [finding.kind for finding in tally.findings] == ([kind] if kind else [])
 
 
 def test_rows_of_one_configuration_may_be_alike() -> None:
     cells = {"a": ["60.0", "50.0", "43.2"]}
     tables = [table(["0.1", "0.2", "0.3"], cells, number=number) for number in ("I", "II")]
-    assert twins(Paper(tables)).findings == []
+    assert alike(Paper(tables)).findings == []
 
 
 BOLD = {"a": ["60.0", "50.0"], "b": ["61.0", "50.0"]}

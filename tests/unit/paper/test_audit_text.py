@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from harness.paper.audit import Paper
+from harness.paper.audit.intervals import Paper
 from harness.paper.audit.text import citations, claimed, readings, venues
-from harness.paper.tables import Claim, Reference, claims, find_table
+from harness.paper.tables import PublishedClaim, Reference, claims, find_table
 from tests.helpers.printed_tables import half_up, only, table, thousandths
 
 
-def claim(quoted: str, **changes: Any) -> Claim:
+def claim(quoted: str, **changes: Any) -> PublishedClaim:
     said = {"id": quoted, "about": "gain", "where": "text", "quote": "by", "quoted": quoted, "table": "I"}
-    return Claim.model_validate(said | {"better": "rmgcl-gksa", "columns": ["0.1"]} | changes)
+    return PublishedClaim.model_validate(said | {"better": "rmgcl-gksa", "columns": ["0.1"]} | changes)
 
 
 GAINS = table(["0.1", "0.3"], {"a": ["40.0", "20.0"], "b": ["41.0", "19.0"], "rmgcl-gksa": ["42.0", "25.0"]})

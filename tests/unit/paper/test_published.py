@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from harness.paper.tables import Claim, PublishedTable, claims, find_table, published_tables, references
+from harness.paper.tables import PublishedClaim, PublishedTable, claims, find_table, published_tables, references
 from harness.runs.plans import find_plan
 from wstal.errors import UserError
 
@@ -222,6 +222,6 @@ def test_inconsistent_tables_are_refused(changes: dict[str, Any], message: str) 
 
 def test_a_claim_needs_a_number() -> None:
     claim = claims()[0].model_dump()
-    assert Claim.model_validate(claim | {"quoted": "2.5"}).quoted == "2.5"
+    assert PublishedClaim.model_validate(claim | {"quoted": "2.5"}).quoted == "2.5"
     with pytest.raises(ValidationError, match="quoted"):
-        Claim.model_validate(claim | {"quoted": "2.5%"})
+        PublishedClaim.model_validate(claim | {"quoted": "2.5%"})

@@ -18,8 +18,10 @@ import harness.studies.cost
 import harness.studies.cost_counting
 from harness.cli.main import cost as command
 from harness.cli.options import Parser
-from harness.pages.cost import flops_frame, size_frame, true_cost_frame
+from harness.pages.cost import profile_table, true_cost_table
+from harness.pages.model import Table
 from harness.paper.profile import LENGTHS, ProfileCost, ProfileModel, profile_costs
+from harness.paper.tables import COSTS, FLOPS, PARAMS, SIZE
 from harness.registry import load_method, method_entries
 from harness.studies.cost import (
     SETTINGS,
@@ -83,17 +85,22 @@ def profile() -> tuple[ProfileCost, ...]:
     return profile_costs()
 
 
+def beside(printed: dict[str, tuple[str, ...]], profile: list[ProfileCost], *columns: str) -> Table:
+    cells = {row: dict(zip(COSTS, texts, strict=True)) for row, texts in printed.items()}
+    return profile_table("name", "caption", cells, profile, columns)
+
+
 def test_all_twelve_size_cells_to_the_printed_digit(profile: list[ProfileCost]) -> None:
-    frame = size_frame(TABLE_IX, profile)
-    assert len(frame) == 12
-    assert (frame["published"] == frame["as the paper counted"]).all()
-    assert set(frame["agreement"]) == {"to the printed digit"}
+    table = beside(TABLE_IX, profile, PARAMS, SIZE)
+    assert len(table.rows) == 12
+    assert table.column("published") == table.column("as the paper counted")
+    assert set(table.column("agreement")) == {"to the printed digit"}
 
 
 def test_a_size_off_by_a_digit_is_said(profile: list[ProfileCost]) -> None:
     wrong = TABLE_IX | {"training-75": ("84.17", "0.952", "89.29")}
-    frame = size_frame(wrong, profile)
-    assert list(frame.loc[frame["agreement"] != "to the printed digit", "published"]) == ["84.17"]
+    table = beside(wrong, profile, PARAMS, SIZE)
+    assert [row["published"] for row in table.rows if row["agreement"] != "to the printed digit"] == ["84.17"]
 
 
 def test_profile_by_hand(profile: list[ProfileCost]) -> None:
@@ -113,8 +120,8 @@ def test_profile_by_hand(profile: list[ProfileCost]) -> None:
 
 
 def test_flops_agree_or_are_unexplained_by_rule(profile: list[ProfileCost]) -> None:
-    frame = flops_frame(TABLE_IX, profile).set_index(["stage", "input"])["agreement"]
-    verdicts = {place: text.split(" (")[0] for place, text in frame.items()}
+    rows = beside(TABLE_IX, profile, FLOPS).rows
+    verdicts = {(row["stage"], row["input"]): row["agreement"].split(" (")[0] for row in rows}
     assert verdicts == {
         ("training", "[1, 750, 2048]"): "within 0.1 %",
         ("training", "[1, 75, 2048]"): "within 0.1 %",
@@ -125,7 +132,7 @@ def test_flops_agree_or_are_unexplained_by_rule(profile: list[ProfileCost]) -> N
     }
     # the rule, not these cells: cells on a line that is not ours differ, and are explained by some other model
     line = {f"testing-{length}": ("50.54", f"{0.01 * length:.3f}", "1.00") for length in LENGTHS}
-    others = flops_frame(TABLE_IX | line, profile)["agreement"]
+    others = beside(TABLE_IX | line, profile, FLOPS).column("agreement")
     assert [text.split(" (")[0] for text in others[3:]] == ["differs"] * 3
 
 
@@ -459,7 +466,7 @@ def test_a_file_that_is_no_measurement(tmp_path: Path) -> None:
 
 def test_true_cost_is_shown(profile: list[ProfileCost]) -> None:
     cost = CostFile(schema=1, profile=profile, methods={"m": measured(peak_mb=None)})
-    assert true_cost_frame(cost).to_dict("records") == [
+    assert true_cost_table(cost).rows == [
         {
             "method": "Some method", "stage": "training", "T": "750", "classes": "20", "parameters (M)": "12.63",
             "GMACs": "0.001", "torch's counter": "0.001", "difference": "+0.100 %", "peak (MB)": "not measured",

@@ -42,13 +42,13 @@ def handle(arguments: argparse.Namespace) -> int:
     """Score detections that their authors released."""
     from tabulate import tabulate
 
-    from harness.pages.released import spread_frame
+    from harness.pages.released import spread_rows
     from harness.studies.released import FOLDER, rescore, write_rescored
 
     # every file is scored before the first record is written
     records = rescore(arguments.sources, arguments.data)
     paths = write_rescored(records, arguments.results / FOLDER)
-    dumped = [record.model_dump() for record in records]
+    dumped = [record.to_json() for record in records]
     if arguments.json:
         print(json.dumps(dumped))
     else:
@@ -58,7 +58,7 @@ def handle(arguments: argparse.Namespace) -> int:
             print_metrics(record["metrics"])
             print()
         print("Mean mAP between protocols:")
-        print(tabulate(spread_frame(records).to_dict("list"), headers="keys", floatfmt=".2f"))
+        print(tabulate(spread_rows(records), headers="keys", floatfmt=".2f"))
     for path in paths:
         say(str(path))
     say(f"Done: {len(records)} detection file(s) rescored")

@@ -1,4 +1,4 @@
-"""The audit as a page, and its tables."""
+"""Page of the audit, and its tables."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.paper.audit.text import readings
 
 
 def audit_page() -> Page:
-    """The rules, what they find, and the readings of the text's claims; the same data give the same page."""
+    """Build the page: the rules, their findings, and the readings of the text's claims."""
     paper = the_paper()
     found = tallies(paper)
     findings = [finding for tally in found.values() for finding in tally.findings]
@@ -48,7 +48,7 @@ def audit_page() -> Page:
 
 
 def rules_table(found: Mapping[str, Tally]) -> Table:
-    """A row for each rule: what it demands, how many places it checked, agree, and could not be judged, findings."""
+    """Build a row for each rule: its demand, and the numbers of places checked, in agreement, unknown, and found."""
     rows = [
         {
             "rule": name,
@@ -64,13 +64,13 @@ def rules_table(found: Mapping[str, Tally]) -> Table:
 
 
 def findings_table(findings: Sequence[Finding]) -> Table:
-    """A row for each finding: kind, place, printed, recomputed, why."""
+    """Build a row for each finding: kind, place, printed, recomputed, why."""
     rows = [vars(finding) for finding in findings]
     return Table("audit-findings", "Published numbers that break a rule", rows, {"printed": "published"})
 
 
 def claims_table(paper: Paper) -> Table:
-    """A row for each claim of the text: where, what, quoted, and the readings that give the quoted number."""
+    """Build a row for each claim of the text: where, what, quoted, and the readings that give the quoted number."""
     tables = {table.number: table for table in paper.tables}
     rows = []
     for claim in paper.claims:

@@ -20,7 +20,7 @@ from harness.comparisons.paper import (
 )
 from harness.pages.model import Page, Role, Table
 from harness.paper.tables import PublishedTable
-from harness.paper.verdicts import LEAST_SEEDS, SHARE, TOLERANCE
+from harness.paper.verdicts import LEAST_SEEDS, REPRODUCTION_TOLERANCE, SHARE
 from harness.records.words import bullets, computed_with
 
 SESSIONS = {
@@ -101,9 +101,10 @@ def _facts(table: PublishedTable, shown: Iterable[Cell]) -> str:
             f"{table.selection} by the paper; what is known of a row's own source decides its verdict",
             "measured: the last checkpoint of a fixed schedule; mean ± half the 95 % t-interval over seeds",
             "verdict: on each row's last printed number; `reproduced` where two one-sided t-tests show the mean within "
-            f"± {TOLERANCE:g} of the published value ({100 * SHARE:g} % of values below ten); other data, features, "
-            f"protocol, test videos or schedule: `not comparable`; under {LEAST_SEEDS} seeds, or where the source does "
-            "not name its evaluator and they disagree: `inconclusive`",
+            f"± {REPRODUCTION_TOLERANCE:g} of the published value ({100 * SHARE:g} % of values below ten); other data, "
+            "features, protocol, test videos or schedule: `not comparable`; "
+            f"under {LEAST_SEEDS} seeds, or where the source does not name its evaluator and they disagree: "
+            "`inconclusive`",
             "rows: " + ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())),
             f"rows that are `not run`: `nox -s {SESSIONS[table.dataset]} -- --data DIR` runs them, with "
             f"{LITERATURE} features",

@@ -1,12 +1,9 @@
-"""The page of detections by their authors, scored by us under each protocol."""
+"""Page of detections by their authors, scored by us under each protocol."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
-
-import pandas as pd
 
 from harness.charts.figure import Figure
 from harness.pages.model import Page, Role, Table
@@ -16,37 +13,32 @@ from harness.studies.released import UNKNOWN, Rescored
 
 
 def rescored_page(records: Sequence[Rescored]) -> Page:
-    """What each released detection file gives under each protocol, and how far apart these are."""
+    """Build the page: the scores of each file under each protocol, and the spread between protocols."""
     blocks: list[str | Table | Figure] = [
         "Detections that others released, scored here: no training, so no seeds and no interval. Between protocols "
         "only the evaluator differs; `wstal-bench rescore` adds a file.",
         "## Spread between protocols",
-        _table("rescored-spread", "One detection file under all protocols", spread_frame(records).to_dict("records")),
+        _table("rescored-spread", "One detection file under all protocols", spread_rows(records)),
         "Cells are the mean mAP in percent over the range of tIoUs named.",
     ]
     for dataset in dict.fromkeys(record.dataset or UNKNOWN for record in records):
         # tIoUs differ between data sets: each has a table with its own columns
-        frame = rescored_frame([record for record in records if (record.dataset or UNKNOWN) == dataset])
-        hidden = ["data set", "features", "source", "published"]
-        shown = frame.drop(columns=hidden).dropna(axis="columns", how="all").to_dict("records")
+        rows = score_rows([record for record in records if (record.dataset or UNKNOWN) == dataset])
         title = "Unknown data set" if dataset == UNKNOWN else dataset
-        blocks += [f"## {title}", _table(f"rescored-{dataset}", f"{title}: mAP in percent over tIoU", shown)]
+        blocks += [f"## {title}", _table(f"rescored-{dataset}", f"{title}: mAP in percent over tIoU", rows)]
     blocks += ["## Provenance", bullets(_provenance(record) for record in records)]
     return Page("leaderboards/rescored", "Detections by their authors, scored by us", blocks)
 
 
-def _table(name: str, caption: str, rows: Sequence[dict[Any, Any]]) -> Table:
-    cells = [{column: _cell(value) for column, value in row.items()} for row in rows]
+def _table(name: str, caption: str, rows: Sequence[dict[str, Any]]) -> Table:
+    cells = [
+        {column: Estimate(value) if isinstance(value, float) else value for column, value in row.items()}
+        for row in rows
+    ]
     roles: dict[str, Role] = {
         column: "measured" for row in cells for column, value in row.items() if isinstance(value, Estimate)
     }
     return Table(name, caption, cells, roles)
-
-
-def _cell(value: Any) -> Any:
-    if isinstance(value, float):
-        return None if math.isnan(value) else Estimate(value)
-    return value
 
 
 def _provenance(record: Rescored) -> str:
@@ -61,21 +53,12 @@ def _provenance(record: Rescored) -> str:
     return f"{record.name}: " + "; ".join(fact for fact in facts if fact)
 
 
-def rescored_frame(records: Sequence[Rescored]) -> pd.DataFrame:
-    """One row a detection file and protocol.
-
-    Columns: detections (the record's name), method, features, source, data set, published (on the headline's row
-    only, the one to compare), protocol, counts as in `Metrics`, then mAP in percent by tIoU (`0.5`) and by range
-    (`avg 0.1:0.7`). Absent cells are NaN: data sets differ in their tIoUs.
-    """
-    rows = [
+def score_rows(records: Sequence[Rescored]) -> list[dict[str, Any]]:
+    """Build one row for each detection file and protocol: counts, then mAP in percent by tIoU and by range."""
+    return [
         {
             "detections": record.name,
             "method": record.method,
-            "features": record.features,
-            "source": record.source,
-            "data set": record.dataset or UNKNOWN,
-            "published": record.published if protocol == record.headline else None,
             "protocol": protocol,
             "videos": metrics.videos,
             "instances": metrics.instances,
@@ -88,14 +71,13 @@ def rescored_frame(records: Sequence[Rescored]) -> pd.DataFrame:
         for record in records
         for protocol, metrics in record.metrics.items()
     ]
-    return pd.DataFrame(rows)
 
 
-def spread_frame(records: Sequence[Rescored]) -> pd.DataFrame:
-    """How far one detection file's mean mAP moves between the protocols that apply, in points.
+def spread_rows(records: Sequence[Rescored]) -> list[dict[str, Any]]:
+    """Build one row for each detection file: the spread of its mean mAP between the protocols that apply, in points.
 
-    One row a detection file whose thresholds make a usual average: its range (`over`), the lowest and the highest
-    mean with the protocols that give them, and the difference; NaN where one protocol alone applies.
+    A file whose thresholds make no usual average has no row. A row has the average's range (`over`), the lowest and
+    the highest mean with the protocols that give them, and the difference, None where one protocol alone applies.
     """
     rows = []
     for record in records:
@@ -116,7 +98,7 @@ def spread_frame(records: Sequence[Rescored]) -> pd.DataFrame:
                 "lowest under": ", ".join(name for name, mean in means.items() if mean == low),
                 "highest": high,
                 "highest under": ", ".join(name for name, mean in means.items() if mean == high),
-                "spread": high - low if len(means) > 1 else math.nan,
+                "spread": high - low if len(means) > 1 else None,
             }
         )
-    return pd.DataFrame(rows)
+    return rows

@@ -1,1 +1,1 @@
-"""The paper in data: its printed tables, the verdicts on them, and an audit of its numbers."""
+"""Data of the paper: its printed tables, verdicts on them, and an audit of its numbers."""

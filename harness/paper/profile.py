@@ -63,7 +63,7 @@ class ProfileCost(BaseModel):
     length: PositiveInt
     """T."""
     parameters: PositiveInt
-    """All of the model's parameters; torchinfo's megabytes leave out attention projections and codewords."""
+    """All of the model's parameters, with the attention projections and codewords that torchinfo's megabytes omit."""
     params: PositiveFloat
     """Params(M): megabytes of counted parameters."""
     flops: PositiveFloat

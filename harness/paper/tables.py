@@ -1,6 +1,6 @@
-"""The paper's tables and claims, as printed, in TOML files under `harness/shipped/published`.
+"""Tables and claims of the paper, as printed, from the TOML files under `harness/shipped/published`.
 
-A cell is the text that the paper prints: `24.0`, `-` where it prints a dash, the empty string where it prints nothing.
+A cell is the printed text: `24.0`, `-` for a dash, the empty string for a blank.
 mAPs are in percent. Merged label cells (the supervision of a group) stand in each of their rows.
 """
 
@@ -34,7 +34,7 @@ PRINTED_METHOD = re.compile(r"(?P<name>.*?)( \[(?P<citation>\d+)\])?,?( \((?P<ve
 
 
 class Column(Spec):
-    """A column of values."""
+    """Column of values."""
 
     name: str = Field(description="its heading; a tIoU such as 0.5, the name of an average, or a cost with its unit")
     mean_of: str | None = Field(None, description="the tIoUs of an average, as FIRST:STEP:LAST")
@@ -49,7 +49,7 @@ class Column(Spec):
 
     @property
     def tiou(self) -> Decimal | None:
-        """The threshold of a column of mAPs at one tIoU."""
+        """Threshold of a column of mAPs at one tIoU."""
         return Decimal(self.name) if NUMBER.fullmatch(self.name) else None
 
     @property
@@ -59,17 +59,17 @@ class Column(Spec):
 
     @property
     def quantity(self) -> str:
-        """What is measured, by one name in all tables: the tIoU, the range of an average, or the heading."""
+        """Name of the measured quantity in all tables: the tIoU, the range of an average, or the heading."""
         return self.mean_of or self.name
 
 
 class PublishedRow(Spec):
-    """One row of a table."""
+    """Row of a table."""
 
-    id: str = Field(pattern=r"^[A-Za-z0-9_.-]+$", description="its name within the table; that of the plan's row")
+    id: str = Field(pattern=r"^[A-Za-z0-9_.-]+$", description="its name within the table, and of the plan's row")
     method: str = Field("", description="registry name of the method, whether or not it is implemented; empty: none")
     same: str = Field("", description="rows of one data set with one value here are one configuration; empty: the id")
-    labels: dict[str, str] = Field(description="what stands before the values, by heading")
+    labels: dict[str, str] = Field(description="texts before the values, by heading")
     cells: dict[str, str] = Field(description="the values as printed, by column")
     bold: tuple[str, ...] = Field((), description="headings of the cells in bold")
     features: str = Field("", description="of the method, where the text says so and no column does")
@@ -94,7 +94,7 @@ class PublishedRow(Spec):
 
     @property
     def name(self) -> str:
-        """The method's name as printed, without citation and venue; empty in tables without one."""
+        """Name of the method as printed, without citation and venue; empty in tables without one."""
         return self._method_part("name") or ""
 
     @property
@@ -105,7 +105,7 @@ class PublishedRow(Spec):
 
     @property
     def venue(self) -> str:
-        """Where the method appeared, as printed: `CVPR'22`; empty where the table does not say."""
+        """Venue of the method, as printed: `CVPR'22`; empty where the table does not say."""
         return self._method_part("venue") or ""
 
     @property
@@ -120,11 +120,11 @@ class PublishedRow(Spec):
 
     @property
     def configuration(self) -> str:
-        """Rows of one data set with the same configuration are said to be the same system."""
+        """Name that rows of one data set share if they are the same system."""
         return self.same or self.id
 
     def value(self, column: str) -> float | None:
-        """The number under a column, in the table's unit; None for a dash or a blank.
+        """Return the number under a column, in the table's unit; None for a dash or a blank.
 
         Raises:
             UserError: no such column.
@@ -141,7 +141,7 @@ class PublishedRow(Spec):
 
 
 class PublishedTable(Spec):
-    """A table of the paper.
+    """Table of the paper.
 
     The file gives each row's `labels` and `cells` as lists in the order of the table's `labels` and `columns`, and
     `features` of all rows where they are the same.
@@ -155,7 +155,7 @@ class PublishedTable(Spec):
     unit: str = Field(description="of all values")
     protocol: str = Field(description="evaluator and video list, `unstated` where the paper does not say")
     selection: Selection = Field(description="which checkpoint was kept")
-    labels: tuple[str, ...] = Field(description="headings of what stands before the values")
+    labels: tuple[str, ...] = Field(description="headings of the texts before the values")
     columns: tuple[Column, ...]
     best_within: str = Field("", description="the best is in bold among rows with one value here: a label or `method`")
     rows: tuple[PublishedRow, ...]
@@ -187,7 +187,7 @@ class PublishedTable(Spec):
         return self
 
     def row(self, name: str) -> PublishedRow:
-        """The row with this id.
+        """Return the row with this id.
 
         Raises:
             UserError: no such row.
@@ -195,12 +195,12 @@ class PublishedTable(Spec):
         return by_id(self.rows, name, f"table {self.number}")
 
     def group(self, row: PublishedRow) -> str:
-        """What the row's best is sought among: rows of the same group."""
+        """Return the name of the row's group: the best is in bold within a group."""
         return row.method if self.best_within == "method" else row.labels.get(self.best_within, "")
 
 
 class PublishedClaim(Spec):
-    """A number in the text about two rows of a table."""
+    """Number that the text states about two rows of a table."""
 
     id: str
     about: str = Field(description="claims with one value here state one quantity")
@@ -214,7 +214,7 @@ class PublishedClaim(Spec):
 
 
 class Reference(Spec):
-    """An entry of the paper's bibliography that a table cites."""
+    """Entry of the paper's bibliography that a table cites."""
 
     number: int
     title: str
@@ -224,7 +224,7 @@ class Reference(Spec):
 
 @cache
 def published_tables() -> dict[str, PublishedTable]:
-    """The paper's tables by number, I to IX."""
+    """Return the paper's tables by number, I to IX."""
     return {
         number: PublishedTable.model_validate(_load(f"table_{number}.toml") | {"number": number}) for number in NUMERALS
     }
@@ -232,7 +232,7 @@ def published_tables() -> dict[str, PublishedTable]:
 
 @cache
 def claims() -> tuple[PublishedClaim, ...]:
-    """What the text says in numbers about the tables, in its order.
+    """Return the numbers that the text states about the tables, in its order.
 
     Raises:
         UserError: a claim names a table, row or column that is not there.
@@ -250,12 +250,12 @@ def claims() -> tuple[PublishedClaim, ...]:
 
 @cache
 def references() -> dict[int, Reference]:
-    """The entries of the bibliography that the tables cite, by number."""
+    """Return the entries of the bibliography that the tables cite, by number."""
     return {entry.number: entry for entry in map(Reference.model_validate, _load("references.toml")["references"])}
 
 
 def find_table(name: str) -> PublishedTable:
-    """A table by its number, `I` or `table_I`.
+    """Return a table by its number, `I` or `table_I`.
 
     Raises:
         UserError: no such table.

@@ -1,4 +1,4 @@
-"""What a measured cell says about the published one beside it."""
+"""Verdict of a measured cell on the published one beside it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 
 from harness.seed_statistics import SIGNIFICANCE, equivalence, expected_best, mean_and_half_width
 
-Kind = Literal[
+VerdictKind = Literal[
     "reproduced", "consistent", "above", "below", "inconclusive", "not comparable", "not run", "not implemented",
     "synthetic",
 ]  # fmt: skip
@@ -19,14 +19,14 @@ LEAST_SEEDS = 3
 # authors and 0.26 by a user), and its best of many looks at the test set is 1.0 above its last checkpoint (44.74
 # against 43.72): a published number is not known better than to one point. Small numbers move less: FineAction's
 # methods lie 0.5 apart at a mean of 4.
-TOLERANCE = 1.0
+REPRODUCTION_TOLERANCE = 1.0
 SHARE = 0.1
 ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
 class Identity:
-    """What two numbers must share to be compared; None or `unstated` where it is not known.
+    """Facts that two numbers must share to be compared; None or `unstated` where they are not known.
 
     Both sides use one vocabulary: parts are compared as text.
 
@@ -35,7 +35,7 @@ class Identity:
         features: extractor and streams, such as `I3D`.
         protocol: name of the evaluation protocol.
         videos: how many test videos are scored.
-        recipe: the method's own, or where training departs from it.
+        recipe: the method's own, or its changes.
     """
 
     data: str | None
@@ -46,20 +46,20 @@ class Identity:
 
 
 def tolerance(value: float) -> float:
-    """How far a measured mean may lie from a published value: one point, a tenth of values below ten."""
-    return min(TOLERANCE, SHARE * value)
+    """Return the mAP points by which a measured mean may differ from a published value: one, or a tenth below ten."""
+    return min(REPRODUCTION_TOLERANCE, SHARE * value)
 
 
 @dataclass(frozen=True)
 class Published:
-    """A published cell.
+    """Published cell.
 
     Args:
         value: mAP in percent; None where the source prints none.
-        identity: what it is a number of.
+        identity: data, protocol and recipe of the number.
         digits: printed after the point.
-        selection: how its checkpoint was chosen: `last`, `best_on_test` or `unstated`.
-        looks: how often the test set was scored to choose; None if unstated.
+        selection: of its checkpoint: `last`, `best_on_test` or `unstated`.
+        looks: number of times that the test set was scored to choose; None if unstated.
     """
 
     value: float | None
@@ -71,13 +71,13 @@ class Published:
 
 @dataclass(frozen=True)
 class Measured:
-    """A measured cell.
+    """Measured cell.
 
     Args:
         values: mAP in percent of the last checkpoint, one a seed; the one value of detections scored again.
-        identity: what they are numbers of.
+        identity: data, protocol and recipe of the numbers.
         synthetic: the data are generated.
-        trained: runs of ours with seeds; False for detections by others, whose score has no spread.
+        trained: runs of the harness with seeds; False for detections by others, whose score has no spread.
     """
 
     values: Sequence[float]
@@ -88,7 +88,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A judgement and why.
+    """Judgement with its reason.
 
     Args:
         kind: `reproduced`: equivalence within the tolerance is shown. `consistent`: it is not, but nothing speaks
@@ -97,18 +97,18 @@ class Verdict:
         reason: one or more clauses for people.
     """
 
-    kind: Kind
+    kind: VerdictKind
     reason: str
 
     def __str__(self) -> str:
-        """The kind; blank for synthetic data, which never get a verdict."""
+        """Return the kind; blank for synthetic data, which never get a verdict."""
         return "" if self.kind == "synthetic" else self.kind
 
 
 def judge(
     published: Published, measured: Measured | None, within: float | None = None, implemented: bool = True
 ) -> Verdict:
-    """The verdict on a measured cell beside a published one.
+    """Judge a measured cell beside a published one.
 
     Of trained runs it is `reproduced` where two one-sided t-tests at 5 % show the mean within the tolerance (the 90 %
     interval lies inside); else `above` or `below` where the published value lies outside the 95 % interval (and, where
@@ -122,7 +122,7 @@ def judge(
         published: the printed cell.
         measured: None where there is none.
         within: the tolerance in mAP points, above 0; by the value's size if absent.
-        implemented: whether a method of that name is here; decides between `not run` and `not implemented`.
+        implemented: whether a method of that name is registered; decides between `not run` and `not implemented`.
     """
     if measured is None or not len(measured.values):
         if implemented:
@@ -147,7 +147,7 @@ def judge(
 
 
 def _compare(published: Identity, measured: Identity) -> tuple[list[str], list[str]]:
-    """The parts that differ, and those that one side does not state."""
+    """Return the parts that differ, and those that one side does not state."""
     different, unknown = [], []
     for field in fields(Identity):
         ours, theirs = getattr(measured, field.name), getattr(published, field.name)
@@ -169,17 +169,17 @@ def _judge_seeds(published: Published, values: Sequence[float], within: float) -
     differences = [value - target for value in values]
     mean, half = mean_and_half_width(differences)
     shown = equivalence(differences, 0, within)
-    said = f"{mean:+.2f} ± {half:.2f} from {target:g} over {count} seeds"
+    distance = f"{mean:+.2f} ± {half:.2f} from {target:g} over {count} seeds"
     if shown.p < SIGNIFICANCE:
-        return Verdict("reproduced", f"{said}: within ± {within:g} (TOST p = {shown.p:.2g})")
+        return Verdict("reproduced", f"{distance}: within ± {within:g} (TOST p = {shown.p:.2g})")
     if abs(mean) > half + ROUNDING:
         if mean < 0 and (luck := _luck(published, differences)) is not None and luck + half >= 0:
-            return Verdict("inconclusive", f"{said}: no more than choosing the best of its looks may have gained")
-        return Verdict("above" if mean > 0 else "below", f"{said}: the 95 % interval leaves it out")
+            return Verdict("inconclusive", f"{distance}: no more than choosing the best of its looks may have gained")
+        return Verdict("above" if mean > 0 else "below", f"{distance}: the 95 % interval leaves it out")
     held = f"the interval holds it, but equivalence within ± {within:g} is not shown (TOST p = {shown.p:.2g})"
     if abs(mean) <= within + ROUNDING:
-        return Verdict("consistent", f"{said}: {held}")
-    return Verdict("inconclusive", f"{said}: the interval holds it, but the mean is more than {within:g} away")
+        return Verdict("consistent", f"{distance}: {held}")
+    return Verdict("inconclusive", f"{distance}: the interval holds it, but the mean is more than {within:g} away")
 
 
 def _judge_digits(target: float, digits: int, values: Sequence[float]) -> Verdict:
@@ -190,7 +190,7 @@ def _judge_digits(target: float, digits: int, values: Sequence[float]) -> Verdic
 
 
 def _luck(published: Published, values: Sequence[float]) -> float | None:
-    """What the best of the source's looks at the test set would show; None where it did not choose or count so."""
+    """Return the expected best of the source's looks at the test set; None if it did not choose so or count them."""
     if published.selection != BEST_ON_TEST or published.looks is None:
         return None
     return expected_best(values, published.looks)
@@ -201,11 +201,13 @@ def _selection(published: Published, values: Sequence[float]) -> list[str]:
         return []
     if published.selection != BEST_ON_TEST:
         return ["how the source chose its checkpoint is unstated; judged is the last one"]
-    said = "the source chose its checkpoint on the test set; judged is the last one"
+    chosen = "the source chose its checkpoint on the test set; judged is the last one"
     if published.looks is None:
-        return [f"{said}; the number of looks is unstated"]
+        return [f"{chosen}; the number of looks is unstated"]
     if len(values) < LEAST_SEEDS:
-        return [f"{said}; looks: {published.looks}"]
+        return [f"{chosen}; looks: {published.looks}"]
     best = expected_best(values, published.looks)
     gain = best - math.fsum(values) / len(values)
-    return [f"{said}; the best of {published.looks} independent looks would by luck be about {best:.1f} ({gain:+.1f})"]
+    return [
+        f"{chosen}; the best of {published.looks} independent looks would by luck be about {best:.1f} ({gain:+.1f})"
+    ]

@@ -1,4 +1,4 @@
-"""Score a detection file against an annotation file: what `evaluate` prints and `rescore` keeps."""
+"""Score of a detection file against an annotation file, as `evaluate` prints and `rescore` stores it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from wstal.types import Detections, GroundTruth
 
 @dataclass(frozen=True, eq=False)
 class ScoredFile:
-    """A detection file's numbers and what they are over.
+    """Numbers of a detection file, with the data that they are over.
 
     Args:
         detections: as read.
@@ -33,7 +33,7 @@ class ScoredFile:
         truth: its videos and instances.
         known_as: the shipped data set with the annotations' classes, where there is one.
         results: by protocol.
-        left_out: of all protocols, where all were asked for, those that cannot judge these videos, and why.
+        left_out: the reason for each protocol that cannot judge these videos, if all were asked for.
     """
 
     detections: Detections
@@ -45,11 +45,11 @@ class ScoredFile:
     left_out: dict[str, str]
 
     def known_list(self, family: str, prefix: str = "") -> str | None:
-        """Name of the test list of a family of data sets that the evaluated videos are; None where they are none.
+        """Return the name of the family's test list that the evaluated videos are; None if they are none.
 
         Args:
             family: as of a descriptor.
-            prefix: what the annotations leave off the beginning of the videos' names.
+            prefix: omitted by the annotations at the beginning of the videos' names.
         """
         names = [prefix + video for video in self.truth.videos]
         shipped = [known for known in shipped_descriptors().values() if known.family == family]
@@ -60,12 +60,12 @@ class ScoredFile:
 
     @property
     def found_videos(self) -> int:
-        """How many of the subset's videos have a detection."""
+        """Number of the subset's videos that have a detection."""
         return len(set(self.truth.videos) & {self.detections.videos[i] for i in set(self.detections.video.tolist())})
 
     @property
     def remarks(self) -> list[str]:
-        """What makes the numbers differ from published ones: silent videos, another list, detections elsewhere."""
+        """Reasons why the numbers may differ from published ones: silent videos, another list, detections elsewhere."""
         lines = []
         if silent := len(self.truth.videos) - self.found_videos:
             lines.append(f"{silent} of the {len(self.truth.videos)} videos of subset {self.subset!r} have no detection")
@@ -119,6 +119,6 @@ def score_file(
 
 
 def _known_as(classes: Sequence[str]) -> DatasetDescriptor | None:
-    """The first shipped data set with exactly these classes."""
+    """Return the first shipped data set with exactly these classes."""
     digest = list_digest(classes)
     return next((known for known in shipped_descriptors().values() if digest in known.class_sets), None)

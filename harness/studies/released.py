@@ -1,4 +1,4 @@
-"""Detections by their authors, scored by us under each protocol: from released files to small records of their numbers.
+"""Study of released detections: each file is scored under each protocol and leaves a small record of its numbers.
 
 A record keeps digests, provenance and numbers; the detections themselves stay with those who released them.
 """
@@ -10,19 +10,9 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    NonNegativeInt,
-    TypeAdapter,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, ConfigDict, Field, NonNegativeInt, TypeAdapter, ValidationError, model_validator
 
 from harness.data.annotations import AMBIGUOUS
 from harness.data.descriptor import list_digest, shipped_descriptors
@@ -32,6 +22,7 @@ from harness.io.reading import read_json, read_toml
 from harness.io.text import check_text, problems
 from harness.paper.tables import find_table
 from harness.studies.detection_score import ScoredFile, score_file
+from harness.studies.stored import StoredModel
 from wstal.errors import UserError
 from wstal.evaluation import EvaluationResult, get_protocol, parse_tious, to_json
 from wstal.evaluation.result import AVERAGES
@@ -39,17 +30,17 @@ from wstal.evaluation.result import AVERAGES
 FOLDER = "rescored"
 UNKNOWN = "unknown"  # in the place of a data set's name
 SCHEMA = 1
-TOLERANCE = 1e-6  # mAP points between a stored average and the mean of its stored members
+AVERAGE_TOLERANCE = 1e-6  # mAP points between a stored average and the mean of its stored members
 FORM = (
     "Expected one table [name] a detection file, with `detections`, `annotations`, `method` and `source`: "
     "who released the file, where, which commit or entry."
 )
 
 
-def _checked(check: Callable[[str], object]) -> AfterValidator:
-    """A text that `check` takes; its message becomes one about the field."""
+def _checked(check: Callable[[Any], object]) -> AfterValidator:
+    """Make a validator of `check`, whose message becomes one about the field."""
 
-    def validate(value: str) -> str:
+    def validate(value: Any) -> Any:
         try:
             check(value)
         except UserError as error:
@@ -60,7 +51,7 @@ def _checked(check: Callable[[str], object]) -> AfterValidator:
 
 
 def _row_of_maps(reference: str) -> None:
-    """Raise unless it is a row of a table of mAPs."""
+    """Refuse what is no row of a table of mAPs."""
     name, _, row = reference.partition("/")
     table = find_table(name)
     if not table.dataset:
@@ -68,83 +59,66 @@ def _row_of_maps(reference: str) -> None:
     table.row(row)
 
 
-def _no_table_of_ours(name: str) -> None:
+def _free_name(name: str) -> None:
+    """Refuse the name of another table of the page."""
     if name in ("spread", UNKNOWN):
         raise UserError(f"A table of another content is called {name!r}.")
 
 
+def _each_once(names: tuple[str, ...]) -> None:
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UserError(f"{twice[0]} is named twice.")
+
+
 Line = Annotated[str, Field(pattern=r"^[^\r\n]*\S[^\r\n]*$")]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=100)]
-DataSet = Annotated[Name, _checked(_no_table_of_ours)]
+DataSet = Annotated[Name, _checked(_free_name)]
 Reference = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+$"), _checked(_row_of_maps)]
 ProtocolName = Annotated[str, _checked(get_protocol)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Percent = Annotated[float, Field(strict=True, ge=0, le=100)]
 Threshold = Annotated[str, Field(pattern=r"^(0\.\d+|1)$")]
-
-
-class _Facts(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True, serialize_by_alias=True
-    )
-
-
-def _a_line(value: Path) -> Path:
-    try:
-        check_text(str(value), "the path")
-    except UserError as error:
-        raise ValueError(str(error).removesuffix(".")) from error
-    return value
-
-
-FilePath = Annotated[Path, AfterValidator(_a_line)]
+FilePath = Annotated[Path, _checked(lambda path: check_text(str(path), "the path"))]
 StatedLine = Annotated[Line, _checked(lambda text: check_text(text, "the text"))]
 
 
-class Source(_Facts):
-    """A released detection file, as a table of a sources file states it."""
+class Source(StoredModel):
+    """Released detection file, as a table of a sources file states it."""
 
     detections: FilePath
     """ActivityNet-style detection file."""
     annotations: FilePath
     """Annotation file, or folder with `annotations.json` (and `Ambiguous_test.txt`)."""
     method: StatedLine
-    """Whose detections they are."""
+    """The method that made the detections."""
     source: StatedLine
     """Provenance: who released the file, where, which commit or entry."""
     features: StatedLine | None = None
-    """What the method saw, where the release says so."""
+    """Features that the method used, where the release says so."""
     note: StatedLine | None = None
-    """What else a reader has to know, as the unit of the times."""
+    """Further facts that a reader has to know, such as the unit of the times."""
     dataset: DataSet | None = None
-    """The data set, where its classes do not show it. A known one is believed only if the videos are a known list."""
+    """Data set, where its classes do not show it. A known one counts only if the videos are a known list."""
     video_prefix: StatedLine | None = None
-    """What the annotations leave off the beginning of the videos' names, as `video_test_`."""
+    """Beginning of the videos' names that the annotations omit, such as `video_test_`."""
     subset: StatedLine | None = None
     """Subset of the annotations (default: the test subset)."""
-    protocols: tuple[ProtocolName, ...] | None = Field(None, min_length=1)
+    protocols: Annotated[tuple[ProtocolName, ...], _checked(_each_once)] | None = Field(None, min_length=1)
     """Protocols to score under (default: all that apply)."""
     tious: Annotated[str, _checked(parse_tious)] | None = None
     """tIoU thresholds, as `0.1:0.1:0.9` (default: the data set's)."""
     published: Reference | None = None
-    """The published row whose numbers these detections should give, as `table_I/autoloc`."""
-
-    @field_validator("protocols")
-    @classmethod
-    def _each_once(cls, protocols: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        if protocols and (twice := [name for name in protocols if protocols.count(name) > 1]):
-            raise ValueError(f"{twice[0]} is named twice")
-        return protocols
+    """Published row whose numbers these detections should give, such as `table_I/autoloc`."""
 
 
-class _Stored(_Facts):
-    """What a record holds: text is no number."""
+class RecordPart(StoredModel):
+    """Base of the parts of a record: text is no number."""
 
     model_config = ConfigDict(strict=True)
 
 
-class DetectionFacts(_Stored):
-    """Which detections."""
+class DetectionFacts(RecordPart):
+    """Identity of the detections."""
 
     file: Line
     sha256: Digest
@@ -153,24 +127,24 @@ class DetectionFacts(_Stored):
     """Videos of the evaluated subset that have a detection."""
 
 
-class AnnotationFacts(_Stored):
-    """What they were scored on."""
+class AnnotationFacts(RecordPart):
+    """Identity of the annotations that they were scored on."""
 
     file: Line
     sha256: Digest
     ambiguous_sha256: Digest | None
-    """Of `Ambiguous_test.txt` beside the annotations, where it is there."""
+    """Of `Ambiguous_test.txt` beside the annotations, if there is one."""
     subset: Line
     videos: NonNegativeInt
-    """Evaluated ones."""
+    """Number of evaluated videos."""
     videos_sha256: Digest
     """`list_digest` of their names."""
     list: Line | None
-    """The known list that they are."""
+    """Name of the known list that the videos are."""
     instances: NonNegativeInt
 
 
-class Metrics(_Stored):
+class ReleasedMetrics(RecordPart):
     """Numbers under one protocol, mAPs in percent."""
 
     mAP: dict[Threshold, Percent] = Field(min_length=1)
@@ -180,7 +154,7 @@ class Metrics(_Stored):
     videos: NonNegativeInt
     instances: NonNegativeInt
     detections: NonNegativeInt
-    """How many were ranked."""
+    """Number of ranked detections."""
     unlisted: NonNegativeInt
     """Detections in videos that are not evaluated."""
     dropped: NonNegativeInt
@@ -190,13 +164,13 @@ class Metrics(_Stored):
     def _averages_agree(self) -> Self:
         for name, stored in self.averages.items():
             members = [self.mAP.get(tiou, math.nan) for tiou in AVERAGES.get(name, ("",))]
-            if not abs(stored - fmean(members)) <= TOLERANCE:
+            if not abs(stored - fmean(members)) <= AVERAGE_TOLERANCE:
                 raise ValueError(f"the average {name} is {stored}, its tIoUs' mean {fmean(members)}")
         return self
 
 
-class Rescored(_Stored):
-    """The record of one detection file. Its verdict against `published` is for pages to compute."""
+class Rescored(RecordPart):
+    """Record of one detection file. Its verdict against `published` is computed by the pages."""
 
     version: int = Field(alias="schema", ge=SCHEMA, le=SCHEMA, strict=True)
     name: Name
@@ -205,15 +179,15 @@ class Rescored(_Stored):
     features: Line | None
     note: Line | None
     dataset: DataSet | None
-    """A known data set only where the videos are one of its known lists."""
+    """Name of the data set; a known one only where the videos are one of its known lists."""
     unnamed: Line | None
-    """Why there is no `dataset`."""
+    """Reason why there is no `dataset`."""
     published: Reference | None
     headline: ProtocolName
-    """The protocol that the data set's numbers are compared under."""
+    """Protocol that the data set's numbers are compared under."""
     detections: DetectionFacts
     annotations: AnnotationFacts
-    metrics: dict[ProtocolName, Metrics] = Field(min_length=1)
+    metrics: dict[ProtocolName, ReleasedMetrics] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -229,10 +203,10 @@ class Rescored(_Stored):
 
 
 def read_sources(path: Path) -> dict[str, Source]:
-    """The detection files that a sources file lists, by name.
+    """Read the detection files that a sources file lists, by name.
 
     Raises:
-        MissingDataError: there is no such file.
+        MissingDataError: the file is absent.
         UserError: it cannot be read, is not TOML, lists nothing, or a table lacks its provenance or has a field that
             does not fit.
     """
@@ -254,7 +228,7 @@ def rescore(sources: Path, data: Path | None = None) -> list[Rescored]:
         data: folder that its paths are relative to; the sources file's own if absent.
 
     Raises:
-        MissingDataError: a file is not there.
+        MissingDataError: a file is absent.
         UserError: the sources, a detection file or its annotations cannot be used; says which.
     """
     root = sources.parent if data is None else data
@@ -306,7 +280,7 @@ def _family(dataset: str) -> str:
 
 
 def _is_shipped(dataset: str) -> bool:
-    """Whether the name says that the data are a known data set's."""
+    """Return whether the name is that of a known data set."""
     return _family(dataset) in {known.family for known in shipped_descriptors().values()}
 
 
@@ -325,26 +299,30 @@ def _annotation_facts(scored: ScoredFile, listed: str | None) -> AnnotationFacts
     )
 
 
-def _metrics(result: EvaluationResult) -> Metrics:
+def _metrics(result: EvaluationResult) -> ReleasedMetrics:
     numbers = to_json(result)
     del numbers["per_class"]
-    return Metrics(**numbers, unlisted=result.unlisted, dropped=result.dropped)
+    return ReleasedMetrics(**numbers, unlisted=result.unlisted, dropped=result.dropped)
 
 
 def write_rescored(records: Sequence[Rescored], folder: Path) -> list[Path]:
     """Write each record as `NAME.json`; the same record gives the same bytes.
+
+    Args:
+        records: of `rescore`.
+        folder: to write to.
 
     Raises:
         StoreError: the folder cannot be written.
     """
     paths = [folder / f"{record.name}.json" for record in records]
     for path, record in zip(paths, records, strict=True):
-        atomic_write(path, pretty_json(record.model_dump()))
+        atomic_write(path, pretty_json(record.to_json()))
     return paths
 
 
 def load_rescored(folder: Path) -> tuple[list[Rescored], list[tuple[Path, str]]]:
-    """All records in a folder, by data set and name, and (path, message) of each file that is refused."""
+    """Read all records in a folder, by data set and name, and (path, message) of each file that is refused."""
     records: list[Rescored] = []
     refused: list[tuple[Path, str]] = []
     for path in sorted(folder.glob("*.json")):

@@ -28,7 +28,7 @@ Words = Annotated[str, Field(min_length=1)]
 
 
 class ReliabilityFigure(StoredModel):
-    """One measured claim."""
+    """Result of one stress test."""
 
     model_config = ConfigDict(strict=True)
 

@@ -57,12 +57,12 @@ class Layout:
 
 @dataclass(frozen=True, config=STORED)
 class Case:
-    """One kind of noise.
+    """Kind of noise in the pairs.
 
     Attributes:
         name: as a key.
         title: as a heading.
-        about: what is wrong in the pairs.
+        about: description of the wrong pairs.
         layout: of the pairs.
         symmetric: negatives are wrong at the same rate as positives.
         rates: shares of pairs that are wrong, 0 first, increasing.
@@ -77,7 +77,7 @@ class Case:
 
     @property
     def judged(self) -> tuple[float, ...]:
-        """The two highest rates, at which the paper's claim is tested."""
+        """Two highest rates, at which the paper's claim is tested."""
         return self.rates[-2:]
 
 
@@ -91,7 +91,7 @@ class CaseResult(StoredModel):
 
 
 class RobustnessFile(StudyFile):
-    """The study's numbers and what they were computed with."""
+    """Numbers of the study and the environment that they were computed in."""
 
     FILE: ClassVar[str] = "robustness.json"
     REMEDY: ClassVar[str] = "Measure again with `wstal-bench robustness`."

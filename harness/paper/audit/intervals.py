@@ -17,14 +17,14 @@ from harness.paper.tables import NUMBER, Column, PublishedClaim, PublishedRow, P
 
 
 class PrintedInterval(NamedTuple):
-    """The numbers that a printed number may stand for, both ends included."""
+    """Interval of the numbers that a printed number may stand for, both ends included."""
 
     low: Fraction
     high: Fraction
 
     @property
     def middle(self) -> Fraction:
-        """The printed number itself, or what the printed numbers give."""
+        """Printed number itself, or the result of the printed numbers."""
         return (self.low + self.high) / 2
 
     @property
@@ -94,7 +94,7 @@ def off_line(values: Mapping[int, PrintedInterval]) -> list[tuple[int, PrintedIn
 
 @dataclass(frozen=True)
 class Finding:
-    """A printed number that breaks a rule.
+    """Printed number that breaks a rule.
 
     Args:
         kind: which rule.
@@ -112,7 +112,7 @@ class Finding:
 
 
 class Cell(NamedTuple):
-    """A printed number in its table."""
+    """Printed number in its table."""
 
     table: PublishedTable
     row: PublishedRow
@@ -121,7 +121,7 @@ class Cell(NamedTuple):
 
     @property
     def text(self) -> str:
-        """The number as printed."""
+        """Printed text of the number."""
         return self.row.cells[self.column.name]
 
     @property

@@ -8,7 +8,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,7 +18,7 @@ from harness.cli.options import Parser
 from harness.data.descriptor import list_digest, shipped_descriptors
 from harness.io.encoding import sha256
 from harness.pages.formats import markdown_page
-from harness.pages.released import rescored_frame, rescored_page, spread_frame
+from harness.pages.released import rescored_page, score_rows, spread_rows
 from harness.studies.released import Rescored, load_rescored, read_sources, rescore, write_rescored
 from wstal.errors import MissingDataError, UserError
 from wstal.evaluation import PROTOCOLS
@@ -91,7 +90,7 @@ class TestByHand:
         assert (good.annotations.videos, good.annotations.instances) == (2, 2)
 
     def test_spread(self, good: Rescored) -> None:
-        row = spread_frame([good]).iloc[0]
+        (row,) = spread_rows([good])
         assert (row["over"], row["protocols"]) == ("0.1:0.7", 3)
         assert (row["lowest under"], row["highest under"]) == ("anet, anet-212", "anet-210")
         assert [row["lowest"], row["highest"], row["spread"]] == pytest.approx([600 / 7, 100, 100 / 7])
@@ -99,26 +98,28 @@ class TestByHand:
     def test_one_protocol_has_no_spread(self, tmp_path: Path) -> None:
         (record,) = rescore(folder(tmp_path, 'protocols = ["anet-210"]\ntious = "0.1:0.1:0.9"\n'))
         assert list(record.metrics) == [record.headline] == ["anet-210"]
-        row = spread_frame([record]).iloc[0]
+        (row,) = spread_rows([record])
         assert (row["over"], row["lowest"], row["highest"]) == ("0.1:0.9", 100, 100)
-        assert np.isnan(row["spread"])
+        assert row["spread"] is None
 
     def test_thresholds_without_a_usual_average_have_no_row(self, tmp_path: Path) -> None:
         records = rescore(folder(tmp_path, 'tious = "0.5"\n'))
         assert records[0].metrics["anet"].mAP == {"0.5": 100}
-        assert spread_frame(records).empty
+        assert spread_rows(records) == []
 
     def test_frame(self, tmp_path: Path) -> None:
-        frame = rescored_frame(rescore(folder(tmp_path, 'published = "table_I/autoloc"\n', other=FOUND, good=FOUND)))
-        assert list(zip(frame["detections"], frame["protocol"], strict=True)) == [
+        records = rescore(folder(tmp_path, 'published = "table_I/autoloc"\n', other=FOUND, good=FOUND))
+        rows = score_rows(records)
+        assert [(row["detections"], row["protocol"]) for row in rows] == [
             (name, protocol) for name in ("other", "good") for protocol in ("anet", "anet-210", "anet-212")
         ]
-        # the reference belongs to the headline's row of the file that names it
-        assert frame["published"].fillna("").tolist() == ["", "", "", "table_I/autoloc", "", ""]
-        assert frame["avg 0.1:0.7"].tolist() == pytest.approx(2 * [600 / 7, 100, 600 / 7])
-        assert frame["0.7"].tolist() == 2 * [50, 100, 50]
-        assert frame["unlisted"].tolist() == 2 * [0, 1, 0]
-        assert set(frame["source"]) == {"nobody, entry 1"}
+        assert [row["avg 0.1:0.7"] for row in rows] == pytest.approx(2 * [600 / 7, 100, 600 / 7])
+        assert [row["0.7"] for row in rows] == 2 * [50, 100, 50]
+        assert [row["unlisted"] for row in rows] == 2 * [0, 1, 0]
+        # the reference belongs to the file that names it
+        provenance = markdown_page(rescored_page(records)).split("## Provenance")[1].strip().splitlines()
+        assert ["stands beside table_I/autoloc" in line for line in provenance] == [False, True]
+        assert all("nobody, entry 1" in line for line in provenance)
 
     def test_ambiguous_intervals_beside_the_annotations_are_part_of_what_was_scored(
         self, good: Rescored, tmp_path: Path
@@ -140,7 +141,7 @@ def test_the_spread_is_the_range_of_the_means(means: list[float]) -> None:
         name: one.model_copy(update={"averages": dict.fromkeys(one.averages, mean)})
         for name, mean in zip(PROTOCOLS, means, strict=False)
     }
-    row = spread_frame([stored.model_copy(update={"metrics": metrics, "headline": next(iter(metrics))})]).iloc[0]
+    (row,) = spread_rows([stored.model_copy(update={"metrics": metrics, "headline": next(iter(metrics))})])
     assert row["spread"] == max(means) - min(means)
     given_by = dict(zip(PROTOCOLS, means, strict=False))
     for column, wanted in (("lowest", min(means)), ("highest", max(means))):
@@ -399,8 +400,8 @@ def test_a_file_that_is_no_record_is_refused(good: Rescored, tmp_path: Path, con
 
 def test_no_folder_no_records(tmp_path: Path) -> None:
     assert load_rescored(tmp_path / "none") == ([], [])
-    assert rescored_frame([]).empty
-    assert spread_frame([]).empty
+    assert score_rows([]) == []
+    assert spread_rows([]) == []
 
 
 class TestStored:

@@ -17,7 +17,7 @@ def accuracy_chart(accuracies: Mapping[str, Mapping[float, Sequence[float]]], se
     """Draw accuracy against the rate of noise.
 
     Args:
-        accuracies: percent, one a seed, by loss and rate of noise.
+        accuracies: percent, one for each seed, by loss and rate of noise.
         seeds: number of seeds.
     """
 

@@ -65,7 +65,7 @@ def handle(arguments: argparse.Namespace) -> int:
 
 
 def _measured(path: Path, method: str | None) -> tuple[CostFile, list[str]]:
-    """Measure one method or all; what cannot be done is told before minutes of measuring."""
+    """Measure one method or all; refuse before minutes of measuring what cannot be done."""
     from harness.io.atomic import check_writable
     from harness.registry import load_method, method_entries
     from harness.studies.cost import CostFile, measure, store_cost

@@ -14,7 +14,7 @@ def add(commands: Commands) -> None:
     """Declare the command."""
     command = commands.add_parser(
         "robustness",
-        help="measure how the contrastive losses bear wrong pairs, on planted clusters",
+        help="measure how robust the contrastive losses are to wrong pairs, on planted clusters",
         description="Train linear embeddings of planted clusters (synthetic, no video) by InfoNCE and by Eq. 9 with\n"
         "pairs of which a known share is wrong, store the accuracies in DIR/robustness.json, and render what they say\n"
         "of the paper's claim as DIR/robustness.md. About two minutes on one core.",

@@ -74,7 +74,7 @@ class Measured:
     """Measured cell.
 
     Args:
-        values: mAP in percent of the last checkpoint, one a seed; the one value of detections scored again.
+        values: mAP in percent of the last checkpoint, one for each seed; the one value of detections scored again.
         identity: data, protocol and recipe of the numbers.
         synthetic: the data are generated.
         trained: runs of the harness with seeds; False for detections by others, whose score has no spread.
@@ -114,7 +114,7 @@ def judge(
     interval lies inside); else `above` or `below` where the published value lies outside the 95 % interval (and, where
     the source chose the best of so many looks at the test set, is not below for that alone); else
     `consistent` where the mean is within the tolerance; else `inconclusive`, as with fewer than 3 seeds. It judges the
-    last checkpoint, whatever the source chose; what choosing on the test set would add is said in the reason.
+    last checkpoint, whatever the source chose; the reason states what choosing on the test set would add.
 
     Detections scored again have no spread: they are `reproduced` where the printed digits agree.
 

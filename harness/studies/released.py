@@ -22,7 +22,7 @@ from harness.io.reading import read_json, read_toml
 from harness.io.text import check_text, problems
 from harness.paper.tables import find_table
 from harness.studies.detection_score import ScoredFile, score_file
-from harness.studies.stored import StoredModel
+from harness.studies.stored import Percent, StoredModel
 from wstal.errors import UserError
 from wstal.evaluation import EvaluationResult, get_protocol, parse_tious, to_json
 from wstal.evaluation.result import AVERAGES
@@ -76,7 +76,6 @@ DataSet = Annotated[Name, _checked(_free_name)]
 Reference = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+$"), _checked(_row_of_maps)]
 ProtocolName = Annotated[str, _checked(get_protocol)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Percent = Annotated[float, Field(strict=True, ge=0, le=100)]
 Threshold = Annotated[str, Field(pattern=r"^(0\.\d+|1)$")]
 FilePath = Annotated[Path, _checked(lambda path: check_text(str(path), "the path"))]
 StatedLine = Annotated[Line, _checked(lambda text: check_text(text, "the text"))]
@@ -192,7 +191,7 @@ class Rescored(RecordPart):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if (self.dataset is None) == (self.unnamed is None):
-            raise ValueError("there is to be one of `dataset` and `unnamed`")
+            raise ValueError("it needs one of `dataset` and `unnamed`")
         if self.dataset is not None and _is_shipped(self.dataset) and self.annotations.list is None:
             raise ValueError(f"its data set is {self.dataset}, its videos are no known list")
         if self.headline not in self.metrics:

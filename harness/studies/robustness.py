@@ -25,7 +25,7 @@ from torch.nn.functional import normalize
 from harness.random_streams import numpy_stream
 from harness.runs.environment import cpu_name
 from harness.studies.planted_clusters import Clusters, Problem, draw_clusters, initial_weights, nearest_centre_accuracy
-from harness.studies.stored import StoredModel, StudyFile
+from harness.studies.stored import Percent, StoredModel, StudyFile
 from wstal.errors import UserError
 from wstal.losses.contrast import info_nce, robust_contrast
 
@@ -39,9 +39,8 @@ SELECTION_SEEDS = (10_000, 10_001, 10_002)
 TEMPERATURES = (0.05, 10.0)
 PROBLEM = Problem()
 
-Percent = Annotated[float, Field(ge=0, le=100)]
 Accuracies = dict[str, dict[float, list[Percent]]]
-"""Percent, one a seed, by loss and rate of noise."""
+"""Percent, one for each seed, by loss and rate of noise."""
 STORED = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
@@ -101,7 +100,7 @@ class RobustnessFile(StudyFile):
     environment: dict[str, str]
     problem: Problem
     untrained: Annotated[list[Percent], Field(min_length=2)]
-    """Accuracy of the initial embedding, one a seed."""
+    """Accuracy of the initial embedding, one for each seed."""
     results: Annotated[list[CaseResult], Field(min_length=1)]
 
     @model_validator(mode="after")

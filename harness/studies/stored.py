@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness.io.atomic import atomic_write
 from harness.io.encoding import pretty_json
 from harness.io.reading import read_json
 from harness.io.text import problems
 from wstal.errors import UserError
+
+Percent = Annotated[float, Field(ge=0, le=100)]
 
 
 class StoredModel(BaseModel):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from harness.charts.comparisons import CURVES_HEIGHT, LINES, _drawn
+from harness.charts.comparisons import CURVES_HEIGHT
 from harness.charts.figure import Figure
+from harness.charts.style import LINES, page_figure
 from harness.seed_statistics import mean_and_half_width
 
 if TYPE_CHECKING:
@@ -35,4 +36,4 @@ def accuracy_chart(accuracies: Mapping[str, Mapping[float, Sequence[float]]], se
         axes.legend()
 
     caption = "Accuracy against the share of wrong positives"
-    return _drawn("robustness", caption, CURVES_HEIGHT, draw, synthetic=True)
+    return page_figure("robustness", caption, CURVES_HEIGHT, draw, synthetic=True)

@@ -24,10 +24,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from wstal.localize.spec import LocalizerSpec, Nms, ProposalSource
-from wstal.losses.mil import cross_entropy
+from wstal.losses.mil import cross_entropy, with_background
 from wstal.method import BaseMethod, Recipe, TrainSpec
+from wstal.parts.layers import TemporalConv
 from wstal.parts.pooling import top_k_count, top_k_features, top_k_mean
-from wstal.parts.temporal import TemporalConv
 from wstal.spec import Spec
 from wstal.types import Scores, Snippets
 
@@ -193,11 +193,10 @@ class AcmNet(BaseMethod):
         return Scores(signals, video_scores[0, : self.num_classes])
 
     def _classification(self, cas: Tensor, attention: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        zeros, ones = torch.zeros_like(labels[:, :1]), torch.ones_like(labels[:, :1])
         targets = {
-            "instance": torch.cat([labels, zeros], 1),
-            "context": torch.cat([labels, ones], 1),
-            "background": torch.cat([torch.zeros_like(labels), ones], 1),
+            "instance": with_background(labels, False),
+            "context": with_background(labels, True),
+            "background": with_background(torch.zeros_like(labels), True),
         }
         return {
             name: cross_entropy(self._video_log_scores(cas, attention, kind), target)

@@ -33,7 +33,7 @@ from wstal.losses.mil import cross_entropy
 from wstal.method import Method, Recipe, TrainSpec
 from wstal.parts.pooling import top_k_count
 from wstal.spec import Count, Spec
-from wstal.streams import StreamOptions
+from wstal.streams import StreamOptions, split_streams
 from wstal.types import Batch, Scores
 
 EPSILON = 1e-7
@@ -95,7 +95,7 @@ class Asl(Method):
         self, features: Float[Tensor, "batch time in_dim"]
     ) -> tuple[Float[Tensor, "batch time classes"], Float[Tensor, "batch time streams"]]:
         """A, logits of the C classes, and each stream's probability that the snippet shows any action."""
-        parts: tuple[Tensor, ...] = features.split(self.widths, dim=-1)  # type: ignore[no-untyped-call]
+        parts = split_streams(features, self.widths)
         heads = [head(part) for head, part in zip(self.actionness, parts, strict=True)]
         return self.classifier(features), torch.cat(heads, dim=-1).sigmoid()
 

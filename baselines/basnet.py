@@ -30,10 +30,10 @@ from torch.nn import functional
 from wstal import sampling
 from wstal.families import epochs_for
 from wstal.localize.spec import LocalizerSpec, Nms, ProposalSource
-from wstal.losses.mil import normalized
+from wstal.losses.mil import normalized, with_background
 from wstal.method import BaseMethod, Recipe, TrainSpec
 from wstal.parts.normalize import min_max
-from wstal.parts.pooling import top_k_count, top_k_mean
+from wstal.parts.pooling import top_k_share_mean
 from wstal.spec import Count, Spec
 from wstal.types import Scores, Snippets
 
@@ -138,7 +138,7 @@ class BasNet(BaseMethod):
         assert isinstance(snippets, Suppressed)  # what `snippets` returns
         base = self.classify(self.embed(snippets.features))
         terms = {
-            "base": self._classification(base, torch.cat([labels, torch.ones_like(labels[:, :1])], dim=1)),
+            "base": self._classification(base, with_background(labels, True)),
             "suppression": self.classification_loss(snippets.cas, snippets.attention, labels),
             "sparse": snippets.attention.sum(dim=(1, 2)).mean(),
         }
@@ -152,7 +152,7 @@ class BasNet(BaseMethod):
         labels: Float[Tensor, "batch actions"],
     ) -> Float[Tensor, ""]:
         """The suppression pass's: the filter has acted on the features, so its weights are not read again."""
-        return self._classification(cas, torch.cat([labels, torch.zeros_like(labels[:, :1])], dim=1))
+        return self._classification(cas, with_background(labels, False))
 
     def branch_cas(
         self, cas: Float[Tensor, "batch time classes"], attention: Float[Tensor, "batch time 1"]
@@ -176,7 +176,7 @@ class BasNet(BaseMethod):
         return Scores(signals, self._video_scores(snippets.cas)[0, :classes])
 
     def _video_scores(self, cas: Tensor) -> Float[Tensor, "batch classes"]:
-        return top_k_mean(cas, top_k_count(cas.shape[1], self.spec.ratio)).softmax(dim=1)
+        return top_k_share_mean(cas, self.spec.ratio).softmax(dim=1)
 
     def _classification(self, cas: Tensor, targets: Tensor) -> Float[Tensor, ""]:
         """Mean over videos and classes, background too, of the binary cross-entropy of softmaxed video scores."""

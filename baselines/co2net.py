@@ -31,7 +31,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from baselines.hamnet import LOCALIZER, SLOPE, convolution
+from baselines.hamnet import LOCALIZER, SLOPE
 from wstal import sampling
 from wstal.errors import UserError
 from wstal.families import epochs_for, many_classes
@@ -39,9 +39,10 @@ from wstal.localize.spec import Nms
 from wstal.losses.attention import attended_scores, guide_loss, min_shifted, video_loss
 from wstal.losses.coactivity import coactivity_loss
 from wstal.method import Method, Recipe, TrainSpec
+from wstal.parts.layers import he_conv
 from wstal.parts.pooling import smooth
 from wstal.spec import ALL_ROWS, Count, Spec
-from wstal.streams import StreamOptions
+from wstal.streams import StreamOptions, split_streams
 from wstal.types import Batch, IntArray, Scores
 
 
@@ -90,15 +91,15 @@ class Consensus(nn.Module):
     def __init__(self, main: int, auxiliary: int, spec: Co2NetOptions) -> None:
         super().__init__()
         width, dropout = spec.attention_width, spec.attention_dropout
-        self.whole = nn.Sequential(convolution(main, main, 3), nn.LeakyReLU(SLOPE), nn.Dropout(dropout))
-        self.local = nn.Sequential(convolution(auxiliary, main, 3), nn.LeakyReLU(SLOPE), nn.Dropout(dropout))
+        self.whole = nn.Sequential(he_conv(main, main, 3), nn.LeakyReLU(SLOPE), nn.Dropout(dropout))
+        self.local = nn.Sequential(he_conv(auxiliary, main, 3), nn.LeakyReLU(SLOPE), nn.Dropout(dropout))
         self.attention = nn.Sequential(
-            convolution(main, width, 3),
+            he_conv(main, width, 3),
             nn.LeakyReLU(SLOPE),
             nn.Dropout(dropout),
-            convolution(width, width, 3),
+            he_conv(width, width, 3),
             nn.LeakyReLU(SLOPE),
-            convolution(width, 1, 1),
+            he_conv(width, 1, 1),
             nn.Dropout(spec.logit_dropout),
             nn.Sigmoid(),
         )
@@ -133,15 +134,13 @@ class Co2Net(Method):
         self.consensus: Sequence[nn.Module] = nn.ModuleList(  # type: ignore[assignment]
             Consensus(main, auxiliary, spec) for main, auxiliary in zip(self.widths, reversed(self.widths), strict=True)
         )
-        self.fusion = nn.Sequential(
-            convolution(feature_dim, feature_dim, 1), nn.LeakyReLU(SLOPE), nn.Dropout(spec.dropout)
-        )
+        self.fusion = nn.Sequential(he_conv(feature_dim, feature_dim, 1), nn.LeakyReLU(SLOPE), nn.Dropout(spec.dropout))
         self.classifier = nn.Sequential(
             nn.Dropout(spec.dropout),
-            convolution(feature_dim, feature_dim, 3),
+            he_conv(feature_dim, feature_dim, 3),
             nn.LeakyReLU(SLOPE),
             nn.Dropout(spec.dropout),
-            convolution(feature_dim, num_classes + 1, 1),
+            he_conv(feature_dim, num_classes + 1, 1),
         )
 
     @classmethod
@@ -174,7 +173,7 @@ class Co2Net(Method):
         self, features: Float[Tensor, "batch time in_dim"]
     ) -> tuple[Float[Tensor, "batch in_dim time"], list[Float[Tensor, "batch time 1"]]]:
         """The gated streams, side by side, and the streams' attention in [0, 1]."""
-        streams: tuple[Tensor, ...] = features.transpose(1, 2).split(self.widths, dim=1)  # type: ignore[no-untyped-call]
+        streams = split_streams(features.transpose(1, 2), self.widths, dim=1)
         gated, attention = zip(
             *(
                 module(main, auxiliary)

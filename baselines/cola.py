@@ -31,9 +31,9 @@ from wstal.localize.spec import LocalizerSpec, Nms, ProposalSource
 from wstal.losses.contrast import info_nce
 from wstal.losses.mil import normalized
 from wstal.method import Method, Recipe, TrainSpec
+from wstal.parts.layers import TemporalConv
 from wstal.parts.normalize import min_max
-from wstal.parts.pooling import top_k_count, top_k_mean
-from wstal.parts.temporal import TemporalConv
+from wstal.parts.pooling import take_rows, top_k_count, top_k_share_mean
 from wstal.spec import Count, Spec
 from wstal.types import Batch, Scores
 
@@ -176,7 +176,7 @@ class Cola(Method):
         return Scores(signals, self._video_scores(cas.unsqueeze(0))[0])
 
     def _video_scores(self, cas: Tensor) -> Float[Tensor, "batch classes"]:
-        return top_k_mean(cas, top_k_count(cas.shape[1], self.spec.easy_ratio)).softmax(dim=1)
+        return top_k_share_mean(cas, self.spec.easy_ratio).softmax(dim=1)
 
     def _easy(self, embedded: Tensor, cas: Tensor) -> tuple[Tensor, Tensor]:
         """Snippets of highest and of lowest actionness, among those that one draw of dropout leaves."""
@@ -225,8 +225,7 @@ def select(
     embedded: Float[Tensor, "batch time dim"], scores: Float[Tensor, "batch time"], k: int
 ) -> Float[Tensor, "batch k dim"]:
     """Embeddings of the k snippets with the highest scores, the earliest of equals; scores get no gradient."""
-    chosen = scores.sort(dim=1, descending=True, stable=True).indices[:, :k]
-    return embedded.gather(1, chosen.unsqueeze(-1).expand(-1, -1, embedded.shape[-1]))
+    return take_rows(embedded, scores.sort(dim=1, descending=True, stable=True).indices[:, :k])
 
 
 def snippet_contrast(

@@ -24,14 +24,14 @@ import torch
 from jaxtyping import Float
 from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
-from torch.nn import functional
 
 from wstal import sampling
 from wstal.families import many_classes
-from wstal.localize.spec import Fusion, LocalizerSpec, Nms, ProposalSource
-from wstal.losses.mil import cross_entropy
+from wstal.localize.spec import LocalizerSpec, Nms, ProposalSource, StreamFusion
+from wstal.losses.mil import cross_entropy, with_background
 from wstal.method import BaseMethod, Method, Recipe, TrainSpec
-from wstal.parts.cosine import ClassVectors, cosines, pool, xavier_linear
+from wstal.parts.cosine import ClassVectors, cosines, pool
+from wstal.parts.layers import xavier_linear
 from wstal.spec import Spec
 from wstal.streams import SeparateStreams, StreamOptions
 from wstal.types import Scores, Snippets
@@ -45,7 +45,9 @@ LABEL_EPSILON = 1e-8
 TRAIN = TrainSpec(epochs=100, batch_size=1, accumulate=10, learning_rate=1e-4, betas=(0.9, 0.99), weight_decay=5e-3)
 THRESHOLDS = (0.03, 0.035, 0.04, 0.045, 0.05)
 MANY_CLASSES_THRESHOLDS = tuple(round(threshold / 10, 4) for threshold in THRESHOLDS)
-FUSION = Fusion(weights=(0.1, 1.0), nms=Nms(kind="hard", threshold=0.9 + ABOVE, overlap="own", plus_one="snippet"))
+FUSION = StreamFusion(
+    weights=(0.1, 1.0), nms=Nms(kind="hard", threshold=0.9 + ABOVE, overlap="own", plus_one="snippet")
+)
 
 
 class FacNetNetworkOptions(Spec):
@@ -170,7 +172,7 @@ class FacNetNetwork(BaseMethod):
 
     def _terms(self, class_wise: Tensor, class_agnostic: Tensor, cas: Tensor, labels: Tensor) -> dict[str, Tensor]:
         mil = _mean([2 * (weights * cas).sum(dim=1) for weights in self._class_attentions(cas)])
-        actions, everything = (functional.pad(labels, (0, 1), value=background) for background in (0.0, 1.0))
+        actions, everything = (with_background(labels, present) for present in (False, True))
         heads = {
             "class_wise": (class_wise, actions),
             "class_agnostic": (class_agnostic, actions),

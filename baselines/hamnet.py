@@ -27,6 +27,7 @@ from wstal.families import many_classes
 from wstal.localize.spec import LocalizerSpec, Nms, ProposalSource
 from wstal.losses.attention import attended_scores, guide_loss, min_shifted, video_loss
 from wstal.method import Method, Recipe, TrainSpec
+from wstal.parts.layers import he_conv
 from wstal.parts.pooling import smooth
 from wstal.spec import ALL_ROWS, Count, Spec
 from wstal.types import Batch, Scores
@@ -99,19 +100,19 @@ class HamNet(Method):
         super().__init__(spec, feature_dim, num_classes)
         width = spec.attention_width
         self.classifier = nn.Sequential(
-            convolution(feature_dim, feature_dim, 3),
+            he_conv(feature_dim, feature_dim, 3),
             nn.LeakyReLU(SLOPE),
-            convolution(feature_dim, feature_dim, 3),
+            he_conv(feature_dim, feature_dim, 3),
             nn.LeakyReLU(SLOPE),
             nn.Dropout(spec.dropout),
-            convolution(feature_dim, num_classes + 1, 1),
+            he_conv(feature_dim, num_classes + 1, 1),
         )
         self.attention = nn.Sequential(
-            convolution(feature_dim, width, 3),
+            he_conv(feature_dim, width, 3),
             nn.LeakyReLU(SLOPE),
-            convolution(width, width, 3),
+            he_conv(width, width, 3),
             nn.LeakyReLU(SLOPE),
-            convolution(width, 1, 1),
+            he_conv(width, 1, 1),
             nn.Sigmoid(),
         )
 
@@ -162,11 +163,3 @@ class HamNet(Method):
 def less_salient(attention: Float[Tensor, "batch time 1"], below: float) -> Float[Tensor, "batch time 1"]:
     """The attention of snippets with less than the share `below` of their video's largest one; 0 for the others."""
     return attention * (attention < below * attention.amax(dim=1, keepdim=True))
-
-
-def convolution(columns: int, out: int, kernel: int) -> nn.Conv1d:
-    """A convolution over time that keeps T: weights uniform within sqrt(6 / fan-in) (He et al., 2015), biases 0."""
-    layer = nn.Conv1d(columns, out, kernel, padding="same")
-    nn.init.kaiming_uniform_(layer.weight)
-    nn.init.zeros_(layer.get_parameter("bias"))
-    return layer

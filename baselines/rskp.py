@@ -27,15 +27,15 @@ import torch
 from jaxtyping import Float
 from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
-from torch.nn import functional
 
 from baselines.facnet import ABOVE, LABEL_EPSILON
 from wstal import sampling
 from wstal.families import many_classes
 from wstal.localize.spec import LocalizerSpec, Nms, ProposalSource
-from wstal.losses.mil import cross_entropy
+from wstal.losses.mil import cross_entropy, with_background
 from wstal.method import Method, Recipe, TrainSpec
-from wstal.parts.cosine import ClassVectors, cosines, normalized, pool, unit, xavier_linear
+from wstal.parts.cosine import ClassVectors, cosines, normalized, pool, unit
+from wstal.parts.layers import xavier_linear
 from wstal.parts.pooling import top_k_count, top_k_mean
 from wstal.spec import Count, Spec
 from wstal.types import Batch, Scores, Video
@@ -156,7 +156,7 @@ class Rskp(Method):
         the memory's branch (0 until there is a memory), `attention`, `pseudo_label`, and their weighted `total`.
         """
         spec, labels = self.spec, batch.labels
-        actions, everything = (functional.pad(labels, (0, 1), value=background) for background in (0.0, 1.0))
+        actions, everything = (with_background(labels, present) for present in (False, True))
         embedded, prototypes = self._represent(batch.features)
         propagated = self._propagate(embedded, prototypes)
         plain, own = self._head(embedded), self._head(propagated)

@@ -28,8 +28,9 @@ from torch.nn import functional
 
 from wstal import sampling
 from wstal.families import epochs_for
-from wstal.localize.spec import Fusion, LocalizerSpec, Nms, ProposalSource
+from wstal.localize.spec import LocalizerSpec, Nms, ProposalSource, StreamFusion
 from wstal.method import BaseMethod, Method, Recipe, TrainSpec
+from wstal.parts.layers import init_xavier
 from wstal.spec import Count, Spec
 from wstal.streams import SeparateStreams, StreamOptions
 from wstal.types import Scores, Snippets
@@ -74,9 +75,7 @@ class StpnNetwork(BaseMethod):
         self.hidden = nn.Linear(feature_dim, spec.hidden)
         self.attention = nn.Linear(spec.hidden, 1)
         self.classifier = nn.Linear(feature_dim, num_classes + self.BACKGROUND)
-        for layer in (self.hidden, self.attention, self.classifier):  # TensorFlow's defaults
-            nn.init.xavier_uniform_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        init_xavier(self.hidden, self.attention, self.classifier)  # TensorFlow's defaults
 
     @classmethod
     def recipe(cls, dataset: str) -> Recipe:
@@ -157,7 +156,7 @@ class Stpn(SeparateStreams):
     def recipe(cls, dataset: str) -> Recipe:
         """The network's, with detections of two streams suppressed together."""
         one = StpnNetwork.recipe(dataset)
-        fused = one.localizer.model_copy(update={"fusion": Fusion(nms=Nms(kind="hard", threshold=0.5))})
+        fused = one.localizer.model_copy(update={"fusion": StreamFusion(nms=Nms(kind="hard", threshold=0.5))})
         return Recipe(method=StpnOptions(), train=one.train, localizer=fused)
 
     def score(self, features: Float[Tensor, "time in_dim"]) -> Scores:

@@ -28,8 +28,9 @@ from torch import Tensor
 from baselines.rmgcl_gksa import codewords
 from baselines.stpn import StpnNetwork, StpnNetworkOptions
 from wstal.cross_video import BoundedCrossVideoOptions, CrossVideo
+from wstal.losses.mil import with_background
 from wstal.method import BaseMethod, Recipe
-from wstal.parts.temporal import TemporalConv
+from wstal.parts.layers import TemporalConv
 from wstal.spec import Spec
 
 
@@ -56,9 +57,8 @@ class StpnEmbedded(StpnNetwork):
         labels: Float[Tensor, "batch actions"],
     ) -> Float[Tensor, ""]:
         """The video's actions under the attention, background under the rest of it; the latter trains no attention."""
-        absent = torch.zeros_like(labels[:, :1])
-        actions = super().classification_loss(cas, attention, torch.cat([labels, absent], dim=1))
-        background = torch.cat([torch.zeros_like(labels), absent + 1], dim=1)
+        actions = super().classification_loss(cas, attention, with_background(labels, False))
+        background = with_background(torch.zeros_like(labels), True)
         return actions + super().classification_loss(cas, 1 - attention.detach(), background)
 
 

@@ -32,7 +32,8 @@ from wstal.localize.spec import LocalizerSpec, ProposalSource
 from wstal.losses.coactivity import coactivity_loss
 from wstal.losses.mil import cross_entropy
 from wstal.method import Method, Recipe, TrainSpec
-from wstal.parts.pooling import top_k_count, top_k_mean
+from wstal.parts.layers import init_xavier
+from wstal.parts.pooling import top_k_share_mean
 from wstal.spec import ALL_ROWS, Spec
 from wstal.types import Batch, IntArray, Scores
 
@@ -82,9 +83,7 @@ class Wtalc(Method):
         self.embedding = nn.Linear(feature_dim, feature_dim)
         self.dropout = nn.Dropout(spec.dropout)
         self.classifier = nn.Linear(feature_dim, num_classes)
-        for layer in (self.embedding, self.classifier):
-            nn.init.xavier_uniform_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        init_xavier(self.embedding, self.classifier)
 
     @classmethod
     def recipe(cls, dataset: str) -> Recipe:
@@ -145,7 +144,7 @@ class Wtalc(Method):
         its extremes in the video, from 0 to 1; `attention` the mean of that over the classes, by their video scores.
         """
         highest, lowest = logits.amax(dim=0), logits.amin(dim=0)
-        video = top_k_mean(logits.unsqueeze(0), top_k_count(len(logits), self.spec.ratio))[0]
+        video = top_k_share_mean(logits.unsqueeze(0), self.spec.ratio)[0]
         cas = (logits - lowest) / (highest - lowest).where(highest > lowest, 1.0)
         signals = {
             "cas": cas,

@@ -68,7 +68,7 @@ def load_method(name: str) -> type[Method]:
 
     try:
         method = entries[name].load()
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, TypeError) as error:
         raise UserError(f"Method {name!r} ({_origin(entries[name])}) cannot be imported: {error}") from error
     if not (isinstance(method, type) and issubclass(method, Method)):
         raise UserError(f"Method {name!r} ({_origin(entries[name])}) is not a subclass of wstal.method.Method.")

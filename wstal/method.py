@@ -6,6 +6,7 @@ set. One that `CrossVideo` can wrap has three steps that these build on: `embed`
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, ClassVar, Literal
@@ -81,6 +82,12 @@ class Method(nn.Module, ABC):
     """What `train_indices` calls, of `wstal.sampling`."""
     TEST_SAMPLER: ClassVar[Callable[[int, int], IntArray]] = sampling.uniform
     """What `test_indices` calls."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        old = vars(cls).get("trunk")
+        if callable(old) and "epochs" in inspect.signature(old).parameters:
+            raise TypeError(f"Method.trunk(epochs) is now called shared_warmup(epochs): rename it in {cls.__name__}.")
 
     def __init__(self, spec: Spec, feature_dim: int, num_classes: int) -> None:
         super().__init__()

@@ -18,12 +18,3 @@ ALL_ROWS = 1_000_000  # as `test_length`: no video is longer
 
 # strict: `true` is no number; bounded: a slip of the keyboard shall not exhaust memory
 Count = Annotated[int, Field(strict=True, ge=1, le=ALL_ROWS)]
-
-
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-
-
-class Settings(BaseModel):
-    """Base of the localizer's settings."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")

@@ -42,6 +42,12 @@ class StreamOptions(Spec):
         return widths
 
 
+def split_streams(features: Float[Tensor, ...], widths: Sequence[int], dim: int = -1) -> tuple[Tensor, ...]:
+    """X"""
+    parts: tuple[Tensor, ...] = features.split(list(widths), dim)  # type: ignore[no-untyped-call]
+    return parts
+
+
 class SeparateStreams(Method):
     """A method that trains one network a stream and fuses what they say: subclasses name the network.
 
@@ -61,8 +67,7 @@ class SeparateStreams(Method):
 
     def split(self, features: Float[Tensor, "*rows in_dim"]) -> tuple[Tensor, ...]:
         """The columns of each stream."""
-        parts: tuple[Tensor, ...] = features.split(self.widths, dim=-1)  # type: ignore[no-untyped-call]
-        return parts
+        return split_streams(features, self.widths)
 
     def start_epoch(self, epoch: int, epochs: int, videos: Sequence[Video] = ()) -> None:
         """Each network's. The videos are of all streams: networks are given none."""

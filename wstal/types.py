@@ -6,6 +6,7 @@ Training sees `Video` and `Batch` only: neither has a temporal field, so no meth
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,17 +47,18 @@ class Batch:
         features: `[B, T, D]` float32.
         labels: `[B, C]` multi-hot, float32.
         videos: the B video names, for messages.
-        host_labels: the labels on the host, for what is decided there: reading `labels` would wait for a GPU.
+        labels_on_host: the same labels in host memory, if the caller has them already.
     """
 
     features: torch.Tensor
     labels: torch.Tensor
     videos: tuple[str, ...]
-    host_labels: torch.Tensor = None  # type: ignore[assignment]
+    labels_on_host: torch.Tensor | None = None
 
-    def __post_init__(self) -> None:
-        if self.host_labels is None:
-            object.__setattr__(self, "host_labels", self.labels.cpu())
+    @cached_property
+    def host_labels(self) -> torch.Tensor:
+        """Labels in host memory, for decisions made in Python: reading `labels` there would wait for a GPU."""
+        return self.labels.cpu() if self.labels_on_host is None else self.labels_on_host
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from tests.benchmarks.hardware import Machine
 from tests.benchmarks.measure import aim, flops, in_turns, note_compute
-from wstal.parts.temporal import TemporalConv
+from wstal.parts.layers import TemporalConv
 
 VIDEOS, TIME, WIDTH = 16, 750, 2048
 Layout = Callable[[TemporalConv, Tensor], Tensor]

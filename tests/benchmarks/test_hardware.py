@@ -15,7 +15,7 @@ import noxfile
 from harness.runs.environment import cpu_name
 from tests.benchmarks.hardware import Machine, facts, slug, strip
 from tests.benchmarks.measure import aim, flops, growth, missed
-from wstal.parts.temporal import TemporalConv
+from wstal.parts.layers import TemporalConv
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def test_name_is_the_registered_one(name: str) -> None:
 def test_a_training_step_asks_the_device_nothing(name: str) -> None:
     """On `meta`, a device without values: a step that reads one, and so would wait for a GPU, fails."""
     method, given = late_in_training(load_method(name)).to("meta"), example(4)
-    step = dataclasses.replace(given, features=given.features.to("meta"), labels=given.labels.to("meta"))
+    step = Batch(given.features.to("meta"), given.labels.to("meta"), given.videos, labels_on_host=given.labels)
     method.losses(step)["total"].backward()  # type: ignore[no-untyped-call]
     method.end_step()
 
@@ -47,6 +47,29 @@ def test_check_method_runs_them_all(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(CHECKS, name, lambda method, name=name: seen.append((name, method)))
     check_method(AcmNet)
     assert seen == [(name, AcmNet) for name in CHECKS]
+
+
+def test_the_old_name_of_shared_warmup_is_an_error() -> None:
+    def trunk(self: Method, epochs: int) -> tuple[Method, int]:
+        return self, epochs
+
+    with pytest.raises(TypeError, match=r"Method\.trunk\(epochs\) is now called shared_warmup\(epochs\).*in Old"):
+        type("Old", (AcmNet,), {"trunk": trunk})
+
+
+def test_a_backbone_may_be_called_trunk() -> None:
+    def trunk(self: Method, features: Tensor) -> Tensor:
+        return features
+
+    assert issubclass(type("Backbone", (AcmNet,), {"trunk": trunk}), Method)
+
+
+def test_labels_are_copied_to_the_host_only_where_none_are_given() -> None:
+    labels = torch.zeros(1, 4)
+    assert torch.equal(Batch(torch.zeros(1, 2, 3), labels, ("v",)).host_labels, labels)
+    given = torch.ones(1, 4)
+    batch = Batch(torch.zeros(1, 2, 3), labels.to("meta"), ("v",), labels_on_host=given)
+    assert dataclasses.replace(batch, videos=("w",)).host_labels is given
 
 
 class Unused(AcmNet):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.helpers.plain_localize import localize as reference
-from wstal.localize import Fusion, LocalizerSpec, Nms, ProposalSource, localize, upsample
+from wstal.localize import LocalizerSpec, Nms, ProposalSource, StreamFusion, localize, upsample
 from wstal.types import SnippetScores
 
 SIGNALS = ("attention", "cas", "motion")  # `cas` has a column for each class
@@ -52,7 +52,7 @@ def sources(draw: st.DrawFn) -> ProposalSource:
     )
 
 
-fusions = st.builds(Fusion, weights=st.sampled_from([(), (0.5,), (0.5, 2.0)]), nms=nms)
+fusions = st.builds(StreamFusion, weights=st.sampled_from([(), (0.5,), (0.5, 2.0)]), nms=nms)
 
 
 def specs(upsampling: st.SearchStrategy[int]) -> st.SearchStrategy[LocalizerSpec]:

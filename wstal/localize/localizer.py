@@ -11,7 +11,7 @@ import numpy as np
 from wstal.errors import UserError
 from wstal.localize.nms import hard_decayed_nms, hard_nms, soft_nms
 from wstal.localize.proposals import keep_classes, propose
-from wstal.localize.spec import Fusion, LocalizerSpec, Nms
+from wstal.localize.spec import LocalizerSpec, Nms, StreamFusion
 from wstal.types import Detections, FloatArray, IntArray, SnippetScores
 
 
@@ -83,7 +83,7 @@ def _suppress(
 
 
 def _localize_streams(
-    scores: Sequence[SnippetScores], spec: LocalizerSpec, fusion: Fusion, classes: tuple[str, ...]
+    scores: Sequence[SnippetScores], spec: LocalizerSpec, fusion: StreamFusion, classes: tuple[str, ...]
 ) -> Detections:
     """Each stream's detections; where several streams fire for a class of a video, suppressed together."""
     streams = [name for name in (scores[0].class_scores if scores else {}) if name.startswith("stream")]

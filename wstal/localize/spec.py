@@ -6,10 +6,10 @@ from typing import Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from wstal.spec import Finite, Settings
+from wstal.spec import Spec
 
 
-class ProposalSource(Settings):
+class ProposalSource(Spec):
     """One way to make proposals: threshold one signal, score each run of active samples on a mix of signals.
 
     Args:
@@ -23,11 +23,11 @@ class ProposalSource(Settings):
     """
 
     signal: str
-    thresholds: tuple[Finite, ...] = Field(min_length=1)
+    thresholds: tuple[float, ...] = Field(min_length=1)
     strict: bool = False
-    score: dict[str, Finite] = Field(min_length=1)
+    score: dict[str, float] = Field(min_length=1)
     masked: bool = False
-    video_score_weight: Finite = 0.0
+    video_score_weight: float = 0.0
     inside: Literal["mean", "max"] = Field("mean", exclude_if=lambda inside: inside == "mean")
 
     @model_validator(mode="after")
@@ -45,7 +45,7 @@ class ProposalSource(Settings):
         return self
 
 
-class Nms(Settings):
+class Nms(Spec):
     """Suppression of overlapping detections of one class in one video.
 
     Args:
@@ -61,8 +61,8 @@ class Nms(Settings):
     """
 
     kind: Literal["none", "hard", "soft-gaussian", "hard-decayed"] = "none"
-    threshold: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    sigma: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    threshold: float | None = Field(default=None, gt=0)
+    sigma: float | None = Field(default=None, gt=0)
     overlap: Literal["iou", "own"] = "iou"
     plus_one: Literal["no", "second", "snippet"] = "no"
 
@@ -83,7 +83,7 @@ class Nms(Settings):
         return self
 
 
-class Fusion(Settings):
+class StreamFusion(Spec):
     """How detections of streams that were localized apart become one list (STPN, FAC-Net).
 
     Stream i has the signals `stream<i>/NAME`, which the localizer's sources name without the prefix, and the class
@@ -94,16 +94,16 @@ class Fusion(Settings):
         nms: suppression where several streams have detections of one class in one video; a single stream's stay.
     """
 
-    weights: tuple[Finite, ...] = Field((), description="of the streams' detection scores, in joining order")
+    weights: tuple[float, ...] = Field((), description="of the streams' detection scores, in joining order")
     nms: Nms = Field(description="suppression where several streams fire")
 
 
-class LocalizerSpec(Settings):
+class LocalizerSpec(Spec):
     """Everything between a method's snippet scores and its detections."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
-    class_threshold: Finite
+    class_threshold: float
     """A class is kept where the video's score of it is above this."""
     class_threshold_inclusive: bool = False
     """... or equal."""
@@ -113,7 +113,7 @@ class LocalizerSpec(Settings):
     """Samples per row, by linear interpolation. Runs, margins and scores count these samples."""
     sources: tuple[ProposalSource, ...] = Field(min_length=1)
     """Ways to make proposals; those of all sources are suppressed together."""
-    margin: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    margin: float = Field(default=0.0, ge=0)
     """The outside of a run of n samples reaches margin * n samples to either side. 0: no outside."""
     minimum_run: int = Field(default=1, ge=1)
     """Shorter runs of active samples are dropped."""
@@ -124,12 +124,12 @@ class LocalizerSpec(Settings):
     """Suppression, per video and class."""
     class_score: str | None = Field(default=None, exclude_if=lambda name: name is None)
     """The class scores of a video that choose its classes and are added to scores, by name; else its probabilities."""
-    outer_weight: Finite = Field(default=1.0, exclude_if=lambda weight: weight == 1)
+    outer_weight: float = Field(default=1.0, exclude_if=lambda weight: weight == 1)
     """Times the mean outside a run, which is taken away from its score."""
     past_end: bool = Field(default=False, exclude_if=lambda past: not past)
     """A run is reported one sample longer than it is, past the video's end too, and the sample belongs to its inside;
     `margin` counts the samples without it (FAC-Net, RSKP)."""
-    fusion: Fusion | None = Field(default=None, exclude_if=lambda fusion: fusion is None)
+    fusion: StreamFusion | None = Field(default=None, exclude_if=lambda fusion: fusion is None)
     """Localize each stream apart with these settings, then fuse."""
 
     @property

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from wstal.losses.mil import cross_entropy
-from wstal.parts.pooling import top_k_count, top_k_mean
+from wstal.losses.mil import cross_entropy, with_background
+from wstal.parts.pooling import top_k_share_mean
 from wstal.types import Scores
 
 LABEL_EPSILON = 1e-4
@@ -26,7 +25,7 @@ def min_shifted(
 
 def video_log_scores(logits: Float[Tensor, "batch time classes"], ratio: int) -> Float[Tensor, "batch classes"]:
     """Log-softmax over classes of the mean of each class's k = max(floor(T / ratio), 1) largest logits."""
-    return top_k_mean(logits, top_k_count(logits.shape[1], ratio)).log_softmax(dim=1)
+    return top_k_share_mean(logits, ratio).log_softmax(dim=1)
 
 
 def video_loss(
@@ -40,8 +39,7 @@ def video_loss(
         background: whether the video's label has background too.
         ratio: as in `video_log_scores`.
     """
-    targets = torch.cat([labels, torch.full_like(labels[:, :1], float(background))], dim=1)
-    return cross_entropy(video_log_scores(logits, ratio), targets, LABEL_EPSILON)
+    return cross_entropy(video_log_scores(logits, ratio), with_background(labels, background), LABEL_EPSILON)
 
 
 def guide_loss(

@@ -36,14 +36,6 @@ def pool(
     return weights.mT @ features
 
 
-def xavier_linear(in_dim: int, out_dim: int) -> nn.Linear:
-    """A linear layer with Xavier-uniform weights and zero bias."""
-    layer = nn.Linear(in_dim, out_dim)
-    nn.init.xavier_uniform_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    return layer
-
-
 class ClassVectors(nn.Module):
     """Vectors of the C classes and, last, of background; and one of foreground, which starts as background's opposite.
 

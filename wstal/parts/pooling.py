@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
@@ -17,12 +17,21 @@ def top_k_mean(values: Float[Tensor, "batch time classes"], k: int) -> Float[Ten
     return values.topk(k, dim=1).values.mean(dim=1)
 
 
+def top_k_share_mean(values: Float[Tensor, "batch time classes"], ratio: int) -> Float[Tensor, "batch classes"]:
+    """X"""
+    return top_k_mean(values, top_k_count(values.shape[1], ratio))
+
+
+def take_rows(features: Float[Tensor, "batch time dim"], rows: Int[Tensor, "batch k"]) -> Float[Tensor, "batch k dim"]:
+    """X"""
+    return features.gather(1, rows.unsqueeze(-1).expand(-1, -1, features.shape[-1]))
+
+
 def top_k_features(
     features: Float[Tensor, "batch time dim"], weights: Float[Tensor, "batch time"], k: int
 ) -> Float[Tensor, "batch dim"]:
     """Mean of the features of the k snippets with the largest weights."""
-    chosen = weights.topk(k, dim=1).indices
-    return features.gather(1, chosen.unsqueeze(-1).expand(-1, -1, features.shape[-1])).mean(dim=1)
+    return take_rows(features, weights.topk(k, dim=1).indices).mean(dim=1)
 
 
 def smooth(columns: Float[Tensor, "batch columns time"], half_window: int) -> Float[Tensor, "batch columns time"]:

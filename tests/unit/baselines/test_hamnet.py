@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from baselines.hamnet import ACTIVITYNET_OPTIONS, LOCALIZER, HamNet, HamNetOptions, convolution, less_salient
+from baselines.hamnet import ACTIVITYNET_OPTIONS, LOCALIZER, HamNet, HamNetOptions, less_salient
 from wstal.localize import localize
 from wstal.losses.attention import attended_scores, guide_loss, min_shifted, video_loss
+from wstal.parts.layers import he_conv
 from wstal.types import Batch, SnippetScores
 
 LOSSES = {
@@ -189,7 +190,7 @@ def test_dropout_is_before_the_last_layer_alone() -> None:
 
 def test_layers_begin_within_he_uniform_bounds() -> None:
     torch.manual_seed(0)
-    layer = convolution(50, 40, 3)
+    layer = he_conv(50, 40, 3)
     bound = math.sqrt(6 / 150)
     assert 0.99 * bound < layer.weight.abs().max().item() <= bound
     assert not layer.bias.any()

@@ -7,7 +7,8 @@ import math
 import pytest
 import torch
 
-from wstal.parts.cosine import ClassVectors, cosines, normalized, pool, unit, xavier_linear
+from wstal.parts.cosine import ClassVectors, cosines, normalized, pool, unit
+from wstal.parts.layers import xavier_linear
 
 
 def test_unit_vectors_by_hand() -> None:

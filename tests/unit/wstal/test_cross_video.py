@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import itertools
 import math
 from typing import Any, get_args
@@ -607,6 +606,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
+def on_meta(step: Batch) -> Batch:
+    return Batch(step.features.to("meta"), step.labels.to("meta"), step.videos, labels_on_host=step.labels)
+
+
 @pytest.mark.parametrize("changes", OPTIONS.values(), ids=list(OPTIONS))
 def test_no_step_asks_the_device(changes: dict[str, Any]) -> None:
     """On `meta` there are no values to ask for; its counters go on as in a step with values."""
@@ -616,7 +619,7 @@ def test_no_step_asks_the_device(changes: dict[str, Any]) -> None:
     step, here = batch(), copy.deepcopy(method)
     here.losses(step)
     here.end_step()
-    there = dataclasses.replace(step, features=step.features.to("meta"), labels=step.labels.to("meta"))
+    there = on_meta(step)
     method.to("meta").losses(there)["total"].backward()  # type: ignore[no-untyped-call]
     method.end_step()
     assert method.memory is not None
@@ -630,6 +633,6 @@ def test_a_score_that_may_choose_nothing_has_to_be_asked() -> None:
     """Why only min_max avoids it: with the others a labelled class may have no snippet above the threshold."""
     method, step = ours(memory__score_scale="softmax"), batch()
     train(method)
-    there = dataclasses.replace(step, features=step.features.to("meta"), labels=step.labels.to("meta"))
+    there = on_meta(step)
     with pytest.raises(NotImplementedError, match="no data"):
         method.to("meta").losses(there)

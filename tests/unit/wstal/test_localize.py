@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from tests.helpers.plain_localize import ACM_ACTIVITYNET, ACM_THUMOS, BASNET
 from tests.helpers.plain_localize import localize as reference
 from wstal.errors import UserError
-from wstal.localize import Fusion, LocalizerSpec, Nms, ProposalSource, localize, proposals, upsample
+from wstal.localize import LocalizerSpec, Nms, ProposalSource, StreamFusion, localize, proposals, upsample
 from wstal.localize.tracks import lay_out
 from wstal.types import Detections, SnippetScores
 
@@ -335,13 +335,13 @@ def test_streams_are_localized_apart_and_suppressed_where_both_fire() -> None:
         "v", {"stream0/cas": rgb, "stream1/cas": flow}, np.zeros(2), 1.0,
         class_scores={"stream0": np.array([1.0, 0.0]), "stream1": np.array([1.0, 1.0])},
     )  # fmt: skip
-    fusion = Fusion(weights=(4.0,), nms=Nms(kind="hard", threshold=0.5))
+    fusion = StreamFusion(weights=(4.0,), nms=Nms(kind="hard", threshold=0.5))
     found = localize([one], spec((0.5,), fusion=fusion), ("a", "b"))
     assert table(found).tolist() == [[0, 4.0, 0, 2], [1, 1.0, 0, 1], [1, 1.0, 2, 3]]
 
 
 def test_settings_that_fuse_streams_want_streams() -> None:
-    settings = spec((0.5,), fusion=Fusion(nms=Nms()))
+    settings = spec((0.5,), fusion=StreamFusion(nms=Nms()))
     with pytest.raises(UserError, match="no class scores"):
         localize([scores([1.0])], settings, ("a",))
     assert len(localize([], settings, ("a",))) == 0

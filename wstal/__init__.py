@@ -1,1 +1,1 @@
-"""Weakly supervised temporal action localization: vocabulary, shared parts, evaluation."""
+"""Core of weakly supervised temporal action localization: types, shared parts, losses, localizer and evaluation."""

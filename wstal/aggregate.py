@@ -1,4 +1,4 @@
-"""Knowledge aggregation: snippets read the summary and fuse what they read (Eq. 12-13)."""
+"""Knowledge aggregation (GKA): snippets read the memory's summary and fuse it with their own features (Eq. 12-13)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,19 @@ from torch import Tensor, nn
 
 
 class Fusion(nn.Module):
-    """F' = softmax(F T_M' / sqrt(D)) T_M, then F_fuse = LayerNorm(F + FFN(concat(F', F))).
+    """Cross-attention from snippets to the summary, followed by a feed-forward network (GKA, Eq. 12-13).
+
+    Computes F' = softmax(F T_M' / sqrt(D)) T_M and F_fuse = LayerNorm(F + FFN(concat(F', F))).
 
     Args:
-        dim: D.
+        dim: D, columns of the features.
         hidden: width of the FFN's hidden layer.
+
+    Example:
+        >>> import torch
+        >>> fusion = Fusion(dim=4, hidden=2)
+        >>> fusion(torch.zeros(1, 3, 4), torch.ones(5, 4)).shape
+        torch.Size([1, 3, 4])
     """
 
     def __init__(self, dim: int, hidden: int) -> None:
@@ -26,11 +34,11 @@ class Fusion(nn.Module):
     def forward(
         self, embedded: Float[Tensor, "batch time dim"], knowledge: Float[Tensor, "centres dim"]
     ) -> Float[Tensor, "batch time dim"]:
-        """F_fuse.
+        """Return the fused features F_fuse.
 
         Args:
-            embedded: F.
-            knowledge: T_M, or the memory's own slots for aggregation without summary (Table IV).
+            embedded: `[B, T, D]` snippet features F.
+            knowledge: `[N, D]` summary T_M, or all memory slots when there is no summary (Table IV).
         """
         dim = embedded.shape[-1]
         of_context, of_video = self.hidden.weight.chunk(2, dim=1)

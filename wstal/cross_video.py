@@ -1,11 +1,13 @@
-"""The paper's contribution around any base method.
+"""RMGCL+GKSA (Zhang & Zhao) around any base method.
 
-Robust memory-guided contrast (RMGCL), knowledge summarisation (GKS) and aggregation (GKA), learning from pseudo labels.
+Adds robust memory-guided contrastive learning (RMGCL), global knowledge summarization (GKS) and aggregation (GKA), and
+learning from pseudo labels.
 
 Paper: Zhang & Zhao, "Cross-Video Contextual Knowledge Exploration and Exploitation for Ambiguity Reduction in Weakly
-Supervised Temporal Action Localization"; equation numbers are its. No code was released: what the paper leaves open
-is an option here, whose description says so, and `results/readings.md` shows how far each moves the result. But for one
-thing: A_hat's classification loss has weight 1, since the text has both branches learn from labels; Eq. 17 omits it.
+Supervised Temporal Action Localization". Equation numbers refer to it. No code was released. Each choice that the paper
+leaves open is an option marked "not stated", and `results/readings.md` shows how much each one changes the result. One
+choice has no option: A_hat's classification loss has weight 1. The text says that labels train both branches, but
+Eq. 17 omits this term.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ LARGEST_EXPONENT, LOG_SLOTS = 40.0, 11.5
 
 
 class ContrastOptions(Spec):
-    """Options of RMGCL's loss (Eq. 9)."""
+    """Options of the RMGCL loss (Eq. 9)."""
 
     loss: Literal["robust", "info_nce"] = Field("robust", description="Eq. 9, or InfoNCE as Table V has it before")
     weight: float = Field(0.1, ge=0, description="mu of Eq. 17")
@@ -66,7 +68,7 @@ class PseudoLabelOptions(Spec):
 
 
 class CrossVideoOptions(Spec):
-    """All options; the four switches are the columns of Table IV."""
+    """All options. The switches `rmgcl`, `gks`, `gka` and `pseudo` are the columns of Table IV."""
 
     base: SerializeAsAny[Spec] = Field(description="options of the base method")
     rmgcl: bool = Field(True, description="memory-guided contrast")
@@ -101,7 +103,7 @@ class CrossVideoOptions(Spec):
 
 
 class BoundedCrossVideoOptions(CrossVideoOptions):
-    """`CrossVideoOptions` over a base whose CAS for the memory is from 0 to 1 already."""
+    """`CrossVideoOptions` for a base whose CAS for the memory is already between 0 and 1."""
 
     @model_validator(mode="after")
     def _scales_once(self) -> BoundedCrossVideoOptions:
@@ -114,7 +116,13 @@ class BoundedCrossVideoOptions(CrossVideoOptions):
 
 
 class CrossVideo(Method):
-    """A base method with memory, contrast, summary, aggregation and pseudo labels. Subclasses name the base."""
+    """Base method with memory bank, contrast, summary, aggregation and pseudo labels. Subclasses set `Base`.
+
+    Args:
+        spec: the options, including those of the base method.
+        feature_dim: D, columns of the features.
+        num_classes: C, action classes without background.
+    """
 
     Base: ClassVar[type[BaseMethod]]
     SCORING_OPTIONS: ClassVar[frozenset[str]] = frozenset({"inference_branch"})
@@ -137,30 +145,35 @@ class CrossVideo(Method):
 
     @property
     def pairs(self) -> int:
-        """The base's."""
+        """Number of leading pairs that the base method needs."""
         return self.base.pairs
 
     def train_batches(self, labels: Sequence[tuple[int, ...]], size: int, rng: np.random.Generator) -> list[IntArray]:
-        """The base's."""
+        """Return the base method's batches."""
         return self.base.train_batches(labels, size, rng)
 
     def train_indices(self, length: int, count: int, rng: np.random.Generator) -> IntArray:
-        """The base's."""
+        """Return the base method's training rows."""
         return self.base.train_indices(length, count, rng)
 
     def test_indices(self, length: int, at_most: int) -> IntArray:
-        """The base's."""
+        """Return the base method's test rows."""
         return self.base.test_indices(length, at_most)
 
     def classify(self, embedded: Float[Tensor, "batch time dim"]) -> Float[Tensor, "batch time classes"]:
-        """The base's: main and auxiliary branch share the head (Eq. 14)."""
+        """Return the base method's CAS: the main and the auxiliary branch share its head (Eq. 14)."""
         return self.base.classify(embedded)
 
     def start_epoch(self, epoch: int, epochs: int, videos: Sequence[Video] = ()) -> None:
-        """Build the bank from `memory.start` of the epochs on; clusterings are computed afresh.
+        """Enable the memory bank from `memory.start` of the epochs on, and recompute clusterings.
+
+        Args:
+            epoch: number of the epoch, from 0.
+            epochs: epochs of the whole training.
+            videos: not used.
 
         Raises:
-            UserError: the training is too short to reach that start.
+            UserError: the training is too short to reach the start of the memory bank.
         """
         start = self.spec.memory.start
         if self.memory is not None and start * epochs > epochs - 1 + 1e-9:
@@ -177,13 +190,15 @@ class CrossVideo(Method):
                 self.summarizer.refresh(tokens, row)
 
     def shared_warmup(self, epochs: int) -> tuple[Method, int]:
-        """The base, until the bank is built; nothing where that is never."""
+        """Return the base method and the number of epochs before the bank starts, 0 if it never starts."""
         alone = max(0, math.ceil(self.spec.memory.start * epochs - 1e-9))
         return self.base, alone if alone < epochs else 0
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """The base's terms; `contrast` (Eq. 9), `auxiliary` (the base's classification of A_hat), `pseudo_label`
-        (Eq. 16) and its mean weight exp(-D_t), each 0 until the bank holds anything; their weighted `total` (Eq. 17).
+        """Return the base method's terms, the terms added here, and their weighted `total` (Eq. 17).
+
+        Added terms: `contrast` (Eq. 9), `auxiliary` (the base's classification loss of A_hat), `pseudo_label` (Eq. 16)
+        and `pseudo_label_weight` (mean of exp(-D_t)). Each is 0 while the bank is empty.
         """
         spec, labels = self.spec, batch.labels
         snippets = self.base.snippets(batch.features)
@@ -214,14 +229,20 @@ class CrossVideo(Method):
         return terms
 
     def end_step(self) -> None:
-        """Store the features of the step's batches; before the backward pass they would overwrite what it reads."""
+        """Store the features of the step's batches.
+
+        Storing them earlier would overwrite what the backward pass reads.
+        """
         if self.memory is not None:
             for features, row in self._unstored:
                 self.memory.update(features, row)
         self._unstored.clear()
 
     def score(self, features: Float[Tensor, "time in_dim"]) -> Scores:
-        """The base's signals of A, of A_hat, or of their mean; A_hat reads the stored T_M, never the bank."""
+        """Return the base method's signals of A, of A_hat, or of their mean.
+
+        A_hat reads the stored summary T_M, never the memory bank.
+        """
         snippets = self.base.snippets(features.unsqueeze(0))
         count = int(self.summary_count)
         if self.spec.inference_branch != "main" and self.fusion is not None and count:
@@ -232,10 +253,10 @@ class CrossVideo(Method):
 
     @torch.no_grad()
     def end_training(self) -> None:
-        """Store T_M.
+        """Store the summary T_M.
 
         Raises:
-            UserError: A_hat shall be scored, and the bank is empty.
+            UserError: `inference_branch` needs A_hat, but the memory bank is empty.
         """
         if self.memory is None or self.summarizer is None:
             return
@@ -254,12 +275,16 @@ class CrossVideo(Method):
             )
 
     def export_state(self) -> dict[str, Tensor]:
-        """All but the bank, which inference does not need."""
+        """Return the state without the memory bank, which inference does not need."""
         return {name: value for name, value in self.state_dict().items() if not name.startswith("memory.")}
 
     def diagnostics(self) -> dict[str, Any]:
-        """`memory_fill`: filled slots by class and, last, background; `memory_within` and `memory_between`: mean cosine
-        of slots to their class's centre and between centres of classes (absent while there is nothing to compare).
+        """Return how full the memory bank is and how well it separates the classes.
+
+        Returns:
+            `memory_fill`: filled slots of each class and, last, of background. `memory_within`: mean cosine of slots to
+            the centre of their own class. `memory_between`: mean cosine between centres of different classes. The
+            cosines are None while there is nothing to compare.
         """
         if self.memory is None:
             return {}
@@ -293,14 +318,14 @@ class CrossVideo(Method):
         return robust_contrast(cosines, positive, options.q, options.density, options.temperature, options.reduction)
 
     def _for_memory(self, snippets: Snippets) -> Snippets:
-        """The pass with the CAS that the memory and the pseudo labels read."""
+        """Return the same pass with the CAS that the memory and the pseudo labels read."""
         # convolutions leave F transposed in memory; what follows are products over its columns
         embedded = snippets.embedded.contiguous()
         cas = snippets.cas if self.spec.head_dropout else self._classify_whole(embedded)
         return Snippets(embedded, snippets.attention, cas)
 
     def _classify_whole(self, embedded: Tensor) -> Tensor:
-        """The head in evaluation mode, where it drops nothing."""
+        """Run the head in evaluation mode, without dropout."""
         training = self.base.training
         self.base.eval()
         cas = self.classify(embedded)

@@ -1,4 +1,4 @@
-"""What lets a training step never wait for a GPU: copies that nothing waits for, and counters that stay on the host."""
+"""Helpers that keep a training step from waiting for the GPU: asynchronous copies, and counters on the host."""
 
 from __future__ import annotations
 
@@ -10,12 +10,23 @@ from torch import Tensor, nn
 
 
 def to_device_async(tensor: Tensor, device: torch.device) -> Tensor:
-    """A tensor of the host on the device, or on its way there: only from pinned memory does a copy not wait."""
+    """Copy a tensor from the host to a device without waiting for the copy to end.
+
+    For a GPU the tensor is put into pinned memory first, because only copies from there are asynchronous.
+
+    Args:
+        tensor: in host memory.
+        device: where the copy goes.
+
+    Example:
+        >>> to_device_async(torch.tensor([1, 2]), torch.device("cpu")).tolist()
+        [1, 2]
+    """
     return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
 
 
 class CountsOnHost(nn.Module):
-    """A module some of whose buffers stay on the host wherever it is moved: Python can read them at any time."""
+    """Module whose buffers named in `COUNTERS` stay on the host, where Python can read them without waiting."""
 
     COUNTERS: ClassVar[tuple[str, ...]]
 

@@ -1,25 +1,25 @@
-"""Errors that are the user's to mend: one message each (what, where, remedy) and an exit code."""
+"""Errors that the user can fix. Each has one message (what is wrong, where, how to fix it) and an exit code."""
 
 
 class UserError(Exception):
-    """A mistake in input or usage. The command line prints the message alone, without traceback."""
+    """Error in input or usage. The command line prints the message without a traceback."""
 
     exit_code = 2
 
 
 class MissingDataError(UserError):
-    """Files that a data set lists are not there."""
+    """Error for files that a data set lists but that do not exist."""
 
     exit_code = 3
 
 
 class StoreError(UserError):
-    """The store cannot be read or written."""
+    """Error for a store that cannot be read or written."""
 
     exit_code = 4
 
 
 class RunError(UserError):
-    """A run could not be brought to its end."""
+    """Error for a run that could not finish."""
 
     exit_code = 4

@@ -1,4 +1,4 @@
-"""Facts about known data sets that recipes depend on."""
+"""Facts about known families of data sets that recipes depend on."""
 
 from __future__ import annotations
 
@@ -8,14 +8,29 @@ TRAINING_VIDEOS = {"thumos14": 200, "activitynet12": 4_819, "activitynet13": 10_
 
 
 def many_classes(dataset: str) -> bool:
-    """Whether a family of data sets is ActivityNet's or FineAction, which have a hundred classes and more."""
+    """Return whether a family of data sets has a hundred classes or more (ActivityNet, FineAction).
+
+    Example:
+        >>> many_classes("activitynet13"), many_classes("thumos14")
+        (True, False)
+    """
     return dataset.startswith(("activitynet", "fineaction"))
 
 
 def epochs_for(dataset: str, steps: int, batch_size: int) -> int:
-    """Epochs that make about `steps` steps on a family of data sets, at least one: for papers that count steps.
+    """Return the number of epochs, at least 1, that amounts to about `steps` steps. For papers that count steps.
 
-    A family whose training videos are not known counts as ActivityNet 1.2 if `many_classes`, else as THUMOS14.
+    A family whose number of training videos is unknown counts as ActivityNet 1.2 if `many_classes`, otherwise as
+    THUMOS14.
+
+    Args:
+        dataset: name of the family (`thumos14`, `activitynet13`, ...).
+        steps: optimiser steps of the paper.
+        batch_size: videos per batch.
+
+    Example:
+        >>> epochs_for("thumos14", steps=1500, batch_size=16)
+        115
     """
     like = "activitynet12" if many_classes(dataset) else "thumos14"
     videos = TRAINING_VIDEOS.get(dataset, TRAINING_VIDEOS[like])

@@ -1,4 +1,4 @@
-"""The class-wise memory bank of Eq. 6-8: representative features of each action class and of background."""
+"""Class-wise memory bank of representative features of each action class and of background (Eq. 6-8)."""
 
 from __future__ import annotations
 
@@ -38,7 +38,16 @@ class MemoryOptions(Spec):
 
 
 def scaled_scores(cas: Float[Tensor, "batch time classes"], scale: ScoreScale) -> Float[Tensor, "batch time classes"]:
-    """An attention-weighted CAS on the 0-1 scale that Eq. 7's threshold needs; a constant one scales to 1."""
+    """Scale an attention-weighted CAS to 0-1, as the threshold of Eq. 7 needs. A constant CAS becomes 1.
+
+    Args:
+        cas: `[B, T, C]` attention-weighted logits.
+        scale: `min_max` over time, `softmax` over classes, or `sigmoid`.
+
+    Example:
+        >>> scaled_scores(torch.tensor([[[1.0], [3.0], [2.0]]]), "min_max").flatten().tolist()
+        [0.0, 1.0, 0.5]
+    """
     if scale == "softmax":
         return cas.softmax(dim=-1)
     if scale == "sigmoid":
@@ -56,18 +65,25 @@ def representative_features(
     threshold: float,
     sure: bool = False,
 ) -> tuple[Float[Tensor, "entries dim"], Int[Tensor, " entries"]]:
-    """beta of Eq. 6-7: mean embedding of the snippets above the threshold, by video and present class.
+    """Compute beta of Eq. 6-7: the mean embedding of the snippets above the threshold, by video and present class.
 
     Args:
-        embedded: F.
-        scores: the scaled CAS by memory row (class).
-        present: which rows a video contributes to, on the host: its labels, and background.
+        embedded: `[B, T, D]` F.
+        scores: `[B, T, C + 1]` scaled CAS, one column per memory row (class).
+        present: `[B, C + 1]` rows that a video contributes to (its labels, and background), on the host.
         threshold: zeta.
-        sure: each present row has a snippet above the threshold, as min_max scores have: no device is asked.
+        sure: each present row has a snippet above the threshold, as min_max scores do, so the device need not be asked.
 
     Returns:
-        Features with gradient, and the memory row of each, on the host: videos in order and classes in order within a
-        video. A class without a snippet above the threshold gives none.
+        `[entries, D]` features with gradient, and the memory row of each, on the host, sorted by video and class. A
+        class without a snippet above the threshold gives no entry.
+
+    Example:
+        >>> embedded = torch.tensor([[[1.0, 0.0], [3.0, 0.0], [0.0, 9.0]]])
+        >>> scores = torch.tensor([[[0.8], [1.0], [0.0]]])
+        >>> features, row = representative_features(embedded, scores, torch.tensor([[True]]), threshold=0.75)
+        >>> features.tolist(), row.tolist()
+        ([[2.0, 0.0]], [0])
     """
     chosen = (scores > threshold).to(embedded.dtype)
     counts = chosen.sum(dim=1)
@@ -78,14 +94,20 @@ def representative_features(
 
 
 class MemoryBank(CountsOnHost):
-    """Queues of features, one a row (the C classes and, last, background); all of it buffers without gradient.
+    """Queues of features, one per row (the C classes and, last, background), stored as buffers without gradient.
 
-    The slots are where the module is; pointers and fill, which are read in every step, are on the host.
+    The slots are on the module's device. Pointers and fill counts, which every step reads, are on the host.
 
     Args:
         rows: C + 1.
-        dim: D, width of the features.
+        dim: D, columns of the features.
         options: length, momentum and update rule.
+
+    Example:
+        >>> bank = MemoryBank(rows=2, dim=3, options=MemoryOptions(length=4))
+        >>> bank.update(torch.ones(1, 3), torch.tensor([1]))
+        >>> [part.tolist() for part in bank.tokens()]
+        [[[1.0, 1.0, 1.0]], [1]]
     """
 
     COUNTERS: ClassVar[tuple[str, ...]] = ("pointer", "filled")
@@ -102,7 +124,7 @@ class MemoryBank(CountsOnHost):
         self.register_buffer("filled", torch.zeros(rows, dtype=torch.int64))
 
     def tokens(self) -> tuple[Float[Tensor, "slots dim"], Int[Tensor, " slots"]]:
-        """All filled slots, row by row in the order of their places, and the row of each."""
+        """Return `[S, D]` all filled slots, row by row in slot order, and `[S]` the row of each."""
         rows, length, dim = self.slots.shape
         row, place = (torch.arange(length) < self.filled.unsqueeze(1)).nonzero(as_tuple=True)
         if len(row) == rows * length:  # no copy of a full bank
@@ -112,11 +134,11 @@ class MemoryBank(CountsOnHost):
 
     @torch.no_grad()
     def update(self, features: Float[Tensor, "entries dim"], row: Int[Tensor, " entries"]) -> None:
-        """Eq. 8 for each feature in turn; features of one row meet it in their order.
+        """Apply Eq. 8 for each feature in turn. Features of one row are stored in their order.
 
         Args:
-            features: beta, detached here.
-            row: the memory row of each, on the host.
+            features: `[entries, D]` beta, detached here.
+            row: `[entries]` memory row of each, on the host.
         """
         features = features.detach().to(self.slots.dtype)
         # the how-manieth of its row within this batch: entries of one round never meet in a slot
@@ -134,7 +156,7 @@ class MemoryBank(CountsOnHost):
                 self._write(met, row[now], rank[now] % width)
 
     def _write(self, features: Tensor, row: Tensor, ahead: Tensor) -> None:
-        """Mix into the slots under and after the pointers; an empty slot takes the feature itself."""
+        """Mix into the slots at and after the pointers. An empty slot takes the feature itself."""
         length = self.options.length
         slot = (self.pointer[row] + ahead) % length
         places = torch.stack([row, slot, slot >= self.filled[row]])
@@ -145,7 +167,7 @@ class MemoryBank(CountsOnHost):
         self.slots[row, slot] = torch.where(empty.bool().unsqueeze(1), features, mixed)
 
     def _drift(self, features: Tensor, row: Tensor) -> None:
-        """Fill empty slots first; in a full row the slot of largest cosine drifts towards the feature."""
+        """Fill empty slots first. In a full row, move the slot of largest cosine towards the feature."""
         places = torch.stack([row, self.filled[row]])
         self._advance(row)
         row, next_slot = to_device_async(places, self.slots.device)
@@ -162,9 +184,10 @@ class MemoryBank(CountsOnHost):
 
     @torch.no_grad()
     def separation(self) -> tuple[float, float]:
-        """Mean cosine of slots to their own class's centre, and between the centres of different classes.
+        """Return the mean cosine of slots to their own class's centre, and between centres of different classes.
 
-        NaN where there is nothing to compare: no filled row, or one alone.
+        Returns:
+            The two cosines. Both are NaN if no row is filled, the second is NaN if only one is.
         """
         tokens, row = self.tokens()
         if not len(tokens):

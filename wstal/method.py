@@ -1,7 +1,7 @@
-"""The contract that every method fulfils, ours and third-party ones alike.
+"""Contract of every method, built in or third party.
 
-A method is a torch module with its own `losses`, its `score` for the localizer, and a `recipe` of defaults for a data
-set. One that `CrossVideo` can wrap has three steps that these build on: `embed`, `attend` and `classify`.
+A method is a torch module with its own `losses`, a `score` for the localizer, and a `recipe` of defaults for a data
+set. A method that `CrossVideo` can wrap (`BaseMethod`) has three steps that these use: `embed`, `attend`, `classify`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,12 @@ ADAM_BETAS = (0.9, 0.999)
 
 
 class TrainSpec(Spec):
-    """How a method is trained. One epoch shows every training video once."""
+    """Training settings. Each epoch shows every training video once.
+
+    Example:
+        >>> TrainSpec(epochs=10).batch_size
+        16
+    """
 
     epochs: Count = Field(description="passes over the training videos; the last one's weights are scored")
     batch_size: Count = Field(16, description="videos a batch; the last, smaller batch of an epoch is kept")
@@ -54,7 +59,7 @@ class TrainSpec(Spec):
 
 
 class Recipe(Spec):
-    """All that defines a run besides data and seed: resolved, typed, and part of the run's identity."""
+    """All settings of a run besides data and seed: resolved, typed, and part of the run's identity."""
 
     method: SerializeAsAny[Spec] = Field(description="the method's own options")
     train: TrainSpec
@@ -98,115 +103,136 @@ class Method(nn.Module, ABC):
     @classmethod
     @abstractmethod
     def recipe(cls, dataset: str) -> Recipe:
-        """The method's defaults on a data set, by the data set's family name (`thumos14`, `activitynet13`, ...).
+        """Return the method's defaults for a family of data sets (`thumos14`, `activitynet13`, ...).
 
         A data set that the method's paper does not cover gets the recipe of the nearest one that it does.
         """
 
     @abstractmethod
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Scalars by name; `total` is what is minimised, the others are its terms before weighting, or worth a curve.
+        """Return scalar losses by name, with the same names in every step.
 
-        The same names in every step.
+        `total` is minimised. The others are its terms before weighting, or other values worth plotting.
         """
 
     @abstractmethod
     def score(self, features: Float[Tensor, "time in_dim"]) -> Scores:
-        """What localizers need of one video, in evaluation mode: see `Scores`."""
+        """Return what localizers need of one video, computed in evaluation mode (see `Scores`)."""
 
     def start_epoch(self, epoch: int, epochs: int, videos: Sequence[Video] = ()) -> None:
-        """Called in training mode before each epoch, counted from 0; draws come from torch's seeded generators.
+        """Prepare an epoch.
+
+        Called in training mode. Draws must come from torch's seeded generators.
 
         Args:
-            epoch: the one to come.
-            epochs: of the whole training.
-            videos: all training videos, for a method that looks at them outside its batches.
+            epoch: number of the coming epoch, from 0.
+            epochs: epochs of the whole training.
+            videos: all training videos, for a method that reads them outside its batches.
         """
 
     def shared_warmup(self, epochs: int) -> tuple[Method, int]:
-        """A part that trains alone in the first epochs, and in how many of `epochs` it does.
+        """Return a part that trains alone in the first epochs, and the number of these epochs.
 
-        Runs that differ elsewhere have those epochs in common: nothing but the part's options, the schedule, the seed
-        and the data decide them.
+        Runs that differ only in the other parts share those epochs. Nothing but the part's options, the schedule, the
+        seed and the data may decide them.
         """
         return self, 0
 
     def end_step(self) -> None:
-        """Called after each optimiser step: what gradients still needed may change now."""
+        """Finish an optimiser step. State that the gradients still needed may change now."""
 
     def end_training(self) -> None:
-        """Called once after the last epoch, before weights are stored and videos scored."""
+        """Finish the training. Called once after the last epoch, before weights are stored and videos are scored."""
 
     def diagnostics(self) -> dict[str, Any]:
-        """Numbers, or lists of them, worth a curve over epochs; asked after each epoch, the same names each time."""
+        """Return numbers, or lists of numbers, to plot by epoch.
+
+        Called after each epoch. The names are the same each time.
+        """
         return {}
 
     def export_state(self) -> dict[str, Tensor]:
-        """What scoring needs, stored with a finished run: all of the state unless a method can drop some."""
+        """Return the state that scoring needs, which is stored with a finished run: by default all of it."""
         return self.state_dict()
 
     @property
     def pairs(self) -> int:
-        """How many pairs of videos lead each batch (rows 0 and 1, 2 and 3, ...), where a loss compares pairs."""
+        """Number of video pairs that lead each batch (rows 0 and 1, 2 and 3, ...), for a loss that compares pairs."""
         return 0
 
     def train_batches(self, labels: Sequence[tuple[int, ...]], size: int, rng: np.random.Generator) -> list[IntArray]:
-        """Indices of the videos of each batch of an epoch: all videos shuffled, the last, smaller batch kept.
+        """Return the video indices of each batch of an epoch: all videos shuffled, with a smaller last batch.
 
         Args:
-            labels: the videos' classes.
-            size: videos a batch.
-            rng: of the epoch.
+            labels: class indices of each training video.
+            size: videos per batch.
+            rng: generator of the epoch.
         """
         order = rng.permutation(len(labels))
         return [order[start : start + size] for start in range(0, len(labels), size)]
 
     def train_indices(self, length: int, count: int, rng: np.random.Generator) -> IntArray:
-        """Rows of a training video of `length` rows that a step sees."""
+        """Return the rows of a training video that a step sees.
+
+        Args:
+            length: rows of the video.
+            count: rows to sample (T).
+            rng: generator of the epoch.
+        """
         return type(self).TRAIN_SAMPLER(length, count, rng)
 
     def test_indices(self, length: int, at_most: int) -> IntArray:
-        """Rows of a test video of `length` rows that are scored."""
+        """Return the rows of a test video that are scored.
+
+        Args:
+            length: rows of the video.
+            at_most: rows above which a video is sampled down.
+        """
         return type(self).TEST_SAMPLER(length, at_most)
 
     def parameter_count(self) -> int:
-        """Trainable parameters."""
+        """Return the number of trainable parameters."""
         return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
+        """Device of the parameters."""
         return next(self.parameters()).device
 
 
 class BaseMethod(Method):
-    """A method whose losses and scores are functions of one pass embed, attend, classify: what `CrossVideo` wraps."""
+    """Method whose losses and scores are functions of one pass (embed, attend, classify), as `CrossVideo` needs."""
 
     @property
     def embedding_dim(self) -> int:
-        """Columns of F."""
+        """Number of columns of F."""
         return self.feature_dim
 
     def snippets(self, features: Float[Tensor, "batch time in_dim"]) -> Snippets:
-        """F, W and A."""
+        """Return F, W and A of a batch."""
         embedded = self.embed(features)
         return Snippets(embedded, self.attend(embedded), self.classify(embedded))
 
     @abstractmethod
     def embed(self, features: Float[Tensor, "batch time in_dim"]) -> Float[Tensor, "batch time dim"]:
-        """Snippet embeddings F."""
+        """Return the snippet embeddings F."""
 
     @abstractmethod
     def attend(self, embedded: Float[Tensor, "batch time dim"]) -> Float[Tensor, "batch time kinds"]:
-        """Attention weights W in [0, 1]. Who reads them from the features in place of F overrides `snippets`."""
+        """Return attention weights W in [0, 1]. Override `snippets` to compute them from the features instead of F."""
 
     @abstractmethod
     def classify(self, embedded: Float[Tensor, "batch time dim"]) -> Float[Tensor, "batch time classes"]:
-        """Class activation sequence A: logits, background (where the method has it) last."""
+        """Return the class activation sequence A: logits, with background (if the method has it) last."""
 
     @abstractmethod
     def snippet_losses(self, snippets: Snippets, labels: Float[Tensor, "batch actions"]) -> dict[str, Tensor]:
-        """`losses`, given the pass."""
+        """Return the losses of one pass.
+
+        Args:
+            snippets: the pass.
+            labels: `[B, C]` multi-hot.
+        """
 
     @abstractmethod
     def classification_loss(
@@ -215,22 +241,33 @@ class BaseMethod(Method):
         attention: Float[Tensor, "batch time kinds"],
         labels: Float[Tensor, "batch actions"],
     ) -> Float[Tensor, ""]:
-        """The weighted video-level classification terms alone (Eq. 5), of any CAS under any attention."""
+        """Return the weighted video-level classification loss (Eq. 5) of any CAS under any attention.
+
+        Args:
+            cas: `[B, T, C]` or, with background last, `[B, T, C + 1]` logits.
+            attention: `[B, T, kinds]` weights in [0, 1].
+            labels: `[B, C]` multi-hot.
+        """
 
     @abstractmethod
     def branch_cas(
         self, cas: Float[Tensor, "batch time classes"], attention: Float[Tensor, "batch time kinds"]
     ) -> tuple[Float[Tensor, "batch time classes"], Float[Tensor, "batch time classes"]]:
-        """A^ins and A^bak, the CAS weighted by foreground and by background attention (Eq. 4)."""
+        """Return A^ins and A^bak, the CAS weighted by foreground and by background attention (Eq. 4).
+
+        Args:
+            cas: `[B, T, C]` or, with background last, `[B, T, C + 1]` logits.
+            attention: `[B, T, kinds]` weights in [0, 1].
+        """
 
     @abstractmethod
     def snippet_scores(self, snippets: Snippets) -> Scores:
-        """`score`, given the pass over one video (B = 1)."""
+        """Return the scores of one pass over a single video (B = 1)."""
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """The losses of one pass."""
+        """Return the losses of one pass."""
         return self.snippet_losses(self.snippets(batch.features), batch.labels)
 
     def score(self, features: Float[Tensor, "time in_dim"]) -> Scores:
-        """The scores of one pass."""
+        """Return the scores of one pass."""
         return self.snippet_scores(self.snippets(features.unsqueeze(0)))

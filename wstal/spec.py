@@ -1,4 +1,4 @@
-"""Base of all option models, and types of options."""
+"""Base class of all options and settings, and types of their fields."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Spec(BaseModel):
-    """Base of every typed specification: immutable, and an unknown field is an error."""
+    """Base class of options and settings: immutable, without unknown fields or numbers that are not finite.
+
+    Example:
+        >>> class Options(Spec):
+        ...     width: Count = 4
+        >>> Options(width=8)
+        Options(width=8)
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 

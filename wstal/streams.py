@@ -1,4 +1,4 @@
-"""Feature streams (RGB, flow) inside the joined columns, and methods that train one network for each."""
+"""Feature streams (RGB, optical flow) within the joined columns, and methods with one network per stream."""
 
 from __future__ import annotations
 
@@ -19,7 +19,12 @@ from wstal.types import Batch, IntArray, Scores, Video
 
 
 class StreamOptions(Spec):
-    """Options of a method that tells streams apart."""
+    """Options of a method that treats streams separately.
+
+    Example:
+        >>> StreamOptions(streams=(4, 2)).widths(6)
+        (4, 2)
+    """
 
     streams: tuple[Count, ...] = Field(
         (),
@@ -28,10 +33,10 @@ class StreamOptions(Spec):
     )
 
     def widths(self, feature_dim: int) -> tuple[int, ...]:
-        """Columns of each stream.
+        """Return the number of columns of each stream.
 
         Raises:
-            UserError: they are not the features' columns.
+            UserError: the sum is not the number of feature columns.
         """
         widths = self.streams or (feature_dim,)
         if sum(widths) != feature_dim:
@@ -43,16 +48,31 @@ class StreamOptions(Spec):
 
 
 def split_streams(features: Float[Tensor, ...], widths: Sequence[int], dim: int = -1) -> tuple[Tensor, ...]:
-    """X"""
+    """Split features into the columns of each stream.
+
+    Args:
+        features: columns of all streams, joined.
+        widths: number of columns of each stream.
+        dim: axis of the columns.
+
+    Example:
+        >>> [part.tolist() for part in split_streams(torch.tensor([1.0, 2.0, 3.0]), (1, 2))]
+        [[1.0], [2.0, 3.0]]
+    """
     parts: tuple[Tensor, ...] = features.split(list(widths), dim)  # type: ignore[no-untyped-call]
     return parts
 
 
 class SeparateStreams(Method):
-    """A method that trains one network a stream and fuses what they say: subclasses name the network.
+    """Method that trains one network per stream and fuses their scores. Subclasses set `Network`.
 
-    The total loss is the sum of the networks', which share no parameter: each is trained as it would be alone, on the
-    same samples.
+    The total loss is the sum of the networks' losses. They share no parameter, so each is trained as it would be alone,
+    on the same samples.
+
+    Args:
+        spec: the options of the networks, with the streams.
+        feature_dim: D, columns of all streams.
+        num_classes: C, action classes without background.
     """
 
     Network: ClassVar[type[Method]]
@@ -66,21 +86,27 @@ class SeparateStreams(Method):
         )
 
     def split(self, features: Float[Tensor, "*rows in_dim"]) -> tuple[Tensor, ...]:
-        """The columns of each stream."""
+        """Return the columns of each stream."""
         return split_streams(features, self.widths)
 
     def start_epoch(self, epoch: int, epochs: int, videos: Sequence[Video] = ()) -> None:
-        """Each network's. The videos are of all streams: networks are given none."""
+        """Start the epoch of each network. They get no videos, whose features have all streams.
+
+        Args:
+            epoch: number of the epoch, from 0.
+            epochs: epochs of the whole training.
+            videos: not used.
+        """
         for network in self.networks:
             network.start_epoch(epoch, epochs)
 
     def end_step(self) -> None:
-        """Each network's."""
+        """Finish the step of each network."""
         for network in self.networks:
             network.end_step()
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """The networks' terms, summed."""
+        """Return the sum over networks of each loss term."""
         terms = [
             network.losses(replace(batch, features=part))
             for network, part in zip(self.networks, self.split(batch.features), strict=True)
@@ -90,14 +116,17 @@ class SeparateStreams(Method):
         return {name: torch.stack([one[name] for one in terms]).sum() for name in terms[0]}
 
     def score(self, features: Float[Tensor, "time in_dim"]) -> Scores:
-        """What the networks say, joined."""
+        """Return the joined scores of the networks."""
         return self.join(
             [network.score(part) for network, part in zip(self.networks, self.split(features), strict=True)]
         )
 
     def join(self, scores: Sequence[Scores]) -> Scores:
-        """The networks' signals and video scores as `stream0/...`, for a localizer that fuses streams; the means of
-        their `cas`, `attention` and video scores.
+        """Join the scores of the networks.
+
+        Returns:
+            Signals and video scores of network i as `stream<i>/...`, for a localizer that fuses streams, and the means
+            over networks of `cas`, `attention` and the video scores.
         """
         own = {f"stream{i}/{name}": signal for i, one in enumerate(scores) for name, signal in one.signals.items()}
         means = {name: torch.stack([one.signals[name] for one in scores]).mean(dim=0) for name in ("cas", "attention")}
@@ -108,9 +137,9 @@ class SeparateStreams(Method):
         )
 
     def train_indices(self, length: int, count: int, rng: np.random.Generator) -> IntArray:
-        """A network's: all see the same rows."""
+        """Return the training rows of the first network: all networks see the same rows."""
         return self.networks[0].train_indices(length, count, rng)
 
     def test_indices(self, length: int, at_most: int) -> IntArray:
-        """A network's."""
+        """Return the test rows of the first network."""
         return self.networks[0].test_indices(length, at_most)

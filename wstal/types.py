@@ -1,6 +1,6 @@
-"""The field's vocabulary as types. Times are seconds, tables are columns of equal length.
+"""Types of the field's vocabulary. Times are in seconds, tables are columns of equal length.
 
-Training sees `Video` and `Batch` only: neither has a temporal field, so no method can read one.
+Training sees only `Video` and `Batch`. Neither has a temporal annotation, so no method can read one.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ IntArray = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Video:
-    """One untrimmed video as training may see it.
+    """Untrimmed video as training may see it.
 
     Args:
         name: the video's id in the annotation file.
         features: `[T, D]` snippet features, float16 or float32, often memory-mapped.
-        labels: sorted indices of the classes that occur somewhere in the video.
-        seconds_per_snippet: stride / fps, the time that one row advances.
-        offset: seconds before row 0's span starts: (snippet_frames - stride) / (2 fps), so that a row stands
-            for the middle `stride` frames of its window; 0 where windows do not overlap.
+        labels: sorted indices of the classes that occur in the video.
+        seconds_per_snippet: stride / fps, the time from one row to the next.
+        offset: seconds before the span of row 0 starts: (snippet_frames - stride) / (2 fps), so that a row represents
+            the middle `stride` frames of its window. 0 where windows do not overlap.
     """
 
     name: str
@@ -48,6 +48,12 @@ class Batch:
         labels: `[B, C]` multi-hot, float32.
         videos: the B video names, for messages.
         labels_on_host: the same labels in host memory, if the caller has them already.
+
+    Example:
+        >>> import torch
+        >>> batch = Batch(torch.zeros(1, 5, 3), torch.tensor([[1.0, 0.0]]), ("v",))
+        >>> batch.host_labels.tolist()
+        [[1.0, 0.0]]
     """
 
     features: torch.Tensor
@@ -57,13 +63,13 @@ class Batch:
 
     @cached_property
     def host_labels(self) -> torch.Tensor:
-        """Labels in host memory, for decisions made in Python: reading `labels` there would wait for a GPU."""
+        """Labels in host memory, for decisions made in Python. Reading `labels` itself would wait for a GPU."""
         return self.labels.cpu() if self.labels_on_host is None else self.labels_on_host
 
 
 @dataclass(frozen=True, eq=False)
 class Snippets:
-    """What a method computes of B videos before any loss.
+    """Output of a method's network for B videos, before any loss.
 
     Args:
         embedded: `[B, T, D]` F, the snippet embeddings.
@@ -78,13 +84,13 @@ class Snippets:
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """What a method says about one video, for localizers.
+    """Scores of one video by a method, for localizers.
 
-    Every method gives `cas` and `attention`, so that detections can be made of all methods in one and the same way;
-    what its own localizer needs besides has names of the method's choice.
+    Every method gives `cas` and `attention`, so that all methods can be localized in the same way. Signals that only
+    the method's own localizer needs have names of the method's choice.
 
     Args:
-        signals: `[T, C]` or `[T]` by name. `cas`: `[T, C]` probability of each class at each snippet, background taken
+        signals: `[T, C]` or `[T]` by name. `cas`: `[T, C]` probability of each class at each snippet, taking background
             into account where the method knows it. `attention`: `[T]` probability of foreground.
         video_scores: `[C]` class probabilities of the video.
         class_scores: `[C]` by name: other scores of the video's classes, as logits, or those of one stream.
@@ -97,10 +103,10 @@ class Scores:
 
 @dataclass(frozen=True, eq=False)
 class Segments:
-    """Labelled time intervals: column i of each array belongs to interval i.
+    """Labelled time intervals. Item i of each array belongs to interval i.
 
     Args:
-        videos: names that `video` indexes, also those without any interval.
+        videos: names that `video` indexes, including those without any interval.
         classes: names that `label` indexes.
         video: `[N]` index into `videos`.
         label: `[N]` index into `classes`.
@@ -124,8 +130,8 @@ class GroundTruth(Segments):
     """Annotated instances, in the order of the annotation file (a protocol may break ties by it).
 
     Args:
-        ambiguous: `[M, 3]` rows (index into `videos`, start, end) of intervals that some protocols excuse;
-            empty where a data set has none.
+        ambiguous: `[M, 3]` rows (index into `videos`, start, end) of intervals that some protocols excuse. Empty where
+            a data set has none.
     """
 
     ambiguous: FloatArray
@@ -136,13 +142,13 @@ class Detections(Segments):
     """Scored intervals, in the order in which they were written.
 
     Args:
-        score: `[N]` confidence, higher is better, any scale.
+        score: `[N]` confidence on any scale, higher is better.
     """
 
     score: FloatArray
 
     def select(self, keep: npt.NDArray[np.bool_] | IntArray) -> Detections:
-        """The detections that a mask or an index array keeps, names unchanged."""
+        """Return the detections that a mask or an index array selects, with unchanged names."""
         return replace(
             self,
             video=self.video[keep],
@@ -155,14 +161,14 @@ class Detections(Segments):
 
 @dataclass(frozen=True, eq=False)
 class SnippetScores:
-    """`Scores` of one video with its clock, before any threshold: the localizer's input.
+    """`Scores` of one video with its clock, before any threshold. The localizer's input.
 
     Args:
         video: the video's name.
         signals: by name, `[T, C]` per-class or `[T]` class-free values in time order (for example `cas`, `attention`).
         video_scores: `[C]` class probabilities of the whole video.
-        seconds_per_snippet: time that one *row of the signals* advances; longer than the features' own where the
-            video was sampled down to fewer rows.
+        seconds_per_snippet: time from one *row of the signals* to the next. It is longer than the features' own where
+            the video was sampled down to fewer rows.
         offset: as `Video.offset`.
         class_scores: as `Scores.class_scores`.
     """

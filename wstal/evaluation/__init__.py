@@ -1,4 +1,4 @@
-"""Evaluation: tIoU, matching, average precision and the named protocols. numpy only."""
+"""Evaluation with numpy only: temporal IoU, matching, average precision and the named protocols."""
 
 from wstal.evaluation.evaluate import class_average_precision, evaluate, evaluate_all
 from wstal.evaluation.protocols import (

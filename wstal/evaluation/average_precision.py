@@ -1,4 +1,4 @@
-"""Average precision of ranked detections, in the three forms that the field's evaluators use."""
+"""Average precision of ranked detections, in the three definitions that published evaluators use."""
 
 from __future__ import annotations
 
@@ -23,19 +23,24 @@ def average_precision(
     precision: Precision,
     weight: Weights | None = None,
 ) -> Floats:
-    """Average precision of one class at each threshold.
+    """Compute the average precision of one class at each tIoU threshold.
 
     Args:
-        hit: `[N, K]` whether each detection, best score first, found an instance at each of K tIoUs.
-        counted: `[N, K]` False for detections that are neither hit nor miss (excused); all count if absent.
-        positives: number (or total weight) of instances, above 0.
-        precision: `envelope` is the area under the monotone precision (VOC since 2010), `raw` the mean of the precision
-            at the hits, `eleven-point` the mean of the best precision at recall of at least 0, 0.1, ... 1 (VOC until
-            2009).
-        weight: `[N]` how often each detection counts, for resampled videos; once if absent.
+        hit: `[N, K]`, true where a detection is a true positive at a threshold. Detections are sorted best score first.
+        counted: `[N, K]`, false where a detection is neither true nor false positive (excused). None: all count.
+        positives: number, or total weight, of ground-truth instances, above 0.
+        precision: `envelope` is the area under the monotone precision-recall curve (PASCAL VOC since 2010). `raw` is
+            the mean precision at the true positives. `eleven-point` is the mean of the best precision at recall of at
+            least 0, 0.1, ..., 1 (PASCAL VOC until 2009).
+        weight: `[N]`, how often each detection counts, for resampled videos. None: once.
 
     Returns:
         `[K]` fractions in [0, 1].
+
+    Example:
+        >>> hit = np.array([[True], [False], [True]])
+        >>> average_precision(hit, None, 2, "envelope").round(3).tolist()
+        [0.833]
     """
     # precision falls between hits: only rows of a hit decide anything
     rows = np.flatnonzero(hit.any(axis=1))
@@ -62,5 +67,14 @@ def average_precision(
 
 
 def hits_first(score: Floats, hit: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
-    """The order of detections by falling score in which hits precede misses of the same score."""
+    """Return the order of detections by decreasing score, with hits before misses of the same score.
+
+    Args:
+        score: `[N]` confidence.
+        hit: `[N]`, true for a true positive.
+
+    Example:
+        >>> hits_first(np.array([0.5, 0.9, 0.5]), np.array([False, True, True])).tolist()
+        [1, 2, 0]
+    """
     return np.lexsort((~hit, -score))

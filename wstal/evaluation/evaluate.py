@@ -1,4 +1,4 @@
-"""Evaluate detections against ground truth under one protocol or several."""
+"""Evaluation of detections against ground truth under one or several protocols."""
 
 from __future__ import annotations
 
@@ -21,22 +21,26 @@ def evaluate(
 ) -> EvaluationResult:
     """Evaluate detections under one protocol.
 
-    Detections are ranked class by class: higher score, then video name, start and end, so their order in a file
-    decides nothing. (Under the THUMOS14 kit hits precede misses of the same score, as there.)
+    Detections of a class are sorted by score, then by video name, start and end, so their order in a file has no
+    effect. Under the THUMOS14 kit, hits come before misses of the same score, as in the kit itself.
 
     Args:
-        detections: in any order; classes are matched by name.
-        ground_truth: all videos of the evaluated subset; instances in file order, which breaks ties.
+        detections: in any order. Classes are matched by name.
+        ground_truth: all videos of the evaluated subset. Instances are in file order, which breaks ties.
         protocol: one of `PROTOCOLS`.
-        tious: increasing thresholds in (0, 1], as `parse_tious` makes them.
+        tious: increasing thresholds in (0, 1], for example from `parse_tious`.
 
     Raises:
         UserError: the protocol does not fit the ground truth, no video or no class is shared, a time or score is not
             finite, or `tious` do not increase within (0, 1].
 
     Example:
-        >>> result = evaluate(detections, ground_truth, PROTOCOLS["anet"], parse_tious("0.1:0.1:0.7"))
-        >>> result.mean_ap["0.5"], result.averages["0.1:0.7"]
+        >>> from wstal.evaluation import PROTOCOLS, parse_tious
+        >>> zero, start, end = np.array([0]), np.array([1.0]), np.array([3.0])
+        >>> truth = GroundTruth(("v",), ("jump",), zero, zero, start, end, ambiguous=np.zeros((0, 3)))
+        >>> found = Detections(("v",), ("jump",), zero, zero, start, end + 1, score=np.array([0.9]))
+        >>> evaluate(found, truth, PROTOCOLS["anet"], parse_tious("0.5,0.7")).mean_ap
+        {'0.5': 1.0, '0.7': 0.0}
     """
     return evaluate_all(detections, ground_truth, [protocol], tious)[protocol.name]
 
@@ -44,19 +48,28 @@ def evaluate(
 def evaluate_all(
     detections: Detections, ground_truth: GroundTruth, protocols: Iterable[Protocol], tious: Sequence[float]
 ) -> dict[str, EvaluationResult]:
-    """Evaluate detections under several protocols, which share ranking and matching where their rules allow.
+    """Evaluate detections under several protocols, which share ranking and matching where their rules allow it.
 
     Args:
         detections: as for `evaluate`.
         ground_truth: as for `evaluate`.
-        protocols: those wanted, such as `protocols_for(ground_truth)`.
+        protocols: for example `protocols_for(ground_truth)`.
         tious: as for `evaluate`.
 
     Returns:
-        By protocol's name, exactly what `evaluate` gives.
+        The result of `evaluate` by name of the protocol.
 
     Raises:
-        UserError: as `evaluate`, under any of them.
+        UserError: as `evaluate`, for any of the protocols.
+
+    Example:
+        >>> from wstal.evaluation import protocols_for
+        >>> zero, start, end = np.array([0]), np.array([1.0]), np.array([3.0])
+        >>> truth = GroundTruth(("v",), ("jump",), zero, zero, start, end, ambiguous=np.zeros((0, 3)))
+        >>> found = Detections(("v",), ("jump",), zero, zero, start, end, score=np.array([0.9]))
+        >>> results = evaluate_all(found, truth, protocols_for(truth), [0.5])
+        >>> {name: result.mean_ap for name, result in results.items()}
+        {'anet': {'0.5': 1.0}}
     """
     thresholds = check_tious(tuple(float(threshold) for threshold in tious))
     listed = {protocol: _listed(ground_truth, protocol) for protocol in protocols}
@@ -65,7 +78,7 @@ def evaluate_all(
 
 
 def _listed(ground_truth: GroundTruth, protocol: Protocol) -> Bools:
-    """`[V]` which videos of the ground truth the protocol evaluates."""
+    """Return `[V]`, true for the videos of the ground truth that the protocol evaluates."""
     if (why := protocol.inapplicable(ground_truth)) is not None:
         raise UserError(f"Protocol {protocol.name} does not apply here: {why}. Choose another protocol.")
     listed = np.array([video not in protocol.excluded_videos for video in ground_truth.videos], dtype=bool)
@@ -119,17 +132,27 @@ def _evaluate(shared: SharedMatching, protocol: Protocol, listed: Bools) -> Eval
 def class_average_precision(
     flags: DetectionMatches, classes: int, protocol: Protocol, video_weight: Weights | None = None
 ) -> Floats:
-    """AP of every class from stored flags.
+    """Compute the average precision of every class from the matches of an evaluation.
 
     Args:
-        flags: of an evaluation.
-        classes: C.
-        protocol: the one that the flags were made under.
-        video_weight: `[V]` how often each video of the ground truth counts, for a bootstrap over videos; once if
-            absent. Detections in videos that are not listed count once.
+        flags: matches of the detections, `EvaluationResult.flags`.
+        classes: C, number of classes.
+        protocol: the protocol that the matches were made under.
+        video_weight: `[V]`, how often each video of the ground truth counts, for a bootstrap over videos. None: once.
+            Detections in videos that are not evaluated count once.
 
     Returns:
-        `[C, K]`, NaN for a class without (weight of) instances.
+        `[C, K]` fractions, NaN for a class whose instances have no weight.
+
+    Example:
+        >>> from wstal.evaluation import PROTOCOLS
+        >>> zero = np.array([0])
+        >>> flags = DetectionMatches(
+        ...     detection=zero, video=zero, label=zero, score=np.ones(1), hit=np.array([[True, False]]),
+        ...     excused=np.array([False]), instance_video=zero, instance_label=zero,
+        ... )
+        >>> class_average_precision(flags, 1, PROTOCOLS["anet"]).tolist()
+        [[1.0, 0.0]]
     """
     weight = None
     instance_weight = None

@@ -1,9 +1,9 @@
-"""Matching of detections with instances, exact and without a loop over detections.
+"""Exact matching of detections with instances, without a loop over detections.
 
 A greedy matcher lets choosers (detections by score, or instances in file order) take their favourite free option one
-after the other. That is the unique stable matching when every option prefers the earlier chooser, so deferred
-acceptance finds it: all choosers propose at once, each option keeps its earliest proposer, the others go on to their
-next option. A few vectorised rounds replace millions of steps. Only overlapping pairs are ever held.
+after the other. When every option prefers the earlier chooser, the result is the unique stable matching, so deferred
+acceptance finds it: all choosers propose at once, each option keeps its earliest proposer, and the others go on to
+their next option. A few vectorised rounds replace millions of steps. Only overlapping pairs are kept in memory.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ class Intervals:
     end: Floats
 
     def __len__(self) -> int:
-        """Number of intervals."""
+        """Return the number of intervals."""
         return len(self.group)
 
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Pairs of one group that overlap enough, chooser by chooser, favourite option first.
+    """Pairs within a group that overlap enough, sorted by chooser, favourite option first.
 
     Args:
-        chooser: `[P]` index; a smaller one chooses earlier.
-        option: `[P]` index of what it may take.
-        overlap: `[P]`.
+        chooser: `[P]` index. A smaller one chooses earlier.
+        option: `[P]` index of the option.
+        overlap: `[P]` overlap of the two, in [0, 1].
     """
 
     chooser: IntArray
@@ -57,7 +57,7 @@ class Pairs:
     overlap: Floats
 
     def select(self, keep: Bools) -> Pairs:
-        """The pairs that a mask keeps, in the same order."""
+        """Return the pairs where a mask is true, in the same order."""
         return Pairs(self.chooser[keep], self.option[keep], self.overlap[keep])
 
 
@@ -69,15 +69,24 @@ def detections_choose(
     preference: str,
     ties: str = "earlier",
 ) -> Pairs:
-    """Pairs in which detections choose.
+    """Return the pairs in which detections are the choosers.
 
     Args:
         detections: best score first.
         instances: in file order.
-        met: what `meeting` gives of them.
+        met: result of `meeting(detections, instances)`.
         at_least: smallest tIoU of a pair.
-        preference: `best` tIoU or `first` in file order.
-        ties: under `best`, which of equals comes first: the `earlier` in file order, or as `released` (see `ties`).
+        preference: `best` for the largest tIoU, `first` for file order.
+        ties: for `best`, the order of equal tIoUs: `earlier` in file order, or `released` (see
+            `wstal.evaluation.ties`).
+
+    Example:
+        >>> zeros = np.zeros(2, dtype=np.int64)
+        >>> detections = Intervals(zeros[:1], np.array([0.0]), np.array([2.0]))
+        >>> instances = Intervals(zeros, np.array([1.0, 0.0]), np.array([2.0, 2.0]))
+        >>> pairs = detections_choose(detections, instances, meeting(detections, instances), 0.1, "best")
+        >>> pairs.option.tolist(), pairs.overlap.tolist()
+        ([1, 0], [1.0, 0.5])
     """
     detection, instance, overlap = _overlapping(detections, instances, met, at_least, tiou)
     if preference == "best":
@@ -92,7 +101,23 @@ def detections_choose(
 
 
 def instances_choose(detections: Intervals, instances: Intervals, met: Indices, at_least: float) -> Pairs:
-    """Pairs in which instances choose, in file order, the largest overlap; of equals the better score."""
+    """Return the pairs in which instances choose, in file order, the detection of largest overlap.
+
+    Of equal overlaps the detection with the better score comes first.
+
+    Args:
+        detections: best score first.
+        instances: in file order.
+        met: result of `meeting(detections, instances)`.
+        at_least: smallest overlap of a pair (`hull_overlap`).
+
+    Example:
+        >>> zeros = np.zeros(2, dtype=np.int64)
+        >>> detections = Intervals(zeros, np.array([0.0, 0.0]), np.array([1.0, 2.0]))
+        >>> instances = Intervals(zeros[:1], np.array([0.0]), np.array([2.0]))
+        >>> instances_choose(detections, instances, meeting(detections, instances), 0.1).option.tolist()
+        [1, 0]
+    """
     detection, instance, overlap = _overlapping(detections, instances, met, at_least, hull_overlap)
     order = np.lexsort((detection, -overlap, instance))
     return Pairs(instance[order], detection[order], overlap[order])
@@ -102,12 +127,18 @@ def match(pairs: Pairs, choosers: int, options: int) -> tuple[Bools, Bools]:
     """Let the choosers take options one after the other.
 
     Args:
-        pairs: of those that overlap enough.
-        choosers: how many there are.
-        options: how many there are.
+        pairs: the pairs that overlap enough.
+        choosers: number of choosers.
+        options: number of options.
 
     Returns:
-        `[choosers]` and `[options]`: which of them are in a matched pair.
+        `[choosers]` and `[options]`, true for those in a matched pair.
+
+    Example:
+        >>> pairs = Pairs(np.array([0, 1, 1]), np.array([0, 0, 1]), np.array([0.9, 0.8, 0.5]))
+        >>> chooser, option = match(pairs, choosers=2, options=3)
+        >>> chooser.tolist(), option.tolist()
+        ([True, True], [True, True, False])
     """
     # only choosers with a pair; where each one's list starts and ends; it walks down its list as it is refused
     position = np.flatnonzero(np.append(True, pairs.chooser[1:] != pairs.chooser[:-1])[: len(pairs.chooser)])
@@ -131,7 +162,18 @@ def match(pairs: Pairs, choosers: int, options: int) -> tuple[Bools, Bools]:
 
 
 def meeting(detections: Intervals, others: Intervals) -> Indices:
-    """(detection, other) of all pairs of one group that share time, by detection, then other."""
+    """Return the (detection, other) indices of all pairs of a group that share time, sorted in this order.
+
+    Args:
+        detections: the first intervals.
+        others: the second intervals.
+
+    Example:
+        >>> one = Intervals(np.array([0, 1]), np.array([0.0, 0.0]), np.array([2.0, 2.0]))
+        >>> other = Intervals(np.array([0, 0]), np.array([5.0, 1.0]), np.array([6.0, 3.0]))
+        >>> [index.tolist() for index in meeting(one, other)]
+        [[0], [1]]
+    """
     found = [(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))]
     for rows, columns in _shared_groups(detections, others):
         # two comparisons tell nearly all pairs apart, in long rows of many detections; arithmetic is for what is left
@@ -155,7 +197,7 @@ def _overlapping(
     at_least: float,
     overlap_of: Callable[[Floats, Floats, Floats, Floats], Floats],
 ) -> tuple[IntArray, IntArray, Floats]:
-    """(detection, instance, overlap) of the pairs with at least that overlap, in their order."""
+    """Return (detection, instance, overlap) of the pairs with at least that overlap, in their order."""
     row, column = met
     overlap = overlap_of(detections.start[row], detections.end[row], instances.start[column], instances.end[column])
     enough = overlap >= at_least
@@ -163,7 +205,7 @@ def _overlapping(
 
 
 def _shared_groups(detections: Intervals, instances: Intervals) -> Iterator[tuple[IntArray, IntArray]]:
-    """The detections and the instances of each group that has both, in pieces of at most `CHUNK` pairs."""
+    """Yield the detections and the instances of each group that has both, in pieces of at most `CHUNK` pairs."""
     by_group = np.argsort(instances.group, kind="stable")
     groups, first, size = np.unique(instances.group[by_group], return_index=True, return_counts=True)
     ranked = stable_order(detections.group)
@@ -176,7 +218,14 @@ def _shared_groups(detections: Intervals, instances: Intervals) -> Iterator[tupl
 
 
 def stable_order(values: IntArray) -> IntArray:
-    """`np.argsort(values, kind="stable")` of integers in [0, 2^32): numpy sorts 16 bits in linear time, not 64."""
+    """Return `np.argsort(values, kind="stable")` of integers in [0, 2^32), faster.
+
+    numpy sorts 16-bit integers in linear time, but not 64-bit ones.
+
+    Example:
+        >>> stable_order(np.array([3, 1, 3, 0])).tolist()
+        [3, 1, 0, 2]
+    """
     order = np.argsort((values & 0xFFFF).astype(np.uint16), kind="stable")
     upper = (values >> 16).astype(np.uint16)
     return order[np.argsort(upper[order], kind="stable")] if upper.any() else order

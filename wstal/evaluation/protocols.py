@@ -1,7 +1,7 @@
-"""Named evaluation protocols: the same detections read points of mAP apart under the published ones.
+"""Named evaluation protocols. Published protocols give results that differ by several points of mAP.
 
-A protocol is a value; what it does is in `matching`, `average_precision` and `evaluate`. A published number belongs to
-the protocol of its source, so numbers under two protocols are never subtracted.
+A protocol is a value. The code that applies it is in `matching`, `average_precision` and `evaluate`. A published number
+belongs to the protocol of its source, so numbers under two protocols are never subtracted.
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ THUMOS14_VIDEO = re.compile(r"video_(test|validation)_\d{7}")
 
 @dataclass(frozen=True)
 class Protocol:
-    """How detections become one number.
+    """Rules by which detections are matched, counted and averaged.
 
     Args:
-        name: as users type it and results are labelled.
-        meaning: one line.
-        source: where it comes from.
-        thumos14_only: it presumes THUMOS14's video list, clock or Ambiguous intervals.
+        name: as users type it and as results are labelled.
+        meaning: description in one line.
+        source: publication or code that defines it.
+        thumos14_only: it needs THUMOS14's video list, clock or Ambiguous intervals.
         excluded_videos: videos removed from the ground truth and the detections.
-        expected_videos: how many videos the published list has; None where the protocol takes any list.
-        matching: who chooses whom. `best`: detections, best score first, take the free instance of the largest tIoU;
-            `first`: the first listed free instance; `instances`: instances, in file order, take the free detection of
-            the largest overlap.
-        ties: which of two instances of the same tIoU a detection under `best` takes: the `earlier` in file order, or
+        expected_videos: number of videos in the published list. None: any list.
+        matching: how detections and instances are paired. `best`: detections, best score first, take the free instance
+            of the largest tIoU. `first`: they take the free instance that is listed first. `instances`: instances, in
+            file order, take the free detection of the largest overlap.
+        ties: which of two instances with the same tIoU a detection takes under `best`: the `earlier` in file order, or
             the one that the `released` ActivityNet evaluator takes (see `ties.released_order`).
-        strict: tIoU has to exceed the threshold, not only reach it.
-        precision: `envelope` is the area under the monotone precision (VOC since 2010), `raw` under the precision
-            itself, `eleven-point` the mean at recall 0, 0.1, ... 1 (VOC until 2009).
-        ambiguous: what happens to a detection that overlaps an Ambiguous interval. `count`: nothing; `drop`: removed;
-            `excuse`: not counted unless it is a hit.
-        segments_per_second: clock of whole-segment evaluation; None for seconds.
-        drops_unlisted: detections in other videos are removed; otherwise they count as false positives, as the
-            released ActivityNet evaluator has it (P-MIL's published 43.0 counts those in the two removed videos).
+        strict: the tIoU must exceed the threshold. False: it may equal it.
+        precision: `envelope` is the area under the monotone precision (PASCAL VOC since 2010), `raw` the area under the
+            precision itself, `eleven-point` the mean at recall 0, 0.1, ..., 1 (PASCAL VOC until 2009).
+        ambiguous: what happens to a detection that overlaps an Ambiguous interval. `count`: nothing. `drop`: it is
+            removed. `excuse`: it is not counted unless it is a hit.
+        segments_per_second: clock of evaluation in whole segments. None: seconds.
+        drops_unlisted: detections in other videos are removed. False: they count as false positives, as in the released
+            ActivityNet evaluator (P-MIL's published 43.0 counts those in the two removed videos).
     """
 
     name: str
@@ -64,7 +64,7 @@ class Protocol:
     drops_unlisted: bool = True
 
     def inapplicable(self, ground_truth: GroundTruth) -> str | None:
-        """Why the protocol cannot judge these videos, or None if it can."""
+        """Return why the protocol cannot evaluate these videos, or None if it can."""
         if self.thumos14_only and not is_thumos14(ground_truth.videos):
             return "it is defined on THUMOS14's videos only"
         if self.ambiguous != "count" and not len(ground_truth.ambiguous):
@@ -149,23 +149,36 @@ ACTIVITYNET_TIOUS = parse_tious("0.5:0.05:0.95")
 
 
 def default_tious(dataset: str) -> tuple[float, ...]:
-    """Thresholds that a data set is reported at, by its family name (`thumos14`, `activitynet13`, `fineaction`, ...).
+    """Return the tIoU thresholds at which a family of data sets is reported.
 
-    0.5:0.05:0.95 on ActivityNet and FineAction, 0.1:0.1:0.7 on THUMOS14 and every other.
+    These are 0.5:0.05:0.95 for ActivityNet and FineAction, and 0.1:0.1:0.7 for THUMOS14 and all others.
+
+    Example:
+        >>> [round(tiou, 2) for tiou in default_tious("thumos14")]
+        [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]
     """
     return ACTIVITYNET_TIOUS if dataset.startswith(("activitynet", "fineaction")) else THUMOS_TIOUS
 
 
 def is_thumos14(videos: Iterable[str]) -> bool:
-    """Whether all names are those of THUMOS14 (`video_test_0000004`)."""
+    """Return whether all names are names of THUMOS14 videos.
+
+    Example:
+        >>> is_thumos14(["video_test_0000004"]), is_thumos14(["v_abc"])
+        (True, False)
+    """
     return all(THUMOS14_VIDEO.fullmatch(video) for video in videos)
 
 
 def get_protocol(name: str) -> Protocol:
-    """The protocol of that name.
+    """Return the protocol of that name.
 
     Raises:
         UserError: there is none.
+
+    Example:
+        >>> get_protocol("anet-210").expected_videos
+        210
     """
     if name not in PROTOCOLS:
         close = difflib.get_close_matches(name, PROTOCOLS, n=1)
@@ -175,5 +188,15 @@ def get_protocol(name: str) -> Protocol:
 
 
 def protocols_for(ground_truth: GroundTruth) -> tuple[Protocol, ...]:
-    """Every protocol that can judge these videos: `anet` always, THUMOS14's on THUMOS14, some with Ambiguous only."""
+    """Return every protocol that can evaluate these videos.
+
+    `anet` always can. The others need THUMOS14 videos, and some need Ambiguous intervals too.
+
+    Example:
+        >>> import numpy as np
+        >>> none = np.zeros(0, dtype=np.int64)
+        >>> truth = GroundTruth(("v",), (), none, none, np.zeros(0), np.zeros(0), ambiguous=np.zeros((0, 3)))
+        >>> [protocol.name for protocol in protocols_for(truth)]
+        ['anet']
+    """
     return tuple(protocol for protocol in PROTOCOLS.values() if protocol.inapplicable(ground_truth) is None)

@@ -1,4 +1,4 @@
-"""What an evaluation says: numbers by tIoU, and the flags behind them."""
+"""Results of an evaluation: mAP by tIoU, and the matches behind it."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ AVERAGES: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, eq=False)
 class DetectionMatches:
-    """What each detection turned out to be, so that resampled videos need no second matching.
+    """Match of each detection, so that a bootstrap over videos needs no second matching.
 
     Args:
-        detection: `[N]` row in the detections as given, ranked: class by class, best score first.
-        video: `[N]` index into the ground truth's videos, -1 for a video that is not listed.
+        detection: `[N]` row in the given detections, sorted class by class, best score first.
+        video: `[N]` index into the ground truth's videos, -1 for a video that is not evaluated.
         label: `[N]` index into the ground truth's classes.
-        score: `[N]`.
-        hit: `[N, K]` true positive at each of K tIoUs.
-        excused: `[N]` not counted where it is not a hit.
+        score: `[N]` confidence.
+        hit: `[N, K]`, true where the detection is a true positive at each of K tIoU thresholds.
+        excused: `[N]`, true where the detection is not counted unless it is a hit.
         instance_video: `[M]` index into the ground truth's videos, of each evaluated instance.
         instance_label: `[M]` index into the ground truth's classes.
     """
@@ -45,20 +45,21 @@ class DetectionMatches:
 
 @dataclass(frozen=True, eq=False)
 class EvaluationResult:
-    """The numbers of one set of detections under one protocol. Fractions, not percent.
+    """Result of one set of detections under one protocol, in fractions (not percent).
 
     Args:
-        protocol: what was done.
+        protocol: the protocol that was applied.
         tious: K thresholds.
-        classes: C names, those of the ground truth.
+        classes: C class names of the ground truth.
         ap: `[C, K]` average precision, NaN for a class without instance.
-        positives: `[C]` instances of each class.
-        videos: number of evaluated videos, also those without instance.
+        positives: `[C]` number of instances of each class.
+        videos: number of evaluated videos, including those without instance.
         instances: number of evaluated instances.
         detections: number of detections that were ranked.
-        unlisted: detections given for videos that are not evaluated: false positives under `anet`, else removed.
-        dropped: detections removed because they overlap an Ambiguous interval.
-        flags: the matching behind the numbers.
+        unlisted: number of detections in videos that are not evaluated: false positives under `anet`, otherwise
+            removed.
+        dropped: number of detections removed because they overlap an Ambiguous interval.
+        flags: matches of the detections.
     """
 
     protocol: Protocol
@@ -75,13 +76,13 @@ class EvaluationResult:
 
     @cached_property
     def mean_ap(self) -> dict[str, float]:
-        """mAP by tIoU (`0.5`): the mean over the classes that have an instance."""
+        """Mean AP over the classes that have an instance, by tIoU threshold (`0.5`)."""
         means = self.ap[self.positives > 0].mean(axis=0)
         return {tiou_key(threshold): float(mean) for threshold, mean in zip(self.tious, means, strict=True)}
 
     @cached_property
     def averages(self) -> dict[str, float]:
-        """Mean mAP by range (`0.1:0.7`), for every usual range whose thresholds were all evaluated."""
+        """Mean mAP by range of thresholds (`0.1:0.7`), for each usual range that was evaluated completely."""
         return {
             name: sum(self.mean_ap[key] for key in keys) / len(keys)
             for name, keys in AVERAGES.items()
@@ -90,7 +91,18 @@ class EvaluationResult:
 
 
 def to_json(result: EvaluationResult) -> dict[str, Any]:
-    """An evaluation as JSON values: mAP, averages and AP of the classes that have instances, in percent."""
+    """Convert an evaluation to JSON values in percent: mAP, averages, and AP of the classes that have instances.
+
+    Example:
+        >>> import numpy as np
+        >>> from wstal.evaluation import PROTOCOLS, evaluate
+        >>> from wstal.types import Detections, GroundTruth
+        >>> zero, start, end = np.array([0]), np.array([1.0]), np.array([3.0])
+        >>> truth = GroundTruth(("v",), ("jump",), zero, zero, start, end, ambiguous=np.zeros((0, 3)))
+        >>> found = Detections(("v",), ("jump",), zero, zero, start, end, score=np.array([0.9]))
+        >>> to_json(evaluate(found, truth, PROTOCOLS["anet"], [0.5]))["per_class"]
+        {'jump': {'0.5': 100.0}}
+    """
     keys = [tiou_key(threshold) for threshold in result.tious]
     return {
         "mAP": {key: 100 * value for key, value in result.mean_ap.items()},

@@ -1,7 +1,7 @@
-"""What several protocols need of the same detections, computed once: ranking, overlapping pairs, hits.
+"""Work that several protocols share for the same detections: ranking, overlapping pairs and matches.
 
-Nothing matches across videos, so a video that a protocol excludes changes no hit elsewhere: protocols that differ in
-their videos only, or in how they average precision, share the whole matching.
+Nothing matches across videos, so excluding a video changes no match in another video. Protocols that differ only in
+their videos, or in how they average precision, share the whole matching.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ T = TypeVar("T")
 
 
 class SharedMatching:
-    """Detections ranked and matched with all videos' instances; each part when a protocol first asks for it.
+    """Detections ranked and matched with the instances of all videos. Each part is computed when it is first needed.
 
     Args:
-        detections: in any order; classes are matched by name.
-        ground_truth: of all videos, also those that some protocol excludes.
+        detections: in any order. Classes are matched by name.
+        ground_truth: of all videos, including those that a protocol excludes.
         tious: K increasing thresholds.
 
     Attributes:
-        video: `[N]` video of each detection as index of the ground truth, -1 for one that is not there.
-        label: `[N]` its class, likewise.
+        video: `[N]` video of each detection as an index into the ground truth, -1 for an unknown video.
+        label: `[N]` class of each detection as an index into the ground truth.
         ranked: `[N]` rows class by class, best score first.
 
     Raises:
@@ -55,10 +55,10 @@ class SharedMatching:
         self._done: dict[Hashable, object] = {}
 
     def ambiguous(self, clock: Clock) -> Bools:
-        """`[N]` whether a detection shares time with an Ambiguous interval of its video.
+        """Return `[N]`, true where a detection shares time with an Ambiguous interval of its video.
 
         Args:
-            clock: segments a second; None for seconds.
+            clock: segments per second. None: seconds.
         """
 
         def find() -> Bools:
@@ -75,7 +75,7 @@ class SharedMatching:
         return self._once(("ambiguous", clock), find)
 
     def hits(self, protocol: Protocol) -> Bools:
-        """`[N, K]` whether each ranked detection is matched at each threshold, had the protocol excluded no video."""
+        """Return `[N, K]`, true where a ranked detection is matched, before any video is excluded."""
         clock, dropped = protocol.segments_per_second, protocol.ambiguous == "drop"
         by_instances = protocol.matching == "instances"
 
@@ -107,7 +107,7 @@ class SharedMatching:
         return self._once(("favourites", clock, matching, ties), find)
 
     def _intervals(self, clock: Clock) -> tuple[Intervals, Intervals]:
-        """The ranked detections and the instances in file order, in groups of one video and class."""
+        """Return the ranked detections and the instances in file order, grouped by video and class."""
         found, truth, row, classes = self.detections, self.ground_truth, self.ranked, len(self.ground_truth.classes)
         # videos that are not listed (-1) make the first groups, where no instance is
         return (
@@ -124,7 +124,7 @@ class SharedMatching:
 
 
 def _common_indices(detections: Detections, ground_truth: GroundTruth) -> tuple[IntArray, IntArray]:
-    """`[N]` video and `[N]` class of each detection as indices of the ground truth; -1 for a video not there."""
+    """Return `[N]` video (-1 if unknown) and `[N]` class of each detection as indices into the ground truth."""
     columns = (detections.start, detections.end, detections.score)
     bad = ~np.logical_and.reduce([np.isfinite(column) for column in columns])
     if bad.any():
@@ -141,9 +141,9 @@ def _common_indices(detections: Detections, ground_truth: GroundTruth) -> tuple[
 
 
 def _rank(detections: Detections, label: IntArray) -> IntArray:
-    """Rows class by class, best score first; the rest of the key is content, so that equal scores have an order.
+    """Return rows class by class, best score first. Equal scores are ordered by content.
 
-    The order is total, so any part of the detections is ranked as it is among all of them.
+    The order is total, so any part of the detections has the same order as within all of them.
     """
     row = np.argsort(-detections.score)
     row = row[stable_order(label[row])]
@@ -161,6 +161,6 @@ def _rank(detections: Detections, label: IntArray) -> IntArray:
 
 
 def _times(start: npt.ArrayLike, end: npt.ArrayLike, clock: Clock) -> tuple[Floats, Floats]:
-    """Seconds, or whole segments (rounded half to even, as Python and numpy do) where the protocol counts in them."""
+    """Return seconds or, where the protocol uses them, whole segments (rounded half to even, as numpy does)."""
     first, last = np.asarray(start, dtype=np.float64), np.asarray(end, dtype=np.float64)
     return (first, last) if clock is None else (np.rint(first * clock), np.rint(last * clock))

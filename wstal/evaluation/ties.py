@@ -1,9 +1,9 @@
-"""Which instance the released ActivityNet evaluator takes where a detection overlaps two of them equally.
+"""Order of instances with equal tIoU in the released ActivityNet evaluator.
 
-It sorts the tIoUs by numpy's default sort, unstable, and reads the result backwards. The choice moves
-THUMOS14 numbers by up to 0.05 mAP (an over-long detection contains two instances of the same length), and no rule
-on file order or position reproduces the published digits: only that sort does. It is spelt out here, because numpy's
-own differs between processors and is not promised to stay.
+The evaluator sorts tIoUs with numpy's default sort, which is not stable, and reads the result backwards. The choice
+changes THUMOS14 results by up to 0.05 mAP (a long detection may contain two instances of the same length). No rule
+based on file order or position reproduces the published digits, only that sort does. It is written out here because
+numpy's own sort differs between processors and may change.
 """
 
 from __future__ import annotations
@@ -14,14 +14,18 @@ SMALL = 15
 
 
 def released_order(tious: Sequence[float]) -> list[int]:
-    """Instances in the order in which the released evaluator tries them, largest tIoU first.
+    """Return the instances in the order in which the released evaluator tries them, largest tIoU first.
 
-    Up to 16 instances this is file order reversed among equals; beyond, equals fall as the partitions of a
-    median-of-three quicksort leave them (numpy's without vector instructions; its switch to heap sort on
-    pathological input is left out).
+    Up to 16 instances, equal tIoUs are in reversed file order. Beyond that, they are in the order that a
+    median-of-three quicksort leaves (numpy's without vector instructions, and without its switch to heap sort on
+    pathological input).
 
     Args:
-        tious: of one detection with all instances of its class and video, in file order, also those of tIoU 0.
+        tious: tIoU of one detection with all instances of its class and video, in file order, including zeros.
+
+    Example:
+        >>> released_order([0.2, 0.7, 0.2])
+        [1, 2, 0]
     """
     order = list(range(len(tious)))
     pending = [(0, len(order) - 1)]
@@ -36,7 +40,7 @@ def released_order(tious: Sequence[float]) -> list[int]:
 
 
 def _partition(order: list[int], tious: Sequence[float], low: int, high: int) -> int:
-    """Split `order[low:high + 1]` around the median of its first, middle and last; return the median's new place."""
+    """Split `order[low:high + 1]` around the median of its first, middle and last item, and return its new index."""
     middle = (low + high) // 2
     for left, right in ((low, middle), (middle, high), (low, middle)):
         if tious[order[right]] < tious[order[left]]:

@@ -1,7 +1,4 @@
-"""Overlap of time intervals, and the thresholds it is judged by.
-
-Every function works element by element and broadcasts.
-"""
+"""Overlap of time intervals, and its thresholds. All overlap functions work element by element and broadcast."""
 
 from __future__ import annotations
 
@@ -17,14 +14,35 @@ Floats = npt.NDArray[np.float64]
 
 
 def intersection(start: Floats, end: Floats, other_start: Floats, other_end: Floats) -> Floats:
-    """Length shared by two intervals, 0 where they are apart."""
+    """Compute the length that two intervals share, 0 where they do not overlap.
+
+    Args:
+        start: start of the interval.
+        end: end of the interval, in the same unit.
+        other_start: start of the other interval.
+        other_end: end of the other interval.
+
+    Example:
+        >>> intersection(np.array([0.0]), np.array([2.0]), np.array([1.0]), np.array([3.0])).tolist()
+        [1.0]
+    """
     return np.asarray(np.maximum(np.minimum(end, other_end) - np.maximum(start, other_start), 0.0))
 
 
 def tiou(start: Floats, end: Floats, other_start: Floats, other_end: Floats) -> Floats:
-    """Temporal intersection over union, in [0, 1]; 0 where the union is empty.
+    """Compute the temporal intersection over union, in [0, 1], 0 where the union is empty.
 
-    The union is the sum of the lengths less the intersection, in this order: as ActivityNet's evaluator rounds it.
+    The union is the sum of the lengths minus the intersection, in this order, to round as ActivityNet's evaluator does.
+
+    Args:
+        start: start of the interval.
+        end: end of the interval, in the same unit.
+        other_start: start of the other interval.
+        other_end: end of the other interval.
+
+    Example:
+        >>> tiou(np.array([0.0]), np.array([2.0]), np.array([1.0]), np.array([3.0])).round(3).tolist()
+        [0.333]
     """
     shared = intersection(start, end, other_start, other_end)
     union = (end - start) + (other_end - other_start) - shared
@@ -32,27 +50,48 @@ def tiou(start: Floats, end: Floats, other_start: Floats, other_end: Floats) -> 
 
 
 def hull_overlap(start: Floats, end: Floats, other_start: Floats, other_end: Floats) -> Floats:
-    """Intersection over the length of the hull: `tiou` where intervals touch, as the THUMOS14 kit rounds it."""
+    """Compute the intersection over the length of the hull, which is `tiou` rounded as the THUMOS14 kit does.
+
+    Args:
+        start: start of the interval.
+        end: end of the interval, in the same unit.
+        other_start: start of the other interval.
+        other_end: end of the other interval.
+
+    Example:
+        >>> hull_overlap(np.array([0.0]), np.array([2.0]), np.array([1.0]), np.array([3.0])).round(3).tolist()
+        [0.333]
+    """
     shared = intersection(start, end, other_start, other_end)
     hull = np.maximum(end, other_end) - np.minimum(start, other_start)
     return np.asarray(np.divide(shared, hull, out=np.zeros_like(hull), where=hull > 0))
 
 
 def tiou_key(threshold: float) -> str:
-    """How tables name a threshold: `0.1`, `0.55`, `1`; an error of a floating-point sum does not show."""
+    """Return the name of a threshold in tables (`0.1`, `0.55`, `1`), without floating-point errors of sums.
+
+    Example:
+        >>> tiou_key(0.1 + 0.2)
+        '0.3'
+    """
     return f"{threshold:.6g}"
 
 
 def parse_tious(text: str) -> tuple[float, ...]:
-    """Thresholds from `0.1:0.1:0.7` (first, step, last, both ends included), `0.3,0.5,0.7` or `0.5`.
+    """Parse thresholds from `0.1:0.1:0.7` (first, step, last, both ends included), `0.3,0.5,0.7` or `0.5`.
 
-    A range gives first + i * step in double precision, as the released evaluators have it: the third threshold of
-    `0.1:0.1:0.7` is 0.30000000000000004. In whole segments, where tIoUs are small fractions, 3/10 does not reach it:
-    that alone moves the mAP of a released detection file by 0.7 at 0.3. A list gives the floats that one writes.
+    A range gives first + i * step in double precision, as the released evaluators compute it: the third threshold of
+    `0.1:0.1:0.7` is 0.30000000000000004. In whole segments, where tIoUs are small fractions, 3/10 does not reach it.
+    That alone changes the mAP of a released detection file by 0.7 at 0.3. A list gives exactly the floats that are
+    written.
 
     Raises:
-        UserError: the text is of neither form, the step does not lead to the last threshold, or the thresholds do not
+        UserError: the text has neither form, the step does not lead to the last threshold, or the thresholds do not
             increase within (0, 1].
+
+    Example:
+        >>> parse_tious("0.5:0.25:1")
+        (0.5, 0.75, 1.0)
     """
     wanted = "Write FIRST:STEP:LAST, as in 0.1:0.1:0.7, or a list, as in 0.3,0.5,0.7."
     ranged = ":" in text
@@ -76,10 +115,14 @@ def parse_tious(text: str) -> tuple[float, ...]:
 
 
 def check_tious(tious: tuple[float, ...]) -> tuple[float, ...]:
-    """The same thresholds, once they are known to increase within (0, 1].
+    """Return the thresholds unchanged after checking that they increase within (0, 1].
 
     Raises:
         UserError: they do not, or there are none.
+
+    Example:
+        >>> check_tious((0.3, 0.5))
+        (0.3, 0.5)
     """
     increasing = all(low < high for low, high in pairwise(tious))
     if not tious or not increasing or not all(0 < threshold <= 1 for threshold in tious):

@@ -1,4 +1,4 @@
-"""Snippet scores of a whole test set -> detections."""
+"""Localization of actions: snippet scores of a whole test set to detections."""
 
 from __future__ import annotations
 
@@ -18,18 +18,29 @@ from wstal.types import Detections, FloatArray, IntArray, SnippetScores
 def localize(scores: Sequence[SnippetScores], spec: LocalizerSpec, classes: tuple[str, ...]) -> Detections:
     """Localize the actions of all videos.
 
+    A run of samples [first, last] spans offset + [first, last + 1) * seconds_per_snippet / upsampling.
+
     Args:
-        scores: one entry a video; its signals are `[T, C]` or `[T]`, finite, of one T >= 1.
+        scores: one entry per video. All its signals are `[T, C]` or `[T]`, finite, with the same T >= 1.
         spec: the method's settings.
-        classes: the C class names that the columns of signals and video scores follow.
+        classes: the C class names, in the order of the columns of signals and video scores.
 
     Returns:
-        Detections by video (in the order given), class, score (highest first), start and end. A run of samples
-        [first, last] spans offset + [first, last + 1) * seconds_per_snippet / upsampling.
+        Detections sorted by video (in the given order), class, score (highest first), start and end, in seconds.
 
     Raises:
-        UserError: a video comes twice; a signal or class score that `spec` names is missing, empty, not finite or of
-            the wrong shape.
+        UserError: a video occurs twice, or a signal or class score that `spec` names is missing, empty, not finite or
+            of the wrong shape.
+
+    Example:
+        >>> from wstal.localize import ProposalSource
+        >>> source = ProposalSource(signal="cas", thresholds=(0.5,), score={"cas": 1.0})
+        >>> spec = LocalizerSpec(class_threshold=0.1, sources=(source,))
+        >>> cas = np.array([[0.1], [0.9], [0.7], [0.2]])
+        >>> scores = SnippetScores("v", {"cas": cas}, np.array([0.9]), seconds_per_snippet=0.5)
+        >>> found = localize([scores], spec, ("jump",))
+        >>> found.start.tolist(), found.end.tolist(), found.score.round(2).tolist()
+        ([0.5], [1.5], [0.8])
     """
     if spec.fusion is not None:
         return _localize_streams(scores, spec, spec.fusion, classes)
@@ -66,7 +77,10 @@ def localize(scores: Sequence[SnippetScores], spec: LocalizerSpec, classes: tupl
 def _suppress(
     nms: Nms, start: FloatArray, end: FloatArray, score: FloatArray, group: IntArray, seconds: FloatArray
 ) -> tuple[IntArray, FloatArray]:
-    """Rows that stay, by group and then best first, and their scores. `seconds`: `[N]` a row of the signals lasts."""
+    """Return the rows that stay, sorted by group and score, and their scores.
+
+    `seconds`: `[N]` duration of a row of the signals.
+    """
     plus = {"no": np.zeros(len(group)), "second": np.ones(len(group)), "snippet": seconds}[nms.plus_one]
     stays = np.arange(len(group))
     if nms.threshold is not None and nms.sigma is not None:
@@ -85,7 +99,7 @@ def _suppress(
 def _localize_streams(
     scores: Sequence[SnippetScores], spec: LocalizerSpec, fusion: StreamFusion, classes: tuple[str, ...]
 ) -> Detections:
-    """Each stream's detections; where several streams fire for a class of a video, suppressed together."""
+    """Localize each stream, then suppress together where several streams have detections of a class in a video."""
     streams = [name for name in (scores[0].class_scores if scores else {}) if name.startswith("stream")]
     if scores and not streams:
         raise UserError(
@@ -139,7 +153,7 @@ def _check(
     model: SnippetScores,
     classes: tuple[str, ...],
 ) -> None:
-    """Raise for what would otherwise become wrong detections. `model`: scores whose signals set the number of axes."""
+    """Raise if the input would give wrong detections. `model`: scores whose signals set the number of axes."""
     who = f"scores of video {one.video!r}"
     if not (np.isfinite(one.seconds_per_snippet) and one.seconds_per_snippet > 0):
         raise UserError(f"Expected `seconds_per_snippet` of the {who} to be positive, got {one.seconds_per_snippet}.")

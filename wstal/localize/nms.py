@@ -1,7 +1,7 @@
-"""Non-maximum suppression on time intervals: every group (a class in a video) at once.
+"""Non-maximum suppression of time intervals, for all groups (a class in a video) at once.
 
 Of two rows with equal scores the earlier start is better, then the earlier end. Rows that tie in all three are equal,
-so no result depends on the order in which rows were given.
+so no result depends on the order of the rows.
 """
 
 from __future__ import annotations
@@ -27,16 +27,20 @@ def overlap(
     kind: Overlap = "iou",
     plus: float | FloatArray = 0.0,
 ) -> Float64:
-    """`[N]` overlap of interval i with the better-scored interval i, in [0, 1] where `plus` is 0.
+    """Compute the `[N]` overlap of each interval with a better-scored interval, in [0, 1] if `plus` is 0.
 
     Args:
         start: `[N]` seconds.
         end: `[N]` seconds.
         better_start: `[N]` seconds.
         better_end: `[N]` seconds.
-        kind: `iou`, or `own`: intersection over the length of the interval itself.
-        plus: added to every length and intersection, seconds (see `Nms.plus_one`): one value, or one a row that is the
-            same throughout a group.
+        kind: `iou`, or `own` for the intersection over the length of the interval itself.
+        plus: seconds added to every length and intersection (see `Nms.plus_one`), one value or `[N]`. Within a group
+            the value must be the same.
+
+    Example:
+        >>> overlap(np.array([0.0]), np.array([2.0]), np.array([1.0]), np.array([5.0]), kind="own").tolist()
+        [0.5]
     """
     shared = np.maximum(np.minimum(end, better_end) - np.maximum(start, better_start) + plus, 0.0)
     whole = end - start + plus
@@ -59,22 +63,27 @@ def hard_nms(
     kind: Overlap = "iou",
     plus: float | FloatArray = 0.0,
 ) -> IntArray:
-    """Greedy suppression: a row stays if its overlap with every better row that stays is below `threshold`.
+    """Apply greedy suppression: a row stays if its overlap with every better row that stays is below `threshold`.
 
     Args:
         start: `[N]` seconds.
         end: `[N]` seconds.
         score: `[N]`, finite.
-        group: `[N]` rows of different groups never meet.
-        threshold: overlap from which a row goes, above 0.
+        group: `[N]` group of each row. Rows of different groups do not affect each other.
+        threshold: overlap at which a row is removed, above 0.
         kind: as in `overlap`.
         plus: as in `overlap`.
 
     Returns:
-        `[M]` indices of the rows that stay, by group and then best first, equal scores by start and end.
+        `[M]` indices of the rows that stay, sorted by group and score (highest first), then start and end.
 
     Raises:
         ValueError: `threshold` is not above 0.
+
+    Example:
+        >>> start, end = np.array([0.0, 0.5, 5.0]), np.array([2.0, 2.0, 6.0])
+        >>> hard_nms(start, end, np.array([0.6, 0.9, 0.3]), np.zeros(3, dtype=np.int64), threshold=0.5).tolist()
+        [1, 2]
     """
     found = _conflicts(start, end, score, group, threshold, kind, plus)
     kept = found.order[_resolve(found)]
@@ -92,11 +101,29 @@ def hard_decayed_nms(
     kind: Overlap = "iou",
     plus: float | FloatArray = 0.0,
 ) -> tuple[IntArray, Float64]:
-    """`hard_nms`, after which what went comes back with its score times exp(-overlap^2 / sigma), where the overlap is
-    that with the best row that it had to go for (ASL). Arguments as `hard_nms` and `soft_nms`.
+    """Apply `hard_nms`, then put removed rows back with a decayed score (ASL).
+
+    The score is multiplied by exp(-overlap^2 / sigma), where the overlap is with the best row that caused the removal.
+
+    Args:
+        start: `[N]` seconds.
+        end: `[N]` seconds.
+        score: `[N]`, finite.
+        group: `[N]` group of each row. Rows of different groups do not affect each other.
+        threshold: overlap at which a row is removed, above 0.
+        sigma: width of the decay.
+        kind: as in `overlap`.
+        plus: as in `overlap`.
 
     Returns:
-        `[N]` indices by group and start, and `[N]` scores.
+        `[N]` indices sorted by group and start, and `[N]` scores.
+
+    Example:
+        >>> start, end = np.array([0.0, 0.5]), np.array([2.0, 2.0])
+        >>> group = np.zeros(2, dtype=np.int64)
+        >>> rows, score = hard_decayed_nms(start, end, np.array([0.6, 0.9]), group, threshold=0.5, sigma=0.3)
+        >>> rows.tolist(), score.round(3).tolist()
+        ([0, 1], [0.092, 0.9])
     """
     found = _conflicts(start, end, score, group, threshold, kind, plus)
     stays = _resolve(found)
@@ -111,13 +138,13 @@ def hard_decayed_nms(
 
 @dataclass(frozen=True, eq=False)
 class _Conflicts:
-    """Pairs of rows of which one has to go, as places in `order`, which sorts rows by group and start.
+    """Pairs of rows of which one must be removed, as positions in `order`, which sorts rows by group and start.
 
     Args:
-        order: `[N]` row at each place.
-        better: `[P]` place of the better row of each pair.
-        worse: `[P]` place of the other.
-        shared: `[P]` its overlap with the better.
+        order: `[N]` row at each position.
+        better: `[P]` position of the better row of each pair.
+        worse: `[P]` position of the other row.
+        shared: `[P]` overlap of the worse row with the better row.
     """
 
     order: IntArray
@@ -171,7 +198,7 @@ def _conflicts(
 
 
 def _by_group_and_start(start: FloatArray, group: IntArray) -> IntArray:
-    """`[N]` rows by group, then by start, then as given."""
+    """Return `[N]` rows sorted by group, then start, then the given order."""
     order = np.argsort(_line(start, group), kind="stable")  # a fifth of the time of `lexsort`
     step, time = np.diff(group[order]), np.diff(start[order])
     if ((step > 0) | ((step == 0) & (time >= 0))).all():
@@ -180,14 +207,14 @@ def _by_group_and_start(start: FloatArray, group: IntArray) -> IntArray:
 
 
 def _line(start: FloatArray, group: IntArray) -> Float64:
-    """`[N]` starts of all groups on one line, one group behind the other."""
+    """Return `[N]` starts of all groups on one line, one group after the other."""
     from_first: Float64 = start - start.min(initial=np.inf)
     offset: Float64 = group * (from_first.max(initial=0.0) + 1)
     return from_first + offset
 
 
 def _resolve(found: _Conflicts) -> npt.NDArray[np.bool_]:
-    """`[N]` which place stays. As the greedy loop: only a row that stays removes."""
+    """Return `[N]`, true for the positions that stay. As in the greedy loop, only a row that stays removes others."""
     better, worse, rows = found.better, found.worse, len(found.order)
     stays = np.ones(rows, dtype=np.bool_)
     while len(better):  # one pass a link of the longest chain of better and better rows
@@ -209,22 +236,28 @@ def soft_nms(
     kind: Overlap = "iou",
     plus: float | FloatArray = 0.0,
 ) -> tuple[IntArray, Float64]:
-    """Gaussian soft suppression (Bodla et al., 2017): all rows stay, overlapped ones score less.
+    """Apply Gaussian soft suppression (Bodla et al., 2017): all rows stay, overlapped ones get lower scores.
 
-    Takes the best row of each group and multiplies the scores of the group's others by exp(-overlap^2 / sigma), then
-    the best of these, and so on. Time grows with the square of the rows in a group.
+    Takes the best row of each group and multiplies the scores of the group's other rows by exp(-overlap^2 / sigma),
+    then the best of these, and so on. Time grows with the square of the rows in a group.
 
     Args:
         start: `[N]` seconds.
         end: `[N]` seconds.
         score: `[N]`, finite. Negative scores decay towards 0 too, which raises them.
-        group: `[N]` rows of different groups never meet.
+        group: `[N]` group of each row. Rows of different groups do not affect each other.
         sigma: width of the decay.
         kind: as in `overlap`.
         plus: as in `overlap`.
 
     Returns:
-        `[N]` indices by group and in the order in which rows were taken, and `[N]` their decayed scores.
+        `[N]` indices sorted by group and in the order in which rows were taken, and `[N]` their decayed scores.
+
+    Example:
+        >>> start, end = np.array([0.0, 0.5]), np.array([2.0, 2.0])
+        >>> rows, score = soft_nms(start, end, np.array([0.6, 0.9]), np.zeros(2, dtype=np.int64), sigma=0.3)
+        >>> rows.tolist(), score.round(3).tolist()
+        ([1, 0], [0.9, 0.092])
     """
     order = np.lexsort((end, start, group))
     start, end, live = start[order], end[order], score[order].astype(np.float64)

@@ -1,4 +1,4 @@
-"""Thresholds -> runs of active samples -> outer-inner-contrast scores, for many videos at once."""
+"""Proposals: thresholds, runs of active samples, and outer-inner-contrast scores, for many videos at once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CHUNK = (
 
 @dataclass(frozen=True, eq=False)
 class Kept:
-    """The P (video, class) pairs that get proposals, by video and then by class.
+    """The P (video, class) pairs that get proposals, sorted by video and class.
 
     Args:
         video: `[P]` index into the videos.
@@ -37,8 +37,8 @@ class Proposals:
 
     Args:
         pair: `[N]` index into the kept pairs.
-        first: `[N]` first sample of the run, counted from the video's own.
-        stop: `[N]` one past the last, as it is reported.
+        first: `[N]` first sample of the run, counted from the start of the video.
+        stop: `[N]` one past the last sample, as it is reported.
         score: `[N]` contrast plus the weighted class probability.
     """
 
@@ -49,7 +49,19 @@ class Proposals:
 
 
 def keep_classes(video_scores: Float64, spec: LocalizerSpec) -> Kept:
-    """Classes of each video that pass the class threshold, from `[V, C]` scores."""
+    """Return the classes of each video that pass the class threshold.
+
+    Args:
+        video_scores: `[V, C]` class probabilities of the videos.
+        spec: the method's settings.
+
+    Example:
+        >>> source = ProposalSource(signal="cas", thresholds=(0.5,), score={"cas": 1.0})
+        >>> spec = LocalizerSpec(class_threshold=0.5, sources=(source,))
+        >>> kept = keep_classes(np.array([[0.7, 0.2], [0.1, 0.3]]), spec)
+        >>> kept.video.tolist(), kept.label.tolist()  # the second video falls back to its best class
+        ([0, 1], [0, 1])
+    """
     threshold = spec.class_threshold
     keep = video_scores >= threshold if spec.class_threshold_inclusive else video_scores > threshold
     if spec.fallback_to_argmax:
@@ -60,12 +72,21 @@ def keep_classes(video_scores: Float64, spec: LocalizerSpec) -> Kept:
 
 
 def propose(scores: Sequence[SnippetScores], kept: Kept, spec: LocalizerSpec) -> Proposals:
-    """All proposals of the kept pairs, from every source and threshold, before suppression.
+    """Return all proposals of the kept pairs, from every source and threshold, before suppression.
 
     Args:
-        scores: the videos that `kept.video` indexes, checked.
-        kept: see `Kept`.
+        scores: the videos that `kept.video` indexes, already checked.
+        kept: the pairs that get proposals.
         spec: the method's settings.
+
+    Example:
+        >>> source = ProposalSource(signal="cas", thresholds=(0.5,), score={"cas": 1.0})
+        >>> spec = LocalizerSpec(class_threshold=0.1, sources=(source,))
+        >>> cas = np.array([[0.1], [0.9], [0.7]])
+        >>> scores = SnippetScores("v", {"cas": cas}, np.array([0.9]), seconds_per_snippet=0.5)
+        >>> found = propose([scores], keep_classes(scores.video_scores[None], spec), spec)
+        >>> found.first.tolist(), found.stop.tolist()
+        ([1], [3])
     """
     name = spec.signals[0]
     rows = np.array([len(one.signals[name]) for one in scores], dtype=np.int64)
@@ -84,7 +105,10 @@ def propose(scores: Sequence[SnippetScores], kept: Kept, spec: LocalizerSpec) ->
 
 
 def _propose_chunk(scores: Sequence[SnippetScores], kept: Kept, spec: LocalizerSpec, offset: int) -> list[Proposals]:
-    """Proposals of pairs that are laid out together, one entry a threshold. `offset`: index of the first pair."""
+    """Return the proposals of pairs that are laid out together, one entry per threshold.
+
+    `offset`: index of the first pair.
+    """
     names = spec.signals
     shared = {name for name in names if scores[0].signals[name].ndim == 1}
     videos, owner = np.unique(kept.video, return_inverse=True)
@@ -132,7 +156,7 @@ def _propose_chunk(scores: Sequence[SnippetScores], kept: Kept, spec: LocalizerS
 
 
 def _runs(source: ProposalSource, threshold: float, track: Tracks, spec: LocalizerSpec) -> tuple[IntArray, ...]:
-    """Track, first sample and one past the last sample of each run, both counted from the track's own first sample."""
+    """Return the track of each run, its first sample and one past its last, counted from the start of the track."""
     first, stop = track.edges(threshold, source.strict)
     index = np.searchsorted(track.first, first, side="right") - 1
     keep = stop - first >= spec.minimum_run
@@ -146,7 +170,10 @@ def _runs(source: ProposalSource, threshold: float, track: Tracks, spec: Localiz
 def _for_every_class(
     video: IntArray, first: IntArray, stop: IntArray, owner: IntArray
 ) -> tuple[IntArray, IntArray, IntArray]:
-    """Runs of a class-free signal, repeated for each kept pair of their video. `owner`: `[P]`, sorted."""
+    """Repeat the runs of a class-free signal for each kept pair of their video.
+
+    `owner`: `[P]` video of each pair, sorted.
+    """
     classes = np.bincount(owner)
     copies = classes[video]
     nth = np.arange(copies.sum()) - np.repeat(np.cumsum(copies) - copies, copies)
@@ -155,17 +182,17 @@ def _for_every_class(
 
 
 def _maxima(values: Float64, first: IntArray, stop: IntArray) -> Float64:
-    """The largest of values[first:stop] for each pair of indices into the flat values; no run is empty."""
+    """Return the maximum of values[first:stop] for each pair of indices into the flat values. No run is empty."""
     edges = np.stack([first, stop], axis=1).reshape(-1)
     return np.maximum.reduceat(values.reshape(-1), edges)[::2] if len(edges) else np.zeros(0)
 
 
 def _margins(first: IntArray, stop: IntArray, samples: IntArray, spec: LocalizerSpec) -> tuple[IntArray, IntArray]:
-    """Edges of the outside [left, first) and [stop, right) of each run.
+    """Return the bounds of the outside [left, first) and [stop, right) of each run.
 
-    With n samples in the run: left = max(0, trunc(first - margin n)) and right = min(samples - 1, trunc(stop - 1 +
-    margin n)) + 1, the index rule of BaS-Net's and ACM-Net's released code. With `past_end` the outside begins at
-    stop + 1 and right = min(samples - 1, trunc(stop + 1 + margin n)), that of FAC-Net's and RSKP's.
+    For n samples in the run, left = max(0, trunc(first - margin n)) and right = min(samples - 1, trunc(stop - 1 +
+    margin n)) + 1, the index rule of the released code of BaS-Net and ACM-Net. With `past_end` the outside begins at
+    stop + 1 and right = min(samples - 1, trunc(stop + 1 + margin n)), the rule of FAC-Net and RSKP.
     """
     reach = spec.margin * (stop - first)
     left = np.maximum(first - reach, 0.0).astype(np.int64)

@@ -1,4 +1,4 @@
-"""What distinguishes one method's localizer from another's, as data: thresholds, what is scored, suppression."""
+"""Settings of a localizer: class threshold, proposal sources, scoring and suppression."""
 
 from __future__ import annotations
 
@@ -10,16 +10,20 @@ from wstal.spec import Spec
 
 
 class ProposalSource(Spec):
-    """One way to make proposals: threshold one signal, score each run of active samples on a mix of signals.
+    """Source of proposals: threshold one signal, and score each run of active samples on a mix of signals.
 
     Args:
-        signal: name of the signal that is thresholded. The runs of a class-free signal serve every kept class.
-        thresholds: each gives proposals of its own; suppression sees all of them together.
+        signal: name of the signal that is thresholded. Runs of a class-free signal are used for every kept class.
+        thresholds: each gives its own proposals. Suppression sees all of them together.
         strict: a sample is active where its value is `>` the threshold, instead of `>=`.
         score: weight of each signal in the scored mix, by name.
-        masked: inside the mix, zero the thresholded signal where it is not active, which deflates the outside.
-        video_score_weight: times the video's score of the class, added to the score.
-        inside: what a run is worth before its outside is taken away: the mean of the mix over it, or the maximum.
+        masked: within the mix, set the thresholded signal to zero where it is not active, which lowers the outside.
+        video_score_weight: weight of the video's class score, which is added to the proposal's score.
+        inside: value of a run before its outside is subtracted: the mean or the maximum of the mix over it.
+
+    Example:
+        >>> ProposalSource(signal="cas", thresholds=(0.1, 0.2), score={"cas": 0.7, "attention": 0.3}).strict
+        False
     """
 
     signal: str
@@ -49,15 +53,19 @@ class Nms(Spec):
     """Suppression of overlapping detections of one class in one video.
 
     Args:
-        kind: `none`; `hard` (a detection stays while its overlap with every better one that stays is `<`
-            `threshold`); `soft-gaussian` (all stay, scores decay by exp(-overlap^2 / sigma) for every better one);
-            `hard-decayed` (`hard`, but what goes comes back with its score decayed so, once, for the detection that
-            it had to go for; ASL).
+        kind: `none`. `hard`: a detection stays while its overlap with every better one that stays is `<` `threshold`.
+            `soft-gaussian`: all stay, and scores decay by exp(-overlap^2 / sigma) for every better one. `hard-decayed`:
+            `hard`, but removed detections are put back with a score that decays once, for the detection that caused the
+            removal (ASL).
         threshold: for the hard kinds.
-        sigma: for those that decay.
-        overlap: `iou`, or `own`: intersection over the length of the lower-scored detection.
-        plus_one: what released code adds to every length and intersection, the pixel convention carried over to
-            time: one second, one row of the signals, or nothing. It decides which short detections merge.
+        sigma: for the kinds that decay.
+        overlap: `iou`, or `own` for the intersection over the length of the lower-scored detection.
+        plus_one: what released code adds to every length and intersection, a pixel convention applied to time: one
+            second, one row of the signals, or nothing. It decides which short detections are merged.
+
+    Example:
+        >>> Nms(kind="hard", threshold=0.5).overlap
+        'iou'
     """
 
     kind: Literal["none", "hard", "soft-gaussian", "hard-decayed"] = "none"
@@ -84,14 +92,19 @@ class Nms(Spec):
 
 
 class StreamFusion(Spec):
-    """How detections of streams that were localized apart become one list (STPN, FAC-Net).
+    """Fusion of the detections of separately localized streams into one list (STPN, FAC-Net).
 
     Stream i has the signals `stream<i>/NAME`, which the localizer's sources name without the prefix, and the class
     scores `stream<i>`.
 
     Args:
-        weights: of the streams' detection scores, in order; a stream past the end has 1.
-        nms: suppression where several streams have detections of one class in one video; a single stream's stay.
+        weights: weights of the streams' detection scores, in order. Further streams have weight 1.
+        nms: suppression where several streams have detections of one class in one video. Detections of a single stream
+            stay.
+
+    Example:
+        >>> StreamFusion(weights=(0.1, 1.0), nms=Nms(kind="hard", threshold=0.5)).weights
+        (0.1, 1.0)
     """
 
     weights: tuple[float, ...] = Field((), description="of the streams' detection scores, in joining order")
@@ -99,7 +112,13 @@ class StreamFusion(Spec):
 
 
 class LocalizerSpec(Spec):
-    """Everything between a method's snippet scores and its detections."""
+    """All settings between a method's snippet scores and its detections.
+
+    Example:
+        >>> source = ProposalSource(signal="cas", thresholds=(0.5,), score={"attention": 1.0})
+        >>> LocalizerSpec(class_threshold=0.2, sources=(source,)).signals
+        ('attention', 'cas')
+    """
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
@@ -134,5 +153,5 @@ class LocalizerSpec(Spec):
 
     @property
     def signals(self) -> tuple[str, ...]:
-        """Names of all signals that the sources threshold or score, sorted."""
+        """Sorted names of all signals that the sources threshold or score."""
         return tuple(sorted({name for source in self.sources for name in (source.signal, *source.score)}))

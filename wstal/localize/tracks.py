@@ -1,4 +1,4 @@
-"""Signals of many videos laid end to end, so that one call serves all of them."""
+"""Signals of many videos laid end to end, so that one call handles all of them."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ Float64 = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Tracks:
-    """K signals end to end, each followed by a gap row that belongs to none: runs cannot cross it.
+    """K signals end to end, each followed by a gap row that belongs to none, so that runs cannot cross it.
 
-    A row is followed by S - 1 samples on the straight line to the next.
+    Each row is followed by S - 1 samples on the straight line to the next row.
 
     Args:
         rows: `[R]` values, 0 in gap rows.
-        slope: `[R]` from each row to the next; a track's last row continues the one before, a gap row has 0.
-        gap: `[K]` the gap row that ends each track.
-        upsampling: S.
+        slope: `[R]` slope from each row to the next. A track's last row continues the slope before it, a gap row has 0.
+        gap: `[K]` index of the gap row that ends each track.
+        upsampling: S, samples per row.
     """
 
     rows: Float64
@@ -36,7 +36,7 @@ class Tracks:
 
     @cached_property
     def samples(self) -> Float64:
-        """`[R, S]` samples at rows 0, 1/S, ..., those of gap rows included."""
+        """`[R, S]` samples at rows 0, 1/S, ..., including those of gap rows."""
         fractions = np.arange(self.upsampling) / self.upsampling
         # torch does both in half of NumPy's time
         samples = torch.outer(torch.from_numpy(self.slope), torch.from_numpy(fractions))
@@ -44,15 +44,25 @@ class Tracks:
 
     @cached_property
     def first(self) -> IntArray:
-        """`[K]` each track's first sample, as an index into the flat samples."""
+        """`[K]` first sample of each track, as an index into the flat samples."""
         return np.append(0, self.gap[:-1] + 1) * self.upsampling
 
     def active(self, threshold: float, strict: bool) -> BoolArray:
-        """`[R, S]` where samples reach (or, if strict, exceed) a threshold; what it says of gaps means nothing."""
+        """Return `[R, S]`, true where samples reach (if strict, exceed) a threshold. Values in gaps have no meaning.
+
+        Args:
+            threshold: lowest value of an active sample.
+            strict: the value must exceed the threshold.
+        """
         return self.samples > threshold if strict else self.samples >= threshold
 
     def edges(self, threshold: float, strict: bool) -> tuple[IntArray, IntArray]:
-        """First sample and one past the last of each stretch of active samples, as indices into the flat samples."""
+        """Return first sample and one past the last of each run of active samples, as indices into the flat samples.
+
+        Args:
+            threshold: lowest value of an active sample.
+            strict: the value must exceed the threshold.
+        """
         on = self.rows > threshold if strict else self.rows >= threshold
         # On the line from one row to the next samples rise or fall, rounded or not. So only lines whose ends differ can
         # change, the last of each track, which has no other end, and gaps.
@@ -68,10 +78,13 @@ class Tracks:
         return edges[0::2], edges[1::2]  # a gap ends every track, so stretches come whole
 
     def prefix_sums(self, mask: BoolArray | None = None) -> Float64:
-        """`[R * S + 1]` sums such that p[b] - p[a] is the sum of samples a..b-1 of a track, others than `mask` as 0.
+        """Return `[R * S + 1]` sums such that p[b] - p[a] is the sum of samples a..b-1 of a track.
 
-        Each gap takes its track's sum away again, so prefix sums stay as small as one track's and the rounding in their
-        differences does not grow with the number of videos: 4e-13 at most in the scores of 212 videos.
+        Each gap subtracts its track's sum again, so prefix sums stay as small as one track's, and the rounding errors
+        of their differences do not grow with the number of videos: at most 4e-13 in the scores of 212 videos.
+
+        Args:
+            mask: `[R, S]` samples outside it count as 0. None: all count.
         """
         sums = np.empty(self.samples.size + 1)
         sums[0] = 0.0
@@ -83,9 +96,17 @@ class Tracks:
 
 
 def lay_out(signals: Sequence[FloatArray], upsampling: int) -> Tracks:
-    """Join `[T]` signals, each interpolated to `upsampling` samples a row at rows 0, 1/s, ..., T - 1/s.
+    """Join `[T]` signals end to end, each interpolated to `upsampling` samples per row at rows 0, 1/s, ..., T - 1/s.
 
-    The samples after the last row continue the last slope; a signal of one row is constant.
+    The samples after the last row continue the last slope. A signal of one row is constant.
+
+    Args:
+        signals: one `[T]` array per track.
+        upsampling: s, samples per row.
+
+    Example:
+        >>> lay_out([np.array([0.0, 1.0]), np.array([5.0])], upsampling=2).samples.tolist()
+        [[0.0, 0.5], [1.0, 1.5], [0.0, 0.0], [5.0, 5.0], [0.0, 0.0]]
     """
     lengths = np.array([len(signal) for signal in signals], dtype=np.int64)
     gap = np.cumsum(lengths + 1) - 1
@@ -100,5 +121,16 @@ def lay_out(signals: Sequence[FloatArray], upsampling: int) -> Tracks:
 
 
 def upsample(signal: FloatArray, upsampling: int) -> Float64:
-    """`[T]` values to `[T * upsampling]`: linear at rows 0, 1/s, ..., T - 1/s, extrapolating past the last row."""
+    """Interpolate `[T]` values linearly to `[T * upsampling]` at rows 0, 1/s, ..., T - 1/s.
+
+    Samples past the last row are extrapolated.
+
+    Args:
+        signal: `[T]` values.
+        upsampling: s, samples per row.
+
+    Example:
+        >>> upsample(np.array([0.0, 1.0, 0.0]), upsampling=2).tolist()
+        [0.0, 0.5, 1.0, 0.5, 0.0, -0.5]
+    """
     return lay_out([signal], upsampling).samples[:-1].reshape(-1)

@@ -1,4 +1,4 @@
-"""Losses and scores of class logits under one class-free attention: what HAM-Net and CO2-Net share."""
+"""Losses and scores of class logits under a class-agnostic attention, shared by HAM-Net and CO2-Net."""
 
 from __future__ import annotations
 
@@ -15,29 +15,55 @@ LABEL_EPSILON = 1e-4
 def min_shifted(
     logits: Float[Tensor, "batch time classes"], weights: Float[Tensor, "batch time 1"]
 ) -> Float[Tensor, "batch time classes"]:
-    """w (X - m) + m, m the snippet's lowest logit: a weight of 0 makes all classes equally unlikely, at any sign of X.
+    """Return w (X - m) + m, where m is the lowest logit of the snippet.
 
-    w X alone would raise a negative logit.
+    A weight of 0 makes all classes equally unlikely. w X alone would raise negative logits.
+
+    Args:
+        logits: `[B, T, C]` X.
+        weights: `[B, T, 1]` w in [0, 1].
+
+    Example:
+        >>> import torch
+        >>> min_shifted(torch.tensor([[[-1.0, 3.0]]]), torch.tensor([[[0.5]]])).tolist()
+        [[[-1.0, 1.0]]]
     """
     lowest = logits.min(dim=-1, keepdim=True).values
     return (logits - lowest) * weights + lowest
 
 
 def video_log_scores(logits: Float[Tensor, "batch time classes"], ratio: int) -> Float[Tensor, "batch classes"]:
-    """Log-softmax over classes of the mean of each class's k = max(floor(T / ratio), 1) largest logits."""
+    """Return the log-softmax over classes of top-k pooled logits, with k = max(floor(T / ratio), 1).
+
+    Args:
+        logits: `[B, T, C]` snippet logits.
+        ratio: snippets per pooled snippet.
+
+    Example:
+        >>> import torch
+        >>> logits = torch.tensor([[[2.0, 0.0], [0.0, 2.0]]])
+        >>> video_log_scores(logits, ratio=2).exp().tolist()
+        [[0.5, 0.5]]
+    """
     return top_k_share_mean(logits, ratio).log_softmax(dim=1)
 
 
 def video_loss(
     logits: Float[Tensor, "batch time classes"], labels: Float[Tensor, "batch actions"], *, background: bool, ratio: int
 ) -> Float[Tensor, ""]:
-    """Cross-entropy of the video's scores, label vectors normalised by their sum + 1e-4.
+    """Compute the cross-entropy of the video's scores, with label vectors divided by their sum + 1e-4.
 
     Args:
-        logits: of the C action classes and, last, background.
-        labels: multi-hot.
-        background: whether the video's label has background too.
+        logits: `[B, T, C + 1]` logits of the C action classes and, last, background.
+        labels: `[B, C]` multi-hot.
+        background: the video's label includes background.
         ratio: as in `video_log_scores`.
+
+    Example:
+        >>> import torch
+        >>> loss = video_loss(torch.zeros(1, 4, 2), torch.tensor([[1.0]]), background=False, ratio=2)
+        >>> round(loss.item(), 3)  # log(2)
+        0.693
     """
     return cross_entropy(video_log_scores(logits, ratio), with_background(labels, background), LABEL_EPSILON)
 
@@ -45,7 +71,19 @@ def video_loss(
 def guide_loss(
     attention: Float[Tensor, "batch time 1"], logits: Float[Tensor, "batch time classes"]
 ) -> Float[Tensor, ""]:
-    """Mean of |1 - a - P(background)|, background the last class of softmax(X); both sides have gradient."""
+    """Compute the mean of |1 - a - P(background)|, with background as the last class of softmax(X).
+
+    Both sides have a gradient.
+
+    Args:
+        attention: `[B, T, 1]` a in [0, 1].
+        logits: `[B, T, C + 1]` X.
+
+    Example:
+        >>> import torch
+        >>> guide_loss(torch.tensor([[[0.25]]]), torch.tensor([[[0.0, 0.0]]])).item()
+        0.25
+    """
     background = logits.softmax(dim=-1)[..., -1:]
     return (1 - attention - background).abs().mean()
 
@@ -53,14 +91,20 @@ def guide_loss(
 def attended_scores(
     logits: Float[Tensor, "1 time classes"], attention: Float[Tensor, "1 time 1"], ratio: int
 ) -> Scores:
-    """What localizers read of one video: everything but `attention` comes from a X, background left out at the end.
+    """Return one video's scores for localizers, computed from a X with background removed at the end.
 
-    `logit` is a X itself, which the methods' own localizers score; `cas` is its softmax.
+    The signal `logit` is a X itself, which the methods' own localizers score, and `cas` is its softmax.
 
     Args:
-        logits: X of the C action classes and, last, background.
-        attention: a.
+        logits: `[1, T, C + 1]` X, logits of the C action classes and, last, background.
+        attention: `[1, T, 1]` a.
         ratio: as in `video_log_scores`.
+
+    Example:
+        >>> import torch
+        >>> scores = attended_scores(torch.zeros(1, 4, 3), torch.ones(1, 4, 1), ratio=2)
+        >>> {name: tuple(signal.shape) for name, signal in scores.signals.items()}
+        {'cas': (4, 2), 'attention': (4,), 'logit': (4, 2)}
     """
     attended = logits * attention
     signals = {

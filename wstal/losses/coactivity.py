@@ -1,4 +1,4 @@
-"""W-TALC's co-activity similarity loss: videos of one class agree where it is active and differ where it is not."""
+"""W-TALC's co-activity similarity loss on pairs of videos that share a class."""
 
 from __future__ import annotations
 
@@ -18,22 +18,27 @@ def coactivity_loss(
     present: Bool[Tensor, "batch time"] | None = None,
     margin: float = 0.5,
 ) -> Float[Tensor, ""]:
-    """Mean over (pair, class of both its videos) of two hinges on cosine distances d (W-TALC, section 3.4).
+    """Compute the mean over (pair, shared class) of two hinges on cosine distances d (W-TALC, section 3.4).
 
-    For each class, alpha is the softmax of its logits over time, H = sum_t alpha_t F_t the video's feature where the
-    class is active and L = sum_t (1 - alpha_t) F_t the one where it is not (scaled by 1 / (T - 1) in the paper, which
-    no cosine sees). The two videos of a pair cost [d(H1, H2) - d(H1, L2) + margin]+ / 2 and the same with L1, H2.
+    For each class, alpha is the softmax of its logits over time, H = sum_t alpha_t F_t the feature where the class is
+    active, and L = sum_t (1 - alpha_t) F_t the feature where it is not (the paper's factor 1 / (T - 1) has no effect on
+    a cosine). Each pair costs [d(H1, H2) - d(H1, L2) + margin]+ / 2 and the same with L1, H2.
 
     Args:
-        features: F.
-        logits: of the action classes first; what follows them (background) is not read.
-        labels: multi-hot.
-        pairs: rows 0 and 1, 2 and 3, ... of the batch are pairs, as many as it holds of these.
-        present: False where a row is padding.
-        margin: of the hinges.
+        features: `[B, T, D]` F.
+        logits: `[B, T, C or more]` the C action classes first. Further columns (background) are ignored.
+        labels: `[B, C]` multi-hot.
+        pairs: number of leading pairs of the batch: rows 0 and 1, 2 and 3, ...
+        present: `[B, T]`, false where a row is padding. None: no padding.
+        margin: margin of the hinges.
 
     Returns:
-        0 where no pair shares a class.
+        The loss, 0 if no pair shares a class.
+
+    Example:
+        >>> features = torch.ones(2, 3, 4)
+        >>> coactivity_loss(features, torch.zeros(2, 3, 1), torch.tensor([[1.0], [1.0]]), pairs=1).item()
+        0.5
     """
     rows = 2 * min(pairs, len(labels) // 2)
     features, logits, labels = features[:rows], logits[:rows, :, : labels.shape[1]], labels[:rows] > 0

@@ -1,4 +1,4 @@
-"""Contrast of representative features with the memory bank: the robust loss of Eq. 9, and InfoNCE, its limit q -> 0."""
+"""Contrastive losses of representative features with the memory bank: the robust loss of Eq. 9, and InfoNCE."""
 
 from __future__ import annotations
 
@@ -20,22 +20,27 @@ def robust_contrast(
     temperature: float,
     reduction: Reduction = "mean",
 ) -> Float[Tensor, ""]:
-    """Eq. 9: RINCE (Chuang et al., CVPR 2022) with every slot of the anchor's class as a positive.
+    """Compute Eq. 9: RINCE (Chuang et al., CVPR 2022) with every slot of the anchor's class as a positive.
 
     For s+ = cos+ / tau and s- = cos- / tau, each positive costs
-    `-exp(q s+) / q + (lambda (exp(s+) + sum exp(s-)))^q / q`, taken in log space: finite in single precision
-    while q (1 / tau + log(slots + 1)) stays well below 88; Adam's squares of its gradient need half of that.
+    `-exp(q s+) / q + (lambda (exp(s+) + sum exp(s-)))^q / q`, computed in log space. It is finite in single precision
+    while q (1 / tau + log(slots + 1)) is well below 88. Adam squares the gradient, which needs half of that.
 
     Args:
-        cosines: similarity of each anchor to each filled slot.
-        positive: slots of the anchor's class; all others are its negatives.
-        q: 0 < q <= 1; near 0 it is InfoNCE, 1 is symmetric against noisy pairs.
+        cosines: `[anchors, slots]` similarity of each anchor to each filled slot.
+        positive: `[anchors, slots]`, true for slots of the anchor's class. All others are its negatives.
+        q: exponent in (0, 1]. The limit 0 is InfoNCE, and 1 is symmetric against noisy pairs.
         density: lambda.
         temperature: tau.
-        reduction: over the positives of an anchor; the paper writes the sum.
+        reduction: over the positives of an anchor. The paper writes the sum.
 
     Returns:
-        Mean over the anchors that have a positive; 0 where none has.
+        The mean over the anchors that have a positive, 0 if none has.
+
+    Example:
+        >>> cosines, positive = torch.tensor([[1.0, 0.0]]), torch.tensor([[True, False]])
+        >>> round(robust_contrast(cosines, positive, q=1.0, density=0.5, temperature=1.0).item(), 4)  # (1 - e) / 2
+        -0.8591
     """
     scaled, total = _positive_and_all(cosines, positive, temperature)
     # expm1 in place of exp: the ones cancel, and small q keeps its digits
@@ -49,13 +54,28 @@ def info_nce(
     temperature: float,
     reduction: Reduction = "mean",
 ) -> Float[Tensor, ""]:
-    """InfoNCE with several positives: each costs `log(exp(s+) + sum exp(s-)) - s+`. Arguments as `robust_contrast`."""
+    """Compute InfoNCE with several positives: each costs `log(exp(s+) + sum exp(s-)) - s+` (Eq. 9 for q -> 0).
+
+    Args:
+        cosines: `[anchors, slots]` similarity of each anchor to each filled slot.
+        positive: `[anchors, slots]`, true for slots of the anchor's class. All others are its negatives.
+        temperature: tau.
+        reduction: over the positives of an anchor.
+
+    Returns:
+        The mean over the anchors that have a positive, 0 if none has.
+
+    Example:
+        >>> cosines, positive = torch.tensor([[0.0, 0.0]]), torch.tensor([[True, False]])
+        >>> round(info_nce(cosines, positive, temperature=1.0).item(), 4)  # log(2)
+        0.6931
+    """
     scaled, total = _positive_and_all(cosines, positive, temperature)
     return _reduce(total - scaled, positive, reduction)
 
 
 def _positive_and_all(cosines: Tensor, positive: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """s of every pair, and log(exp(s) + sum over the anchor's negatives of exp(s-))."""
+    """Return s of every pair, and log(exp(s) + sum over the anchor's negatives of exp(s-))."""
     scaled = cosines / temperature
     # -inf for positives; an anchor without negatives has logaddexp(s, -inf) = s, value and gradient
     negatives = scaled.masked_fill(positive, -math.inf).logsumexp(dim=1, keepdim=True)

@@ -1,4 +1,4 @@
-"""Learning from the auxiliary branch's pseudo labels, weighted by their uncertainty: Eq. 15-16."""
+"""Loss of learning from the auxiliary branch's pseudo labels, weighted by their uncertainty (Eq. 15-16)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.nn import functional
 
 @dataclass(frozen=True, eq=False)
 class PseudoLabelLoss:
-    """Eq. 16 and what it was made of.
+    """Value of Eq. 16 and the weights of its snippets.
 
     Args:
         value: L_ps, the mean over snippets.
@@ -28,13 +28,19 @@ def pseudo_label_loss(
     rho: float,
     detach_uncertainty: bool = False,
 ) -> PseudoLabelLoss:
-    """L_ps = mean_t [exp(-D_t) CE(p_hat -> p) + rho D_t], D_t = KL(p || p_hat), over softmaxes of the logits.
+    """Compute L_ps = mean_t [exp(-D_t) CE(p_hat -> p) + rho D_t] with D_t = KL(p || p_hat) over softmaxes (Eq. 15-16).
 
     Args:
-        cas: A, the main branch's logits.
-        teacher: A_hat, the auxiliary branch's; detach it for a teacher that L_ps does not train.
+        cas: `[B, T, C + 1]` A, logits of the main branch.
+        teacher: `[B, T, C + 1]` A_hat, logits of the auxiliary branch. Detach it if L_ps should not train the teacher.
         rho: weight of the regulariser D_t.
         detach_uncertainty: no gradient through exp(-D_t).
+
+    Example:
+        >>> import torch
+        >>> loss = pseudo_label_loss(torch.zeros(1, 3, 2), torch.zeros(1, 3, 2), rho=0.1)
+        >>> round(loss.value.item(), 4), loss.weight.tolist()  # log(2), no uncertainty
+        (0.6931, [[1.0, 1.0, 1.0]])
     """
     log_p, log_teacher = cas.log_softmax(dim=-1), teacher.log_softmax(dim=-1)
     # rounding may leave a KL of equal distributions just below zero

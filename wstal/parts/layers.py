@@ -1,4 +1,4 @@
-"""Layers with the initial weights and the axis order that methods need."""
+"""Layers with the initial weights and the order of axes that methods need."""
 
 from __future__ import annotations
 
@@ -7,29 +7,62 @@ from torch import Tensor, nn
 
 
 class TemporalConv(nn.Conv1d):
-    """X"""
+    """`torch.nn.Conv1d` over time, for features `[B, T, D]`.
+
+    Example:
+        >>> import torch
+        >>> TemporalConv(4, 8, kernel_size=3, padding="same")(torch.zeros(2, 5, 4)).shape
+        torch.Size([2, 5, 8])
+    """
 
     def forward(self, features: Float[Tensor, "batch time in_dim"]) -> Float[Tensor, "batch time out_dim"]:
-        """X"""
+        """Convolve over time."""
         return super().forward(features.transpose(1, 2)).transpose(1, 2)
 
 
 def init_xavier(*layers: nn.Linear) -> None:
-    """X"""
+    """Set the weights of layers to Xavier-uniform values and their biases to 0.
+
+    Example:
+        >>> layer = nn.Linear(2, 3)
+        >>> init_xavier(layer)
+        >>> layer.bias.tolist()
+        [0.0, 0.0, 0.0]
+    """
     for layer in layers:
         nn.init.xavier_uniform_(layer.weight)
         nn.init.zeros_(layer.bias)
 
 
 def xavier_linear(in_dim: int, out_dim: int) -> nn.Linear:
-    """X"""
+    """Create a linear layer with Xavier-uniform weights and zero bias.
+
+    Args:
+        in_dim: input columns.
+        out_dim: output columns.
+
+    Example:
+        >>> xavier_linear(2, 3).bias.tolist()
+        [0.0, 0.0, 0.0]
+    """
     layer = nn.Linear(in_dim, out_dim)
     init_xavier(layer)
     return layer
 
 
 def he_conv(columns: int, out: int, kernel: int) -> nn.Conv1d:
-    """X"""
+    """Create a convolution that keeps T, with weights uniform within sqrt(6 / fan-in) (He et al., 2015) and zero bias.
+
+    Args:
+        columns: input columns.
+        out: output columns.
+        kernel: width of the kernel in rows.
+
+    Example:
+        >>> import torch
+        >>> he_conv(4, 8, kernel=3)(torch.zeros(2, 4, 5)).shape
+        torch.Size([2, 8, 5])
+    """
     layer = nn.Conv1d(columns, out, kernel, padding="same")
     nn.init.kaiming_uniform_(layer.weight)
     nn.init.zeros_(layer.get_parameter("bias"))

@@ -8,32 +8,92 @@ from torch.nn import functional
 
 
 def top_k_count(length: int, ratio: int) -> int:
-    """k = max(floor(T / ratio), 1)."""
+    """Return k = max(floor(T / ratio), 1).
+
+    Args:
+        length: T, number of snippets.
+        ratio: snippets per pooled snippet.
+
+    Example:
+        >>> top_k_count(750, 8), top_k_count(3, 8)
+        (93, 1)
+    """
     return max(length // ratio, 1)
 
 
 def top_k_mean(values: Float[Tensor, "batch time classes"], k: int) -> Float[Tensor, "batch classes"]:
-    """Mean of the k largest values over time, for each class on its own."""
+    """Compute the mean of the k largest values over time, for each class separately.
+
+    Args:
+        values: `[B, T, C]`.
+        k: number of values, at most T.
+
+    Example:
+        >>> import torch
+        >>> top_k_mean(torch.tensor([[[1.0, 8.0], [3.0, 0.0], [2.0, 4.0]]]), k=2).tolist()
+        [[2.5, 6.0]]
+    """
     return values.topk(k, dim=1).values.mean(dim=1)
 
 
 def top_k_share_mean(values: Float[Tensor, "batch time classes"], ratio: int) -> Float[Tensor, "batch classes"]:
-    """X"""
+    """Compute `top_k_mean` with k = max(floor(T / ratio), 1).
+
+    Args:
+        values: `[B, T, C]`.
+        ratio: snippets per pooled snippet.
+
+    Example:
+        >>> import torch
+        >>> top_k_share_mean(torch.tensor([[[1.0], [3.0], [2.0], [0.0]]]), ratio=2).tolist()
+        [[2.5]]
+    """
     return top_k_mean(values, top_k_count(values.shape[1], ratio))
 
 
 def take_rows(features: Float[Tensor, "batch time dim"], rows: Int[Tensor, "batch k"]) -> Float[Tensor, "batch k dim"]:
-    """X"""
+    """Return the chosen rows of each video.
+
+    Args:
+        features: `[B, T, D]`.
+        rows: `[B, k]` indices below T.
+
+    Example:
+        >>> import torch
+        >>> take_rows(torch.tensor([[[1.0], [2.0], [3.0]]]), torch.tensor([[2, 0]])).tolist()
+        [[[3.0], [1.0]]]
+    """
     return features.gather(1, rows.unsqueeze(-1).expand(-1, -1, features.shape[-1]))
 
 
 def top_k_features(
     features: Float[Tensor, "batch time dim"], weights: Float[Tensor, "batch time"], k: int
 ) -> Float[Tensor, "batch dim"]:
-    """Mean of the features of the k snippets with the largest weights."""
+    """Compute the mean of the features of the k snippets with the largest weights.
+
+    Args:
+        features: `[B, T, D]`.
+        weights: `[B, T]`.
+        k: number of snippets, at most T.
+
+    Example:
+        >>> import torch
+        >>> top_k_features(torch.tensor([[[1.0], [2.0], [4.0]]]), torch.tensor([[0.1, 0.9, 0.8]]), k=2).tolist()
+        [[3.0]]
+    """
     return take_rows(features, weights.topk(k, dim=1).indices).mean(dim=1)
 
 
 def smooth(columns: Float[Tensor, "batch columns time"], half_window: int) -> Float[Tensor, "batch columns time"]:
-    """Mean of each row and `half_window` rows to either side, zeros beyond the ends (HAM-Net, CO2-Net)."""
+    """Compute the mean of each row and `half_window` rows to either side, with zeros past the ends (HAM-Net, CO2-Net).
+
+    Args:
+        columns: `[B, columns, T]`.
+        half_window: rows to either side.
+
+    Example:
+        >>> import torch
+        >>> smooth(torch.tensor([[[3.0, 3.0, 3.0]]]), half_window=1).tolist()
+        [[[2.0, 3.0, 2.0]]]
+    """
     return functional.avg_pool1d(columns, 2 * half_window + 1, stride=1, padding=half_window)

@@ -1,0 +1,1 @@
+"""Knowledge summarization (GKS): the memory bank compressed to a few centres, learned or by clustering."""

@@ -1,7 +1,7 @@
 """Clusterings of the memory bank: the summaries of Table VI that are not learned.
 
-Each is a function `(slots [S, D], N, seed) -> centres [at most N, D]`. Centres are means of slots, un-normalised as the
-slots are, since snippets read them by their dot product (Eq. 12).
+Each is a function `(slots [S, D], N, seed) -> centres [at most N, D]`. Centres are means of slots. They are not
+normalised, like the slots, because snippets read them by dot product (Eq. 12).
 """
 
 from __future__ import annotations
@@ -34,12 +34,17 @@ TRANSPORT_STRENGTH, TRANSPORT_ROUNDS = 0.05, 10
 
 
 class Clustering(CountsOnHost, Summarizer):
-    """Centres of clusters of slots, computed once an epoch, without gradient.
+    """Summary by the centres of clusters of slots, computed once per epoch, without gradient.
 
     Args:
-        kind: the function of this module that computes them.
+        kind: the clustering.
         dim: D.
         count: N, the largest number of centres.
+
+    Example:
+        >>> summary = Clustering("k_means", dim=2, count=4)
+        >>> summary(torch.zeros(3, 2), torch.zeros(3, dtype=torch.int64)).shape  # before the first refresh
+        torch.Size([0, 2])
     """
 
     COUNTERS: ClassVar[tuple[str, ...]] = ("found",)
@@ -54,7 +59,12 @@ class Clustering(CountsOnHost, Summarizer):
 
     @torch.no_grad()
     def refresh(self, tokens: Float[Tensor, "slots dim"], row: Int[Tensor, " slots"]) -> None:
-        """Cluster the slots on the CPU, with one number of torch's global generator as the seed."""
+        """Cluster the slots on the CPU, with one number of torch's global generator as the seed.
+
+        Args:
+            tokens: `[S, D]` the filled slots.
+            row: not used.
+        """
         seed = int(torch.randint(2**31, ()))
         # one thread: scikit-learn adds its threads' partial sums in whatever order they end, so runs would not repeat
         with threadpool_limits(1):
@@ -64,21 +74,47 @@ class Clustering(CountsOnHost, Summarizer):
         self.found.fill_(len(centres))
 
     def forward(self, tokens: Float[Tensor, "slots dim"], row: Int[Tensor, " slots"]) -> Float[Tensor, "centres dim"]:
-        """T_M of the last refresh; no centre before the first."""
+        """Return T_M of the last refresh, without any centre before the first.
+
+        Args:
+            tokens: not used.
+            row: not used.
+        """
         return self.centres[: int(self.found)]
 
 
 def k_means(slots: Array, count: int, seed: int) -> Array:
-    """Lloyd's algorithm on all slots from one k-means++ start (four starts lower the error by less than 1 %)."""
+    """Cluster all slots with Lloyd's algorithm from one k-means++ start. Four starts lower the error by less than 1 %.
+
+    Args:
+        slots: `[S, D]`.
+        count: N.
+        seed: of the start.
+
+    Example:
+        >>> slots = np.array([[0.0, 1.0], [0.0, 3.0], [8.0, 0.0]])
+        >>> sorted(k_means(slots, count=2, seed=0).tolist())
+        [[0.0, 2.0], [8.0, 0.0]]
+    """
     return _means(slots, _partition(slots, count, seed))
 
 
 def spectral(slots: Array, count: int, seed: int) -> Array:
-    """Ng, Jordan and Weiss, 2001, on a seeded draw of 2,000 slots: k-means of rows of the leading eigenvectors.
+    """Cluster a seeded draw of 2,000 slots by k-means on rows of the leading eigenvectors (Ng, Jordan and Weiss, 2001).
 
-    The affinity is 1 / (1 + d / mean d), d the cosine distance: it needs no bandwidth, and it is never 0, so the graph
-    is connected, which a graph of nearest neighbours is not where classes are apart. All eigenvectors are computed:
-    solvers for a few (ARPACK in scikit-learn's spectral clustering, LAPACK's too) fail where slots nearly repeat.
+    The affinity is 1 / (1 + d / mean d), with the cosine distance d. It needs no bandwidth and is never 0, so the graph
+    is connected, which a nearest-neighbour graph is not where classes are far apart. All eigenvectors are computed:
+    solvers for a few (ARPACK in scikit-learn's spectral clustering, and LAPACK's) fail where slots nearly repeat.
+
+    Args:
+        slots: `[S, D]`.
+        count: N.
+        seed: of the draw and the start.
+
+    Example:
+        >>> slots = np.array([[0.0, 1.0], [0.0, 3.0], [8.0, 0.0]])
+        >>> sorted(spectral(slots, count=2, seed=0).tolist())
+        [[0.0, 2.0], [8.0, 0.0]]
     """
     slots = _draw(slots, seed)
     distances = cosine_distances(slots)
@@ -89,11 +125,21 @@ def spectral(slots: Array, count: int, seed: int) -> Array:
 
 
 def dbscan(slots: Array, count: int, seed: int) -> Array:
-    """The N largest clusters of DBSCAN on a seeded draw of 2,000 slots; noise is dropped.
+    """Return the N largest clusters of DBSCAN on a seeded draw of 2,000 slots, without noise.
 
-    Metric: cosine. A core slot has `NEIGHBOURS` slots (itself one) within eps; eps is the median over slots of the
-    distance to that neighbour, so half of the slots are core and there is a cluster. (On THUMOS14 features a tenth
-    would leave 86 % as noise, and nine tenths would make one cluster of everything.)
+    The metric is the cosine distance. A core slot has `NEIGHBOURS` slots (including itself) within eps. eps is the
+    median over slots of the distance to that neighbour, so half of the slots are core and there is a cluster. (On
+    THUMOS14 features a tenth would leave 86 % as noise, and nine tenths would make one cluster of everything.)
+
+    Args:
+        slots: `[S, D]`.
+        count: N.
+        seed: of the draw.
+
+    Example:
+        >>> slots = np.array([[1.0, 0.0]] * 5 + [[0.0, 1.0]] * 5)
+        >>> sorted(dbscan(slots, count=4, seed=0).tolist())
+        [[0.0, 1.0], [1.0, 0.0]]
     """
     slots = _draw(slots, seed)
     distances = cosine_distances(slots)
@@ -107,11 +153,20 @@ def dbscan(slots: Array, count: int, seed: int) -> Array:
 
 
 def optimal_transport(slots: Array, count: int, seed: int) -> Array:
-    """Self-labelling of all slots; up to N slots are their own centres.
+    """Cluster all slots by balanced self-labelling (Asano et al., ICLR 2020, without a network).
 
-    Asano et al., ICLR 2020, without a network: balanced assignment of slots to centres and means of the slots by their
-    assignment take turns. Both lower one objective, the mean squared distance between a slot and its centres less
-    the plan's entropy, and distances are in units of the slots' variance, so the strength suits any scale of features.
+    Balanced assignment of slots to centres alternates with means of the slots by their assignment. Both lower one
+    objective, the mean squared distance between a slot and its centres minus the plan's entropy. Distances are in units
+    of the slots' variance, so the strength suits any scale of features. Up to N slots are their own centres.
+
+    Args:
+        slots: `[S, D]`.
+        count: N.
+        seed: of the k-means++ start.
+
+    Example:
+        >>> optimal_transport(np.array([[0.0, 1.0]]), count=4, seed=0).tolist()
+        [[0.0, 1.0]]
     """
     if len(slots) <= count:
         return slots
@@ -124,14 +179,20 @@ def optimal_transport(slots: Array, count: int, seed: int) -> Array:
 
 
 def balanced_assignment(cost: Array, strength: float) -> NDArray[np.float64]:
-    """The plan Q of least <Q, cost> + strength <Q, log Q> whose rows sum to 1/S and columns to 1/N (Sinkhorn).
+    """Return the plan Q that minimises <Q, cost> + strength <Q, log Q> (Sinkhorn).
+
+    Row sums are 1/S and column sums 1/N.
 
     Args:
-        cost: `[S, N]`, of a slot at a centre.
-        strength: of the entropy: at 0.05 a slot gives its first centre about 0.8 on THUMOS14 features.
+        cost: `[S, N]` cost of assigning a slot to a centre.
+        strength: weight of the entropy. At 0.05 a slot gives its first centre about 0.8 on THUMOS14 features.
 
     Returns:
-        `[S, N]`; rows exact, columns to 0.1 %, or what 1,000 iterations reach.
+        `[S, N]` plan. Rows are exact, columns to 0.1 %, or what 1,000 iterations reach.
+
+    Example:
+        >>> balanced_assignment(np.array([[0.0, 1.0], [1.0, 0.0]]), strength=0.05).round(3).tolist()
+        [[0.5, 0.0], [0.0, 0.5]]
     """
     import ot  # takes two seconds, and only this clustering needs it
 
@@ -159,7 +220,7 @@ _CLUSTERINGS: dict[ClusteringKind, Callable[[Array, int, int], Array]] = {
 
 
 def _draw(slots: Array, seed: int) -> Array:
-    """At most `LARGEST_DRAW` of the slots, in double precision."""
+    """Return at most `LARGEST_DRAW` of the slots, in double precision."""
     if len(slots) > LARGEST_DRAW:
         slots = slots[np.random.default_rng(seed).choice(len(slots), LARGEST_DRAW, replace=False)]
     return slots.astype(np.float64)
@@ -174,5 +235,5 @@ def _partition(points: Array, count: int, seed: int) -> NDArray[np.integer]:
 
 
 def _means(slots: Array, labels: NDArray[np.integer]) -> Array:
-    """Mean slot of each label; the labels of noise, below 0, have none."""
+    """Return the mean slot of each label, ignoring noise (labels below 0)."""
     return np.stack([slots[labels == label].mean(axis=0, dtype=np.float64) for label in np.unique(labels[labels >= 0])])

@@ -1,4 +1,4 @@
-"""Latent codewords that read the memory by attention: Eq. 10-11."""
+"""Latent codewords that read the memory by attention (Eq. 10-11)."""
 
 from __future__ import annotations
 
@@ -24,12 +24,18 @@ class Codewords(Summarizer):
         dim: D.
         rows: C + 1 memory rows.
         count: N.
-        attention: what "sparse" means (not stated): `top_k` is a softmax over each codeword's `neighbours` best
-            slots, `entmax15` the 1.5-entmax over all, `dense` no sparsity.
+        attention: meaning of "sparse" (not stated): `top_k` is a softmax over each codeword's `neighbours` best slots,
+            `entmax15` the 1.5-entmax over all slots, `dense` no sparsity.
         neighbours: k of `top_k`.
         projection: `separable` is depthwise followed by pointwise, `depthwise` a scale and bias of each channel.
-        memory_embedding: a learned embedding of each memory row joins the keys, the codewords' own the queries. The
-            paper joins its N x D embedding to (C + 1) q keys; places within a queue have no meaning, rows do.
+        memory_embedding: concatenate a learned embedding of each memory row to the keys, and the codewords' own to the
+            queries. The paper adds an N x D embedding to (C + 1) q keys. Positions within a queue have no meaning, rows
+            do.
+
+    Example:
+        >>> summary = Codewords(dim=4, rows=3, count=2)
+        >>> summary(torch.zeros(5, 4), torch.tensor([0, 0, 1, 2, 2])).shape
+        torch.Size([2, 4])
     """
 
     def __init__(
@@ -58,7 +64,12 @@ class Codewords(Summarizer):
         self.summary_norm = nn.LayerNorm(dim)
 
     def forward(self, tokens: Float[Tensor, "slots dim"], row: Int[Tensor, " slots"]) -> Float[Tensor, "centres dim"]:
-        """T_M of Eq. 11."""
+        """Return T_M of Eq. 11.
+
+        Args:
+            tokens: `[S, D]` the filled slots.
+            row: `[S]` memory row of each.
+        """
         queries = self.queries()
         attended = self.memory_value(self.weights(queries, tokens, row) @ tokens)
         read: Tensor = self.memory_norm(queries + attended)
@@ -66,7 +77,7 @@ class Codewords(Summarizer):
         return summary
 
     def queries(self) -> Float[Tensor, "centres dim"]:
-        """Q_M of Eq. 10."""
+        """Return Q_M of Eq. 10."""
         placed = torch.cat([self.codewords, self.positions], dim=1)
         among = functional.scaled_dot_product_attention(self.codewords, self.key(placed), self.value(placed))
         queries: Tensor = self.query_norm(self.codewords + among)
@@ -75,7 +86,13 @@ class Codewords(Summarizer):
     def weights(
         self, queries: Float[Tensor, "centres dim"], tokens: Float[Tensor, "slots dim"], row: Int[Tensor, " slots"]
     ) -> Float[Tensor, "centres slots"]:
-        """Attention of each codeword to each slot; each row sums to 1."""
+        """Return `[N, S]` attention of each codeword to each slot. Each row sums to 1.
+
+        Args:
+            queries: `[N, D]` Q_M.
+            tokens: `[S, D]` the filled slots.
+            row: `[S]` memory row of each.
+        """
         # the projection is linear: applied to N queries in place of (C + 1) q keys, it gives the same logits
         logits = self.memory_key.transposed(queries) @ tokens.T
         width = queries.shape[1]
@@ -93,12 +110,16 @@ class Codewords(Summarizer):
 
 
 class DetrLayer(Summarizer):
-    """One standard transformer decoder layer, codewords as queries, memory as keys: the structure of Table IX.
+    """Standard transformer decoder layer with codewords as queries and the memory as keys (Table IX).
 
     Args:
         dim: D, also the width of the feed-forward part.
         count: N.
-        heads: attention heads; must divide D.
+        heads: number of attention heads, a divisor of D.
+
+    Example:
+        >>> DetrLayer(dim=4, count=2, heads=2)(torch.zeros(5, 4), torch.zeros(5, dtype=torch.int64)).shape
+        torch.Size([2, 4])
     """
 
     def __init__(self, dim: int, count: int, heads: int) -> None:
@@ -107,15 +128,20 @@ class DetrLayer(Summarizer):
         self.layer = nn.TransformerDecoderLayer(dim, heads, dim_feedforward=dim, dropout=0.1, batch_first=True)
 
     def forward(self, tokens: Float[Tensor, "slots dim"], row: Int[Tensor, " slots"]) -> Float[Tensor, "centres dim"]:
-        """T_M."""
+        """Return T_M.
+
+        Args:
+            tokens: `[S, D]` the filled slots.
+            row: not used.
+        """
         summary: Tensor = self.layer(self.codewords.unsqueeze(0), tokens.unsqueeze(0))
         return summary[0]
 
 
 class _Projection(nn.Module):
-    """A 1x1 convolution over slots: a scale of each channel, then (separable) a pointwise D x D map.
+    """1x1 convolution over slots: a scale of each channel, followed (separable) by a pointwise D x D map.
 
-    Attention is a weighted mean with weights that sum to 1, so values are projected after it, at N rows for (C + 1) q.
+    Attention weights sum to 1, so values are projected after the weighted mean, on N rows instead of (C + 1) q.
     """
 
     def __init__(self, dim: int, kind: ProjectionKind, bias: bool) -> None:
@@ -131,12 +157,12 @@ class _Projection(nn.Module):
         return values if self.pointwise is None else self.pointwise(values)
 
     def transposed(self, queries: Tensor) -> Tensor:
-        """q' with q' . m = q . projection(m) for every m (a projection without bias)."""
+        """Return q' with q' . m = q . projection(m) for every m (a projection without bias)."""
         if self.pointwise is not None:
             queries = queries @ self.pointwise.weight
         return queries * self.scale
 
 
 def _mlp(inputs: int, outputs: int, bias: bool = True) -> nn.Sequential:
-    """Two linear layers with a ReLU between; `bias` of the last one."""
+    """Create two linear layers with a ReLU between them. `bias` is that of the last one."""
     return nn.Sequential(nn.Linear(inputs, outputs), nn.ReLU(), nn.Linear(outputs, outputs, bias=bias))

@@ -14,19 +14,24 @@ TEMPERATURE = 0.05
 
 
 class ExpectationAttention(Summarizer):
-    """N bases, moved to the slots by a few differentiable steps of EM; where they start is learned.
+    """N learned bases that a few differentiable EM steps move to the slots.
 
-    Li et al., "Expectation-Maximization Attention Networks for Semantic Segmentation", ICCV 2019. Similarity is the
-    cosine of what slot and basis deviate from the mean slot by, over a temperature. ReLU features share most of their
-    direction (mean cosine 0.7 between classes of THUMOS14 features) and differ in norm: without centring the basis
-    nearest to the mean takes every slot, and dot products would need a temperature for each norm and width. A random
-    basis has cosines of about 1/sqrt(D), nearly uniform responsibilities and so a mean close to the mean slot; as
-    the cosine drops the length of its deviation, the next step tells slots apart all the same. On those features the
-    entropy of responsibilities over three steps is 0.9, 0.4 and 0.3 of log N at D = 512, alike at D = 2048.
+    Li et al., "Expectation-Maximization Attention Networks for Semantic Segmentation", ICCV 2019. The similarity of
+    slot and basis is the cosine of their deviations from the mean slot, divided by a temperature. ReLU features share
+    most of their direction (mean cosine 0.7 between classes of THUMOS14 features) and differ in norm. Without centring,
+    the basis nearest to the mean would take every slot, and dot products would need a temperature for each norm and
+    width. A random basis has cosines of about 1/sqrt(D), nearly uniform responsibilities and so a mean close to the
+    mean slot. The cosine ignores the length of its deviation, so the next step tells slots apart all the same. On those
+    features the entropy of responsibilities over three steps is 0.9, 0.4 and 0.3 of log N at D = 512, and similar at D
+    = 2048.
 
     Args:
         dim: D.
         count: N.
+
+    Example:
+        >>> ExpectationAttention(dim=4, count=2)(torch.rand(5, 4), torch.zeros(5, dtype=torch.int64)).shape
+        torch.Size([2, 4])
     """
 
     def __init__(self, dim: int, count: int) -> None:
@@ -34,7 +39,12 @@ class ExpectationAttention(Summarizer):
         self.bases = nn.Parameter(torch.randn(count, dim) * dim**-0.5)
 
     def forward(self, tokens: Float[Tensor, "slots dim"], row: Int[Tensor, " slots"]) -> Float[Tensor, "centres dim"]:
-        """T_M: means of slots, weighted by responsibility."""
+        """Return T_M: means of slots, weighted by responsibility.
+
+        Args:
+            tokens: `[S, D]` the filled slots.
+            row: not used.
+        """
         mean = tokens.mean(dim=0)
         deviations = tokens - mean
         directions = functional.normalize(deviations, dim=1)

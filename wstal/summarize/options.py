@@ -1,4 +1,4 @@
-"""Options of knowledge summarisation, and the summariser that they name."""
+"""Options of knowledge summarization (GKS), and construction of the chosen summarizer."""
 
 from __future__ import annotations
 
@@ -29,15 +29,19 @@ class SummaryOptions(Spec):
 
 
 def build_summarizer(options: SummaryOptions, dim: int, rows: int) -> Summarizer:
-    """The summariser that the options name.
+    """Create the summarizer that the options choose.
 
     Args:
-        options: validated.
-        dim: D.
-        rows: C + 1.
+        options: the options of GKS.
+        dim: D, columns of the features.
+        rows: C + 1 memory rows.
 
     Raises:
         UserError: the heads of `detr_layer` do not divide D.
+
+    Example:
+        >>> type(build_summarizer(SummaryOptions(count=2), dim=4, rows=3)).__name__
+        'Codewords'
     """
     match options.kind:
         case "codewords":

@@ -1,4 +1,4 @@
-"""What every way to summarise the memory bank has in common (Eq. 10-11 and Table VI)."""
+"""Base class of all summarizers of the memory bank (Eq. 10-11 and Table VI)."""
 
 from __future__ import annotations
 
@@ -9,22 +9,26 @@ from torch import Tensor, nn
 
 
 class Summarizer(nn.Module, ABC):
-    """Compresses the filled slots of the memory bank to at most N centres T_M."""
+    """Module that compresses the filled slots of the memory bank to at most N centres T_M."""
 
     def refresh(self, tokens: Float[Tensor, "slots dim"], row: Int[Tensor, " slots"]) -> None:
-        """Called at the start of an epoch with a bank that is not empty: where clusterings are computed.
+        """Prepare an epoch, for example by clustering the slots. Called at its start if the bank is not empty.
 
-        Draws, if any, come from torch's global generator, so that a run repeats.
+        Draws come from torch's global generator, so that a run can be repeated.
+
+        Args:
+            tokens: `[S, D]` the filled slots, at least one.
+            row: `[S]` memory row (class) of each.
         """
 
     @abstractmethod
     def forward(self, tokens: Float[Tensor, "slots dim"], row: Int[Tensor, " slots"]) -> Float[Tensor, "centres dim"]:
-        """T_M.
+        """Return T_M.
 
         Args:
-            tokens: the filled slots, at least one.
-            row: the memory row (class) of each.
+            tokens: `[S, D]` the filled slots, at least one.
+            row: `[S]` memory row (class) of each.
 
         Returns:
-            From 0 (a clustering before its first refresh) to N centres; with gradient where the summary is learned.
+            From 0 (a clustering before its first refresh) to N centres, with gradient if the summary is learned.
         """

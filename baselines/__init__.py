@@ -1,1 +1,1 @@
-"""Reference implementations of published methods, one file each."""
+"""Built-in methods, one per file, checked against released code where there is any."""

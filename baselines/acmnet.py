@@ -1,15 +1,15 @@
-"""ACM-Net: action context modelling network for weakly supervised temporal action localization.
+"""ACM-Net: action context modeling network for weakly supervised temporal action localization.
 
-Idea: three attentions a snippet (action instance, action context, background) that sum to 1 re-weight one class
-activation sequence; three top-k multiple-instance losses train them with three different video labels; a guide loss,
-a feature-norm ordering loss and a sparsity loss regularise the attention.
+Idea: each snippet has three attentions (action instance, action context, background) that sum to 1 and weight one
+class activation sequence. Three top-k multiple-instance losses train them with three different video labels. A guide
+loss, a feature-norm ordering loss and a sparsity loss regularise the attention.
 
 Paper: Qu et al., arXiv 2104.02967. Facts: its released code (ispc-lab/ACM-Net at 4d38dc6), checked against tensors
 recorded from it. Deviations:
-- log-probabilities come from log-softmax, so the loss is never NaN and no step has to be skipped;
-- the samplers draw afresh in every epoch (with the released code's torch version they repeat);
-- the released code keeps the checkpoint that is best on the test set; here the last one counts;
-- 500 epochs on ActivityNet: the released code looks at the test set 500 times, after every second epoch.
+- log-probabilities come from log-softmax, so the loss is never NaN and no step must be skipped;
+- the samplers draw anew in every epoch (with the released code's torch version they repeat);
+- the released code keeps the checkpoint that is best on the test set, here the last one counts;
+- 500 epochs on ActivityNet: the released code evaluates on the test set 500 times, after every second epoch.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ FEATURE_MARGIN = 50.0
 
 
 class AcmNetOptions(Spec):
-    """Options of ACM-Net; defaults are THUMOS14's."""
+    """Options of ACM-Net. The defaults are for THUMOS14."""
 
     dropout: float = Field(0.7, ge=0, lt=1, description="of snippets and of classifier inputs alike")
     input_dropout: bool = Field(False, description="dropout on the features and before the attention (ActivityNet)")
@@ -104,7 +104,7 @@ ACTIVITYNET_LOCALIZER = LocalizerSpec(
 
 
 class AcmNet(BaseMethod):
-    """ACM-Net over features `[B, T, D]`; the embedding keeps the width D."""
+    """ACM-Net over features `[B, T, D]`. The embedding keeps the width D."""
 
     name: ClassVar[str] = "acmnet"
     title: ClassVar[str] = "ACM-Net"
@@ -119,9 +119,9 @@ class AcmNet(BaseMethod):
 
     @classmethod
     def recipe(cls, dataset: str) -> Recipe:
-        """ActivityNet's variant for `activitynet*` and, at its own T = 400, `fineaction`; else THUMOS14's.
+        """Return ActivityNet's settings for `activitynet*` and (with T = 400) `fineaction`, otherwise THUMOS14's.
 
-        The paper covers THUMOS14 and ActivityNet 1.3; other data sets train for as many epochs.
+        The paper covers THUMOS14 and ActivityNet 1.3. Other data sets train for as many epochs.
         """
         if dataset.startswith("activitynet"):
             return Recipe(method=ACTIVITYNET_OPTIONS, train=ACTIVITYNET_TRAIN, localizer=ACTIVITYNET_LOCALIZER)
@@ -131,27 +131,27 @@ class AcmNet(BaseMethod):
         return Recipe(method=AcmNetOptions(), train=THUMOS_TRAIN, localizer=THUMOS_LOCALIZER)
 
     def embed(self, features: Float[Tensor, "batch time in_dim"]) -> Float[Tensor, "batch time dim"]:
-        """F: temporal convolution of width 3 and ReLU."""
+        """Return F: temporal convolution of width 3 and ReLU."""
         if self.spec.input_dropout:
             features = self._dropout(features)
         embedded: Tensor = self.embedding(features)
         return embedded.relu()
 
     def attend(self, embedded: Float[Tensor, "batch time dim"]) -> Float[Tensor, "batch time 3"]:
-        """W: softmax over (instance, context, background)."""
+        """Return W: softmax over (instance, context, background)."""
         if self.spec.input_dropout:
             embedded = self._dropout(embedded)
         logits: Tensor = self.attention(embedded.transpose(1, 2))
         return logits.softmax(dim=1).transpose(1, 2)
 
     def classify(self, embedded: Float[Tensor, "batch time dim"]) -> Float[Tensor, "batch time classes"]:
-        """A: logits of the C classes and, last, background. In training whole snippets are dropped, then inputs."""
+        """Return A: logits of the C classes and, last, background. Training drops whole snippets, then inputs."""
         snippets = self._dropout(embedded.new_ones(embedded.shape[:2])).unsqueeze(-1)
         logits: Tensor = self.classifier(self._dropout(embedded * snippets))
         return logits
 
     def snippet_losses(self, snippets: Snippets, labels: Float[Tensor, "batch actions"]) -> dict[str, Tensor]:
-        """The three classification losses, guide, feature and sparse terms, and their weighted `total`."""
+        """Return the three classification losses, guide, feature and sparse terms, and their weighted `total`."""
         spec = self.spec
         embedded, attention, cas = snippets.embedded, snippets.attention, snippets.cas
         terms = self._classification(cas, attention, labels)
@@ -175,17 +175,17 @@ class AcmNet(BaseMethod):
         attention: Float[Tensor, "batch time 3"],
         labels: Float[Tensor, "batch actions"],
     ) -> Float[Tensor, ""]:
-        """Instance, context and background terms, weighted."""
+        """Return the weighted sum of the instance, context and background losses."""
         return self._weighted(self._classification(cas, attention, labels))
 
     def branch_cas(
         self, cas: Float[Tensor, "batch time classes"], attention: Float[Tensor, "batch time 3"]
     ) -> tuple[Float[Tensor, "batch time classes"], Float[Tensor, "batch time classes"]]:
-        """The CAS weighted by instance and by background attention."""
+        """Return the CAS weighted by instance and by background attention."""
         return cas * attention[..., INSTANCE, None], cas * attention[..., BACKGROUND, None]
 
     def snippet_scores(self, snippets: Snippets) -> Scores:
-        """Signals `cas` (softmaxed instance CAS of the C classes) and `attention` (instance), and class scores."""
+        """Return the signals `cas` (softmax of the instance CAS) and `attention` (instance), and the class scores."""
         attention, cas = snippets.attention, snippets.cas
         instance_cas = (cas * attention[..., INSTANCE : INSTANCE + 1]).softmax(dim=-1)
         video_scores = self._video_log_scores(cas, attention, INSTANCE).exp()
@@ -222,9 +222,14 @@ class AcmNet(BaseMethod):
 
 
 def guide_loss(cas: Float[Tensor, "batch time classes"], attention: Float[Tensor, "batch time 3"]) -> Float[Tensor, ""]:
-    """Mean over videos of sum_t |1 - s_t - W_ins,t|, s_t the background probability of the instance-weighted CAS.
+    """Compute the mean over videos of sum_t |1 - s_t - W_ins,t|.
 
-    The W_ins,t that is subtracted is a target without gradient; the one that weights the CAS has gradient.
+    s_t is the background probability of the instance-weighted CAS. The subtracted W_ins,t is a target without gradient,
+    the one that weights the CAS has a gradient.
+
+    Args:
+        cas: `[B, T, C + 1]` logits, background last.
+        attention: `[B, T, 3]` W.
     """
     weights = attention[..., INSTANCE]
     background = (cas * weights.unsqueeze(-1)).softmax(dim=-1)[..., -1]
@@ -234,7 +239,13 @@ def guide_loss(cas: Float[Tensor, "batch time classes"], attention: Float[Tensor
 def feature_norm_loss(
     instance: Float[Tensor, "batch dim"], context: Float[Tensor, "batch dim"], background: Float[Tensor, "batch dim"]
 ) -> Float[Tensor, ""]:
-    """Squared hinge that orders feature norms: instance above context above background, each by a margin of 50."""
+    """Compute a squared hinge that orders feature norms: instance, context, background, each 50 above the next.
+
+    Args:
+        instance: `[B, D]` pooled features of the instance branch.
+        context: `[B, D]` pooled features of the context branch.
+        background: `[B, D]` pooled features of the background branch.
+    """
     norms = [pooled.norm(dim=1) for pooled in (instance, context, background)]
     ordered = [(FEATURE_MARGIN - high + low).relu() for high, low in pairwise(norms)]
     total: Tensor = ordered[0] + ordered[1] + norms[2]

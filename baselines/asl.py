@@ -1,20 +1,20 @@
-"""ASL: action selection learning, for weakly supervised temporal action localization without a background class.
+"""ASL: action selection learning for weakly supervised temporal action localization without a background class.
 
-Idea: an actionness of each snippet, one head a stream, learned apart from the classes, helps to choose the top-k
-snippets of each class that vote on the video. What a video's true classes choose are the positives of the actionness,
-which a loss that tolerates noise learns; so classifier and actionness teach each other.
+Idea: an actionness of each snippet, with one head per stream, is learned independently of the classes. It helps to
+choose the top-k snippets of each class that vote on the video. The snippets that a video's true classes choose are the
+positives of the actionness, which is learned with a noise-tolerant loss. So classifier and actionness teach each other.
 
 Paper: Ma et al., CVPR 2021, arXiv 2105.02439. Facts: its released code (layer6ai-labs/ASL at eaffb20), checked against
 tensors recorded from it. Deviations:
-- any number of streams, one actionness head for each (the released code has two, RGB and flow);
-- k counts the snippets that are there (the released code always takes it from the 750 that it samples to);
-- the target distribution is the normalised label, without the 1e-10 that the released code adds to each class: it
-  moves the loss less than rounding does, and a video without labels costs nothing instead of NaN;
+- any number of streams, with one actionness head for each (the released code has two, RGB and flow);
+- k is computed from the snippets of the video (the released code always uses the 750 that it samples to);
+- the target distribution is the normalised label, without the 1e-10 that the released code adds to each class: that
+  changes the loss less than rounding does, and a video without labels has loss 0 instead of NaN;
 - class scores stay probabilities (on a CPU the released code overwrites them with 0 and 1 before it localizes);
-- the margin of a run's outside is 0.2 of its length and the class score's weight 0.2, which is what the released code
-  does: its option for the weight is passed in the margin's place;
-- the samplers draw afresh in every epoch, and the last checkpoint counts (the released code keeps the best of many
-  looks at the test set).
+- the margin of a run's outside is 0.2 of its length and the class score's weight is 0.2, as the released code computes:
+  it passes its option for the weight in place of the margin;
+- the samplers draw anew in every epoch, and the last checkpoint counts (the released code keeps the best of many
+  evaluations on the test set).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ EPSILON = 1e-7
 
 
 class AslOptions(StreamOptions):
-    """Options of ASL; defaults are THUMOS14's."""
+    """Options of ASL. The defaults are for THUMOS14."""
 
     hidden: Count = Field(512, description="columns of the hidden layer of the classifier and of each actionness head")
     ratio: Count = Field(8, description="k = T / ratio snippets are selected for each class")
@@ -69,7 +69,7 @@ LOCALIZER = LocalizerSpec(
 
 
 class Asl(Method):
-    """ASL over features `[B, T, D]`: no layer looks beyond its own snippet."""
+    """ASL over features `[B, T, D]`. No layer reads neighbouring snippets."""
 
     name: ClassVar[str] = "asl"
     title: ClassVar[str] = "ASL"
@@ -88,19 +88,19 @@ class Asl(Method):
 
     @classmethod
     def recipe(cls, dataset: str) -> Recipe:
-        """THUMOS14's for every data set, its 100 epochs too: settings for others were not released."""
+        """Return THUMOS14's settings for every data set, with its 100 epochs. Settings for others were not released."""
         return Recipe(method=AslOptions(), train=TRAIN, localizer=LOCALIZER)
 
     def cas_and_actionness(
         self, features: Float[Tensor, "batch time in_dim"]
     ) -> tuple[Float[Tensor, "batch time classes"], Float[Tensor, "batch time streams"]]:
-        """A, logits of the C classes, and each stream's probability that the snippet shows any action."""
+        """Return A, logits of the C classes, and each stream's probability that the snippet shows any action."""
         parts = split_streams(features, self.widths)
         heads = [head(part) for head, part in zip(self.actionness, parts, strict=True)]
         return self.classifier(features), torch.cat(heads, dim=-1).sigmoid()
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Classification by the selected snippets, actionness of all streams summed, and their sum as `total`."""
+        """Return the classification loss of the selected snippets, the actionness loss, and their sum `total`."""
         cas, actionness = self.cas_and_actionness(batch.features)
         selected = self._select(selection_scores(cas, actionness))
         foreground = pseudo_labels(selected, batch.labels, cas.shape[1]).unsqueeze(-1)
@@ -112,10 +112,10 @@ class Asl(Method):
         return terms
 
     def score(self, features: Float[Tensor, "time in_dim"]) -> Scores:
-        """Signal `selection`, what its own localizer thresholds, and the two that all methods have.
+        """Return the signal `selection`, which the method's own localizer thresholds, and `cas` and `attention`.
 
-        `attention` is the mean of the streams' actionness. `cas` is the class's softmax times that, P(foreground)
-        P(class | foreground): in the selection score a class that is not there keeps what actionness adds to all.
+        `attention` is the mean of the streams' actionness. `cas` is the class softmax times that, P(foreground)
+        P(class | foreground). In the selection score, an absent class keeps what actionness adds to all classes.
         """
         cas, actionness = self.cas_and_actionness(features.unsqueeze(0))
         selection = selection_scores(cas, actionness)
@@ -136,21 +136,37 @@ def _two_layers(width: int, hidden: int, out: int) -> nn.Sequential:
 def selection_scores(
     cas: Float[Tensor, "batch time classes"], actionness: Float[Tensor, "batch time streams"]
 ) -> Float[Tensor, "batch time classes"]:
-    """s = (softmax(A) + sum of the streams' actionness) / (1 + streams), in [0, 1]."""
+    """Compute s = (softmax(A) + sum of the streams' actionness) / (1 + streams), in [0, 1].
+
+    Args:
+        cas: `[B, T, C]` A.
+        actionness: `[B, T, streams]` in [0, 1].
+    """
     return (cas.softmax(dim=-1) + actionness.sum(dim=-1, keepdim=True)) / (1 + actionness.shape[-1])
 
 
 def video_logits(
     cas: Float[Tensor, "batch time classes"], selected: Int[Tensor, "batch k classes"]
 ) -> Float[Tensor, "batch classes"]:
-    """Mean of each class's own logits at the snippets selected for it; how they were selected has no gradient."""
+    """Compute the mean of each class's logits at the snippets selected for it. The selection has no gradient.
+
+    Args:
+        cas: `[B, T, C]` logits.
+        selected: `[B, k, C]` snippets of each class.
+    """
     return cas.gather(1, selected).mean(dim=1)
 
 
 def pseudo_labels(
     selected: Int[Tensor, "batch k classes"], labels: Float[Tensor, "batch classes"], length: int
 ) -> Float[Tensor, "batch time"]:
-    """1 where a class of the video selected the snippet, else 0."""
+    """Return 1 where a class of the video selected the snippet, otherwise 0.
+
+    Args:
+        selected: `[B, k, C]` snippets of each class.
+        labels: `[B, C]` multi-hot.
+        length: T.
+    """
     votes = labels.unsqueeze(1).expand(selected.shape)
     chosen = labels.new_zeros(len(labels), length, labels.shape[1]).scatter(1, selected, votes)
     return chosen.amax(dim=2)
@@ -159,15 +175,17 @@ def pseudo_labels(
 def generalized_cross_entropy(
     actionness: Float[Tensor, "batch time streams"], foreground: Float[Tensor, "batch time 1"], q: float
 ) -> Float[Tensor, " streams"]:
-    """Mean over videos of the mean of (1 - p^q) / q over the positives plus that over the negatives, for each stream.
+    """Compute each stream's generalised cross-entropy with the pseudo labels.
 
-    p is the probability of the pseudo label: actionness for a positive, 1 - actionness for a negative. The bounded
-    cost forgives labels that are wrong (Zhang & Sabuncu, NeurIPS 2018).
+    This is the mean over videos of the mean of (1 - p^q) / q over the positives plus that over the negatives.
+
+    p is the probability of the pseudo label: actionness for a positive, 1 - actionness for a negative. The bounded cost
+    tolerates wrong labels (Zhang & Sabuncu, NeurIPS 2018).
 
     Args:
-        actionness: in [0, 1].
-        foreground: the pseudo labels, 0 or 1.
-        q: in (0, 1].
+        actionness: `[B, T, streams]` in [0, 1].
+        foreground: `[B, T, 1]` pseudo labels, 0 or 1.
+        q: exponent in (0, 1].
     """
     positive = _mean_cost(actionness, foreground, q)
     negative = _mean_cost(1 - actionness, 1 - foreground, q)
@@ -175,6 +193,6 @@ def generalized_cross_entropy(
 
 
 def _mean_cost(probability: Tensor, chosen: Tensor, q: float) -> Float[Tensor, "batch streams"]:
-    """Mean over the chosen snippets, 0 where none is."""
+    """Return the mean over the chosen snippets, 0 if none is chosen."""
     cost = (1 - (probability + EPSILON) ** q) / q
     return (chosen * cost).sum(dim=1) / (chosen.sum(dim=1) + EPSILON)

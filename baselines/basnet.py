@@ -1,19 +1,19 @@
 """BaS-Net: background suppression network for weakly supervised temporal action localization.
 
-Idea: one classifier with a background class sees each video twice, as it is (its label says background) and after a
-learned filter has damped its snippets (its label says none); to satisfy both, the filter must remove background. The
-filtered pass is what is localized.
+Idea: one classifier with a background class sees each video twice: as it is, with background in its label, and after a
+learned filter has suppressed snippets, without background in its label. To satisfy both, the filter must remove
+background. The filtered pass is localized.
 
 Paper: Lee et al., AAAI 2020, arXiv 1911.09963. Facts: its released code (Pilhyeon/BaSNet-pytorch at c8c6bbd), checked
 against tensors recorded from it. Deviations:
-- the released code brings class scores to 0 or 1 before it adds 0.2 of them to a detection's: a constant, left out;
-- it gives no detections where the one class that passes is the first of the list; here that class is one like another
-  (a video where none passes has no detections, as there);
-- after its first epoch each of its 1,500 steps takes the first batch of a new shuffle; here each epoch shows each video
-  once, and its last, smaller batch is kept;
-- k follows the length of the sample, not the configured one (the two are equal in a run);
-- it keeps the best of 1,500 looks at the test set; here the last checkpoint counts;
-- thresholds are the code's, 0 to 0.225 (the paper has them up to 0.5).
+- the released code sets class scores to 0 or 1 before it adds 0.2 of them to a detection's score: a constant, left out;
+- it gives no detections if the only class that passes is the first of the list, here that class is treated like any
+  other (a video where no class passes has no detections, as there);
+- after its first epoch each of its 1,500 steps takes the first batch of a new shuffle, here each epoch shows each video
+  once and keeps its smaller last batch;
+- k follows the length of the sample, not the configured length (the two are equal in a run);
+- it keeps the best of 1,500 evaluations on the test set, here the last checkpoint counts;
+- thresholds are the code's, 0 to 0.225 (the paper's go up to 0.5).
 """
 
 from __future__ import annotations
@@ -73,17 +73,17 @@ LOCALIZER = LocalizerSpec(
 
 @dataclass(frozen=True, eq=False)
 class Suppressed(Snippets):
-    """The suppression pass: F and A of the filtered features, W the filter's weights.
+    """Suppression pass: F and A of the filtered features, W the filter's weights.
 
     Args:
-        features: `[B, T, D]` as they were before the filter, for the base pass.
+        features: `[B, T, D]` features before the filter, for the base pass.
     """
 
     features: Tensor
 
 
 class BasNet(BaseMethod):
-    """BaS-Net over features `[B, T, D]`; the embedding keeps the width D."""
+    """BaS-Net over features `[B, T, D]`. The embedding keeps the width D."""
 
     name: ClassVar[str] = "basnet"
     title: ClassVar[str] = "BaS-Net"
@@ -107,34 +107,37 @@ class BasNet(BaseMethod):
 
     @classmethod
     def recipe(cls, dataset: str) -> Recipe:
-        """THUMOS14's for every data set, in as many steps: the paper's settings for ActivityNet were not released."""
+        """Return THUMOS14's settings and steps for every data set.
+
+        The paper's settings for ActivityNet were not released.
+        """
         epochs = epochs_for(dataset, STEPS, BATCH)
         train = TrainSpec(epochs=epochs, batch_size=BATCH, learning_rate=1e-4, weight_decay=5e-4)
         return Recipe(method=BasNetOptions(), train=train, localizer=LOCALIZER)
 
     def snippets(self, features: Float[Tensor, "batch time in_dim"]) -> Suppressed:
-        """The suppression pass."""
+        """Return the suppression pass."""
         weights = self.attend(features)
         embedded = self.embed(weights * features)
         return Suppressed(embedded, weights, self.classify(embedded), features)
 
     def attend(self, embedded: Float[Tensor, "batch time in_dim"]) -> Float[Tensor, "batch time 1"]:
-        """The filter's foreground weights w, of the features themselves."""
+        """Return the filter's foreground weights w, computed from the features themselves."""
         weights: Tensor = self.filter(embedded)
         return weights
 
     def embed(self, features: Float[Tensor, "batch time in_dim"]) -> Float[Tensor, "batch time dim"]:
-        """F: two temporal convolutions of width 3 with LeakyReLU, the same in both passes."""
+        """Return F: two temporal convolutions of width 3 with LeakyReLU, the same in both passes."""
         embedded: Tensor = self.embedding(features.transpose(1, 2))
         return embedded.transpose(1, 2)
 
     def classify(self, embedded: Float[Tensor, "batch time dim"]) -> Float[Tensor, "batch time classes"]:
-        """A: logits of the C classes and, last, background."""
+        """Return A: logits of the C classes and, last, background."""
         logits: Tensor = self.classifier(functional.dropout(embedded, self.spec.dropout, self.training))
         return logits
 
     def snippet_losses(self, snippets: Snippets, labels: Float[Tensor, "batch actions"]) -> dict[str, Tensor]:
-        """Classification of both passes, the filter's sum over time (`sparse`), and their weighted `total`."""
+        """Return both passes' classification losses, the filter's sum over time (`sparse`), and the `total`."""
         assert isinstance(snippets, Suppressed)  # what `snippets` returns
         base = self.classify(self.embed(snippets.features))
         terms = {
@@ -151,21 +154,27 @@ class BasNet(BaseMethod):
         attention: Float[Tensor, "batch time 1"],
         labels: Float[Tensor, "batch actions"],
     ) -> Float[Tensor, ""]:
-        """The suppression pass's: the filter has acted on the features, so its weights are not read again."""
+        """Return the loss of the suppression pass.
+
+        The filter has already acted on the features, so its weights are not used.
+        """
         return self._classification(cas, with_background(labels, False))
 
     def branch_cas(
         self, cas: Float[Tensor, "batch time classes"], attention: Float[Tensor, "batch time 1"]
     ) -> tuple[Float[Tensor, "batch time classes"], Float[Tensor, "batch time classes"]]:
-        """A, which is filtered already; and A with the filter's log-odds that a snippet is background as that logit.
+        """Return A, already filtered, and A with the log-odds of background by the filter as its background logit.
 
-        The suppression pass is trained to see no background, so its own background logit does not tell where it is.
+        The suppression pass is trained to see no background, so its own background logit does not show where it is.
         """
         return cas, torch.cat([cas[..., :-1], -attention.logit(SHUT)], dim=-1)
 
     def snippet_scores(self, snippets: Snippets) -> Scores:
-        """Of the suppression pass: `normalized` (A by class, min-max over time), which the localizer reads; `cas`
-        (softmax of A, with background) of the C classes; `attention` (the filter's weights); class probabilities.
+        """Return the scores of the suppression pass.
+
+        Returns:
+            Signals `normalized` (A by class, min-max over time), which the method's own localizer reads, `cas` (softmax
+            of A with background, without its column) and `attention` (the filter's weights), and class probabilities.
         """
         cas, classes = snippets.cas[0], self.num_classes
         signals = {
@@ -179,5 +188,5 @@ class BasNet(BaseMethod):
         return top_k_share_mean(cas, self.spec.ratio).softmax(dim=1)
 
     def _classification(self, cas: Tensor, targets: Tensor) -> Float[Tensor, ""]:
-        """Mean over videos and classes, background too, of the binary cross-entropy of softmaxed video scores."""
+        """Return the binary cross-entropy of softmaxed video scores, averaged over videos and C + 1 classes."""
         return functional.binary_cross_entropy(self._video_scores(cas), normalized(targets))

@@ -1,15 +1,16 @@
-"""BaS-Net with RMGCL + GKSA, as the paper's Table VIII has it.
+"""RMGCL+GKSA (Zhang & Zhao) over BaS-Net, a row of the paper's Table VIII.
 
-Idea: the memory, its contrast, its summary and the pseudo labels work on BaS-Net's suppression pass, the one that is
-localized: F after its second convolution, A its class logits, both passes' losses kept as they are.
+Idea: the memory, its contrast, its summary and the pseudo labels act on BaS-Net's suppression pass, which is the one
+that is localized: F is the output of its second convolution, A its class logits. The losses of both passes stay.
 
-Paper: Zhang & Zhao (see `wstal.cross_video`, which is the whole method), over Lee et al.'s BaS-Net
-(`baselines.basnet`). Facts: the paper names the pair and prints four numbers; how the two meet is not stated. Readings:
-- the auxiliary branch is classified as the suppression pass is, with background absent;
-- action features of the memory are where the suppression pass scores the class highest, background features where the
-  filter lets least through, both of the suppression pass's F: the base pass is not wrapped;
-- the schedule is the paper's, batch, weight decay and localizer are BaS-Net's. The table is on THUMOS14 alone: other
-  data sets get BaS-Net's recipe with the paper's number of codewords.
+Paper: Zhang & Zhao (see `wstal.cross_video`, which has the whole method), over Lee et al.'s BaS-Net
+(`baselines.basnet`). Facts: the paper names the pair and prints four numbers. It does not state how the two are
+combined. Interpretations:
+- the auxiliary branch is classified like the suppression pass, with background absent;
+- the memory's action features are where the suppression pass scores the class highest, its background features where
+  the filter passes least. Both are taken from the suppression pass's F, and the base pass is not wrapped;
+- the schedule is the paper's. Batch size, weight decay and localizer are BaS-Net's. The table covers only THUMOS14:
+  other data sets get BaS-Net's recipe with the paper's number of codewords.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ from wstal.spec import Spec
 
 
 class BasNetRmgclGksaOptions(CrossVideoOptions):
-    """`CrossVideoOptions` with BaS-Net's as the base's."""
+    """`CrossVideoOptions` with BaS-Net as the base."""
 
     base: BasNetOptions = Field(BasNetOptions(), description="BaS-Net's options")
 
 
 class BasNetRmgclGksa(CrossVideo):
-    """RMGCL + GKSA over BaS-Net."""
+    """RMGCL+GKSA over BaS-Net."""
 
     name: ClassVar[str] = "basnet-rmgcl-gksa"
     title: ClassVar[str] = "BaS-Net + RMGCL+GKSA"
@@ -41,7 +42,7 @@ class BasNetRmgclGksa(CrossVideo):
 
     @classmethod
     def recipe(cls, dataset: str) -> Recipe:
-        """BaS-Net's network and localizer; the paper's schedule."""
+        """Return BaS-Net's network and localizer with the paper's schedule."""
         base = BasNet.recipe(dataset)
         return Recipe(
             method=BasNetRmgclGksaOptions(summary=codewords(dataset)),

@@ -1,10 +1,10 @@
-"""What localizing is worth: two rows that classify videos and do not localize.
+"""Chance baselines: two methods that classify videos and do not localize.
 
-Idea: mAP at low tIoU rewards knowing what a video shows. `whole-video` says when by one detection over the whole video;
-`random` by random numbers in the place of snippet scores, localized like ACM-Net's. A method that is no better than
-these has learned to classify videos, and nothing about time.
+Idea: mAP at low tIoU rewards knowing what a video shows. `whole-video` gives one detection over the whole video.
+`random` uses random numbers as snippet scores, localized like ACM-Net's. A method that is not better than these has
+learned to classify videos, but nothing about time.
 
-Paper: none; both are ours. They have the same classifier: linear, on the mean feature, trained with a softmax.
+Paper: none, both are our own. They have the same classifier: linear, on the mean feature, trained with a softmax.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from wstal.types import Batch, Scores
 
 
 class ChanceOptions(Spec):
-    """Neither has any."""
+    """Empty options: these methods have none."""
 
 
 class WholeVideo(Method):
-    """A video's classes, each from its beginning to its end."""
+    """Detection of each class of a video from its beginning to its end."""
 
     name: ClassVar[str] = "whole-video"
     title: ClassVar[str] = "Whole video"
@@ -42,7 +42,7 @@ class WholeVideo(Method):
 
     @classmethod
     def recipe(cls, dataset: str) -> Recipe:
-        """ACM-Net's samples, batches and class threshold; a tenth of its epochs at 10 times its rate."""
+        """Return ACM-Net's samples, batches and class threshold, a tenth of its epochs, and 10 times its rate."""
         like = AcmNet.recipe(dataset)
         train = like.train.model_copy(
             update={"epochs": like.train.epochs // 10, "learning_rate": 10 * like.train.learning_rate}
@@ -54,12 +54,12 @@ class WholeVideo(Method):
         return Recipe(method=ChanceOptions(), train=train, localizer=localizer)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """`classification`, cross-entropy with labels that sum to 1, which is the `total`."""
+        """Return `classification`, the cross-entropy with labels that sum to 1, which is also the `total`."""
         loss = cross_entropy(self._logits(batch.features).log_softmax(dim=-1), batch.labels)
         return {"classification": loss, "total": loss}
 
     def score(self, features: Float[Tensor, "time in_dim"]) -> Scores:
-        """`cas`: the video's class probabilities at every snippet; `attention`: 1."""
+        """Return `cas`, the video's class probabilities at every snippet, and `attention`, 1 everywhere."""
         probabilities = self._logits(features).softmax(dim=-1)
         signals = {"cas": probabilities.expand(len(features), -1), "attention": features.new_ones(len(features))}
         return Scores(signals, probabilities)
@@ -70,7 +70,7 @@ class WholeVideo(Method):
 
 
 class RandomScores(WholeVideo):
-    """A video's classes at random times, the same whenever the video is scored."""
+    """Detection of a video's classes at random times, the same each time the video is scored."""
 
     name: ClassVar[str] = "random"
     title: ClassVar[str] = "Random scores"
@@ -82,11 +82,11 @@ class RandomScores(WholeVideo):
 
     @classmethod
     def recipe(cls, dataset: str) -> Recipe:
-        """`WholeVideo`'s, localized like ACM-Net."""
+        """Return `WholeVideo`'s recipe with ACM-Net's localizer."""
         return super().recipe(dataset).model_copy(update={"localizer": AcmNet.recipe(dataset).localizer})
 
     def score(self, features: Float[Tensor, "time in_dim"]) -> Scores:
-        """`cas` and `attention`: uniform in [0, 1), by the run's seed and the bytes of the video's features."""
+        """Return `cas` and `attention` uniform in [0, 1), seeded by the run's seed and the bytes of the features."""
         digest = zlib.crc32(features.float().contiguous().cpu().numpy().tobytes())
         generator = torch.Generator().manual_seed(int(self.seed) ^ digest)
         draws = torch.rand(len(features), self.num_classes + 1, generator=generator).to(features)

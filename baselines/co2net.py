@@ -1,22 +1,22 @@
-"""CO2-Net: cross-modal consensus for weakly supervised temporal action localization.
+"""CO2-Net: cross-modal consensus network for weakly supervised temporal action localization.
 
-Idea: each stream's features are gated, channel by channel and snippet by snippet, by how well the stream's own global
-descriptor agrees with the other stream's local one, which filters what the task does not need; two attentions, one a
-stream, learn from each other; HAM-Net's losses and W-TALC's co-activity loss train the rest.
+Idea: each stream's features are gated, by channel and snippet, by how well the stream's own global descriptor agrees
+with the other stream's local one. This filters out redundant information. Two attentions, one per stream, learn from
+each other. HAM-Net's losses and W-TALC's co-activity loss train the rest.
 
 Paper: Hong et al., ACM MM 2021, arXiv 2107.12589. Facts: its released code (harlanhong/MM2021-CO2-Net at e879687),
 checked against tensors recorded from it. Deviations:
-- features of one stream gate themselves (main and auxiliary are the same) and give one attention, which
-  norm and guide loss count once; the mutual loss is 0;
+- features of a single stream gate themselves (main and auxiliary are the same) and give one attention, which norm and
+  guide loss count once. The mutual loss is then 0;
 - detections in Ambiguous intervals stay: dropping them is part of an evaluation protocol here;
 - ActivityNet's videos of up to 10 snippets are kept (the released code drops them from the lists);
-- a convolution that the released code builds and never uses is left out;
-- the last of 5,000 steps counts (the released code keeps the best of 25 looks at the test set).
-The released code's dropout on the attention's logits, which sets half of the snippets to an attention of 1/2 in
-training, is the switch `logit_dropout`: where the other half starts below 1/2, the best snippets are found among those,
-nothing lifts the others, and at test the attention is 0 everywhere (so on R(2+1)D features of THUMOS14, in three runs
-of three). All rows of a test video are scored, unless `train.test_length`, which a data set's schedule may set, bounds
-them.
+- a convolution that the released code builds but never uses is left out;
+- the last of 5,000 steps counts (the released code keeps the best of 25 evaluations on the test set).
+The released code applies dropout to the attention's logits, which sets half of the snippets to an attention of 1/2 in
+training. The option `logit_dropout` is its rate. If the other half starts below 1/2, the best snippets are found among
+those of 1/2, nothing raises the others, and at test the attention is 0 everywhere (so on R(2+1)D features of THUMOS14,
+in three runs of three). All rows of a test video are scored, unless `train.test_length`, which a data set's schedule
+may set, limits them.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from wstal.types import Batch, IntArray, Scores
 
 
 class Co2NetOptions(StreamOptions):
-    """Options of CO2-Net; defaults are THUMOS14's."""
+    """Options of CO2-Net. The defaults are for THUMOS14."""
 
     attention_width: Count = Field(512, description="hidden columns of each stream's attention")
     attention_dropout: float = Field(0.5, ge=0, lt=1, description="in the gates and the attention")
@@ -107,7 +107,12 @@ class Consensus(nn.Module):
     def forward(
         self, main: Float[Tensor, "batch dim time"], auxiliary: Float[Tensor, "batch other time"]
     ) -> tuple[Float[Tensor, "batch dim time"], Float[Tensor, "batch 1 time"]]:
-        """The gated main stream and its attention."""
+        """Return the gated main stream and its attention.
+
+        Args:
+            main: `[B, D, T]` features of the stream that is gated.
+            auxiliary: `[B, D', T]` features of the other stream.
+        """
         gate = self.whole(main.mean(dim=2, keepdim=True)) * self.local(auxiliary)
         gated = gate.sigmoid() * main
         return gated, self.attention(gated)
@@ -145,7 +150,7 @@ class Co2Net(Method):
 
     @classmethod
     def recipe(cls, dataset: str) -> Recipe:
-        """ActivityNet 1.2's variant for `activitynet*` and `fineaction`, else THUMOS14's; each in as many steps."""
+        """Return ActivityNet 1.2's settings for `activitynet*` and `fineaction`, otherwise THUMOS14's."""
         if many_classes(dataset):
             options, steps, rows, rate, decay = ACTIVITYNET_OPTIONS, ACTIVITYNET_STEPS, 60, 3e-5, 5e-4
         else:
@@ -162,17 +167,17 @@ class Co2Net(Method):
 
     @property
     def pairs(self) -> int:
-        """`pairs` of the options."""
+        """Number of leading pairs, the option `pairs`."""
         return self.spec.pairs
 
     def train_batches(self, labels: Sequence[tuple[int, ...]], size: int, rng: np.random.Generator) -> list[IntArray]:
-        """Pairs of different videos of one class first, then any videos, all drawn anew for each batch."""
+        """Return batches of pairs of different videos of one class, followed by any videos, all drawn anew."""
         return sampling.paired_batches(labels, size, self.pairs, rng, distinct=True)
 
     def filtered(
         self, features: Float[Tensor, "batch time in_dim"]
     ) -> tuple[Float[Tensor, "batch in_dim time"], list[Float[Tensor, "batch time 1"]]]:
-        """The gated streams, side by side, and the streams' attention in [0, 1]."""
+        """Return the gated streams, joined, and each stream's attention in [0, 1]."""
         streams = split_streams(features.transpose(1, 2), self.widths, dim=1)
         gated, attention = zip(
             *(
@@ -186,12 +191,12 @@ class Co2Net(Method):
     def classified(
         self, filtered: Float[Tensor, "batch in_dim time"]
     ) -> tuple[Float[Tensor, "batch time in_dim"], Float[Tensor, "batch time classes"]]:
-        """E, the fused features, and X, logits of the C classes and, last, background."""
+        """Return E, the fused features, and X, logits of the C classes and, last, background."""
         fused = self.fusion(filtered)
         return fused.transpose(1, 2), smooth(self.classifier(fused), self.spec.half_window).transpose(1, 2)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Classification `whole` and `suppressed` (by attention), `coactivity`, `mutual`, `norm`, `guide`, `total`."""
+        """Return the classification losses `whole` and `suppressed` (by attention), the other terms, and `total`."""
         spec, labels = self.spec, batch.labels
         filtered, streams = self.filtered(batch.features)
         fused, cas = self.classified(filtered)
@@ -217,12 +222,17 @@ class Co2Net(Method):
         return terms
 
     def score(self, features: Float[Tensor, "time in_dim"]) -> Scores:
-        """Signals `attention` (the streams' mean), `logit` (a X) and `cas` (softmax of a X)."""
+        """Return the signals `attention` (mean of the streams), `logit` (a X) and `cas` (softmax of a X)."""
         filtered, streams = self.filtered(features.unsqueeze(0))
         _, cas = self.classified(filtered)
         return attended_scores(cas, torch.stack(streams).mean(dim=0), self.spec.score_ratio)
 
 
 def mutual_loss(one: Float[Tensor, "batch time 1"], other: Float[Tensor, "batch time 1"]) -> Float[Tensor, ""]:
-    """Mean squared difference of two attentions, half of it with gradient for each, the other being its target."""
+    """Compute the mean squared difference of two attentions, where each half trains one of them towards the other.
+
+    Args:
+        one: `[B, T, 1]` attention of a stream.
+        other: `[B, T, 1]` attention of the other stream.
+    """
     return (functional.mse_loss(one, other.detach()) + functional.mse_loss(other, one.detach())) / 2

@@ -1,18 +1,19 @@
 """CoLA: snippet contrastive learning for weakly supervised temporal action localization.
 
-Idea: the sum of a snippet's class scores is its actionness; its extremes are easy action and easy background, the
-snippets just inside and just outside the borders of the binarised actionness are hard ones. A contrast draws hard
+Idea: the sum of a snippet's class scores is its actionness. Its extremes are easy actions and easy background. The
+snippets just inside and just outside the borders of the binarised actionness are hard ones. A contrast pulls hard
 action to easy action and away from easy background, and hard background the other way.
 
 Paper: Zhang et al., CVPR 2021, arXiv 2103.16392. Facts: its released code (zhang-can/CoLA at d21f1b5, ActivityNet 1.2
 from branch anet12 at 314c8d7), checked against tensors recorded from it. Deviations:
-- a ring with fewer than k snippets is filled with others of score 0, as in the released code, which leaves it to the
-  sort which ones: here the earliest;
-- the order of detections with equal scores is left to its sort too: here the one that starts earlier is first;
-- the classification loss is a mean over classes, which starves it where there are many: others measured ActivityNet's
-  released settings at 1 average mAP, at 25 with the loss times 10; `cls_scale` is C / 10 there, 1 restores the code;
-- settings are the released ones, retuned by the authors after the paper (41.7 in place of 40.9 mean mAP 0.1:0.7);
-- the released code keeps the checkpoint that is best on the test set; here the last one counts.
+- a ring with fewer than k snippets is filled with others of score 0, as in the released code, where the sort decides
+  which ones: here the earliest;
+- the order of detections with equal scores also depends on its sort: here the earlier start comes first;
+- the classification loss is a mean over classes, which is too small where there are many: others measured ActivityNet's
+  released settings at 1 average mAP, and at 25 with the loss times 10. There `cls_scale` is C / 10, 1 restores the
+  code;
+- settings are the released ones, which the authors tuned again after the paper (mean mAP 0.1:0.7 is 41.7, not 40.9);
+- the released code keeps the checkpoint that is best on the test set, here the last one counts.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from wstal.types import Batch, Scores
 
 
 class ColaOptions(Spec):
-    """Options of CoLA; defaults are THUMOS14's."""
+    """Options of CoLA. The defaults are for THUMOS14."""
 
     embedding_kernel: Literal[3, 9] = Field(3, description="of the embedding's convolution over time")
     temporal_head: bool = Field(
@@ -71,7 +72,12 @@ ACTIVITYNET_OPTIONS = ColaOptions(embedding_kernel=9, temporal_head=True, easy_r
 
 
 def localizer(class_threshold: float, step: float) -> LocalizerSpec:
-    """The released one: 10 thresholds of the CAS, `step` apart from 0, and 33 of the actionness, 0.1 to 0.9."""
+    """Return the released localizer: 10 CAS thresholds, `step` apart from 0, and 33 of actionness, 0.1 to 0.9.
+
+    Args:
+        class_threshold: lowest video score of a class.
+        step: distance of the CAS thresholds.
+    """
     cas = ProposalSource(
         signal="cas", thresholds=(0.0,), strict=True, score={"cas": 1.0}, masked=True, video_score_weight=0.2
     )
@@ -97,7 +103,7 @@ def localizer(class_threshold: float, step: float) -> LocalizerSpec:
 
 
 class Cola(Method):
-    """CoLA over features `[B, T, D]`; the embedding keeps the width D."""
+    """CoLA over features `[B, T, D]`. The embedding keeps the width D."""
 
     name: ClassVar[str] = "cola"
     title: ClassVar[str] = "CoLA"
@@ -117,7 +123,10 @@ class Cola(Method):
 
     @classmethod
     def recipe(cls, dataset: str) -> Recipe:
-        """ActivityNet 1.2's for `activitynet*` and `fineaction`, in as many steps; else THUMOS14's, in as many."""
+        """Return ActivityNet 1.2's settings for `activitynet*` and `fineaction`, otherwise THUMOS14's.
+
+        Each keeps its number of steps on every data set.
+        """
         if dataset not in ACTIVITYNET_CLS_SCALE:
             train = TrainSpec(
                 epochs=epochs_for(dataset, THUMOS_STEPS, THUMOS_BATCH),
@@ -138,18 +147,18 @@ class Cola(Method):
         return Recipe(method=options, train=train, localizer=localizer(0.1, 0.015))
 
     def embed(self, features: Float[Tensor, "batch time in_dim"]) -> Float[Tensor, "batch time dim"]:
-        """E: temporal convolution and ReLU."""
+        """Return E: temporal convolution and ReLU."""
         embedded: Tensor = self.embedding(features)
         return embedded.relu()
 
     def classify(self, embedded: Float[Tensor, "batch time dim"]) -> Float[Tensor, "batch time classes"]:
-        """A: scores of the C classes, none below 0 and none for background; actionness is their sum."""
+        """Return A: scores of the C classes, none below 0 and none for background. Actionness is their sum."""
         dropped = functional.dropout(embedded, self.spec.dropout, self.training)
         scores: Tensor = self.classifier(dropped)
         return scores.relu()
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Classification, the contrasts of hard action and of hard background, and their weighted `total`."""
+        """Return the classification loss, the contrasts of hard action and hard background, and the `total`."""
         spec = self.spec
         embedded = self.embed(batch.features)
         cas = self.classify(embedded)
@@ -165,12 +174,14 @@ class Cola(Method):
         return terms
 
     def score(self, features: Float[Tensor, "time in_dim"]) -> Scores:
-        """See `scores`."""
+        """Return the scores of one pass (see `scores`)."""
         return self.scores(self.classify(self.embed(features.unsqueeze(0)))[0])
 
     def scores(self, cas: Float[Tensor, "time classes"]) -> Scores:
-        """`cas` and `attention`, A and actionness each brought to 0-1 over time: A has no upper end and no background
-        to make it a probability. Class probabilities are a softmax without background.
+        """Return `cas` and `attention`: A and actionness, each scaled to 0-1 over time.
+
+        A has no upper bound and no background that would make it a probability. The class probabilities are a softmax
+        without background.
         """
         signals = {"cas": min_max(cas, clip=True), "attention": min_max(cas.sum(dim=1), clip=True)}
         return Scores(signals, self._video_scores(cas.unsqueeze(0))[0])
@@ -179,7 +190,7 @@ class Cola(Method):
         return top_k_share_mean(cas, self.spec.easy_ratio).softmax(dim=1)
 
     def _easy(self, embedded: Tensor, cas: Tensor) -> tuple[Tensor, Tensor]:
-        """Snippets of highest and of lowest actionness, among those that one draw of dropout leaves."""
+        """Return the snippets of highest and of lowest actionness, among those that one draw of dropout leaves."""
         actionness, k = cas.sum(dim=2), top_k_count(cas.shape[1], self.spec.easy_ratio)
         mask = self._easy_mask(actionness)
         lowest = actionness.amax(dim=1, keepdim=True) - actionness
@@ -189,7 +200,7 @@ class Cola(Method):
         return functional.dropout(torch.ones_like(actionness), self.spec.easy_dropout, self.training)
 
     def _hard(self, embedded: Tensor, cas: Tensor) -> tuple[Tensor, Tensor]:
-        """Snippets of highest actionness in the inner and in the outer ring."""
+        """Return the snippets of highest actionness in the inner and in the outer ring."""
         actionness, k = cas.sum(dim=2), top_k_count(cas.shape[1], self.spec.hard_ratio)
         inner, outer = rings(actionness, self.spec.inner_width, self.spec.outer_width)
         return select(embedded, actionness * inner, k), select(embedded, actionness * outer, k)
@@ -198,12 +209,12 @@ class Cola(Method):
 def rings(
     actionness: Float[Tensor, "batch time"], small: int, large: int
 ) -> tuple[Float[Tensor, "batch time"], Float[Tensor, "batch time"]]:
-    """0 or 1: just inside and just outside the borders of where actionness is above its median over time.
+    """Return masks just inside and just outside the borders of where actionness is above its median over time.
 
     Args:
-        actionness: of each snippet.
-        small: length of the structuring element of the border nearer to the binarised actionness's own.
-        large: of the other.
+        actionness: `[B, T]` sum of each snippet's class scores.
+        small: length of the smaller structuring element, in snippets.
+        large: length of the larger one.
     """
     # midpoint, as NumPy's median of an even number; torch.median has no deterministic CUDA form
     median = actionness.quantile(0.5, dim=1, keepdim=True, interpolation="midpoint")
@@ -212,19 +223,41 @@ def rings(
 
 
 def erode(binary: Float[Tensor, "batch time"], length: int) -> Float[Tensor, "batch time"]:
-    """Minimum over t - floor(length / 2) ... t + floor((length - 1) / 2), 0 outside the video, as SciPy's erosion."""
+    """Compute the minimum over t - floor(length / 2) ... t + floor((length - 1) / 2), as SciPy's erosion.
+
+    Values outside the video are 0.
+
+    Args:
+        binary: `[B, T]` values 0 or 1.
+        length: length of the structuring element, in snippets.
+    """
     return -functional.max_pool1d(-functional.pad(binary, (length // 2, (length - 1) // 2)), length, stride=1)
 
 
 def dilate(binary: Float[Tensor, "batch time"], length: int) -> Float[Tensor, "batch time"]:
-    """Maximum over the mirrored window, 0 outside the video, as SciPy's dilation."""
+    """Compute the maximum over the mirrored window of `erode`, as SciPy's dilation.
+
+    Values outside the video are 0.
+
+    Args:
+        binary: `[B, T]` values 0 or 1.
+        length: length of the structuring element, in snippets.
+    """
     return functional.max_pool1d(functional.pad(binary, ((length - 1) // 2, length // 2)), length, stride=1)
 
 
 def select(
     embedded: Float[Tensor, "batch time dim"], scores: Float[Tensor, "batch time"], k: int
 ) -> Float[Tensor, "batch k dim"]:
-    """Embeddings of the k snippets with the highest scores, the earliest of equals; scores get no gradient."""
+    """Return the embeddings of the k snippets with the highest scores, the earliest of equals.
+
+    The scores get no gradient.
+
+    Args:
+        embedded: `[B, T, D]`.
+        scores: `[B, T]`.
+        k: number of snippets, at most T.
+    """
     return take_rows(embedded, scores.sort(dim=1, descending=True, stable=True).indices[:, :k])
 
 
@@ -234,7 +267,14 @@ def snippet_contrast(
     negatives: Float[Tensor, "batch negatives dim"],
     temperature: float,
 ) -> Float[Tensor, ""]:
-    """InfoNCE of the mean query with the mean positive against each negative, by cosine; mean over videos."""
+    """Compute InfoNCE of the mean query with the mean positive against each negative, by cosine, averaged over videos.
+
+    Args:
+        query: `[B, queries, D]`.
+        positive: `[B, positives, D]`.
+        negatives: `[B, negatives, D]`.
+        temperature: tau.
+    """
     anchor = functional.normalize(query.mean(dim=1), dim=1)
     others = torch.cat([positive.mean(dim=1, keepdim=True), negatives], dim=1)
     cosines = torch.einsum("bd,bnd->bn", anchor, functional.normalize(others, dim=2))

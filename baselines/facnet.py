@@ -1,16 +1,16 @@
-"""FAC-Net: foreground-action consistency for weakly supervised temporal action localization.
+"""FAC-Net: foreground-action consistency network for weakly supervised temporal action localization.
 
 Idea: foreground and actions imply each other. One embedding, one set of class vectors and one foreground vector serve
-three heads: what a class attends to must look like foreground, what foreground attends to must be the action, and a
-multiple-instance head classifies everything, background included. Attention is a softmax over time at three
-temperatures; every product is a cosine; RGB and flow are two networks, fused after localization.
+three heads: snippets that a class attends to must look like foreground, snippets that foreground attends to must show
+the action, and a multiple-instance head classifies everything, including background. Attention is a softmax over time
+at three temperatures. Every product is a cosine. RGB and flow are two networks, fused after localization.
 
 Paper: Huang, Wang & Li, ICCV 2021, arXiv 2108.06524. Facts: its released code
 (LeonHLJ/FAC-Net@c0108860ecb679a14ef1c3722581b20434271433), checked against tensors recorded from it. Deviations:
-- lengths have 1e-9 added: in the released code a snippet of zeros gives NaN;
-- the released code keeps, for each stream, the epoch that is best on the test set; here the last one counts;
-- detections that touch an ambiguous interval stay (dropping them is a matter of the protocol);
-- ActivityNet's code is not released: THUMOS14's recipe with thresholds ten times lower, since the softmax that they cut
+- 1e-9 is added to lengths: in the released code a snippet of zeros gives NaN;
+- the released code keeps, for each stream, the epoch that is best on the test set, here the last one counts;
+- detections that overlap an Ambiguous interval stay: dropping them is part of an evaluation protocol here;
+- ActivityNet's code is not released: THUMOS14's recipe with thresholds ten times lower, because the thresholded softmax
   is over ten times as many classes;
 - `attention` is relative: the method's softmax over time has no scale, so it is divided by its maximum.
 """
@@ -51,7 +51,7 @@ FUSION = StreamFusion(
 
 
 class FacNetNetworkOptions(Spec):
-    """Options of one stream's network; defaults are THUMOS14's."""
+    """Options of one stream's network. The defaults are for THUMOS14."""
 
     dropout: float = Field(0.5, ge=0, lt=1, description="after both layers of the embedding")
     scale: PositiveFloat = Field(5.0, description="s, of cosines; the heads classify at twice that")
@@ -64,11 +64,11 @@ class FacNetNetworkOptions(Spec):
 
 
 class FacNetOptions(FacNetNetworkOptions, StreamOptions):
-    """The network's options, and the streams."""
+    """Options of the networks and their streams."""
 
 
 class FacNetNetwork(BaseMethod):
-    """The network of one stream, features `[B, T, D]`; the embedding keeps the width D."""
+    """Network of one stream over features `[B, T, D]`. The embedding keeps the width D."""
 
     name: ClassVar[str] = "facnet-network"
     title: ClassVar[str] = "FAC-Net (one stream)"
@@ -91,7 +91,7 @@ class FacNetNetwork(BaseMethod):
 
     @classmethod
     def recipe(cls, dataset: str) -> Recipe:
-        """`FacNet`'s without its streams and their fusion."""
+        """Return `FacNet`'s recipe without streams and their fusion."""
         thresholds = MANY_CLASSES_THRESHOLDS if many_classes(dataset) else THRESHOLDS
         localizer = LocalizerSpec(
             class_threshold=0.1,
@@ -107,12 +107,12 @@ class FacNetNetwork(BaseMethod):
         return Recipe(method=FacNetNetworkOptions(), train=TRAIN, localizer=localizer)
 
     def embed(self, features: Float[Tensor, "batch time dim"]) -> Float[Tensor, "batch time dim"]:
-        """F: two linear layers, each with ReLU and dropout."""
+        """Return F: two linear layers, each with ReLU and dropout."""
         embedded: Tensor = self.embedding(features)
         return embedded
 
     def attend(self, embedded: Float[Tensor, "batch time dim"]) -> Float[Tensor, "batch time 1"]:
-        """W = exp(G_t - max G), G = s cos(F, g): the foreground attention softmax_t(G) as a share of its maximum.
+        """Return W = exp(G_t - max G), G = s cos(F, g): the foreground attention softmax_t(G) divided by its maximum.
 
         W^tau divided by its sum is the attention of temperature tau.
         """
@@ -120,11 +120,11 @@ class FacNetNetwork(BaseMethod):
         return (scores - scores.detach().amax(dim=1, keepdim=True)).exp()
 
     def classify(self, embedded: Float[Tensor, "batch time dim"]) -> Float[Tensor, "batch time classes"]:
-        """A = S: s times the cosines to the class vectors, background last."""
+        """Return A = S: s times the cosines to the class vectors, background last."""
         return self.spec.scale * cosines(embedded, self.vectors.classes)
 
     def snippet_losses(self, snippets: Snippets, labels: Float[Tensor, "batch actions"]) -> dict[str, Tensor]:
-        """The three heads' classification losses `class_wise`, `class_agnostic` and `mil`; their weighted `total`."""
+        """Return the classification losses `class_wise`, `class_agnostic` and `mil`, and their weighted `total`."""
         pooled = [pool(snippets.embedded, attention) for attention in self._class_attentions(snippets.cas)]
         foreground = [self._head(features, self.vectors.foreground).squeeze(-1) for features in pooled]
         return self._terms(_mean(foreground), self._class_agnostic(snippets), snippets.cas, labels)
@@ -135,7 +135,10 @@ class FacNetNetwork(BaseMethod):
         attention: Float[Tensor, "batch time 1"],
         labels: Float[Tensor, "batch actions"],
     ) -> Float[Tensor, ""]:
-        """The three losses of any CAS: where the heads take the cosine of a pooled feature, the pooled cosine."""
+        """Return the weighted losses of any CAS.
+
+        Where the heads take the cosine of a pooled feature, this takes the pooled cosine.
+        """
         scores = _log(attention)  # G, less what is one number for all classes of a video
         foreground = [2 * (weights * scores).sum(dim=1) for weights in self._class_attentions(cas)]
         action = [2 * (weights * cas).sum(dim=1) for weights in self._foreground_attentions(attention)]
@@ -144,12 +147,12 @@ class FacNetNetwork(BaseMethod):
     def branch_cas(
         self, cas: Float[Tensor, "batch time classes"], attention: Float[Tensor, "batch time 1"]
     ) -> tuple[Float[Tensor, "batch time classes"], Float[Tensor, "batch time classes"]]:
-        """softmax_c(A) weighted by W and by 1 - W."""
+        """Return softmax_c(A) weighted by W and by 1 - W."""
         probabilities = cas.softmax(dim=-1)
         return probabilities * attention, probabilities * (1 - attention)
 
     def snippet_scores(self, snippets: Snippets) -> Scores:
-        """Signals `cas` (softmax of A, background left out) and `attention` (W); the class-agnostic head's classes."""
+        """Return `cas` (softmax of A without background), `attention` (W) and the class-agnostic head's scores."""
         signals = {
             "cas": snippets.cas[0].softmax(dim=-1)[:, : self.num_classes],
             "attention": snippets.attention[0, :, 0],
@@ -166,7 +169,7 @@ class FacNetNetwork(BaseMethod):
         return 2 * self.spec.scale * cosines(features, vectors)
 
     def _class_agnostic(self, snippets: Snippets) -> Float[Tensor, "batch classes"]:
-        """Class logits of what foreground attends to."""
+        """Return the class logits of the snippets that foreground attends to."""
         pooled = [pool(snippets.embedded, weights)[:, 0] for weights in self._foreground_attentions(snippets.attention)]
         return _mean([self._head(features, self.vectors.classes) for features in pooled])
 
@@ -192,7 +195,7 @@ class FacNetNetwork(BaseMethod):
 
 
 class FacNet(SeparateStreams):
-    """One `FacNetNetwork` a stream."""
+    """FAC-Net: one `FacNetNetwork` per stream."""
 
     name: ClassVar[str] = "facnet"
     title: ClassVar[str] = "FAC-Net"
@@ -201,7 +204,10 @@ class FacNet(SeparateStreams):
 
     @classmethod
     def recipe(cls, dataset: str) -> Recipe:
-        """THUMOS14's 100 epochs everywhere; lower thresholds for `activitynet*` and, not in the paper, `fineaction`."""
+        """Return THUMOS14's recipe, with lower thresholds for `activitynet*` and (not in the paper) `fineaction`.
+
+        All train for 100 epochs.
+        """
         network = FacNetNetwork.recipe(dataset)
         localizer = network.localizer.model_copy(update={"fusion": FUSION})
         return Recipe(method=FacNetOptions(), train=network.train, localizer=localizer)

@@ -1,19 +1,18 @@
 """RMGCL+GKSA (Zhang & Zhao) over FAC-Net, a row of the paper's Table VIII.
 
-Idea: `wstal.cross_video` around one FAC-Net network. Its class vectors are the head that both branches share, its
-embedding is what the memory bank stores, cosines suit the contrast as they are.
+Idea: `wstal.cross_video` around one FAC-Net network. Its class vectors are the head that both branches share, the
+memory bank stores its embedding, and its cosines suit the contrast as they are.
 
-Paper: Zhang & Zhao (see `wstal.cross_video`). Facts: the paper gives the row's figures alone; how FAC-Net meets the
-method is decided here:
-- one network over all columns, so one memory bank, where FAC-Net itself has one network a stream;
+Paper: Zhang & Zhao (see `wstal.cross_video`). Facts: the paper gives only the row's numbers. How FAC-Net and the method
+are combined is decided here:
+- one network over all columns, so one memory bank, where FAC-Net itself has one network per stream;
 - videos are sampled to one length (ACM-Net's T) and come in true batches of 10, so that Eq. 9 and 16 average over a
-  batch as over ACM-Net, where FAC-Net accumulates the gradients of single whole videos. Test videos are whole, as
-  FAC-Net's;
-- weight decay is FAC-Net's for the mean of 10 gradients in place of their sum;
-- A^ins and A^bak weight the softmax of the CAS by the foreground attention and by what it lacks to its maximum;
+  batch as with ACM-Net. FAC-Net accumulates the gradients of single whole videos. Test videos are whole, as FAC-Net's;
+- weight decay is FAC-Net's, converted from the sum of 10 gradients to their mean;
+- A^ins and A^bak weight the softmax of the CAS by the foreground attention and by its difference to its maximum;
 - the auxiliary branch is classified by pooled cosines of A_hat, which has no feature whose cosine could be taken;
-- what the bank stores has passed FAC-Net's dropout, which is inside its embedding, and its head has none: over FAC-Net
-  `method.head_dropout` changes nothing;
+- the bank stores features after FAC-Net's dropout, which is inside its embedding. Its head has no dropout, so
+  `method.head_dropout` changes nothing over FAC-Net;
 - epochs and learning-rate decay are the paper's for its method over ACM-Net.
 """
 
@@ -35,13 +34,13 @@ from wstal.types import IntArray
 
 
 class FacNetRmgclGksaOptions(BoundedCrossVideoOptions):
-    """The options with those of FAC-Net's network as the base's, whose CAS is a weighted softmax."""
+    """Options with FAC-Net's network as the base, whose CAS is a weighted softmax."""
 
     base: FacNetNetworkOptions = Field(FacNetNetworkOptions(), description="options of FAC-Net's network")
 
 
 class FacNetRmgclGksa(CrossVideo):
-    """RMGCL + GKSA over one FAC-Net network."""
+    """RMGCL+GKSA over one FAC-Net network."""
 
     name: ClassVar[str] = "facnet-rmgcl-gksa"
     title: ClassVar[str] = "FAC-Net + RMGCL+GKSA"
@@ -50,7 +49,7 @@ class FacNetRmgclGksa(CrossVideo):
 
     @classmethod
     def recipe(cls, dataset: str) -> Recipe:
-        """FAC-Net's network, localizer and learning rate for the data set; the paper's epochs, ACM-Net's T."""
+        """Return FAC-Net's network, localizer and learning rate, with the paper's epochs and ACM-Net's T."""
         base = FacNetNetwork.recipe(dataset)
         videos = base.train.accumulate
         return Recipe(
@@ -69,5 +68,5 @@ class FacNetRmgclGksa(CrossVideo):
         )
 
     def train_indices(self, length: int, count: int, rng: np.random.Generator) -> IntArray:
-        """ACM-Net's sample: the videos of a batch have one length."""
+        """Return ACM-Net's sample: the videos of a batch have one length."""
         return sampling.stratified_random(length, count, rng)

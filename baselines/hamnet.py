@@ -1,16 +1,16 @@
 """HAM-Net: hybrid attention (soft, semi-soft, hard) for weakly supervised temporal action localization.
 
-Idea: one class-free attention weights a class activation sequence that has a background class; in training the
-snippets with the most attention are also taken out, and what is left has to show the class too, so that the less
-salient parts of an action count.
+Idea: one class-agnostic attention weights a class activation sequence that has a background class. In training the
+snippets with the most attention are also removed, and the rest must still show the class, so that less salient parts
+of an action count.
 
 Paper: Islam, Long & Radke, AAAI 2021, arXiv 2101.00545. Facts: its released code (asrafulashiq/hamnet at 7894e05),
 checked against tensors recorded from it. Deviations:
 - all test videos are scored (the released code skips those without labels, and so reads test labels);
-- a snippet is taken out by its share of the largest attention (the released code's switch to count from the smallest
-  one reaches evaluation alone, where nothing is taken out).
+- a snippet is removed by its share of the largest attention (the released code's option to count from the smallest
+  one is used only in evaluation, where nothing is removed).
 The last checkpoint counts, as in the released code. All rows of a test video are scored, unless `train.test_length`,
-which a data set's schedule may set, bounds them.
+which a data set's schedule may set, limits them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SLOPE = 0.2
 
 
 class HamNetOptions(Spec):
-    """Options of HAM-Net; defaults are THUMOS14's."""
+    """Options of HAM-Net. The defaults are for THUMOS14."""
 
     attention_width: Count = Field(512, description="hidden columns of the attention")
     dropout: float = Field(0.7, ge=0, lt=1, description="before the classifier's last layer")
@@ -88,7 +88,7 @@ LOCALIZER = LocalizerSpec(
 
 
 class HamNet(Method):
-    """HAM-Net over features `[B, T, D]`; classifier and attention both read them, side by side."""
+    """HAM-Net over features `[B, T, D]`. Classifier and attention both read the features."""
 
     name: ClassVar[str] = "hamnet"
     title: ClassVar[str] = "HAM-Net"
@@ -118,7 +118,10 @@ class HamNet(Method):
 
     @classmethod
     def recipe(cls, dataset: str) -> Recipe:
-        """ActivityNet 1.2's variant for `activitynet*` and `fineaction`, else THUMOS14's; each in its own epochs."""
+        """Return ActivityNet 1.2's settings for `activitynet*` and `fineaction`, otherwise THUMOS14's.
+
+        Each keeps its number of epochs on every data set.
+        """
         if many_classes(dataset):
             return Recipe(method=ACTIVITYNET_OPTIONS, train=ACTIVITYNET_TRAIN, localizer=LOCALIZER)
         return Recipe(method=HamNetOptions(), train=THUMOS_TRAIN, localizer=LOCALIZER)
@@ -126,15 +129,15 @@ class HamNet(Method):
     def cas_and_attention(
         self, features: Float[Tensor, "batch time in_dim"]
     ) -> tuple[Float[Tensor, "batch time classes"], Float[Tensor, "batch time 1"]]:
-        """X, logits of the C classes and, last, background; a in [0, 1]."""
+        """Return X, logits of the C classes and, last, background, and the attention a in [0, 1]."""
         columns, half = features.transpose(1, 2), self.spec.half_window
         cas, attention = smooth(self.classifier(columns), half), smooth(self.attention(columns), half)
         return cas.transpose(1, 2), attention.transpose(1, 2)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """The four classification losses, mean attention and guide loss, and their weighted `total`.
+        """Return the four classification losses, mean attention and guide loss, and their weighted `total`.
 
-        In evaluation mode nothing is taken out, and the hard loss is the base loss.
+        In evaluation mode nothing is removed, and the hard loss is the base loss.
         """
         spec, labels = self.spec, batch.labels
         cas, attention = self.cas_and_attention(batch.features)
@@ -156,10 +159,15 @@ class HamNet(Method):
         return terms
 
     def score(self, features: Float[Tensor, "time in_dim"]) -> Scores:
-        """Signals `attention`, `logit` (a X) and `cas` (softmax of a X over classes and background)."""
+        """Return the signals `attention`, `logit` (a X) and `cas` (softmax of a X over classes and background)."""
         return attended_scores(*self.cas_and_attention(features.unsqueeze(0)), self.spec.ratio)
 
 
 def less_salient(attention: Float[Tensor, "batch time 1"], below: float) -> Float[Tensor, "batch time 1"]:
-    """The attention of snippets with less than the share `below` of their video's largest one; 0 for the others."""
+    """Return the attention where it is less than the share `below` of the video's largest one, 0 elsewhere.
+
+    Args:
+        attention: `[B, T, 1]` in [0, 1].
+        below: share in [0, 1].
+    """
     return attention * (attention < below * attention.amax(dim=1, keepdim=True))

@@ -1,19 +1,20 @@
-"""RMGCL+GKSA (Zhang & Zhao) over ACM-Net; the paper's tables print it as "Ours".
+"""RMGCL+GKSA (Zhang & Zhao) over ACM-Net, called "Ours" in the paper's tables.
 
-Idea: a memory bank keeps representative features of each class across videos; a noise-robust contrast draws snippets
-to their class's memory; codewords summarise the bank, snippets read the summary, and what they then say teaches the
-main branch.
+Idea: a memory bank keeps representative features of each class across videos. A noise-robust contrast pulls snippets
+to their class's memory. Codewords summarize the bank, snippets read the summary, and the resulting predictions teach
+the main branch.
 
-Paper: Zhang & Zhao (see `wstal.cross_video`, which is the whole method). Facts: the paper alone; no code was released.
+Paper: Zhang & Zhao (see `wstal.cross_video`, which has the whole method). Facts: only the paper, no code was released.
 Deviations:
-- the attention head's kernel is 1, as Table IX's sizes need (the text says 3: `method.base.attention_kernel`);
-- all of ACM-Net's losses train the main branch, where Eq. 17 writes the three classification terms, since the paper's
-  baseline row carries ACM-Net's figures (`method.base.guide`, `.feature` and `.sparse` at 0 give Eq. 17 literally);
-- GKA's FFN has a hidden layer of 128: as wide as D it alone would cost more than ACM-Net (`method.fusion_width`);
-- the CAS that selects for the memory (Eq. 7), teaches and is taught (Eq. 14-16) passes no dropout in the head, of which
-  the paper says nothing (`method.head_dropout`); ACM-Net's dropout of the input, on ActivityNet and FineAction, stays;
-- A_hat's classification loss is added with weight 1: the text has both branches trained by labels, Eq. 17 one;
-- weight decay, the class threshold and FineAction's number of codewords are not stated: ACM-Net's, and ActivityNet's.
+- the attention head's kernel is 1, which Table IX's sizes need (the text says 3: `method.base.attention_kernel`);
+- all of ACM-Net's losses train the main branch, where Eq. 17 writes the three classification terms, because the
+  paper's baseline row has ACM-Net's numbers (`method.base.guide`, `.feature` and `.sparse` at 0 give Eq. 17 literally);
+- GKA's FFN has a hidden layer of 128: with width D it alone would cost more than ACM-Net (`method.fusion_width`);
+- the CAS that selects for the memory (Eq. 7), teaches and is taught (Eq. 14-16) passes no dropout in the head, about
+  which the paper says nothing (`method.head_dropout`). ACM-Net's input dropout, on ActivityNet and FineAction, stays;
+- A_hat's classification loss has weight 1: the text says that labels train both branches, Eq. 17 has only one;
+- weight decay, the class threshold and FineAction's number of codewords are not stated: they are ACM-Net's, and
+  ActivityNet's.
 """
 
 from __future__ import annotations
@@ -34,18 +35,18 @@ MANY_CLASSES_CODEWORDS = 200
 
 
 def codewords(dataset: str) -> SummaryOptions:
-    """The paper's number of codewords for a data set: more where there are many classes."""
+    """Return the paper's number of codewords for a data set, which is larger if there are many classes."""
     return SummaryOptions(count=MANY_CLASSES_CODEWORDS) if many_classes(dataset) else SummaryOptions()
 
 
 class RmgclGksaOptions(CrossVideoOptions):
-    """`CrossVideoOptions` with ACM-Net's as the base's."""
+    """`CrossVideoOptions` with ACM-Net as the base."""
 
     base: AcmNetOptions = Field(AcmNetOptions(), description="ACM-Net's options")
 
 
 class RmgclGksa(CrossVideo):
-    """RMGCL + GKSA over ACM-Net."""
+    """RMGCL+GKSA over ACM-Net."""
 
     name: ClassVar[str] = "rmgcl-gksa"
     title: ClassVar[str] = "RMGCL+GKSA (Zhang & Zhao)"
@@ -54,7 +55,7 @@ class RmgclGksa(CrossVideo):
 
     @classmethod
     def recipe(cls, dataset: str) -> Recipe:
-        """ACM-Net's network and localizer for the data set; the paper's schedule, whose epochs are those of any."""
+        """Return ACM-Net's network and localizer for the data set, with the paper's schedule for all data sets."""
         base = AcmNet.recipe(dataset)
         return Recipe(
             method=RmgclGksaOptions(base=base.method, summary=codewords(dataset)),

@@ -1,20 +1,20 @@
 """RSKP: representative snippet knowledge propagation.
 
-Idea: a few learned prototypes become those of a video by two steps of expectation maximisation; a random walk in closed
-form spreads them back over its snippets. A memory of the best prototypes of each class does the same across videos.
-What the two propagated branches say teaches the plain branch.
+Idea: two steps of expectation maximisation turn a few learned prototypes into those of a video. A random walk in closed
+form propagates them to its snippets. A memory of the best prototypes of each class does the same across videos. The
+predictions of the two propagated branches teach the plain branch.
 
 Paper: Huang, Wang & Li, CVPR 2022, arXiv 2203.02925. Facts: its released code
 (LeonHLJ/RSKP@38a8ad7b1f3f6abdb4512ac83f27954a8cb10a32), checked against tensors recorded from it. Deviations:
-- the random walk's T x T system is solved through one as wide as the prototypes are many (Woodbury), which is the same;
-- the memory is read for the video's classes; the released code takes the wrong axis of the labels and reads and writes
+- the random walk's T x T system is solved as a system of one row per prototype (Woodbury), with the same result;
+- the memory is read for the video's classes. The released code takes the wrong axis of the labels and reads and writes
   class 0 for every video, which its author calls an upload of the wrong version (issue 7);
-- the memory takes in the videos of an optimiser step after it, where the released code does so after each video;
+- the memory stores the videos of an optimiser step after it, the released code does so after each video;
 - log-probabilities come from log-softmax, so the loss is never infinite;
-- the released code keeps the epoch that is best on the test set; here the last one counts;
-- detections that touch an ambiguous interval stay (dropping them is a matter of the protocol);
-- ActivityNet's code is not released: its options are the author's (issue 3, which says ACM-Net's code, so gradients of
-  64 videos), on whole videos, with THUMOS14's epochs and localizer.
+- the released code keeps the epoch that is best on the test set, here the last one counts;
+- detections that overlap an Ambiguous interval stay: dropping them is part of an evaluation protocol here;
+- ActivityNet's code is not released: its options are the author's (issue 3, which refers to ACM-Net's code, so
+  gradients of 64 videos), on whole videos, with THUMOS14's epochs and localizer.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ LOCALIZER = LocalizerSpec(
 
 
 class RskpOptions(Spec):
-    """Options of RSKP; defaults are THUMOS14's."""
+    """Options of RSKP. The defaults are for THUMOS14."""
 
     dropout: float = Field(0.6, ge=0, lt=1, description="of the embedding")
     scale: PositiveFloat = Field(20.0, description="of the cosines that classify and attend")
@@ -96,12 +96,12 @@ ACTIVITYNET_OPTIONS = RskpOptions(dropout=0.7, scale=10.0, background=0.1, pseud
 
 
 class Branch(NamedTuple):
-    """What the head says of features.
+    """Output of the head for the features of one branch.
 
     Args:
         cas: `[B, T, C + 1]` logits, background last.
         attention: `[B, T, 1]` foreground probability.
-        foreground: `[B, C + 1]` log-probabilities of the video by foreground attention.
+        foreground: `[B, C + 1]` log-probabilities of the video, pooled by foreground attention.
     """
 
     cas: Tensor
@@ -110,7 +110,7 @@ class Branch(NamedTuple):
 
 
 class Rskp(Method):
-    """RSKP over features `[B, T, D]` of all streams; the embedding keeps the width D."""
+    """RSKP over features `[B, T, D]` of all streams. The embedding keeps the width D."""
 
     name: ClassVar[str] = "rskp"
     title: ClassVar[str] = "RSKP"
@@ -137,13 +137,22 @@ class Rskp(Method):
 
     @classmethod
     def recipe(cls, dataset: str) -> Recipe:
-        """ActivityNet's options for `activitynet*` and, not in the paper, `fineaction`; else THUMOS14's; 200 epochs."""
+        """Return ActivityNet's options for `activitynet*` and (not in the paper) `fineaction`, otherwise THUMOS14's.
+
+        All train for 200 epochs.
+        """
         if many_classes(dataset):
             return Recipe(method=ACTIVITYNET_OPTIONS, train=ACTIVITYNET_TRAIN, localizer=LOCALIZER)
         return Recipe(method=RskpOptions(), train=THUMOS_TRAIN, localizer=LOCALIZER)
 
     def start_epoch(self, epoch: int, epochs: int, videos: Sequence[Video] = ()) -> None:
-        """Use the memory from `memory_start` of the epochs on; before its first use, fill it from all videos."""
+        """Enable the memory from `memory_start` of the epochs on, and fill it from all videos before its first use.
+
+        Args:
+            epoch: number of the epoch, from 0.
+            epochs: epochs of the whole training.
+            videos: all training videos.
+        """
         self._unstored.clear()
         # 0.29 of 100 epochs is 28.999999999999996 in floats, and means 29
         self._remembers = epoch >= int(self.spec.memory_start * epochs + 1e-9)
@@ -152,8 +161,12 @@ class Rskp(Method):
             self._fill(videos)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """`foreground` and `class_wise` classification of the plain and the video's own branch together, the same of
-        the memory's branch (0 until there is a memory), `attention`, `pseudo_label`, and their weighted `total`.
+        """Return the loss terms and their weighted `total`.
+
+        Returns:
+            `foreground` and `class_wise`: classification losses, summed over the plain branch and the video's own
+            branch. `memory_foreground` and `memory_class_wise`: the same for the memory's branch, 0 until there is a
+            memory. `attention`, `pseudo_label` and `total`.
         """
         spec, labels = self.spec, batch.labels
         actions, everything = (with_background(labels, present) for present in (False, True))
@@ -197,8 +210,11 @@ class Rskp(Method):
         self._unstored.clear()
 
     def score(self, features: Float[Tensor, "time dim"]) -> Scores:
-        """Signals `cas` (the fused branches' softmax times attention, background left out) and `attention` (of the
-        plain branch); the fused branches' class probabilities. The memory is not used.
+        """Return the fused scores of the plain branch and the video's own branch. The memory is not used.
+
+        Returns:
+            Signals `cas` (softmax of the fused branches times attention, without background) and `attention` (of the
+            plain branch), and the class probabilities of the fused branches.
         """
         embedded, prototypes = self._represent(features.unsqueeze(0))
         plain, own = self._head(embedded), self._head(self._propagate(embedded, prototypes))
@@ -213,11 +229,11 @@ class Rskp(Method):
         return Scores({"cas": cas * attention, "attention": attention[:, 0]}, video_scores)
 
     def export_state(self) -> dict[str, Tensor]:
-        """All but the memory, which scoring does not need."""
+        """Return the state without the memory, which scoring does not need."""
         return {name: value for name, value in self.state_dict().items() if not name.startswith("slot")}
 
     def _represent(self, features: Tensor) -> tuple[Float[Tensor, "batch time dim"], Float[Tensor, "batch slots dim"]]:
-        """The embedding, and the prototypes that expectation maximisation makes of the learned ones for each video."""
+        """Return the embedding, and each video's prototypes, adapted from the learned ones by EM."""
         embedded: Tensor = self.embedding(features)
         prototypes = self.prototypes.expand(len(embedded), -1, -1)
         for _ in range(self.spec.iterations):
@@ -228,7 +244,7 @@ class Rskp(Method):
         return random_walk(embedded, prototypes, self.spec.walk, self.spec.assignment_scale)
 
     def _propagate_memory(self, embedded: Tensor, prototypes: Tensor, labels: Tensor) -> Tensor:
-        """The random walk with the slots of each video's classes; with its own prototypes where there are none."""
+        """Apply the random walk with the slots of each video's classes, or its own prototypes if there are none."""
         propagated = []
         for features, own, video_labels in zip(embedded, prototypes, labels, strict=True):
             chosen = [label for (label,) in video_labels.nonzero().tolist() if self._taken[label]]
@@ -246,7 +262,7 @@ class Rskp(Method):
     def _class_wise(
         self, features: Float[Tensor, "batch time dim"], cas: Float[Tensor, "batch time classes"]
     ) -> Float[Tensor, "batch classes"]:
-        """log p_cw: each class's vector against the snippets that its CAS chooses."""
+        """Return log p_cw: each class's vector compared with the snippets that its CAS selects."""
         by_class = pool(features, normalized(cas.sigmoid(), TIME_EPSILON))
         return (self.spec.scale * (unit(by_class) * unit(self.vectors.classes)).sum(dim=-1)).log_softmax(-1)
 
@@ -270,9 +286,9 @@ class Rskp(Method):
         return (self.spec.scale * cosines(prototypes, vectors)).softmax(dim=-1)
 
     def _store(self, prototypes: Tensor, scores: Tensor, labels: Float[Tensor, "batch actions"]) -> None:
-        """For each class of a video keep the best of its slots and the video's prototypes, by class probability.
+        """Keep, for each class of a video, the best of its slots and the video's prototypes, by class probability.
 
-        Labels are on the host.
+        `labels` are on the host.
         """
         for video, label in labels.nonzero().tolist():
             best = torch.cat([self.slot_scores[label], scores[video, :, label]]).topk(self.spec.slots)
@@ -284,22 +300,28 @@ class Rskp(Method):
 def assign(
     features: Float[Tensor, "batch time dim"], prototypes: Float[Tensor, "batch slots dim"], scale: float
 ) -> Float[Tensor, "batch time slots"]:
-    """Z^T: how far each snippet belongs to each prototype, softmax over the prototypes of scaled cosines."""
+    """Return Z^T: how much each snippet belongs to each prototype, a softmax over the prototypes of scaled cosines.
+
+    Args:
+        features: `[B, T, D]`.
+        prototypes: `[B, K, D]`.
+        scale: factor of the cosines.
+    """
     return (scale * cosines(features, prototypes)).softmax(dim=-1)
 
 
 def random_walk(
     features: Float[Tensor, "batch time dim"], prototypes: Float[Tensor, "batch slots dim"], walk: float, scale: float
 ) -> Float[Tensor, "batch time dim"]:
-    """(1 - w) (I - w^2 A)^-1 (w Z^T mu + x), A = Z^T Z' with Z' the assignment Z divided by its sums over time.
+    """Compute (1 - w) (I - w^2 A)^-1 (w Z^T mu + x), A = Z^T Z' with Z' the assignment Z divided by its sums over time.
 
-    A has as few dimensions as there are prototypes: (I - w^2 Z^T Z')^-1 = I + w^2 Z^T (I - w^2 Z' Z^T)^-1 Z'.
+    A has only as many dimensions as there are prototypes: (I - w^2 Z^T Z')^-1 = I + w^2 Z^T (I - w^2 Z' Z^T)^-1 Z'.
 
     Args:
-        features: x.
-        prototypes: mu, of each video.
+        features: `[B, T, D]` x.
+        prototypes: `[B, K, D]` mu, of each video.
         walk: w.
-        scale: of the cosines that assign.
+        scale: factor of the cosines that assign.
     """
     assignment = assign(features, prototypes, scale)
     mixed = walk * (assignment @ prototypes) + features
@@ -314,7 +336,7 @@ def random_walk(
 
 
 def attention_loss(attention: Float[Tensor, "batch time 1"]) -> Float[Tensor, ""]:
-    """Mean of the lowest T / 8 attentions, at least one, less the mean of the highest."""
+    """Compute the mean of the lowest T / 8 attentions (at least one) minus the mean of as many of the highest."""
     k = top_k_count(attention.shape[1], ATTENTION_RATIO)
     return (-top_k_mean(-attention, k) - top_k_mean(attention, k)).mean()
 
@@ -322,7 +344,13 @@ def attention_loss(attention: Float[Tensor, "batch time 1"]) -> Float[Tensor, ""
 def soft_cross_entropy(
     cas: Float[Tensor, "batch time classes"], target: Float[Tensor, "batch time classes"], temperature: float
 ) -> Float[Tensor, ""]:
-    """Cross-entropy of softmaxes of logits, both divided by the temperature; mean over snippets."""
+    """Compute the cross-entropy of softmaxes of logits, both divided by the temperature, averaged over snippets.
+
+    Args:
+        cas: `[B, T, C + 1]` logits.
+        target: `[B, T, C + 1]` logits of the target.
+        temperature: divisor of both.
+    """
     return -((target / temperature).softmax(dim=-1) * (cas / temperature).log_softmax(dim=-1)).sum(dim=-1).mean()
 
 

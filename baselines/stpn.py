@@ -1,16 +1,17 @@
 """STPN: sparse temporal pooling network for weakly supervised temporal action localization.
 
 Idea: a sigmoid attention weights the snippets, their weighted mean is classified, and an L1 penalty leaves few of them
-with weight. The classifier's weights on single snippets are the temporal class activation map (T-CAM); attention times
-its sigmoid is thresholded. Streams are trained apart, borrow each other's T-CAM in scores, and fuse detections.
+with weight. The classifier's weights on single snippets are the temporal class activation map (T-CAM). Attention times
+its sigmoid is thresholded. Streams are trained separately, use each other's T-CAM in scores, and their detections are
+fused.
 
 Paper: Nguyen et al., CVPR 2018, arXiv 1712.05080. No official code. Facts: the TensorFlow code that reaches the paper's
 numbers (bellos1203/STPN at ecadfca), checked against weights that it released and tensors derived from its graph.
 Deviations:
-- the pooled feature is the mean over time, as there; the paper writes the sum, 400 times as large, for which neither
-  learning rate nor penalty would be the same;
-- a stream whose only class is the first of the list keeps it (the code takes that for no class at all);
-- a stream past the second shares the T-CAMs of the others evenly; a single stream scores its own alone;
+- the pooled feature is the mean over time, as in that code. The paper writes the sum, which is 400 times as large, so
+  neither learning rate nor penalty would be comparable;
+- a stream whose only class is the first of the list keeps it (the code treats that as no class at all);
+- streams past the second: the T-CAMs of the other streams have equal shares. A single stream scores only its own;
 - all detections that suppression leaves of a class in a video stay (the code keeps the best 1,000);
 - the last of the 24,000 iterations counts (the published number is the 23,100th's, chosen on the test set).
 """
@@ -79,7 +80,7 @@ class StpnNetwork(BaseMethod):
 
     @classmethod
     def recipe(cls, dataset: str) -> Recipe:
-        """THUMOS14's for every data set, in as many steps: nothing else is known."""
+        """Return THUMOS14's settings and steps for every data set. No others are known."""
         train = TrainSpec(
             epochs=epochs_for(dataset, STEPS, BATCH),
             batch_size=BATCH,
@@ -90,20 +91,20 @@ class StpnNetwork(BaseMethod):
         return Recipe(method=cls.Options(), train=train, localizer=LOCALIZER)
 
     def embed(self, features: Float[Tensor, "batch time in_dim"]) -> Float[Tensor, "batch time dim"]:
-        """The features themselves."""
+        """Return the features unchanged."""
         return features
 
     def attend(self, embedded: Float[Tensor, "batch time dim"]) -> Float[Tensor, "batch time 1"]:
-        """lambda: sigmoid of two layers with a ReLU between them."""
+        """Return lambda: the sigmoid of two layers with a ReLU between them."""
         logits: Tensor = self.attention(self.hidden(embedded).relu())
         return logits.sigmoid()
 
     def classify(self, embedded: Float[Tensor, "batch time dim"]) -> Float[Tensor, "batch time classes"]:
-        """The T-CAM."""
+        """Return the T-CAM."""
         return functional.linear(embedded, self.classifier.weight)
 
     def snippet_losses(self, snippets: Snippets, labels: Float[Tensor, "batch actions"]) -> dict[str, Tensor]:
-        """The classification and the sparsity term, and their weighted `total`."""
+        """Return the classification and the sparsity term, and their weighted `total`."""
         terms = {
             "classification": self.classification_loss(snippets.cas, snippets.attention, labels),
             "sparse": snippets.attention.sum(dim=(1, 2)).mean(),
@@ -117,24 +118,29 @@ class StpnNetwork(BaseMethod):
         attention: Float[Tensor, "batch time 1"],
         labels: Float[Tensor, "batch actions"],
     ) -> Float[Tensor, ""]:
-        """Sigmoid cross-entropy, the mean over videos and classes."""
+        """Return the sigmoid cross-entropy, averaged over videos and classes."""
         return functional.binary_cross_entropy_with_logits(self.video_logits(cas, attention), labels)
 
     def video_logits(
         self, cas: Float[Tensor, "batch time classes"], attention: Float[Tensor, "batch time 1"]
     ) -> Float[Tensor, "batch classes"]:
-        """The classifier on the attention-weighted mean of F, which is the weighted mean of the T-CAM plus the bias."""
+        """Return the classifier's output on the attention-weighted mean of F: the T-CAM's weighted mean plus the bias.
+
+        Args:
+            cas: `[B, T, C]` T-CAM.
+            attention: `[B, T, 1]` lambda.
+        """
         return (attention * cas).mean(dim=1) + self.classifier.bias
 
     def branch_cas(
         self, cas: Float[Tensor, "batch time classes"], attention: Float[Tensor, "batch time 1"]
     ) -> tuple[Float[Tensor, "batch time classes"], Float[Tensor, "batch time classes"]]:
-        """Sigmoid of the T-CAM, weighted by attention and by what attention leaves."""
+        """Return the sigmoid of the T-CAM, weighted by attention and by 1 - attention."""
         probability = cas.sigmoid()
         return attention * probability, (1 - attention) * probability
 
     def snippet_scores(self, snippets: Snippets) -> Scores:
-        """`cas`: attention times the T-CAM's sigmoid; `attention`; `tcam`: attention times the T-CAM itself."""
+        """Return `attention`, `tcam` (attention times the T-CAM) and `cas` (attention times the T-CAM's sigmoid)."""
         attention, tcam = snippets.attention[0], snippets.cas[0, :, : self.num_classes]
         signals = {"cas": attention * tcam.sigmoid(), "attention": attention[:, 0], "tcam": attention * tcam}
         video_scores = self.video_logits(snippets.cas, snippets.attention)[0, : self.num_classes].sigmoid()
@@ -142,7 +148,7 @@ class StpnNetwork(BaseMethod):
 
 
 class Stpn(SeparateStreams):
-    """STPN: a network a stream over features `[B, T, D]`."""
+    """STPN: one network per stream over features `[B, T, D]`."""
 
     name: ClassVar[str] = "stpn"
     title: ClassVar[str] = "STPN"
@@ -154,13 +160,13 @@ class Stpn(SeparateStreams):
 
     @classmethod
     def recipe(cls, dataset: str) -> Recipe:
-        """The network's, with detections of two streams suppressed together."""
+        """Return the network's recipe, with suppression across the detections of the streams."""
         one = StpnNetwork.recipe(dataset)
         fused = one.localizer.model_copy(update={"fusion": StreamFusion(nms=Nms(kind="hard", threshold=0.5))})
         return Recipe(method=StpnOptions(), train=one.train, localizer=fused)
 
     def score(self, features: Float[Tensor, "time in_dim"]) -> Scores:
-        """What the networks say, each `stream<i>/tcam` made of all streams' T-CAMs under the stream's own attention."""
+        """Return the networks' scores, with `stream<i>/tcam` mixed from all T-CAMs under the stream's own attention."""
         passes = [
             network.snippets(part.unsqueeze(0))
             for network, part in zip(self.networks, self.split(features), strict=True)

@@ -1,19 +1,19 @@
-"""RMGCL+GKSA (Zhang & Zhao) over STPN, a row of the paper's Table VIII, and the STPN that it needs.
+"""RMGCL+GKSA (Zhang & Zhao) over STPN, a row of the paper's Table VIII, and the STPN variant that it needs.
 
-Idea: as `baselines.rmgcl_gksa`, with STPN's attention and classifier as the main branch. STPN has no embedding that
-this could train: its F are the features themselves. So the base is STPN with the paper's embedding (Eq. 1: temporal
+Idea: as `baselines.rmgcl_gksa`, with STPN's attention and classifier as the main branch. STPN has no embedding to
+train: its F are the features themselves. So the base here is STPN with the paper's embedding (Eq. 1: temporal
 convolution of width 3, ReLU) and an output for background, one network over all columns.
 
-Paper: Zhang & Zhao (see `wstal.cross_video`), which says nothing of how STPN was changed; all of it is our reading. The
-row therefore compares more than RMGCL + GKSA with `stpn`: `stpn-embedded`, the same base alone, is the fair control.
+Paper: Zhang & Zhao (see `wstal.cross_video`), which does not say how STPN was changed. All of it is our interpretation.
+So the row differs from `stpn` in more than RMGCL+GKSA: `stpn-embedded`, the same base alone, is the fair control.
 Deviations:
-- background attention is 1 - lambda; the video pooled by it is to be background and nothing else, that pooled by lambda
-  its actions and no background, each by sigmoid cross-entropy over all C + 1 outputs. The former has no gradient to
-  lambda: with it all videos become background (lambda 0) within an epoch;
-- A^ins and A^bak (Eq. 4) weight the T-CAM's sigmoid, STPN's class probability, which is on Eq. 7's scale from 0 to 1:
-  of the ways to come there, stretching it over the video's time is left;
-- pseudo labels (Eq. 15-16) take softmaxes of the T-CAM, as over every base, though STPN learns sigmoids;
-- the schedule is STPN's, of which the bank starts after a quarter; streams are joined, so no detections are fused.
+- background attention is 1 - lambda. The video pooled by it must be background and nothing else, and the video pooled
+  by lambda must be its actions and no background, each by sigmoid cross-entropy over all C + 1 outputs. The former has
+  no gradient to lambda: with it all videos become background (lambda 0) within an epoch;
+- A^ins and A^bak (Eq. 4) weight the sigmoid of the T-CAM, STPN's class probability, which is already on Eq. 7's scale
+  of 0 to 1. Of the ways to scale, only min-max over the video's time is allowed;
+- pseudo labels (Eq. 15-16) use softmaxes of the T-CAM, as over every base, though STPN learns sigmoids;
+- the schedule is STPN's, and the bank starts after a quarter of it. Streams are joined, so no detections are fused.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class StpnEmbedded(StpnNetwork):
         self.embedding = TemporalConv(feature_dim, feature_dim, kernel_size=3, padding=1)
 
     def embed(self, features: Float[Tensor, "batch time in_dim"]) -> Float[Tensor, "batch time dim"]:
-        """F (Eq. 1)."""
+        """Return F (Eq. 1)."""
         embedded: Tensor = self.embedding(features)
         return embedded.relu()
 
@@ -56,20 +56,23 @@ class StpnEmbedded(StpnNetwork):
         attention: Float[Tensor, "batch time 1"],
         labels: Float[Tensor, "batch actions"],
     ) -> Float[Tensor, ""]:
-        """The video's actions under the attention, background under the rest of it; the latter trains no attention."""
+        """Return the losses of the video's actions under the attention and of background under the rest of it.
+
+        The second one does not train the attention.
+        """
         actions = super().classification_loss(cas, attention, with_background(labels, False))
         background = with_background(torch.zeros_like(labels), True)
         return actions + super().classification_loss(cas, 1 - attention.detach(), background)
 
 
 class StpnRmgclGksaOptions(BoundedCrossVideoOptions):
-    """The options with STPN's as the base's, whose CAS is a sigmoid."""
+    """Options with STPN as the base, whose CAS is a sigmoid."""
 
     base: StpnNetworkOptions = Field(StpnNetworkOptions(), description="STPN's options")
 
 
 class StpnRmgclGksa(CrossVideo):
-    """RMGCL + GKSA over STPN."""
+    """RMGCL+GKSA over STPN."""
 
     name: ClassVar[str] = "stpn-rmgcl-gksa"
     title: ClassVar[str] = "STPN + RMGCL+GKSA"
@@ -78,7 +81,7 @@ class StpnRmgclGksa(CrossVideo):
 
     @classmethod
     def recipe(cls, dataset: str) -> Recipe:
-        """The base's, with as many codewords as over ACM-Net."""
+        """Return the base's recipe, with as many codewords as over ACM-Net."""
         return StpnEmbedded.recipe(dataset).model_copy(
             update={"method": StpnRmgclGksaOptions(summary=codewords(dataset))}
         )

@@ -1,19 +1,20 @@
-"""UntrimmedNet's head: clip classifier and selection module over features extracted beforehand.
+"""UntrimmedNet's head: clip classifier and selection module over precomputed features.
 
-Idea: a linear classifier says what each clip of a video shows; a selection over clips makes the video's prediction of
-it: soft (a second linear layer and a softmax over clips weight their probabilities) or hard (each class's best three).
+Idea: a linear classifier scores each clip of a video. A selection over clips gives the video's prediction: soft (a
+second linear layer and a softmax over clips weight their probabilities) or hard (each class's best three).
 
 Paper: Wang et al., CVPR 2017, arXiv 1703.03329. Facts: its released code (wanglimin/UntrimmedNet at 76ec6a3).
 Deviations:
-- the head alone is trained, on features as they are, where the paper trains all of BN-Inception: the optimiser and its
+- only the head is trained, on fixed features, where the paper trains all of BN-Inception. So the optimiser and its
   schedule are ours, and so are classes and videos (the paper trains on 101 classes of THUMOS14, 1,010 videos);
-- a clip is a seventh of the video, for want of shot boundaries; the three snippets of a clip come from its thirds, as
-  the three frames of a temporal segment network's;
-- times begin at the first snippet's beginning (the released code adds a frame) and a row lasts what the features say;
+- a clip is a seventh of the video, because shot boundaries are not available. The three snippets of a clip come from
+  its thirds, as the three frames of a temporal segment network do;
+- times begin at the start of the first snippet (the released code adds a frame), and a row lasts as long as the
+  features say;
 - the selection's layer has no bias: it would cancel in the softmax over clips;
-- with hard selection a test video is scored as in training (of that, no test code was released), and one dropout
+- with hard selection a test video is scored as in training (no test code for it was released), and one dropout rate
   serves all streams (the hard flow network's was 0.7).
-All rows of a test video are scored, unless `train.test_length`, which a data set's schedule may set, bounds them.
+All rows of a test video are scored, unless `train.test_length`, which a data set's schedule may set, limits them.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ class UntrimmedNetwork(Method):
 
     @classmethod
     def recipe(cls, dataset: str) -> Recipe:
-        """THUMOS14's for every data set; 1.5 times the steps on ActivityNet and, not in the paper, FineAction."""
+        """Return THUMOS14's settings, with 1.5 times the steps on ActivityNet and (not in the paper) FineAction."""
         steps = ACTIVITYNET_STEPS if many_classes(dataset) else THUMOS_STEPS
         train = TrainSpec(
             epochs=epochs_for(dataset, steps, BATCH),
@@ -92,17 +93,17 @@ class UntrimmedNetwork(Method):
         return Recipe(method=UntrimmedNetOptions(), train=train, localizer=LOCALIZER)
 
     def test_indices(self, length: int, at_most: int) -> IntArray:
-        """All rows, or `at_most` of them evenly."""
+        """Return all rows, or `at_most` evenly spaced ones."""
         return sampling.grid(length, min(length, at_most))
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """`classification`, cross-entropy of the selected clips' prediction, which is the `total`."""
+        """Return `classification`, the cross-entropy of the selected clips' prediction, which is also the `total`."""
         features = functional.dropout(batch.features, self.spec.dropout, self.training)
         loss = cross_entropy(self.video_log_scores(features), batch.labels)
         return {"classification": loss, "total": loss}
 
     def video_log_scores(self, features: Float[Tensor, "batch time in_dim"]) -> Float[Tensor, "batch classes"]:
-        """Log-probabilities of the classes, by clips and their selection."""
+        """Return log-probabilities of the classes, by clips and their selection."""
         logits = self._clips(self.classifier(features))
         if self.attention is None:
             return top_k_mean(logits, min(self.spec.best, logits.shape[1])).log_softmax(dim=1)
@@ -110,11 +111,11 @@ class UntrimmedNetwork(Method):
         return (weights + logits.log_softmax(dim=2)).logsumexp(dim=1)
 
     def score(self, features: Float[Tensor, "time in_dim"]) -> Scores:
-        """`cas`: softmax of each snippet's logits; `attention`: the snippet's weight in the video, over the largest.
+        """Return `cas`, the softmax of each snippet's logits, and `attention`, its weight relative to the largest.
 
-        That weight ranks a video's snippets, so it says nothing of how much foreground a video has, and `cas` goes
-        without it, as in the paper's released localization. Hard selection has no such weight: `attention` is there
-        the probability of the snippet's best class.
+        The weight ranks the snippets of a video and does not say how much foreground the video has, so `cas` does not
+        include it, as in the paper's released localization. Hard selection has no such weight: there `attention` is the
+        probability of the snippet's best class.
         """
         logits: Tensor = self.classifier(features)
         cas = logits.softmax(dim=1)
@@ -126,13 +127,13 @@ class UntrimmedNetwork(Method):
         return Scores({"cas": cas, "attention": weights / weights.max()}, (weights @ logits).softmax(dim=0))
 
     def _clips(self, values: Float[Tensor, "batch time outputs"]) -> Float[Tensor, "batch clips outputs"]:
-        """Means over clips of neighbouring rows, as long as can be alike; fewer clips where there are fewer rows."""
+        """Return means over clips of neighbouring rows, as equal in length as possible, with at least one row each."""
         parts = values.tensor_split(min(self.spec.clips, values.shape[1]), dim=1)
         return torch.stack([part.mean(dim=1) for part in parts], dim=1)
 
 
 class UntrimmedNet(SeparateStreams):
-    """UntrimmedNet: a head a stream over features `[B, T, D]`, whose softmaxes are averaged."""
+    """UntrimmedNet: one head per stream over features `[B, T, D]`, whose softmaxes are averaged."""
 
     name: ClassVar[str] = "untrimmednet"
     title: ClassVar[str] = "UntrimmedNet"
@@ -142,11 +143,11 @@ class UntrimmedNet(SeparateStreams):
 
     @classmethod
     def recipe(cls, dataset: str) -> Recipe:
-        """The network's."""
+        """Return the network's recipe."""
         return UntrimmedNetwork.recipe(dataset)
 
     def score(self, features: Float[Tensor, "time in_dim"]) -> Scores:
-        """The streams' means, and of their `cas` `smoothed` and `relative`: see `smoothed_and_relative`."""
+        """Return the streams' means, and `smoothed` and `relative` of their `cas` (see `smoothed_and_relative`)."""
         scores = super().score(features)
         cas = scores.signals["cas"]
         smoothed, relative = smoothed_and_relative(cas)
@@ -157,11 +158,11 @@ class UntrimmedNet(SeparateStreams):
 def smoothed_and_relative(
     cas: Float[Tensor, "time classes"],
 ) -> tuple[Float[Tensor, "time classes"], Float[Tensor, "time classes"]]:
-    """The scored and the thresholded signal of the released localization.
+    """Return the scored and the thresholded signal of the released localization.
 
-    f is each snippet's mean with the next one (the last one's with itself). A snippet is active where f, its own or the
-    one before, exceeds half of the video's largest: the released mask is dilated by one row to the right. So the second
-    signal is the larger of both over the largest of all.
+    f is the mean of each snippet and the next one (of the last one and itself). A snippet is active where f, its own or
+    the previous one's, exceeds half of the video's largest: the released mask is dilated by one row to the right. So
+    the second signal is the larger of both, divided by the largest of all.
     """
     smoothed = (cas + torch.cat([cas[1:], cas[-1:]])) / 2
     dilated = torch.maximum(smoothed, torch.cat([smoothed[:1], smoothed[:-1]]))

@@ -1,17 +1,17 @@
 """W-TALC: weakly supervised temporal activity localization and classification.
 
-Idea: one fully connected layer over joint features, a linear classifier for each snippet, top-k multiple-instance
-learning; a co-activity loss makes two videos of one class agree where the class is active and differ where it is not.
-Detections are runs above the middle of a class's own range in the video.
+Idea: one fully connected layer over joint features, a linear classifier for each snippet, and top-k multiple-instance
+learning. A co-activity loss makes two videos of one class similar where the class is active and different where it is
+not. Detections are runs above the midpoint of a class's own range in the video.
 
 Paper: Paul, Roy & Roy-Chowdhury, ECCV 2018, arXiv 1807.10418. Facts: its released code (sujoyp/wtalc-pytorch at
 81ea982), checked against tensors recorded from it. Deviations:
-- a second fully connected layer, which the released code builds and never uses, is left out;
+- a second fully connected layer, which the released code builds but never uses, is left out;
 - a test video of fewer than 8 snippets is scored by its best one (the released code takes the mean of none, and loses
   all its classes);
 - detections in Ambiguous intervals stay: dropping them is part of an evaluation protocol here;
 - the last of 100,000 steps counts (the released code prints 199 tests to choose from).
-All rows of a test video are scored, unless `train.test_length`, which a data set's schedule may set, bounds them.
+All rows of a test video are scored, unless `train.test_length`, which a data set's schedule may set, limits them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from wstal.types import Batch, IntArray, Scores
 
 
 class WtalcOptions(Spec):
-    """Options of W-TALC; defaults are the released code's."""
+    """Options of W-TALC. The defaults are the released code's."""
 
     dropout: float = Field(0.7, ge=0, lt=1, description="of the embedded snippets")
     ratio: int = Field(8, ge=1, description="a video's T / ratio highest logits are pooled (s), rounded up in training")
@@ -69,7 +69,7 @@ LOCALIZER = LocalizerSpec(
 
 
 class Wtalc(Method):
-    """W-TALC over features `[B, T, D]`; the embedding keeps the width D, no layer looks beyond its own snippet."""
+    """W-TALC over features `[B, T, D]`. The embedding keeps the width D, and no layer reads neighbouring snippets."""
 
     name: ClassVar[str] = "wtalc"
     title: ClassVar[str] = "W-TALC"
@@ -87,7 +87,7 @@ class Wtalc(Method):
 
     @classmethod
     def recipe(cls, dataset: str) -> Recipe:
-        """The released code's for every data set, in as many steps."""
+        """Return the released code's settings and steps for every data set."""
         train = TrainSpec(
             epochs=epochs_for(dataset, STEPS, BATCH),
             batch_size=BATCH,
@@ -100,25 +100,28 @@ class Wtalc(Method):
 
     @property
     def pairs(self) -> int:
-        """`pairs` of the options."""
+        """Number of leading pairs, the option `pairs`."""
         return self.spec.pairs
 
     def train_batches(self, labels: Sequence[tuple[int, ...]], size: int, rng: np.random.Generator) -> list[IntArray]:
-        """Pairs of videos of one class first, then any videos, all drawn anew for each batch; a video may repeat."""
+        """Return batches of pairs of videos of one class, followed by any videos, all drawn anew.
+
+        A video may repeat.
+        """
         return sampling.paired_batches(labels, size, self.pairs, rng, distinct=False)
 
     def embed(self, features: Float[Tensor, "batch time in_dim"]) -> Float[Tensor, "batch time dim"]:
-        """F: fully connected layer, ReLU, dropout."""
+        """Return F: fully connected layer, ReLU, dropout."""
         embedded: Tensor = self.dropout(self.embedding(features).relu())
         return embedded
 
     def classify(self, embedded: Float[Tensor, "batch time dim"]) -> Float[Tensor, "batch time actions"]:
-        """A: logits of the C classes; there is no background."""
+        """Return A: logits of the C classes. There is no background."""
         logits: Tensor = self.classifier(embedded)
         return logits
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """`classification`, `coactivity` of the leading pairs, and their weighted `total`."""
+        """Return `classification`, `coactivity` of the leading pairs, and their weighted `total`."""
         present = rows_present(batch.features)
         embedded = self.embed(batch.features)
         logits = self.classify(embedded)
@@ -132,16 +135,19 @@ class Wtalc(Method):
         return terms
 
     def score(self, features: Float[Tensor, "time in_dim"]) -> Scores:
-        """As `scores`, of one pass."""
+        """Return the scores of one pass (see `scores`)."""
         return self.scores(self.classify(self.embed(features.unsqueeze(0)))[0])
 
     def scores(self, logits: Float[Tensor, "time actions"]) -> Scores:
-        """Its own localizer reads the signals `logit` and `above_midpoint` (a class's logits minus the middle between
-        their extremes in the video), and the class scores `logit`, means of the highest snippets.
+        """Return the scores of one video.
 
-        The video scores are these, softmaxed. W-TALC has no background and no attention, and adding one number to all
-        its logits changes no loss. So `cas` is what its own threshold looks at, where each class's logit stands between
-        its extremes in the video, from 0 to 1; `attention` the mean of that over the classes, by their video scores.
+        The method's own localizer reads the signals `logit` and `above_midpoint` (a class's logits minus the midpoint
+        of their range in the video), and the class scores `logit`, means of the highest snippets. The video scores are
+        their softmax.
+
+        W-TALC has no background and no attention, and adding one number to all its logits changes no loss. So `cas` is
+        the value that its own threshold acts on: the position of each logit within its class's range in the video, from
+        0 to 1. `attention` is the mean of `cas` over the classes, weighted by their video scores.
         """
         highest, lowest = logits.amax(dim=0), logits.amin(dim=0)
         video = top_k_share_mean(logits.unsqueeze(0), self.spec.ratio)[0]
@@ -156,7 +162,7 @@ class Wtalc(Method):
 
 
 def rows_present(features: Float[Tensor, "batch time in_dim"]) -> Bool[Tensor, "batch time"]:
-    """False from a video's true length on, which is its number of rows that are not all zero, and at least 1."""
+    """Return false from a video's true length on, which is its number of rows that are not all zero, and at least 1."""
     lengths = features.any(dim=2).sum(dim=1).clamp(min=1)
     return torch.arange(features.shape[1], device=features.device) < lengths.unsqueeze(1)
 
@@ -164,7 +170,13 @@ def rows_present(features: Float[Tensor, "batch time in_dim"]) -> Bool[Tensor, "
 def pooled_logits(
     logits: Float[Tensor, "batch time actions"], present: Bool[Tensor, "batch time"], ratio: int
 ) -> Float[Tensor, "batch actions"]:
-    """Mean over each video's k = ceil(length / ratio) highest logits, for each class on its own."""
+    """Compute the mean over each video's k = ceil(length / ratio) highest logits, for each class separately.
+
+    Args:
+        logits: `[B, T, C]`.
+        present: `[B, T]`, false where a row is padding.
+        ratio: snippets per pooled snippet.
+    """
     k = -(-present.sum(dim=1) // ratio)
     most = -(-logits.shape[1] // ratio)
     highest = logits.masked_fill(~present.unsqueeze(-1), -math.inf).topk(most, dim=1).values

@@ -1,4 +1,4 @@
-"""What every method has to fulfil, as checks that a third-party package can run on its own in its tests."""
+"""Checks that every method must pass. A third-party package can run them in its own tests."""
 
 from __future__ import annotations
 
@@ -26,17 +26,23 @@ Check = Callable[[type[Method]], None]
 
 
 def check_method(method: type[Method]) -> None:
-    """Run every check on a method; it need not be registered.
+    """Run every check on a method, registered or not.
 
     Raises:
-        AssertionError: with what the method does and what it should do.
+        AssertionError: says what the method does and what it should do.
     """
     for check in CHECKS.values():
         check(method)
 
 
 def example(videos: int = 3, length: int = LENGTH, dtype: torch.dtype = torch.float32) -> Batch:
-    """A batch of random features `[videos, length, WIDTH]`, one class each, two videos of a class in a row."""
+    """Create a batch of random features `[videos, length, WIDTH]`, with the same class for each two videos in a row.
+
+    Args:
+        videos: B.
+        length: T.
+        dtype: of features and labels.
+    """
     rng = np.random.default_rng(0)
     features = torch.from_numpy(rng.random((videos, length, WIDTH))).to(dtype)
     labels = torch.from_numpy(np.eye(CLASSES)[np.arange(videos) // 2 % CLASSES]).to(dtype)
@@ -44,7 +50,13 @@ def example(videos: int = 3, length: int = LENGTH, dtype: torch.dtype = torch.fl
 
 
 def late_in_training(cls: type[Method], family: str = "thumos14", streams: Sequence[int] = ()) -> Method:
-    """A method in training mode: what starts with an epoch or needs a step to be filled is there."""
+    """Create a method in training mode near the end of its training, so that memories and phases have started.
+
+    Args:
+        cls: class of the method.
+        family: data set whose recipe gives the options.
+        streams: columns of each stream, if the method has the option.
+    """
     seed_torch(0, "initialisation")
     options = cls.recipe(family).method
     if streams:
@@ -56,7 +68,7 @@ def late_in_training(cls: type[Method], family: str = "thumos14", streams: Seque
 
 
 def _epoch(method: Method, epoch: int) -> dict[str, Tensor]:
-    """An epoch of one batch, all but the optimiser's step; the batch's losses."""
+    """Run an epoch of one batch without the optimiser's step, and return the batch's losses."""
     given = example(4)
     videos = [
         Video(name, features.numpy(), (int(labels.argmax()),), 0.64)
@@ -71,7 +83,7 @@ def _epoch(method: Method, epoch: int) -> dict[str, Tensor]:
 
 
 def _variants(cls: type[Method]) -> list[Method]:
-    """The method on one stream and, where it tells streams apart, on two."""
+    """Create the method on one stream and, if it has the option `streams`, on two."""
     methods = [late_in_training(cls)]
     if "streams" in cls.Options.model_fields:
         methods.append(late_in_training(cls, streams=(WIDTH // 2, WIDTH // 2)))
@@ -83,7 +95,7 @@ def _close(found: Tensor, expected: Tensor, what: str, rtol: float = 1e-5, atol:
 
 
 def options_refuse_unknown_fields(cls: type[Method]) -> None:
-    """A misspelt option is an error, not a default."""
+    """Check that a misspelt option is an error and not ignored."""
     try:
         cls.Options.model_validate({"no_such_option": 1})
     except ValidationError:
@@ -92,7 +104,7 @@ def options_refuse_unknown_fields(cls: type[Method]) -> None:
 
 
 def recipes_cover_every_data_set(cls: type[Method]) -> None:
-    """Defaults for any family of data sets, which survive being stored as JSON."""
+    """Check that there are defaults for any family of data sets, and that JSON preserves them."""
     for family in FAMILIES:
         recipe = cls.recipe(family)
         assert isinstance(recipe.method, cls.Options), f"{cls.__name__}.recipe({family!r}).method is no {cls.Options}."
@@ -102,7 +114,7 @@ def recipes_cover_every_data_set(cls: type[Method]) -> None:
 
 
 def losses_are_finite_with_gradient_to_every_parameter(cls: type[Method]) -> None:
-    """Scalars, and no parameter that training would never move."""
+    """Check that losses are finite scalars and that training changes every parameter."""
     for method in _variants(cls):
         method.eval()
         losses = method.losses(example())
@@ -118,7 +130,7 @@ def losses_are_finite_with_gradient_to_every_parameter(cls: type[Method]) -> Non
 
 
 def short_videos_train_and_score(cls: type[Method]) -> None:
-    """T = 1, and T below any k of a top-k mean."""
+    """Check T = 1 and T below any k of a top-k mean."""
     for method in _variants(cls):
         for length in (1, 2, 3, 7):
             total = method.train().losses(example(length=length))["total"]
@@ -151,7 +163,7 @@ def _check_scores(scores: Scores, length: int) -> None:
 
 
 def a_batch_without_labels_is_finite(cls: type[Method]) -> None:
-    """Nothing divides by the number of labels."""
+    """Check that nothing divides by the number of labels."""
     for method in _variants(cls):
         given = example()
         total = method.losses(Batch(given.features, torch.zeros_like(given.labels), given.videos))["total"]
@@ -159,7 +171,7 @@ def a_batch_without_labels_is_finite(cls: type[Method]) -> None:
 
 
 def order_of_videos_changes_nothing(cls: type[Method]) -> None:
-    """Losses are of a set of videos; leading pairs (`Method.pairs`) stay pairs."""
+    """Check that losses do not depend on the order of videos, except that leading pairs (`Method.pairs`) stay pairs."""
     for method in _variants(cls):
         method.eval()
         pairs = method.pairs
@@ -173,7 +185,7 @@ def order_of_videos_changes_nothing(cls: type[Method]) -> None:
 
 
 def padding_changes_nothing(cls: type[Method]) -> None:
-    """Rows of zeros are padding, for a method that says so (`Method.PADS`)."""
+    """Check that rows of zeros have no effect, if the method treats them as padding (`Method.PADS`)."""
     if not cls.PADS:
         return
     for method in _variants(cls):
@@ -186,7 +198,7 @@ def padding_changes_nothing(cls: type[Method]) -> None:
 
 
 def the_seed_decides(cls: type[Method]) -> None:
-    """Initial weights and training losses repeat to the bit; draws come from torch's generators alone."""
+    """Check that initial weights and training losses repeat exactly, so draws come only from torch's generators."""
     for first, second in zip(_variants(cls), _variants(cls), strict=True):
         for (name, value), other in zip(first.state_dict().items(), second.state_dict().values(), strict=True):
             assert torch.equal(value, other), f"{name!r} differs between two trainings with one seed."
@@ -198,7 +210,7 @@ def the_seed_decides(cls: type[Method]) -> None:
 
 
 def steps_lower_the_loss(cls: type[Method]) -> None:
-    """A few steps of Adam, without dropout."""
+    """Check that a few steps of Adam, without dropout, lower the loss."""
     for method in _variants(cls):
         method.eval()
         optimizer = torch.optim.Adam(method.parameters(), lr=1e-3)
@@ -212,7 +224,7 @@ def steps_lower_the_loss(cls: type[Method]) -> None:
 
 
 def single_precision_agrees_with_double(cls: type[Method]) -> None:
-    """Nothing loses more digits than float32 has to give."""
+    """Check that float32 loses no more digits than it must."""
     for method in _variants(cls):
         method.eval()
         double = copy.deepcopy(method).double()
@@ -222,7 +234,7 @@ def single_precision_agrees_with_double(cls: type[Method]) -> None:
 
 
 def weights_are_all_that_training_goes_on_from(cls: type[Method]) -> None:
-    """A stopped run goes on from `state_dict` at the end of an epoch: the next epoch has the bits it would have had."""
+    """Check that a run resumed from `state_dict` at the end of an epoch has exactly the same next epoch."""
     for method in _variants(cls):
         resumed = cls(method.spec, WIDTH, CLASSES).train()
         resumed.load_state_dict(method.state_dict())
@@ -241,7 +253,7 @@ def weights_are_all_that_training_goes_on_from(cls: type[Method]) -> None:
 
 
 def what_is_exported_scores_alike(cls: type[Method]) -> None:
-    """A run is scored again from what `export_state` keeps."""
+    """Check that `export_state` keeps all that scoring needs."""
     for method in _variants(cls):
         method.end_training()
         stored = {name: value.clone() for name, value in method.export_state().items()}
@@ -258,7 +270,7 @@ def what_is_exported_scores_alike(cls: type[Method]) -> None:
 
 
 def terms_keep_their_names(cls: type[Method]) -> None:
-    """Loss terms and diagnostics are curves: the first step has them as the last has."""
+    """Check that loss terms and diagnostics have the same names from the first step to the last."""
     for method in _variants(cls):
         fresh = cls(method.spec, WIDTH, CLASSES).train()
         fresh.start_epoch(0, EPOCHS)
@@ -269,7 +281,7 @@ def terms_keep_their_names(cls: type[Method]) -> None:
 
 
 def scores_feed_the_localizers(cls: type[Method]) -> None:
-    """The method's own settings for each family of data sets, and the common ones."""
+    """Check scores with the method's own localizer for each family of data sets, and with the common ones."""
     for method in _variants(cls):
         method.eval()
         with torch.no_grad():
@@ -282,7 +294,7 @@ def scores_feed_the_localizers(cls: type[Method]) -> None:
 
 
 def training_reads_no_file(cls: type[Method]) -> None:
-    """All that training may know comes in `Batch` and `Video`, which have no field for times."""
+    """Check that training gets all it knows from `Batch` and `Video`, which have no field for times."""
 
     def refuse(*given: Any, **options: Any) -> None:
         raise AssertionError(f"Training opens {given[0]!r}: a method sees its batches alone.")
@@ -299,7 +311,7 @@ def training_reads_no_file(cls: type[Method]) -> None:
 
 
 def batches_show_every_video(cls: type[Method]) -> None:
-    """Indices of an epoch's batches are of the training videos, drawn by the given generator alone."""
+    """Check that batches and rows are valid indices, drawn only by the given generator."""
     (method, *_) = _variants(cls)
     labels = [(video % CLASSES,) for video in range(13)]
     drawn, again = (method.train_batches(labels, 4, np.random.default_rng(0)) for _ in range(2))
@@ -326,7 +338,13 @@ def batches_show_every_video(cls: type[Method]) -> None:
 
 
 def snippet_scores(scores: Scores, video: str = "v", seconds_per_snippet: float = 0.64) -> SnippetScores:
-    """A method's scores as localizers take them."""
+    """Convert a method's scores to the input of localizers.
+
+    Args:
+        scores: of one video.
+        video: name of the video.
+        seconds_per_snippet: time from one row to the next.
+    """
     return SnippetScores(
         video,
         {name: value.double().numpy() for name, value in scores.signals.items()},

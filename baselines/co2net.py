@@ -56,7 +56,7 @@ class Co2NetOptions(StreamOptions):
         ge=0,
         lt=1,
         exclude_if=lambda dropout: dropout == 0.5,
-        description="of the attention's logits, as the released code has it: such a snippet has an attention of 1/2",
+        description="of the attention's logits, as in the released code: a dropped snippet has an attention of 1/2",
     )
     dropout: float = Field(0.7, ge=0, lt=1, description="of the fused features and before both classifier layers")
     half_window: int = Field(
@@ -73,7 +73,7 @@ class Co2NetOptions(StreamOptions):
 
 THUMOS_STEPS, ACTIVITYNET_STEPS, BATCH = 5_000, 22_000, 10
 ACTIVITYNET_OPTIONS = Co2NetOptions(half_window=6, ratio=5)  # 13 rows, about a fifth of the 60
-# HAM-Net's, but for a video without a confident class, and with the extra unit of suppression in snippets
+# HAM-Net's, with a fallback for videos without a confident class and the extra unit of suppression in snippets
 CO2_LOCALIZER = LOCALIZER.model_copy(
     update={"fallback_to_argmax": True, "nms": Nms(kind="soft-gaussian", sigma=0.3, plus_one="snippet")}
 )

@@ -139,7 +139,7 @@ class FacNetNetwork(BaseMethod):
 
         Where the heads take the cosine of a pooled feature, this takes the pooled cosine.
         """
-        scores = _log(attention)  # G, less what is one number for all classes of a video
+        scores = _log(attention)  # G minus a constant that is the same for all classes of a video
         foreground = [2 * (weights * scores).sum(dim=1) for weights in self._class_attentions(cas)]
         action = [2 * (weights * cas).sum(dim=1) for weights in self._foreground_attentions(attention)]
         return self._terms(_mean(foreground), _mean(action), cas, labels)["total"]

@@ -45,7 +45,7 @@ class HamNetOptions(Spec):
     )
     ratio: int = Field(10, ge=1, description="k = T / ratio snippets are pooled, in training and scoring")
     drop_below: float = Field(
-        0.2, ge=0, le=1, description="snippets stay below this share of the video's largest attention"
+        0.2, ge=0, le=1, description="share of the video's largest attention from which snippets are removed"
     )
     drop_share: float = Field(0.2, ge=0, le=1, description="of the hard in L1 and of the semi-soft loss in L2")
     with_background: float = Field(1.0, ge=0, description="weight of L1: base and hard loss")

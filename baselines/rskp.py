@@ -42,7 +42,7 @@ from wstal.types import Batch, Scores, Video
 
 TIME_EPSILON = 1e-5
 ATTENTION_RATIO = 8
-EMPTY = -1.0  # score of a slot that no prototype has taken; real ones are probabilities
+EMPTY = -1.0  # score of an empty slot; other scores are probabilities
 
 # gradients of 10 single videos are summed: 200 epochs of 200 videos are 4,000 steps of 10
 THUMOS_TRAIN = TrainSpec(
@@ -131,7 +131,7 @@ class Rskp(Method):
         self.register_buffer("slots", torch.zeros(num_classes, spec.slots, feature_dim))
         self.register_buffer("slot_scores", torch.full((num_classes, spec.slots), EMPTY))
         self._remembers = False
-        # taken slots of each class, which lead the others; on the host, where it is decided what is read
+        # number of filled slots of each class, which come first; on the host, where the slots to read are chosen
         self._taken = [0] * num_classes
         self._unstored: list[tuple[Tensor, Tensor, Tensor]] = []
 
@@ -330,7 +330,7 @@ def random_walk(
     precision = torch.promote_types(features.dtype, torch.float32)
     eye = torch.eye(prototypes.shape[1], dtype=precision, device=features.device)
     system, right = eye - walk**2 * (shares @ assignment), shares @ mixed
-    # `solve` would wait for a GPU to say whether the system is singular; then the loss is not finite, which is found
+    # `solve` would wait for a GPU to check for a singular system; its loss is not finite, which training detects
     solved: Tensor = torch.linalg.solve_ex(system, right.to(precision)).result
     return (1 - walk) * (mixed + walk**2 * (assignment @ solved))
 

@@ -42,8 +42,8 @@ class Fusion(nn.Module):
         """
         dim = embedded.shape[-1]
         of_context, of_video = self.hidden.weight.chunk(2, dim=1)
-        # F meets T_M and the video half of the hidden layer in one product, and no D-wide F' or sum is made: the hidden
-        # layer is linear in F', so that the few centres can be mapped in its place, and the product adds the residual
+        # one product computes F T_M' and the video half of the hidden layer, without a D-wide F' or sum: the hidden
+        # layer is linear in F', so the few centres are mapped in its place, and the last product adds the residual
         flat = embedded.flatten(0, 1)
         products = flat @ torch.cat([knowledge / math.sqrt(dim), of_video]).T
         logits, of_video_part = products[:, : len(knowledge)], products[:, len(knowledge) :]

@@ -41,7 +41,7 @@ LARGEST_EXPONENT, LOG_SLOTS = 40.0, 11.5
 class ContrastOptions(Spec):
     """Options of the RMGCL loss (Eq. 9)."""
 
-    loss: Literal["robust", "info_nce"] = Field("robust", description="Eq. 9, or InfoNCE as Table V has it before")
+    loss: Literal["robust", "info_nce"] = Field("robust", description="Eq. 9, or InfoNCE (Table V)")
     weight: float = Field(0.1, ge=0, description="mu of Eq. 17")
     q: float = Field(0.2, gt=0, le=1, description="the exponent q of Eq. 9")
     density: float = Field(0.5, gt=0, le=1, description="lambda of Eq. 9")
@@ -53,7 +53,7 @@ class ContrastOptions(Spec):
         if self.loss == "robust" and self.q * (1 / self.temperature + LOG_SLOTS) > LARGEST_EXPONENT:
             raise ValueError(
                 f"q {self.q:g} with temperature {self.temperature:g} overflows single precision: "
-                f"q (1 / temperature + {LOG_SLOTS}) is to stay below {LARGEST_EXPONENT:g}"
+                f"q (1 / temperature + {LOG_SLOTS}) must be below {LARGEST_EXPONENT:g}"
             )
         return self
 
@@ -63,7 +63,7 @@ class PseudoLabelOptions(Spec):
 
     weight: float = Field(1.0, ge=0, description="gamma of Eq. 17")
     rho: float = Field(0.001, ge=0, description="rho of Eq. 16")
-    teacher_grad: bool = Field(False, description="let L_ps train the auxiliary branch too (not stated)")
+    teacher_grad: bool = Field(False, description="L_ps trains the auxiliary branch too (not stated)")
     detach_uncertainty: bool = Field(False, description="no gradient through exp(-D_t)")
 
 
@@ -72,7 +72,7 @@ class CrossVideoOptions(Spec):
 
     base: SerializeAsAny[Spec] = Field(description="options of the base method")
     rmgcl: bool = Field(True, description="memory-guided contrast")
-    gks: bool = Field(True, description="summarise the memory; without it GKA reads every slot")
+    gks: bool = Field(True, description="summarize the memory; without it GKA reads every slot")
     gka: bool = Field(True, description="the auxiliary branch: snippets read the memory, the shared head classifies")
     pseudo: bool = Field(True, description="the auxiliary branch teaches the main branch")
     memory: MemoryOptions = Field(MemoryOptions(), description="the memory bank (Eq. 6-8)")
@@ -80,15 +80,15 @@ class CrossVideoOptions(Spec):
     summary: SummaryOptions = Field(SummaryOptions(), description="GKS (Eq. 10-11)")
     head_dropout: bool = Field(
         False,
-        description="dropout in the head where Eq. 7 and 14-16 read a CAS (not stated): ACM-Net's drops 7 of 10 "
-        "snippets whole, each branch others, so that D_t would be mostly noise",
+        description="dropout in the head for the CAS of Eq. 7 and 14-16 (not stated): ACM-Net's drops 7 of 10 "
+        "whole snippets, different ones in each branch, so D_t would be mostly noise",
     )
     fusion_width: Count = Field(
-        128, description="hidden width of GKA's FFN (Eq. 13, not stated); D costs more than all of ACM-Net"
+        128, description="hidden width of GKA's FFN (Eq. 13, not stated); a width of D costs more than ACM-Net"
     )
     pseudo_label: PseudoLabelOptions = Field(PseudoLabelOptions(), description="L_ps (Eq. 15-16)")
     inference_branch: Literal["main", "fused", "mean"] = Field(
-        "main", description="CAS that is scored (not stated): A, A_hat by the stored T_M, or their mean"
+        "main", description="CAS that is scored (not stated): A, A_hat from the stored T_M, or their mean"
     )
 
     @model_validator(mode="after")
@@ -109,7 +109,7 @@ class BoundedCrossVideoOptions(CrossVideoOptions):
     def _scales_once(self) -> BoundedCrossVideoOptions:
         if self.memory.score_scale != "min_max":
             raise ValueError(
-                f"this base's CAS is from 0 to 1 already, and {self.memory.score_scale} of that stays below any useful "
+                f"this base's CAS is already from 0 to 1, and {self.memory.score_scale} of that stays below any useful "
                 "memory.threshold: leave memory.score_scale at min_max"
             )
         return self

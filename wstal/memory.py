@@ -25,13 +25,13 @@ class MemoryOptions(Spec):
     threshold: float = Field(0.75, ge=0, lt=1, description="zeta of Eq. 7, on the scaled attention-weighted CAS")
     score_scale: ScoreScale = Field(
         "min_max",
-        description="how Eq. 7's CAS comes to 0-1 (not stated): min_max over the video's time, so that no labelled "
-        "class is left out; softmax over classes; sigmoid",
+        description="how Eq. 7's CAS is scaled to 0-1 (not stated): min_max over the video's time, so that every "
+        "labelled class contributes; softmax over classes; sigmoid",
     )
     update: Literal["slot_momentum", "fifo", "class_ema"] = Field(
         "slot_momentum",
-        description="how Eq. 8 meets a queue (not stated): slot_momentum mixes into the slot under the class's "
-        "pointer; fifo overwrites it; class_ema lets the nearest slot drift, m <- alpha m + (1 - alpha) beta",
+        description="how Eq. 8 updates a queue (not stated): slot_momentum mixes into the slot at the class's "
+        "pointer; fifo overwrites it; class_ema moves the nearest slot, m <- alpha m + (1 - alpha) beta",
     )
     background: bool = Field(True, description="store background features too (Table V)")
     start: float = Field(0.25, ge=0, lt=1, description="share of the epochs before the bank is built (50 of 200)")
@@ -54,7 +54,7 @@ def scaled_scores(cas: Float[Tensor, "batch time classes"], scale: ScoreScale) -
         return cas.sigmoid()
     low, high = cas.amin(dim=1, keepdim=True), cas.amax(dim=1, keepdim=True)
     tiny = torch.finfo(cas.dtype).tiny
-    # one snippet, or a flat CAS, has no order: 1 by Eq. 7's intent, that a labelled class contributes
+    # one snippet, or a flat CAS, has no range: 1, because Eq. 7 wants every labelled class to contribute
     return torch.where(high - low >= tiny, (cas - low) / (high - low).clamp(min=tiny), 1.0)
 
 
@@ -118,7 +118,7 @@ class MemoryBank(CountsOnHost):
     def __init__(self, rows: int, dim: int, options: MemoryOptions) -> None:
         super().__init__()
         self.options = options
-        # pages that nothing is written to take no memory: inference never reads the bank
+        # pages that are never written take no memory: inference never uses the bank
         self.register_buffer("slots", torch.from_numpy(np.zeros((rows, options.length, dim), dtype=np.float32)))
         self.register_buffer("pointer", torch.zeros(rows, dtype=torch.int64))
         self.register_buffer("filled", torch.zeros(rows, dtype=torch.int64))
@@ -141,7 +141,7 @@ class MemoryBank(CountsOnHost):
             row: `[entries]` memory row of each, on the host.
         """
         features = features.detach().to(self.slots.dtype)
-        # the how-manieth of its row within this batch: entries of one round never meet in a slot
+        # rank among this batch's entries of the same class: entries of one round never share a slot
         same = row.unsqueeze(0) == row.unsqueeze(1)
         rank = same.tril(diagonal=-1).sum(dim=1)
         drifting = self.options.update == "class_ema"

@@ -38,7 +38,7 @@ class TrainSpec(Spec):
     batch_size: Count = Field(16, description="videos a batch; the last, smaller batch of an epoch is kept")
     accumulate: Count = Field(
         1,
-        exclude_if=lambda batches: batches == 1,  # a field younger than stored runs: its default is not written
+        exclude_if=lambda batches: batches == 1,  # newer than stored runs, so its default is not written
         description="batches whose gradients are summed for one step of the optimiser",
     )
     temporal_length: Count = Field(750, description="rows that a training video is sampled to (T)")
@@ -48,12 +48,12 @@ class TrainSpec(Spec):
         ADAM_BETAS, exclude_if=lambda betas: betas == ADAM_BETAS, description="of Adam (default: 0.9, 0.999)"
     )
     weight_decay: float = Field(0.0, ge=0, description="coupled L2, as torch.optim.Adam's")
-    decay_every: Count | None = Field(None, description="epochs after which the learning rate is multiplied")
-    decay_factor: PositiveFloat = Field(0.1, description="what the learning rate is multiplied by at each decay")
+    decay_every: Count | None = Field(None, description="epochs between decays of the learning rate; none: constant")
+    decay_factor: PositiveFloat = Field(0.1, description="factor of the learning rate at each decay")
     precision: Literal["float32", "tf32", "bfloat16"] = Field(
         "float32",
         exclude_if=lambda precision: precision == "float32",
-        description="of products and convolutions in training: TF32 is a GPU's, bfloat16 is torch's autocast; weights "
+        description="of products and convolutions in training: tf32 needs a GPU, bfloat16 is torch's autocast; weights "
         "stay float32",
     )
 
@@ -79,14 +79,14 @@ class Method(nn.Module, ABC):
     title: ClassVar[str]
     Options: ClassVar[type[Spec]]
     SCORING_OPTIONS: ClassVar[frozenset[str]] = frozenset()
-    """Options that only `score` reads: runs that differ in nothing else share their weights."""
+    """Options that only `score` reads. Runs that differ in nothing else have the same weights."""
     PADS: ClassVar[bool] = False
-    """Rows of zeros at the end of a training video are taken for padding: no loss depends on how many there are. Only
-    such a method may draw fewer than `temporal_length` rows of a short video into a batch of several."""
+    """Treat rows of zeros at the end of a training video as padding, so that no loss depends on their number. Only such
+    a method may sample fewer than `temporal_length` rows of a short video in a batch of several videos."""
     TRAIN_SAMPLER: ClassVar[Callable[[int, int, np.random.Generator], IntArray]] = sampling.stratified_random
-    """What `train_indices` calls, of `wstal.sampling`."""
+    """Sampler of `wstal.sampling` that `train_indices` calls."""
     TEST_SAMPLER: ClassVar[Callable[[int, int], IntArray]] = sampling.uniform
-    """What `test_indices` calls."""
+    """Sampler of `wstal.sampling` that `test_indices` calls."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

@@ -23,5 +23,5 @@ class Spec(BaseModel):
 ALL_ROWS = 1_000_000  # as `test_length`: no video is longer
 
 
-# strict: `true` is no number; bounded: a slip of the keyboard shall not exhaust memory
+# strict, because `true` is not a number; bounded, so that a typing error cannot exhaust memory
 Count = Annotated[int, Field(strict=True, ge=1, le=ALL_ROWS)]

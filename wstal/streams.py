@@ -111,7 +111,7 @@ class SeparateStreams(Method):
             network.losses(replace(batch, features=part))
             for network, part in zip(self.networks, self.split(batch.features), strict=True)
         ]
-        if len(terms) == 1:  # a stack and a sum of one tensor a term are a tenth of a small network's step
+        if len(terms) == 1:  # stacking and summing single tensors would take a tenth of a small network's step
             return terms[0]
         return {name: torch.stack([one[name] for one in terms]).sum() for name in terms[0]}
 

@@ -12,7 +12,8 @@ from wstal.evaluation.tiou import Floats
 Weights = npt.NDArray[np.floating[Any]] | npt.NDArray[np.integer[Any]]
 Precision = Literal["envelope", "raw", "eleven-point"]
 
-# Products of floats, as Octave makes 0:0.1:1: a recall of exactly 3/10 does not reach 3 * 0.1. It decides digits.
+# Products of floats, as Octave computes 0:0.1:1. A recall of exactly 3/10 does not reach 3 * 0.1, and that changes
+# the last digits of results.
 RECALL_POINTS = np.arange(11) * 0.1
 
 
@@ -42,7 +43,7 @@ def average_precision(
         >>> average_precision(hit, None, 2, "envelope").round(3).tolist()
         [0.833]
     """
-    # precision falls between hits: only rows of a hit decide anything
+    # precision falls between hits, so only rows with a hit matter
     rows = np.flatnonzero(hit.any(axis=1))
     if not len(rows):
         return np.zeros(hit.shape[1])
@@ -54,7 +55,7 @@ def average_precision(
     if precision != "raw":
         curve = np.maximum.accumulate(curve[::-1], axis=0)[::-1]
     if precision != "eleven-point":
-        # one after the other, unlike `sum`, whose order depends on the number of columns and decides the last digit
+        # in a fixed order, unlike `sum`, whose order depends on the number of columns and changes the last digit
         return np.asarray(np.cumsum(curve * gained, axis=0)[-1] / positives)
     # the best precision at a recall of at least r is the monotone precision where r is first reached
     recall = found / positives

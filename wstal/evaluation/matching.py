@@ -20,7 +20,7 @@ from wstal.types import IntArray
 
 Bools = npt.NDArray[np.bool_]
 Indices = tuple[IntArray, IntArray]
-CHUNK = 1_000_000  # pairs looked at together
+CHUNK = 1_000_000  # pairs compared at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +140,7 @@ def match(pairs: Pairs, choosers: int, options: int) -> tuple[Bools, Bools]:
         >>> chooser.tolist(), option.tolist()
         ([True, True], [True, True, False])
     """
-    # only choosers with a pair; where each one's list starts and ends; it walks down its list as it is refused
+    # only choosers with a pair: start and end of each one's list, which it walks down as it is refused
     position = np.flatnonzero(np.append(True, pairs.chooser[1:] != pairs.chooser[:-1])[: len(pairs.chooser)])
     last = np.append(position[1:], len(pairs.chooser))
     name = pairs.chooser[position]
@@ -176,7 +176,7 @@ def meeting(detections: Intervals, others: Intervals) -> Indices:
     """
     found = [(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))]
     for rows, columns in _shared_groups(detections, others):
-        # two comparisons tell nearly all pairs apart, in long rows of many detections; arithmetic is for what is left
+        # two comparisons of long rows exclude nearly all pairs, so only a few need arithmetic
         near = others.start[columns, None] < detections.end[rows]
         near &= others.end[columns, None] > detections.start[rows]
         column, row = np.nonzero(near)
@@ -242,7 +242,7 @@ def _order_as_released(
         low = np.searchsorted(groups, detections.group[one], side="left")
         high = np.searchsorted(groups, detections.group[one], side="right")
         if high - low <= SMALL + 1:
-            continue  # the sort is stable up to 16: the later one, as the pairs already are
+            continue  # the sort is stable up to 16 items, so the pairs are already in order
         members = by_group[low:high]
         tious = tiou(detections.start[one], detections.end[one], instances.start[members], instances.end[members])
         begin, stop = np.searchsorted(detection, [one, one + 1])

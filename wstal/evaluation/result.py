@@ -11,7 +11,7 @@ from wstal.evaluation.protocols import Protocol
 from wstal.evaluation.tiou import Floats, tiou_key
 from wstal.types import IntArray
 
-# The averages that papers print, by name: the thresholds that all have to be there.
+# Averages that papers print, with the thresholds that each one needs.
 AVERAGES: dict[str, tuple[str, ...]] = {
     f"0.{first}:0.{last}": tuple(f"0.{tenth}" for tenth in range(first, last + 1))
     for first, last in ((1, 5), (3, 7), (1, 7), (1, 9))

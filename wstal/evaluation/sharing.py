@@ -87,7 +87,7 @@ class SharedMatching:
             sizes = len(self.ranked), len(self.ground_truth)
             hit = np.zeros((len(self.ranked), len(self.tious)), dtype=bool)
             for column, threshold in enumerate(self.tious):
-                # thresholds increase: what is not enough here is not enough later
+                # thresholds increase: pairs below this one are below all later ones
                 pairs = pairs.select(pairs.overlap > threshold if protocol.strict else pairs.overlap >= threshold)
                 hit[:, column] = match(pairs, *sizes[::-1])[1] if by_instances else match(pairs, *sizes)[0]
             return hit
@@ -109,7 +109,7 @@ class SharedMatching:
     def _intervals(self, clock: Clock) -> tuple[Intervals, Intervals]:
         """Return the ranked detections and the instances in file order, grouped by video and class."""
         found, truth, row, classes = self.detections, self.ground_truth, self.ranked, len(self.ground_truth.classes)
-        # videos that are not listed (-1) make the first groups, where no instance is
+        # unknown videos (-1) form the first groups, which have no instance
         return (
             Intervals(
                 (self.video[row] + 1) * classes + self.label[row], *_times(found.start[row], found.end[row], clock)

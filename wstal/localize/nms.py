@@ -16,7 +16,7 @@ from wstal.types import FloatArray, IntArray
 
 Overlap = Literal["iou", "own"]
 Float64 = npt.NDArray[np.float64]
-CHUNK = 1 << 14  # pairs compared at once: what is computed of them stays in a processor's cache
+CHUNK = 1 << 14  # pairs compared at once, few enough for a processor's cache
 
 
 def overlap(
@@ -169,7 +169,7 @@ def _conflicts(
     plus = _per_row(plus, len(order))[order]
 
     # For two rows to reach an IoU of threshold, the later may start after the earlier by at most (1 - threshold) of the
-    # earlier's length. So few pairs need a look: 9 a row on THUMOS14-like proposals, of 535 rows in its group.
+    # earlier's length. So few pairs are compared: 9 a row on THUMOS14-like proposals, of 535 rows in its group.
     reach = (end - start + plus) * (1 - threshold if kind == "iou" else 1)
     place = np.arange(len(order))
     last = np.searchsorted(group, group, side="right") - 1
@@ -217,7 +217,7 @@ def _resolve(found: _Conflicts) -> npt.NDArray[np.bool_]:
     """Return `[N]`, true for the positions that stay. As in the greedy loop, only a row that stays removes others."""
     better, worse, rows = found.better, found.worse, len(found.order)
     stays = np.ones(rows, dtype=np.bool_)
-    while len(better):  # one pass a link of the longest chain of better and better rows
+    while len(better):  # one pass per link of the longest chain of better and better rows
         unbeaten = np.ones(rows, dtype=np.bool_)
         unbeaten[worse] = False
         stays[worse[unbeaten[better]]] = False
@@ -266,7 +266,7 @@ def soft_nms(
     size = np.diff(first, append=len(order))
     taken, final = np.empty_like(order), np.empty_like(live)
     longest = np.argsort(-size, kind="stable")
-    while len(longest):  # groups of about one size have a line each, filled up with rows that meet none
+    while len(longest):  # groups of similar size have one line each, padded with rows that overlap nothing
         width = size[longest[0]]
         batch, longest = np.split(longest, [max(1, 2 * CHUNK // width)])
         none = np.arange(width) >= size[batch, None]
@@ -281,7 +281,7 @@ def soft_nms(
             taken[first[batch] + nth], final[first[batch] + nth] = place[best], scores[best]
             best_s, best_e = s[best], e[best]
             s[best], e[best], scores[best] = np.inf, -np.inf, -np.inf
-            # 4 of 100 pairs in a group meet; the scores of the others stay
+            # 4 of 100 pairs in a group overlap; the scores of the others stay
             meet = np.flatnonzero(np.minimum(e, best_e[:, None]) - np.maximum(s, best_s[:, None]) + p > 0)
             line = meet // width
             shared = overlap(s.reshape(-1)[meet], e.reshape(-1)[meet], best_s[line], best_e[line], kind, p[line, 0])

@@ -107,8 +107,8 @@ class StreamFusion(Spec):
         (0.1, 1.0)
     """
 
-    weights: tuple[float, ...] = Field((), description="of the streams' detection scores, in joining order")
-    nms: Nms = Field(description="suppression where several streams fire")
+    weights: tuple[float, ...] = Field((), description="weights of the streams' detection scores, in joining order")
+    nms: Nms = Field(description="suppression where several streams have detections")
 
 
 class LocalizerSpec(Spec):
@@ -123,33 +123,33 @@ class LocalizerSpec(Spec):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     class_threshold: float
-    """A class is kept where the video's score of it is above this."""
+    """A class is kept if its score in the video is above this."""
     class_threshold_inclusive: bool = False
-    """... or equal."""
+    """A class is also kept if its score equals `class_threshold`."""
     fallback_to_argmax: bool = True
-    """Keep the highest class of a video where none passes; otherwise it has no detections."""
+    """Keep the best class of a video if no class passes. False: such a video has no detections."""
     upsampling: int = Field(default=1, ge=1, le=1000)
     """Samples per row, by linear interpolation. Runs, margins and scores count these samples."""
     sources: tuple[ProposalSource, ...] = Field(min_length=1)
-    """Ways to make proposals; those of all sources are suppressed together."""
+    """Sources of proposals. Suppression sees the proposals of all sources together."""
     margin: float = Field(default=0.0, ge=0)
-    """The outside of a run of n samples reaches margin * n samples to either side. 0: no outside."""
+    """The outside of a run of n samples extends margin * n samples to either side. 0: no outside."""
     minimum_run: int = Field(default=1, ge=1)
     """Shorter runs of active samples are dropped."""
     skip_lone_first_sample: bool = False
-    """Drop a run if it is the only one at its threshold and is sample 0 alone, as released code does that asks a list
-    of indices for a nonzero one. Says nothing where `minimum_run` is above 1."""
+    """Drop a run that is the only one at its threshold and consists of sample 0 alone, as released code does by testing
+    a list of indices for a nonzero one. No effect if `minimum_run` is above 1."""
     nms: Nms = Nms()
     """Suppression, per video and class."""
     class_score: str | None = Field(default=None, exclude_if=lambda name: name is None)
-    """The class scores of a video that choose its classes and are added to scores, by name; else its probabilities."""
+    """Name of the class scores that choose a video's classes and are added to scores. None: class probabilities."""
     outer_weight: float = Field(default=1.0, exclude_if=lambda weight: weight == 1)
-    """Times the mean outside a run, which is taken away from its score."""
+    """Weight of the mean outside a run, which is subtracted from the score of the run."""
     past_end: bool = Field(default=False, exclude_if=lambda past: not past)
-    """A run is reported one sample longer than it is, past the video's end too, and the sample belongs to its inside;
-    `margin` counts the samples without it (FAC-Net, RSKP)."""
+    """Report a run one sample longer than it is, even past the video's end, and count the sample as inside. `margin`
+    counts the samples without it (FAC-Net, RSKP)."""
     fusion: StreamFusion | None = Field(default=None, exclude_if=lambda fusion: fusion is None)
-    """Localize each stream apart with these settings, then fuse."""
+    """Localize each stream separately with these settings, then fuse the detections."""
 
     @property
     def signals(self) -> tuple[str, ...]:

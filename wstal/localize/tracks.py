@@ -75,7 +75,7 @@ class Tracks:
         flat = states.reshape(-1)
         line, sample = np.divmod(np.flatnonzero(flat[1:] != flat[:-1]), self.upsampling)
         edges = np.append(np.flatnonzero(on[:1]), row[line] * self.upsampling + sample + 1)
-        return edges[0::2], edges[1::2]  # a gap ends every track, so stretches come whole
+        return edges[0::2], edges[1::2]  # a gap ends every track, so every run has both edges
 
     def prefix_sums(self, mask: BoolArray | None = None) -> Float64:
         """Return `[R * S + 1]` sums such that p[b] - p[a] is the sum of samples a..b-1 of a track.

@@ -29,6 +29,7 @@ from wstal.method import BaseMethod, Recipe, TrainSpec
 from wstal.parts.layers import TemporalConv
 from wstal.parts.pooling import top_k_count, top_k_features, top_k_mean
 from wstal.spec import Spec
+from wstal.tensors import Cas, Embedded, Features, Labels, Scalar, VideoScores
 from wstal.types import Scores, Snippets
 
 INSTANCE, CONTEXT, BACKGROUND = range(3)
@@ -130,27 +131,27 @@ class AcmNet(BaseMethod):
             return Recipe(method=ACTIVITYNET_OPTIONS, train=train, localizer=ACTIVITYNET_LOCALIZER)
         return Recipe(method=AcmNetOptions(), train=THUMOS_TRAIN, localizer=THUMOS_LOCALIZER)
 
-    def embed(self, features: Float[Tensor, "batch time in_dim"]) -> Float[Tensor, "batch time dim"]:
+    def embed(self, features: Features) -> Embedded:
         """Return F: temporal convolution of width 3 and ReLU."""
         if self.spec.input_dropout:
             features = self._dropout(features)
         embedded: Tensor = self.embedding(features)
         return embedded.relu()
 
-    def attend(self, embedded: Float[Tensor, "batch time dim"]) -> Float[Tensor, "batch time 3"]:
+    def attend(self, embedded: Embedded) -> Float[Tensor, "batch time 3"]:
         """Return W: softmax over (instance, context, background)."""
         if self.spec.input_dropout:
             embedded = self._dropout(embedded)
         logits: Tensor = self.attention(embedded.transpose(1, 2))
         return logits.softmax(dim=1).transpose(1, 2)
 
-    def classify(self, embedded: Float[Tensor, "batch time dim"]) -> Float[Tensor, "batch time classes"]:
+    def classify(self, embedded: Embedded) -> Cas:
         """Return A: logits of the C classes and, last, background. Training drops whole snippets, then inputs."""
         snippets = self._dropout(embedded.new_ones(embedded.shape[:2])).unsqueeze(-1)
         logits: Tensor = self.classifier(self._dropout(embedded * snippets))
         return logits
 
-    def snippet_losses(self, snippets: Snippets, labels: Float[Tensor, "batch actions"]) -> dict[str, Tensor]:
+    def snippet_losses(self, snippets: Snippets, labels: Labels) -> dict[str, Tensor]:
         """Return the three classification losses, guide, feature and sparse terms, and their weighted `total`."""
         spec = self.spec
         embedded, attention, cas = snippets.embedded, snippets.attention, snippets.cas
@@ -169,18 +170,11 @@ class AcmNet(BaseMethod):
         )
         return terms
 
-    def classification_loss(
-        self,
-        cas: Float[Tensor, "batch time classes"],
-        attention: Float[Tensor, "batch time 3"],
-        labels: Float[Tensor, "batch actions"],
-    ) -> Float[Tensor, ""]:
+    def classification_loss(self, cas: Cas, attention: Float[Tensor, "batch time 3"], labels: Labels) -> Scalar:
         """Return the weighted sum of the instance, context and background losses."""
         return self._weighted(self._classification(cas, attention, labels))
 
-    def branch_cas(
-        self, cas: Float[Tensor, "batch time classes"], attention: Float[Tensor, "batch time 3"]
-    ) -> tuple[Float[Tensor, "batch time classes"], Float[Tensor, "batch time classes"]]:
+    def branch_cas(self, cas: Cas, attention: Float[Tensor, "batch time 3"]) -> tuple[Cas, Cas]:
         """Return the CAS weighted by instance and by background attention."""
         return cas * attention[..., INSTANCE, None], cas * attention[..., BACKGROUND, None]
 
@@ -213,7 +207,7 @@ class AcmNet(BaseMethod):
         ratios = (self.spec.instance_ratio, self.spec.context_ratio, self.spec.background_ratio)
         return top_k_count(length, ratios[kind])
 
-    def _video_log_scores(self, cas: Tensor, attention: Tensor, kind: int) -> Float[Tensor, "batch classes"]:
+    def _video_log_scores(self, cas: Tensor, attention: Tensor, kind: int) -> VideoScores:
         weighted = cas * attention[..., kind : kind + 1]
         return top_k_mean(weighted, self._k(cas.shape[1], kind)).log_softmax(dim=1)
 
@@ -221,7 +215,7 @@ class AcmNet(BaseMethod):
         return top_k_features(embedded, attention[..., kind], self._k(embedded.shape[1], kind))
 
 
-def guide_loss(cas: Float[Tensor, "batch time classes"], attention: Float[Tensor, "batch time 3"]) -> Float[Tensor, ""]:
+def guide_loss(cas: Cas, attention: Float[Tensor, "batch time 3"]) -> Scalar:
     """Compute the mean over videos of sum_t |1 - s_t - W_ins,t|.
 
     s_t is the background probability of the instance-weighted CAS. The subtracted W_ins,t is a target without gradient,
@@ -238,7 +232,7 @@ def guide_loss(cas: Float[Tensor, "batch time classes"], attention: Float[Tensor
 
 def feature_norm_loss(
     instance: Float[Tensor, "batch dim"], context: Float[Tensor, "batch dim"], background: Float[Tensor, "batch dim"]
-) -> Float[Tensor, ""]:
+) -> Scalar:
     """Compute a squared hinge that orders feature norms: instance, context, background, each 50 above the next.
 
     Args:

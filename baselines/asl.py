@@ -34,6 +34,7 @@ from wstal.method import Method, Recipe, TrainSpec
 from wstal.parts.pooling import top_k_count
 from wstal.spec import Count, Spec
 from wstal.streams import StreamOptions, split_streams
+from wstal.tensors import Cas, Features, Foreground, VideoFeatures, VideoScores
 from wstal.types import Batch, Scores
 
 EPSILON = 1e-7
@@ -91,9 +92,7 @@ class Asl(Method):
         """Return THUMOS14's settings for every data set, with its 100 epochs. Settings for others were not released."""
         return Recipe(method=AslOptions(), train=TRAIN, localizer=LOCALIZER)
 
-    def cas_and_actionness(
-        self, features: Float[Tensor, "batch time in_dim"]
-    ) -> tuple[Float[Tensor, "batch time classes"], Float[Tensor, "batch time streams"]]:
+    def cas_and_actionness(self, features: Features) -> tuple[Cas, Float[Tensor, "batch time streams"]]:
         """Return A, logits of the C classes, and each stream's probability that the snippet shows any action."""
         parts = split_streams(features, self.widths)
         heads = [head(part) for head, part in zip(self.actionness, parts, strict=True)]
@@ -111,7 +110,7 @@ class Asl(Method):
         terms["total"] = terms["classification"] + terms["actionness"]
         return terms
 
-    def score(self, features: Float[Tensor, "time in_dim"]) -> Scores:
+    def score(self, features: VideoFeatures) -> Scores:
         """Return the signal `selection`, which the method's own localizer thresholds, and `cas` and `attention`.
 
         `attention` is the mean of the streams' actionness. `cas` is the class softmax times that, P(foreground)
@@ -133,9 +132,7 @@ def _two_layers(width: int, hidden: int, out: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, out))
 
 
-def selection_scores(
-    cas: Float[Tensor, "batch time classes"], actionness: Float[Tensor, "batch time streams"]
-) -> Float[Tensor, "batch time classes"]:
+def selection_scores(cas: Cas, actionness: Float[Tensor, "batch time streams"]) -> Cas:
     """Compute s = (softmax(A) + sum of the streams' actionness) / (1 + streams), in [0, 1].
 
     Args:
@@ -145,9 +142,7 @@ def selection_scores(
     return (cas.softmax(dim=-1) + actionness.sum(dim=-1, keepdim=True)) / (1 + actionness.shape[-1])
 
 
-def video_logits(
-    cas: Float[Tensor, "batch time classes"], selected: Int[Tensor, "batch k classes"]
-) -> Float[Tensor, "batch classes"]:
+def video_logits(cas: Cas, selected: Int[Tensor, "batch k classes"]) -> VideoScores:
     """Compute the mean of each class's logits at the snippets selected for it. The selection has no gradient.
 
     Args:
@@ -158,7 +153,7 @@ def video_logits(
 
 
 def pseudo_labels(
-    selected: Int[Tensor, "batch k classes"], labels: Float[Tensor, "batch classes"], length: int
+    selected: Int[Tensor, "batch k classes"], labels: VideoScores, length: int
 ) -> Float[Tensor, "batch time"]:
     """Return 1 where a class of the video selected the snippet, otherwise 0.
 
@@ -173,7 +168,7 @@ def pseudo_labels(
 
 
 def generalized_cross_entropy(
-    actionness: Float[Tensor, "batch time streams"], foreground: Float[Tensor, "batch time 1"], q: float
+    actionness: Float[Tensor, "batch time streams"], foreground: Foreground, q: float
 ) -> Float[Tensor, " streams"]:
     """Compute each stream's generalised cross-entropy with the pseudo labels.
 

@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
@@ -35,6 +34,7 @@ from wstal.method import BaseMethod, Recipe, TrainSpec
 from wstal.parts.normalize import min_max
 from wstal.parts.pooling import top_k_share_mean
 from wstal.spec import Count, Spec
+from wstal.tensors import Cas, Embedded, Features, Foreground, Labels, Scalar, VideoScores
 from wstal.types import Scores, Snippets
 
 # a filter that is shut (or open) to the last bit of single precision has finite log-odds
@@ -115,28 +115,28 @@ class BasNet(BaseMethod):
         train = TrainSpec(epochs=epochs, batch_size=BATCH, learning_rate=1e-4, weight_decay=5e-4)
         return Recipe(method=BasNetOptions(), train=train, localizer=LOCALIZER)
 
-    def snippets(self, features: Float[Tensor, "batch time in_dim"]) -> Suppressed:
+    def snippets(self, features: Features) -> Suppressed:
         """Return the suppression pass."""
         weights = self.attend(features)
         embedded = self.embed(weights * features)
         return Suppressed(embedded, weights, self.classify(embedded), features)
 
-    def attend(self, embedded: Float[Tensor, "batch time in_dim"]) -> Float[Tensor, "batch time 1"]:
+    def attend(self, embedded: Features) -> Foreground:
         """Return the filter's foreground weights w, computed from the features themselves."""
         weights: Tensor = self.filter(embedded)
         return weights
 
-    def embed(self, features: Float[Tensor, "batch time in_dim"]) -> Float[Tensor, "batch time dim"]:
+    def embed(self, features: Features) -> Embedded:
         """Return F: two temporal convolutions of width 3 with LeakyReLU, the same in both passes."""
         embedded: Tensor = self.embedding(features.transpose(1, 2))
         return embedded.transpose(1, 2)
 
-    def classify(self, embedded: Float[Tensor, "batch time dim"]) -> Float[Tensor, "batch time classes"]:
+    def classify(self, embedded: Embedded) -> Cas:
         """Return A: logits of the C classes and, last, background."""
         logits: Tensor = self.classifier(functional.dropout(embedded, self.spec.dropout, self.training))
         return logits
 
-    def snippet_losses(self, snippets: Snippets, labels: Float[Tensor, "batch actions"]) -> dict[str, Tensor]:
+    def snippet_losses(self, snippets: Snippets, labels: Labels) -> dict[str, Tensor]:
         """Return both passes' classification losses, the filter's sum over time (`sparse`), and the `total`."""
         assert isinstance(snippets, Suppressed)  # what `snippets` returns
         base = self.classify(self.embed(snippets.features))
@@ -148,21 +148,14 @@ class BasNet(BaseMethod):
         terms["total"] = terms["base"] + terms["suppression"] + self.spec.sparse * terms["sparse"]
         return terms
 
-    def classification_loss(
-        self,
-        cas: Float[Tensor, "batch time classes"],
-        attention: Float[Tensor, "batch time 1"],
-        labels: Float[Tensor, "batch actions"],
-    ) -> Float[Tensor, ""]:
+    def classification_loss(self, cas: Cas, attention: Foreground, labels: Labels) -> Scalar:
         """Return the loss of the suppression pass.
 
         The filter has already acted on the features, so its weights are not used.
         """
         return self._classification(cas, with_background(labels, False))
 
-    def branch_cas(
-        self, cas: Float[Tensor, "batch time classes"], attention: Float[Tensor, "batch time 1"]
-    ) -> tuple[Float[Tensor, "batch time classes"], Float[Tensor, "batch time classes"]]:
+    def branch_cas(self, cas: Cas, attention: Foreground) -> tuple[Cas, Cas]:
         """Return A, already filtered, and A with the log-odds of background by the filter as its background logit.
 
         The suppression pass is trained to see no background, so its own background logit does not show where it is.
@@ -184,9 +177,9 @@ class BasNet(BaseMethod):
         }
         return Scores(signals, self._video_scores(snippets.cas)[0, :classes])
 
-    def _video_scores(self, cas: Tensor) -> Float[Tensor, "batch classes"]:
+    def _video_scores(self, cas: Tensor) -> VideoScores:
         return top_k_share_mean(cas, self.spec.ratio).softmax(dim=1)
 
-    def _classification(self, cas: Tensor, targets: Tensor) -> Float[Tensor, ""]:
+    def _classification(self, cas: Tensor, targets: Tensor) -> Scalar:
         """Return the binary cross-entropy of softmaxed video scores, averaged over videos and C + 1 classes."""
         return functional.binary_cross_entropy(self._video_scores(cas), normalized(targets))

@@ -21,6 +21,7 @@ from wstal.localize.spec import LocalizerSpec, ProposalSource
 from wstal.losses.mil import cross_entropy
 from wstal.method import Method, Recipe
 from wstal.spec import Spec
+from wstal.tensors import VideoFeatures
 from wstal.types import Batch, Scores
 
 
@@ -58,7 +59,7 @@ class WholeVideo(Method):
         loss = cross_entropy(self._logits(batch.features).log_softmax(dim=-1), batch.labels)
         return {"classification": loss, "total": loss}
 
-    def score(self, features: Float[Tensor, "time in_dim"]) -> Scores:
+    def score(self, features: VideoFeatures) -> Scores:
         """Return `cas`, the video's class probabilities at every snippet, and `attention`, 1 everywhere."""
         probabilities = self._logits(features).softmax(dim=-1)
         signals = {"cas": probabilities.expand(len(features), -1), "attention": features.new_ones(len(features))}
@@ -85,7 +86,7 @@ class RandomScores(WholeVideo):
         """Return `WholeVideo`'s recipe with ACM-Net's localizer."""
         return super().recipe(dataset).model_copy(update={"localizer": AcmNet.recipe(dataset).localizer})
 
-    def score(self, features: Float[Tensor, "time in_dim"]) -> Scores:
+    def score(self, features: VideoFeatures) -> Scores:
         """Return `cas` and `attention` uniform in [0, 1), seeded by the run's seed and the bytes of the features."""
         digest = zlib.crc32(features.float().contiguous().cpu().numpy().tobytes())
         generator = torch.Generator().manual_seed(int(self.seed) ^ digest)

@@ -43,6 +43,7 @@ from wstal.parts.layers import he_conv
 from wstal.parts.pooling import smooth
 from wstal.spec import ALL_ROWS, Count, Spec
 from wstal.streams import StreamOptions, split_streams
+from wstal.tensors import Cas, Features, Foreground, Scalar, VideoFeatures
 from wstal.types import Batch, IntArray, Scores
 
 
@@ -174,9 +175,7 @@ class Co2Net(Method):
         """Return batches of pairs of different videos of one class, followed by any videos, all drawn anew."""
         return sampling.paired_batches(labels, size, self.pairs, rng, distinct=True)
 
-    def filtered(
-        self, features: Float[Tensor, "batch time in_dim"]
-    ) -> tuple[Float[Tensor, "batch in_dim time"], list[Float[Tensor, "batch time 1"]]]:
+    def filtered(self, features: Features) -> tuple[Float[Tensor, "batch in_dim time"], list[Foreground]]:
         """Return the gated streams, joined, and each stream's attention in [0, 1]."""
         streams = split_streams(features.transpose(1, 2), self.widths, dim=1)
         gated, attention = zip(
@@ -188,9 +187,7 @@ class Co2Net(Method):
         )
         return torch.cat(gated, dim=1), [smooth(one, self.spec.half_window).transpose(1, 2) for one in attention]
 
-    def classified(
-        self, filtered: Float[Tensor, "batch in_dim time"]
-    ) -> tuple[Float[Tensor, "batch time in_dim"], Float[Tensor, "batch time classes"]]:
+    def classified(self, filtered: Float[Tensor, "batch in_dim time"]) -> tuple[Features, Cas]:
         """Return E, the fused features, and X, logits of the C classes and, last, background."""
         fused = self.fusion(filtered)
         return fused.transpose(1, 2), smooth(self.classifier(fused), self.spec.half_window).transpose(1, 2)
@@ -221,14 +218,14 @@ class Co2Net(Method):
         )
         return terms
 
-    def score(self, features: Float[Tensor, "time in_dim"]) -> Scores:
+    def score(self, features: VideoFeatures) -> Scores:
         """Return the signals `attention` (mean of the streams), `logit` (a X) and `cas` (softmax of a X)."""
         filtered, streams = self.filtered(features.unsqueeze(0))
         _, cas = self.classified(filtered)
         return attended_scores(cas, torch.stack(streams).mean(dim=0), self.spec.score_ratio)
 
 
-def mutual_loss(one: Float[Tensor, "batch time 1"], other: Float[Tensor, "batch time 1"]) -> Float[Tensor, ""]:
+def mutual_loss(one: Foreground, other: Foreground) -> Scalar:
     """Compute the mean squared difference of two attentions, where each half trains one of them towards the other.
 
     Args:

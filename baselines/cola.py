@@ -36,6 +36,7 @@ from wstal.parts.layers import TemporalConv
 from wstal.parts.normalize import min_max
 from wstal.parts.pooling import take_rows, top_k_count, top_k_share_mean
 from wstal.spec import Count, Spec
+from wstal.tensors import Cas, Embedded, Features, Scalar, VideoFeatures, VideoScores
 from wstal.types import Batch, Scores
 
 
@@ -146,12 +147,12 @@ class Cola(Method):
         options = ACTIVITYNET_OPTIONS.model_copy(update={"cls_scale": ACTIVITYNET_CLS_SCALE[dataset]})
         return Recipe(method=options, train=train, localizer=localizer(0.1, 0.015))
 
-    def embed(self, features: Float[Tensor, "batch time in_dim"]) -> Float[Tensor, "batch time dim"]:
+    def embed(self, features: Features) -> Embedded:
         """Return E: temporal convolution and ReLU."""
         embedded: Tensor = self.embedding(features)
         return embedded.relu()
 
-    def classify(self, embedded: Float[Tensor, "batch time dim"]) -> Float[Tensor, "batch time classes"]:
+    def classify(self, embedded: Embedded) -> Cas:
         """Return A: scores of the C classes, none below 0 and none for background. Actionness is their sum."""
         dropped = functional.dropout(embedded, self.spec.dropout, self.training)
         scores: Tensor = self.classifier(dropped)
@@ -173,7 +174,7 @@ class Cola(Method):
         terms["total"] = spec.cls_scale * terms["classification"] + spec.contrast * contrast
         return terms
 
-    def score(self, features: Float[Tensor, "time in_dim"]) -> Scores:
+    def score(self, features: VideoFeatures) -> Scores:
         """Return the scores of one pass (see `scores`)."""
         return self.scores(self.classify(self.embed(features.unsqueeze(0)))[0])
 
@@ -186,7 +187,7 @@ class Cola(Method):
         signals = {"cas": min_max(cas, clip=True), "attention": min_max(cas.sum(dim=1), clip=True)}
         return Scores(signals, self._video_scores(cas.unsqueeze(0))[0])
 
-    def _video_scores(self, cas: Tensor) -> Float[Tensor, "batch classes"]:
+    def _video_scores(self, cas: Tensor) -> VideoScores:
         return top_k_share_mean(cas, self.spec.easy_ratio).softmax(dim=1)
 
     def _easy(self, embedded: Tensor, cas: Tensor) -> tuple[Tensor, Tensor]:
@@ -246,9 +247,7 @@ def dilate(binary: Float[Tensor, "batch time"], length: int) -> Float[Tensor, "b
     return functional.max_pool1d(functional.pad(binary, ((length - 1) // 2, length // 2)), length, stride=1)
 
 
-def select(
-    embedded: Float[Tensor, "batch time dim"], scores: Float[Tensor, "batch time"], k: int
-) -> Float[Tensor, "batch k dim"]:
+def select(embedded: Embedded, scores: Float[Tensor, "batch time"], k: int) -> Float[Tensor, "batch k dim"]:
     """Return the embeddings of the k snippets with the highest scores, the earliest of equals.
 
     The scores get no gradient.
@@ -266,7 +265,7 @@ def snippet_contrast(
     positive: Float[Tensor, "batch positives dim"],
     negatives: Float[Tensor, "batch negatives dim"],
     temperature: float,
-) -> Float[Tensor, ""]:
+) -> Scalar:
     """Compute InfoNCE of the mean query with the mean positive against each negative, by cosine, averaged over videos.
 
     Args:

@@ -21,7 +21,6 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
 from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 
@@ -34,6 +33,7 @@ from wstal.parts.cosine import ClassVectors, cosines, pool
 from wstal.parts.layers import xavier_linear
 from wstal.spec import Spec
 from wstal.streams import SeparateStreams, StreamOptions
+from wstal.tensors import Cas, Embedded, Foreground, Labels, Scalar, VideoScores
 from wstal.types import Scores, Snippets
 
 # the released code drops what is *above* the threshold, `Nms` what is at or above: 0.2, 0.5 and 0.9 are frequent
@@ -106,12 +106,12 @@ class FacNetNetwork(BaseMethod):
         )
         return Recipe(method=FacNetNetworkOptions(), train=TRAIN, localizer=localizer)
 
-    def embed(self, features: Float[Tensor, "batch time dim"]) -> Float[Tensor, "batch time dim"]:
+    def embed(self, features: Embedded) -> Embedded:
         """Return F: two linear layers, each with ReLU and dropout."""
         embedded: Tensor = self.embedding(features)
         return embedded
 
-    def attend(self, embedded: Float[Tensor, "batch time dim"]) -> Float[Tensor, "batch time 1"]:
+    def attend(self, embedded: Embedded) -> Foreground:
         """Return W = exp(G_t - max G), G = s cos(F, g): the foreground attention softmax_t(G) divided by its maximum.
 
         W^tau divided by its sum is the attention of temperature tau.
@@ -119,22 +119,17 @@ class FacNetNetwork(BaseMethod):
         scores = self.spec.scale * cosines(embedded, self.vectors.foreground)
         return (scores - scores.detach().amax(dim=1, keepdim=True)).exp()
 
-    def classify(self, embedded: Float[Tensor, "batch time dim"]) -> Float[Tensor, "batch time classes"]:
+    def classify(self, embedded: Embedded) -> Cas:
         """Return A = S: s times the cosines to the class vectors, background last."""
         return self.spec.scale * cosines(embedded, self.vectors.classes)
 
-    def snippet_losses(self, snippets: Snippets, labels: Float[Tensor, "batch actions"]) -> dict[str, Tensor]:
+    def snippet_losses(self, snippets: Snippets, labels: Labels) -> dict[str, Tensor]:
         """Return the classification losses `class_wise`, `class_agnostic` and `mil`, and their weighted `total`."""
         pooled = [pool(snippets.embedded, attention) for attention in self._class_attentions(snippets.cas)]
         foreground = [self._head(features, self.vectors.foreground).squeeze(-1) for features in pooled]
         return self._terms(_mean(foreground), self._class_agnostic(snippets), snippets.cas, labels)
 
-    def classification_loss(
-        self,
-        cas: Float[Tensor, "batch time classes"],
-        attention: Float[Tensor, "batch time 1"],
-        labels: Float[Tensor, "batch actions"],
-    ) -> Float[Tensor, ""]:
+    def classification_loss(self, cas: Cas, attention: Foreground, labels: Labels) -> Scalar:
         """Return the weighted losses of any CAS.
 
         Where the heads take the cosine of a pooled feature, this takes the pooled cosine.
@@ -144,9 +139,7 @@ class FacNetNetwork(BaseMethod):
         action = [2 * (weights * cas).sum(dim=1) for weights in self._foreground_attentions(attention)]
         return self._terms(_mean(foreground), _mean(action), cas, labels)["total"]
 
-    def branch_cas(
-        self, cas: Float[Tensor, "batch time classes"], attention: Float[Tensor, "batch time 1"]
-    ) -> tuple[Float[Tensor, "batch time classes"], Float[Tensor, "batch time classes"]]:
+    def branch_cas(self, cas: Cas, attention: Foreground) -> tuple[Cas, Cas]:
         """Return softmax_c(A) weighted by W and by 1 - W."""
         probabilities = cas.softmax(dim=-1)
         return probabilities * attention, probabilities * (1 - attention)
@@ -168,7 +161,7 @@ class FacNetNetwork(BaseMethod):
     def _head(self, features: Tensor, vectors: Tensor) -> Tensor:
         return 2 * self.spec.scale * cosines(features, vectors)
 
-    def _class_agnostic(self, snippets: Snippets) -> Float[Tensor, "batch classes"]:
+    def _class_agnostic(self, snippets: Snippets) -> VideoScores:
         """Return the class logits of the snippets that foreground attends to."""
         pooled = [pool(snippets.embedded, weights)[:, 0] for weights in self._foreground_attentions(snippets.attention)]
         return _mean([self._head(features, self.vectors.classes) for features in pooled])

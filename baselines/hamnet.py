@@ -18,7 +18,6 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -30,6 +29,7 @@ from wstal.method import Method, Recipe, TrainSpec
 from wstal.parts.layers import he_conv
 from wstal.parts.pooling import smooth
 from wstal.spec import ALL_ROWS, Count, Spec
+from wstal.tensors import Cas, Features, Foreground, VideoFeatures
 from wstal.types import Batch, Scores
 
 SLOPE = 0.2
@@ -126,9 +126,7 @@ class HamNet(Method):
             return Recipe(method=ACTIVITYNET_OPTIONS, train=ACTIVITYNET_TRAIN, localizer=LOCALIZER)
         return Recipe(method=HamNetOptions(), train=THUMOS_TRAIN, localizer=LOCALIZER)
 
-    def cas_and_attention(
-        self, features: Float[Tensor, "batch time in_dim"]
-    ) -> tuple[Float[Tensor, "batch time classes"], Float[Tensor, "batch time 1"]]:
+    def cas_and_attention(self, features: Features) -> tuple[Cas, Foreground]:
         """Return X, logits of the C classes and, last, background, and the attention a in [0, 1]."""
         columns, half = features.transpose(1, 2), self.spec.half_window
         cas, attention = smooth(self.classifier(columns), half), smooth(self.attention(columns), half)
@@ -158,12 +156,12 @@ class HamNet(Method):
         )
         return terms
 
-    def score(self, features: Float[Tensor, "time in_dim"]) -> Scores:
+    def score(self, features: VideoFeatures) -> Scores:
         """Return the signals `attention`, `logit` (a X) and `cas` (softmax of a X over classes and background)."""
         return attended_scores(*self.cas_and_attention(features.unsqueeze(0)), self.spec.ratio)
 
 
-def less_salient(attention: Float[Tensor, "batch time 1"], below: float) -> Float[Tensor, "batch time 1"]:
+def less_salient(attention: Foreground, below: float) -> Foreground:
     """Return the attention where it is less than the share `below` of the video's largest one, 0 elsewhere.
 
     Args:

@@ -38,6 +38,7 @@ from wstal.parts.cosine import ClassVectors, cosines, normalized, pool, unit
 from wstal.parts.layers import xavier_linear
 from wstal.parts.pooling import top_k_count, top_k_mean
 from wstal.spec import Count, Spec
+from wstal.tensors import Cas, Embedded, Foreground, Labels, Scalar, VideoScores
 from wstal.types import Batch, Scores, Video
 
 TIME_EPSILON = 1e-5
@@ -232,7 +233,7 @@ class Rskp(Method):
         """Return the state without the memory, which scoring does not need."""
         return {name: value for name, value in self.state_dict().items() if not name.startswith("slot")}
 
-    def _represent(self, features: Tensor) -> tuple[Float[Tensor, "batch time dim"], Float[Tensor, "batch slots dim"]]:
+    def _represent(self, features: Tensor) -> tuple[Embedded, Float[Tensor, "batch slots dim"]]:
         """Return the embedding, and each video's prototypes, adapted from the learned ones by EM."""
         embedded: Tensor = self.embedding(features)
         prototypes = self.prototypes.expand(len(embedded), -1, -1)
@@ -252,16 +253,14 @@ class Rskp(Method):
             propagated.append(self._propagate(features[None], torch.cat(known)[None]))
         return torch.cat(propagated)
 
-    def _head(self, features: Float[Tensor, "batch time dim"]) -> Branch:
+    def _head(self, features: Embedded) -> Branch:
         scale, vectors = self.spec.scale, self.vectors
         cas = scale * cosines(features, vectors.classes)
         attention = (scale * cosines(features, vectors.foreground)).sigmoid()
         by_foreground = pool(features, normalized(attention, TIME_EPSILON)).squeeze(1)
         return Branch(cas, attention, (scale * cosines(by_foreground, vectors.classes)).log_softmax(-1))
 
-    def _class_wise(
-        self, features: Float[Tensor, "batch time dim"], cas: Float[Tensor, "batch time classes"]
-    ) -> Float[Tensor, "batch classes"]:
+    def _class_wise(self, features: Embedded, cas: Cas) -> VideoScores:
         """Return log p_cw: each class's vector compared with the snippets that its CAS selects."""
         by_class = pool(features, normalized(cas.sigmoid(), TIME_EPSILON))
         return (self.spec.scale * (unit(by_class) * unit(self.vectors.classes)).sum(dim=-1)).log_softmax(-1)
@@ -285,7 +284,7 @@ class Rskp(Method):
     ) -> Float[Tensor, "batch slots classes"]:
         return (self.spec.scale * cosines(prototypes, vectors)).softmax(dim=-1)
 
-    def _store(self, prototypes: Tensor, scores: Tensor, labels: Float[Tensor, "batch actions"]) -> None:
+    def _store(self, prototypes: Tensor, scores: Tensor, labels: Labels) -> None:
         """Keep, for each class of a video, the best of its slots and the video's prototypes, by class probability.
 
         `labels` are on the host.
@@ -298,7 +297,7 @@ class Rskp(Method):
 
 
 def assign(
-    features: Float[Tensor, "batch time dim"], prototypes: Float[Tensor, "batch slots dim"], scale: float
+    features: Embedded, prototypes: Float[Tensor, "batch slots dim"], scale: float
 ) -> Float[Tensor, "batch time slots"]:
     """Return Z^T: how much each snippet belongs to each prototype, a softmax over the prototypes of scaled cosines.
 
@@ -311,8 +310,8 @@ def assign(
 
 
 def random_walk(
-    features: Float[Tensor, "batch time dim"], prototypes: Float[Tensor, "batch slots dim"], walk: float, scale: float
-) -> Float[Tensor, "batch time dim"]:
+    features: Embedded, prototypes: Float[Tensor, "batch slots dim"], walk: float, scale: float
+) -> Embedded:
     """Compute (1 - w) (I - w^2 A)^-1 (w Z^T mu + x), A = Z^T Z' with Z' the assignment Z divided by its sums over time.
 
     A has only as many dimensions as there are prototypes: (I - w^2 Z^T Z')^-1 = I + w^2 Z^T (I - w^2 Z' Z^T)^-1 Z'.
@@ -335,15 +334,13 @@ def random_walk(
     return (1 - walk) * (mixed + walk**2 * (assignment @ solved))
 
 
-def attention_loss(attention: Float[Tensor, "batch time 1"]) -> Float[Tensor, ""]:
+def attention_loss(attention: Foreground) -> Scalar:
     """Compute the mean of the lowest T / 8 attentions (at least one) minus the mean of as many of the highest."""
     k = top_k_count(attention.shape[1], ATTENTION_RATIO)
     return (-top_k_mean(-attention, k) - top_k_mean(attention, k)).mean()
 
 
-def soft_cross_entropy(
-    cas: Float[Tensor, "batch time classes"], target: Float[Tensor, "batch time classes"], temperature: float
-) -> Float[Tensor, ""]:
+def soft_cross_entropy(cas: Cas, target: Cas, temperature: float) -> Scalar:
     """Compute the cross-entropy of softmaxes of logits, both divided by the temperature, averaged over snippets.
 
     Args:

@@ -22,7 +22,6 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
@@ -34,6 +33,7 @@ from wstal.method import BaseMethod, Method, Recipe, TrainSpec
 from wstal.parts.layers import init_xavier
 from wstal.spec import Count, Spec
 from wstal.streams import SeparateStreams, StreamOptions
+from wstal.tensors import Cas, Embedded, Features, Foreground, Labels, Scalar, VideoFeatures, VideoScores
 from wstal.types import Scores, Snippets
 
 
@@ -90,20 +90,20 @@ class StpnNetwork(BaseMethod):
         )
         return Recipe(method=cls.Options(), train=train, localizer=LOCALIZER)
 
-    def embed(self, features: Float[Tensor, "batch time in_dim"]) -> Float[Tensor, "batch time dim"]:
+    def embed(self, features: Features) -> Embedded:
         """Return the features unchanged."""
         return features
 
-    def attend(self, embedded: Float[Tensor, "batch time dim"]) -> Float[Tensor, "batch time 1"]:
+    def attend(self, embedded: Embedded) -> Foreground:
         """Return lambda: the sigmoid of two layers with a ReLU between them."""
         logits: Tensor = self.attention(self.hidden(embedded).relu())
         return logits.sigmoid()
 
-    def classify(self, embedded: Float[Tensor, "batch time dim"]) -> Float[Tensor, "batch time classes"]:
+    def classify(self, embedded: Embedded) -> Cas:
         """Return the T-CAM."""
         return functional.linear(embedded, self.classifier.weight)
 
-    def snippet_losses(self, snippets: Snippets, labels: Float[Tensor, "batch actions"]) -> dict[str, Tensor]:
+    def snippet_losses(self, snippets: Snippets, labels: Labels) -> dict[str, Tensor]:
         """Return the classification and the sparsity term, and their weighted `total`."""
         terms = {
             "classification": self.classification_loss(snippets.cas, snippets.attention, labels),
@@ -112,18 +112,11 @@ class StpnNetwork(BaseMethod):
         terms["total"] = terms["classification"] + self.spec.sparse * terms["sparse"]
         return terms
 
-    def classification_loss(
-        self,
-        cas: Float[Tensor, "batch time classes"],
-        attention: Float[Tensor, "batch time 1"],
-        labels: Float[Tensor, "batch actions"],
-    ) -> Float[Tensor, ""]:
+    def classification_loss(self, cas: Cas, attention: Foreground, labels: Labels) -> Scalar:
         """Return the sigmoid cross-entropy, averaged over videos and classes."""
         return functional.binary_cross_entropy_with_logits(self.video_logits(cas, attention), labels)
 
-    def video_logits(
-        self, cas: Float[Tensor, "batch time classes"], attention: Float[Tensor, "batch time 1"]
-    ) -> Float[Tensor, "batch classes"]:
+    def video_logits(self, cas: Cas, attention: Foreground) -> VideoScores:
         """Return the classifier's output on the attention-weighted mean of F: the T-CAM's weighted mean plus the bias.
 
         Args:
@@ -132,9 +125,7 @@ class StpnNetwork(BaseMethod):
         """
         return (attention * cas).mean(dim=1) + self.classifier.bias
 
-    def branch_cas(
-        self, cas: Float[Tensor, "batch time classes"], attention: Float[Tensor, "batch time 1"]
-    ) -> tuple[Float[Tensor, "batch time classes"], Float[Tensor, "batch time classes"]]:
+    def branch_cas(self, cas: Cas, attention: Foreground) -> tuple[Cas, Cas]:
         """Return the sigmoid of the T-CAM, weighted by attention and by 1 - attention."""
         probability = cas.sigmoid()
         return attention * probability, (1 - attention) * probability
@@ -165,7 +156,7 @@ class Stpn(SeparateStreams):
         fused = one.localizer.model_copy(update={"fusion": StreamFusion(nms=Nms(kind="hard", threshold=0.5))})
         return Recipe(method=StpnOptions(), train=one.train, localizer=fused)
 
-    def score(self, features: Float[Tensor, "time in_dim"]) -> Scores:
+    def score(self, features: VideoFeatures) -> Scores:
         """Return the networks' scores, with `stream<i>/tcam` mixed from all T-CAMs under the stream's own attention."""
         passes = [
             network.snippets(part.unsqueeze(0))

@@ -21,7 +21,6 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
@@ -32,6 +31,7 @@ from wstal.losses.mil import with_background
 from wstal.method import BaseMethod, Recipe
 from wstal.parts.layers import TemporalConv
 from wstal.spec import Spec
+from wstal.tensors import Cas, Embedded, Features, Foreground, Labels, Scalar
 
 
 class StpnEmbedded(StpnNetwork):
@@ -45,17 +45,12 @@ class StpnEmbedded(StpnNetwork):
         super().__init__(spec, feature_dim, num_classes)
         self.embedding = TemporalConv(feature_dim, feature_dim, kernel_size=3, padding=1)
 
-    def embed(self, features: Float[Tensor, "batch time in_dim"]) -> Float[Tensor, "batch time dim"]:
+    def embed(self, features: Features) -> Embedded:
         """Return F (Eq. 1)."""
         embedded: Tensor = self.embedding(features)
         return embedded.relu()
 
-    def classification_loss(
-        self,
-        cas: Float[Tensor, "batch time classes"],
-        attention: Float[Tensor, "batch time 1"],
-        labels: Float[Tensor, "batch actions"],
-    ) -> Float[Tensor, ""]:
+    def classification_loss(self, cas: Cas, attention: Foreground, labels: Labels) -> Scalar:
         """Return the losses of the video's actions under the attention and of background under the rest of it.
 
         The second one does not train the attention.

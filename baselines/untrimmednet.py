@@ -35,6 +35,7 @@ from wstal.method import Method, Recipe, TrainSpec
 from wstal.parts.pooling import top_k_mean
 from wstal.spec import ALL_ROWS, Count, Spec
 from wstal.streams import SeparateStreams, StreamOptions
+from wstal.tensors import Features, VideoFeatures, VideoScores
 from wstal.types import Batch, IntArray, Scores
 
 TEST_TEMPERATURE = 3.0
@@ -102,7 +103,7 @@ class UntrimmedNetwork(Method):
         loss = cross_entropy(self.video_log_scores(features), batch.labels)
         return {"classification": loss, "total": loss}
 
-    def video_log_scores(self, features: Float[Tensor, "batch time in_dim"]) -> Float[Tensor, "batch classes"]:
+    def video_log_scores(self, features: Features) -> VideoScores:
         """Return log-probabilities of the classes, by clips and their selection."""
         logits = self._clips(self.classifier(features))
         if self.attention is None:
@@ -110,7 +111,7 @@ class UntrimmedNetwork(Method):
         weights = self._clips(self.attention(features)).log_softmax(dim=1)
         return (weights + logits.log_softmax(dim=2)).logsumexp(dim=1)
 
-    def score(self, features: Float[Tensor, "time in_dim"]) -> Scores:
+    def score(self, features: VideoFeatures) -> Scores:
         """Return `cas`, the softmax of each snippet's logits, and `attention`, its weight relative to the largest.
 
         The weight ranks the snippets of a video and does not say how much foreground the video has, so `cas` does not
@@ -146,7 +147,7 @@ class UntrimmedNet(SeparateStreams):
         """Return the network's recipe."""
         return UntrimmedNetwork.recipe(dataset)
 
-    def score(self, features: Float[Tensor, "time in_dim"]) -> Scores:
+    def score(self, features: VideoFeatures) -> Scores:
         """Return the streams' means, and `smoothed` and `relative` of their `cas` (see `smoothed_and_relative`)."""
         scores = super().score(features)
         cas = scores.signals["cas"]

@@ -35,6 +35,7 @@ from wstal.method import Method, Recipe, TrainSpec
 from wstal.parts.layers import init_xavier
 from wstal.parts.pooling import top_k_share_mean
 from wstal.spec import ALL_ROWS, Spec
+from wstal.tensors import Embedded, Features, Labels, VideoFeatures
 from wstal.types import Batch, IntArray, Scores
 
 
@@ -110,12 +111,12 @@ class Wtalc(Method):
         """
         return sampling.paired_batches(labels, size, self.pairs, rng, distinct=False)
 
-    def embed(self, features: Float[Tensor, "batch time in_dim"]) -> Float[Tensor, "batch time dim"]:
+    def embed(self, features: Features) -> Embedded:
         """Return F: fully connected layer, ReLU, dropout."""
         embedded: Tensor = self.dropout(self.embedding(features).relu())
         return embedded
 
-    def classify(self, embedded: Float[Tensor, "batch time dim"]) -> Float[Tensor, "batch time actions"]:
+    def classify(self, embedded: Embedded) -> Float[Tensor, "batch time actions"]:
         """Return A: logits of the C classes. There is no background."""
         logits: Tensor = self.classifier(embedded)
         return logits
@@ -134,7 +135,7 @@ class Wtalc(Method):
         terms["total"] = terms["coactivity"].to(classification).lerp(classification, self.spec.classification)
         return terms
 
-    def score(self, features: Float[Tensor, "time in_dim"]) -> Scores:
+    def score(self, features: VideoFeatures) -> Scores:
         """Return the scores of one pass (see `scores`)."""
         return self.scores(self.classify(self.embed(features.unsqueeze(0)))[0])
 
@@ -161,7 +162,7 @@ class Wtalc(Method):
         return Scores(signals, video.softmax(dim=0), {"logit": video})
 
 
-def rows_present(features: Float[Tensor, "batch time in_dim"]) -> Bool[Tensor, "batch time"]:
+def rows_present(features: Features) -> Bool[Tensor, "batch time"]:
     """Return false from a video's true length on, which is its number of rows that are not all zero, and at least 1."""
     lengths = features.any(dim=2).sum(dim=1).clamp(min=1)
     return torch.arange(features.shape[1], device=features.device) < lengths.unsqueeze(1)
@@ -169,7 +170,7 @@ def rows_present(features: Float[Tensor, "batch time in_dim"]) -> Bool[Tensor, "
 
 def pooled_logits(
     logits: Float[Tensor, "batch time actions"], present: Bool[Tensor, "batch time"], ratio: int
-) -> Float[Tensor, "batch actions"]:
+) -> Labels:
     """Compute the mean over each video's k = ceil(length / ratio) highest logits, for each class separately.
 
     Args:

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from wstal.tensors import Embedded
+
 
 class Fusion(nn.Module):
     """Cross-attention from snippets to the summary, followed by a feed-forward network (GKA, Eq. 12-13).
@@ -31,9 +33,7 @@ class Fusion(nn.Module):
         self.output = nn.Linear(hidden, dim, bias=False)
         self.norm = nn.LayerNorm(dim)
 
-    def forward(
-        self, embedded: Float[Tensor, "batch time dim"], knowledge: Float[Tensor, "centres dim"]
-    ) -> Float[Tensor, "batch time dim"]:
+    def forward(self, embedded: Embedded, knowledge: Float[Tensor, "centres dim"]) -> Embedded:
         """Return the fused features F_fuse.
 
         Args:

@@ -18,7 +18,6 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from pydantic import Field, SerializeAsAny, model_validator
 from torch import Tensor
 from torch.nn import functional
@@ -32,6 +31,7 @@ from wstal.memory import MemoryBank, MemoryOptions, representative_features, sca
 from wstal.method import BaseMethod, Method
 from wstal.spec import Count, Spec
 from wstal.summarize.options import SummaryOptions, build_summarizer
+from wstal.tensors import Cas, Embedded, VideoFeatures
 from wstal.types import Batch, IntArray, Scores, Snippets, Video
 
 # Adam squares gradients, and single precision ends at exp(88); 11.5 = log(100,000 slots)
@@ -160,7 +160,7 @@ class CrossVideo(Method):
         """Return the base method's test rows."""
         return self.base.test_indices(length, at_most)
 
-    def classify(self, embedded: Float[Tensor, "batch time dim"]) -> Float[Tensor, "batch time classes"]:
+    def classify(self, embedded: Embedded) -> Cas:
         """Return the base method's CAS: the main and the auxiliary branch share its head (Eq. 14)."""
         return self.base.classify(embedded)
 
@@ -238,7 +238,7 @@ class CrossVideo(Method):
                 self.memory.update(features, row)
         self._unstored.clear()
 
-    def score(self, features: Float[Tensor, "time in_dim"]) -> Scores:
+    def score(self, features: VideoFeatures) -> Scores:
         """Return the base method's signals of A, of A_hat, or of their mean.
 
         A_hat reads the stored summary T_M, never the memory bank.

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from wstal.device import CountsOnHost, to_device_async
 from wstal.spec import Count, Spec
+from wstal.tensors import Cas, Embedded
 
 ScoreScale = Literal["min_max", "softmax", "sigmoid"]
 
@@ -37,7 +38,7 @@ class MemoryOptions(Spec):
     start: float = Field(0.25, ge=0, lt=1, description="share of the epochs before the bank is built (50 of 200)")
 
 
-def scaled_scores(cas: Float[Tensor, "batch time classes"], scale: ScoreScale) -> Float[Tensor, "batch time classes"]:
+def scaled_scores(cas: Cas, scale: ScoreScale) -> Cas:
     """Scale an attention-weighted CAS to 0-1, as the threshold of Eq. 7 needs. A constant CAS becomes 1.
 
     Args:
@@ -59,7 +60,7 @@ def scaled_scores(cas: Float[Tensor, "batch time classes"], scale: ScoreScale) -
 
 
 def representative_features(
-    embedded: Float[Tensor, "batch time dim"],
+    embedded: Embedded,
     scores: Float[Tensor, "batch time rows"],
     present: Bool[Tensor, "batch rows"],
     threshold: float,

@@ -13,13 +13,13 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from pydantic import Field, PositiveFloat, SerializeAsAny
 from torch import Tensor, nn
 
 from wstal import sampling
 from wstal.localize.spec import LocalizerSpec
 from wstal.spec import Count, Spec
+from wstal.tensors import Attention, Cas, Embedded, Features, Labels, Scalar, VideoFeatures
 from wstal.types import Batch, IntArray, Scores, Snippets, Video
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
@@ -116,7 +116,7 @@ class Method(nn.Module, ABC):
         """
 
     @abstractmethod
-    def score(self, features: Float[Tensor, "time in_dim"]) -> Scores:
+    def score(self, features: VideoFeatures) -> Scores:
         """Return what localizers need of one video, computed in evaluation mode (see `Scores`)."""
 
     def start_epoch(self, epoch: int, epochs: int, videos: Sequence[Video] = ()) -> None:
@@ -208,25 +208,25 @@ class BaseMethod(Method):
         """Number of columns of F."""
         return self.feature_dim
 
-    def snippets(self, features: Float[Tensor, "batch time in_dim"]) -> Snippets:
+    def snippets(self, features: Features) -> Snippets:
         """Return F, W and A of a batch."""
         embedded = self.embed(features)
         return Snippets(embedded, self.attend(embedded), self.classify(embedded))
 
     @abstractmethod
-    def embed(self, features: Float[Tensor, "batch time in_dim"]) -> Float[Tensor, "batch time dim"]:
+    def embed(self, features: Features) -> Embedded:
         """Return the snippet embeddings F."""
 
     @abstractmethod
-    def attend(self, embedded: Float[Tensor, "batch time dim"]) -> Float[Tensor, "batch time kinds"]:
+    def attend(self, embedded: Embedded) -> Attention:
         """Return attention weights W in [0, 1]. Override `snippets` to compute them from the features instead of F."""
 
     @abstractmethod
-    def classify(self, embedded: Float[Tensor, "batch time dim"]) -> Float[Tensor, "batch time classes"]:
+    def classify(self, embedded: Embedded) -> Cas:
         """Return the class activation sequence A: logits, with background (if the method has it) last."""
 
     @abstractmethod
-    def snippet_losses(self, snippets: Snippets, labels: Float[Tensor, "batch actions"]) -> dict[str, Tensor]:
+    def snippet_losses(self, snippets: Snippets, labels: Labels) -> dict[str, Tensor]:
         """Return the losses of one pass.
 
         Args:
@@ -235,12 +235,7 @@ class BaseMethod(Method):
         """
 
     @abstractmethod
-    def classification_loss(
-        self,
-        cas: Float[Tensor, "batch time classes"],
-        attention: Float[Tensor, "batch time kinds"],
-        labels: Float[Tensor, "batch actions"],
-    ) -> Float[Tensor, ""]:
+    def classification_loss(self, cas: Cas, attention: Attention, labels: Labels) -> Scalar:
         """Return the weighted video-level classification loss (Eq. 5) of any CAS under any attention.
 
         Args:
@@ -250,9 +245,7 @@ class BaseMethod(Method):
         """
 
     @abstractmethod
-    def branch_cas(
-        self, cas: Float[Tensor, "batch time classes"], attention: Float[Tensor, "batch time kinds"]
-    ) -> tuple[Float[Tensor, "batch time classes"], Float[Tensor, "batch time classes"]]:
+    def branch_cas(self, cas: Cas, attention: Attention) -> tuple[Cas, Cas]:
         """Return A^ins and A^bak, the CAS weighted by foreground and by background attention (Eq. 4).
 
         Args:
@@ -268,6 +261,6 @@ class BaseMethod(Method):
         """Return the losses of one pass."""
         return self.snippet_losses(self.snippets(batch.features), batch.labels)
 
-    def score(self, features: Float[Tensor, "time in_dim"]) -> Scores:
+    def score(self, features: VideoFeatures) -> Scores:
         """Return the scores of one pass."""
         return self.snippet_scores(self.snippets(features.unsqueeze(0)))

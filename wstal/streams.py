@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from wstal.errors import UserError
 from wstal.method import Method
 from wstal.spec import Count, Spec
+from wstal.tensors import VideoFeatures
 from wstal.types import Batch, IntArray, Scores, Video
 
 
@@ -115,7 +116,7 @@ class SeparateStreams(Method):
             return terms[0]
         return {name: torch.stack([one[name] for one in terms]).sum() for name in terms[0]}
 
-    def score(self, features: Float[Tensor, "time in_dim"]) -> Scores:
+    def score(self, features: VideoFeatures) -> Scores:
         """Return the joined scores of the networks."""
         return self.join(
             [network.score(part) for network, part in zip(self.networks, self.split(features), strict=True)]

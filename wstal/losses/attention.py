@@ -7,14 +7,13 @@ from torch import Tensor
 
 from wstal.losses.mil import cross_entropy, with_background
 from wstal.parts.pooling import top_k_share_mean
+from wstal.tensors import Cas, Foreground, Labels, Scalar, VideoScores
 from wstal.types import Scores
 
 LABEL_EPSILON = 1e-4
 
 
-def min_shifted(
-    logits: Float[Tensor, "batch time classes"], weights: Float[Tensor, "batch time 1"]
-) -> Float[Tensor, "batch time classes"]:
+def min_shifted(logits: Cas, weights: Foreground) -> Cas:
     """Return w (X - m) + m, where m is the lowest logit of the snippet.
 
     A weight of 0 makes all classes equally unlikely. w X alone would raise negative logits.
@@ -32,7 +31,7 @@ def min_shifted(
     return (logits - lowest) * weights + lowest
 
 
-def video_log_scores(logits: Float[Tensor, "batch time classes"], ratio: int) -> Float[Tensor, "batch classes"]:
+def video_log_scores(logits: Cas, ratio: int) -> VideoScores:
     """Return the log-softmax over classes of top-k pooled logits, with k = max(floor(T / ratio), 1).
 
     Args:
@@ -48,9 +47,7 @@ def video_log_scores(logits: Float[Tensor, "batch time classes"], ratio: int) ->
     return top_k_share_mean(logits, ratio).log_softmax(dim=1)
 
 
-def video_loss(
-    logits: Float[Tensor, "batch time classes"], labels: Float[Tensor, "batch actions"], *, background: bool, ratio: int
-) -> Float[Tensor, ""]:
+def video_loss(logits: Cas, labels: Labels, *, background: bool, ratio: int) -> Scalar:
     """Compute the cross-entropy of the video's scores, with label vectors divided by their sum + 1e-4.
 
     Args:
@@ -68,9 +65,7 @@ def video_loss(
     return cross_entropy(video_log_scores(logits, ratio), with_background(labels, background), LABEL_EPSILON)
 
 
-def guide_loss(
-    attention: Float[Tensor, "batch time 1"], logits: Float[Tensor, "batch time classes"]
-) -> Float[Tensor, ""]:
+def guide_loss(attention: Foreground, logits: Cas) -> Scalar:
     """Compute the mean of |1 - a - P(background)|, with background as the last class of softmax(X).
 
     Both sides have a gradient.

@@ -9,15 +9,17 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
+from wstal.tensors import Cas, Embedded, Labels, Scalar
+
 
 def coactivity_loss(
-    features: Float[Tensor, "batch time dim"],
-    logits: Float[Tensor, "batch time classes"],
-    labels: Float[Tensor, "batch actions"],
+    features: Embedded,
+    logits: Cas,
+    labels: Labels,
     pairs: int,
     present: Bool[Tensor, "batch time"] | None = None,
     margin: float = 0.5,
-) -> Float[Tensor, ""]:
+) -> Scalar:
     """Compute the mean over (pair, shared class) of two hinges on cosine distances d (W-TALC, section 3.4).
 
     For each class, alpha is the softmax of its logits over time, H = sum_t alpha_t F_t the feature where the class is

@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from wstal.tensors import Scalar
+
 Reduction = Literal["mean", "sum"]
 
 
@@ -19,7 +21,7 @@ def robust_contrast(
     density: float,
     temperature: float,
     reduction: Reduction = "mean",
-) -> Float[Tensor, ""]:
+) -> Scalar:
     """Compute Eq. 9: RINCE (Chuang et al., CVPR 2022) with every slot of the anchor's class as a positive.
 
     For s+ = cos+ / tau and s- = cos- / tau, each positive costs
@@ -53,7 +55,7 @@ def info_nce(
     positive: Bool[Tensor, "anchors slots"],
     temperature: float,
     reduction: Reduction = "mean",
-) -> Float[Tensor, ""]:
+) -> Scalar:
     """Compute InfoNCE with several positives: each costs `log(exp(s+) + sum exp(s-)) - s+` (Eq. 9 for q -> 0).
 
     Args:

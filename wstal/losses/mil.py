@@ -6,6 +6,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from wstal.tensors import Labels, Scalar
+
 
 def normalized(labels: Float[Tensor, "batch classes"], epsilon: float = 0.0) -> Float[Tensor, "batch classes"]:
     """Divide label vectors by their own sum (+ `epsilon`). A video without labels stays zero and has no loss.
@@ -22,7 +24,7 @@ def normalized(labels: Float[Tensor, "batch classes"], epsilon: float = 0.0) -> 
     return labels / (labels.sum(dim=1, keepdim=True).clamp(min=1.0) + epsilon)
 
 
-def with_background(labels: Float[Tensor, "batch actions"], present: bool) -> Float[Tensor, "batch classes"]:
+def with_background(labels: Labels, present: bool) -> Float[Tensor, "batch classes"]:
     """Append the label of the background class to action labels.
 
     Args:
@@ -39,7 +41,7 @@ def with_background(labels: Float[Tensor, "batch actions"], present: bool) -> Fl
 
 def cross_entropy(
     log_probabilities: Float[Tensor, "batch classes"], labels: Float[Tensor, "batch classes"], epsilon: float = 0.0
-) -> Float[Tensor, ""]:
+) -> Scalar:
     """Compute the mean over videos of -sum_c y_c log p_c, with labels normalised to sum 1 (ACM-Net's form of Eq. 5).
 
     Args:

@@ -8,6 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from wstal.tensors import Cas, Scalar
+
 
 @dataclass(frozen=True, eq=False)
 class PseudoLabelLoss:
@@ -18,16 +20,11 @@ class PseudoLabelLoss:
         weight: `[B, T]` exp(-D_t), in (0, 1].
     """
 
-    value: Float[Tensor, ""]
+    value: Scalar
     weight: Float[Tensor, "batch time"]
 
 
-def pseudo_label_loss(
-    cas: Float[Tensor, "batch time classes"],
-    teacher: Float[Tensor, "batch time classes"],
-    rho: float,
-    detach_uncertainty: bool = False,
-) -> PseudoLabelLoss:
+def pseudo_label_loss(cas: Cas, teacher: Cas, rho: float, detach_uncertainty: bool = False) -> PseudoLabelLoss:
     """Compute L_ps = mean_t [exp(-D_t) CE(p_hat -> p) + rho D_t] with D_t = KL(p || p_hat) over softmaxes (Eq. 15-16).
 
     Args:

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from wstal.tensors import Attention, Embedded
+
 EPSILON = 1e-9
 
 
@@ -36,9 +38,7 @@ def cosines(
     return unit(features) @ unit(vectors).mT
 
 
-def normalized(
-    weights: Float[Tensor, "batch time kinds"], epsilon: float = EPSILON
-) -> Float[Tensor, "batch time kinds"]:
+def normalized(weights: Attention, epsilon: float = EPSILON) -> Attention:
     """Divide weights by their sum over time (+ `epsilon`).
 
     Args:
@@ -52,9 +52,7 @@ def normalized(
     return weights / (weights.sum(dim=1, keepdim=True) + epsilon)
 
 
-def pool(
-    features: Float[Tensor, "batch time dim"], weights: Float[Tensor, "batch time kinds"]
-) -> Float[Tensor, "batch kinds dim"]:
+def pool(features: Embedded, weights: Attention) -> Float[Tensor, "batch kinds dim"]:
     """Compute the weighted sum over time, sum_t w_t f_t, for each kind of weight.
 
     Args:

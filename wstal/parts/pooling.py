@@ -6,6 +6,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from wstal.tensors import Embedded
+
 
 def top_k_count(length: int, ratio: int) -> int:
     """Return k = max(floor(T / ratio), 1).
@@ -51,7 +53,7 @@ def top_k_share_mean(values: Float[Tensor, "batch time classes"], ratio: int) ->
     return top_k_mean(values, top_k_count(values.shape[1], ratio))
 
 
-def take_rows(features: Float[Tensor, "batch time dim"], rows: Int[Tensor, "batch k"]) -> Float[Tensor, "batch k dim"]:
+def take_rows(features: Embedded, rows: Int[Tensor, "batch k"]) -> Float[Tensor, "batch k dim"]:
     """Return the chosen rows of each video.
 
     Args:
@@ -66,9 +68,7 @@ def take_rows(features: Float[Tensor, "batch time dim"], rows: Int[Tensor, "batc
     return features.gather(1, rows.unsqueeze(-1).expand(-1, -1, features.shape[-1]))
 
 
-def top_k_features(
-    features: Float[Tensor, "batch time dim"], weights: Float[Tensor, "batch time"], k: int
-) -> Float[Tensor, "batch dim"]:
+def top_k_features(features: Embedded, weights: Float[Tensor, "batch time"], k: int) -> Float[Tensor, "batch dim"]:
     """Compute the mean of the features of the k snippets with the largest weights.
 
     Args:

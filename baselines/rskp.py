@@ -96,6 +96,9 @@ class RskpOptions(Spec):
 ACTIVITYNET_OPTIONS = RskpOptions(dropout=0.7, scale=10.0, background=0.1, pseudo_label=1.0, fusion=0.8)
 
 
+Prototypes = Float[Tensor, "batch slots dim"]
+
+
 class Branch(NamedTuple):
     """Output of the head for the features of one branch.
 
@@ -147,13 +150,7 @@ class Rskp(Method):
         return Recipe(method=RskpOptions(), train=THUMOS_TRAIN, localizer=LOCALIZER)
 
     def start_epoch(self, epoch: int, epochs: int, videos: Sequence[Video] = ()) -> None:
-        """Enable the memory from `memory_start` of the epochs on, and fill it from all videos before its first use.
-
-        Args:
-            epoch: number of the epoch, from 0.
-            epochs: epochs of the whole training.
-            videos: all training videos.
-        """
+        """Enable the memory from `memory_start` of the epochs on, and fill it from all videos before its first use."""
         self._unstored.clear()
         # 0.29 of 100 epochs is 28.999999999999996 in floats, and means 29
         self._remembers = epoch >= int(self.spec.memory_start * epochs + 1e-9)
@@ -233,7 +230,7 @@ class Rskp(Method):
         """Return the state without the memory, which scoring does not need."""
         return {name: value for name, value in self.state_dict().items() if not name.startswith("slot")}
 
-    def _represent(self, features: Tensor) -> tuple[Embedded, Float[Tensor, "batch slots dim"]]:
+    def _represent(self, features: Tensor) -> tuple[Embedded, Prototypes]:
         """Return the embedding, and each video's prototypes, adapted from the learned ones by EM."""
         embedded: Tensor = self.embedding(features)
         prototypes = self.prototypes.expand(len(embedded), -1, -1)
@@ -279,16 +276,11 @@ class Rskp(Method):
         self.train(training)
 
     @torch.no_grad()
-    def _class_scores(
-        self, prototypes: Float[Tensor, "batch slots dim"], vectors: Float[Tensor, "classes dim"]
-    ) -> Float[Tensor, "batch slots classes"]:
+    def _class_scores(self, prototypes: Prototypes, vectors: Tensor) -> Float[Tensor, "batch slots classes"]:
         return (self.spec.scale * cosines(prototypes, vectors)).softmax(dim=-1)
 
     def _store(self, prototypes: Tensor, scores: Tensor, labels: Labels) -> None:
-        """Keep, for each class of a video, the best of its slots and the video's prototypes, by class probability.
-
-        `labels` are on the host.
-        """
+        """Keep the most probable of the slots and the prototypes of each class of a video. `labels` are on the host."""
         for video, label in labels.nonzero().tolist():
             best = torch.cat([self.slot_scores[label], scores[video, :, label]]).topk(self.spec.slots)
             self.slots[label] = torch.cat([self.slots[label], prototypes[video]])[best.indices]
@@ -296,9 +288,7 @@ class Rskp(Method):
             self._taken[label] = min(self.spec.slots, self._taken[label] + prototypes.shape[1])
 
 
-def assign(
-    features: Embedded, prototypes: Float[Tensor, "batch slots dim"], scale: float
-) -> Float[Tensor, "batch time slots"]:
+def assign(features: Embedded, prototypes: Prototypes, scale: float) -> Float[Tensor, "batch time slots"]:
     """Return Z^T: how much each snippet belongs to each prototype, a softmax over the prototypes of scaled cosines.
 
     Args:
@@ -309,9 +299,7 @@ def assign(
     return (scale * cosines(features, prototypes)).softmax(dim=-1)
 
 
-def random_walk(
-    features: Embedded, prototypes: Float[Tensor, "batch slots dim"], walk: float, scale: float
-) -> Embedded:
+def random_walk(features: Embedded, prototypes: Prototypes, walk: float, scale: float) -> Embedded:
     """Compute (1 - w) (I - w^2 A)^-1 (w Z^T mu + x), A = Z^T Z' with Z' the assignment Z divided by its sums over time.
 
     A has only as many dimensions as there are prototypes: (I - w^2 Z^T Z')^-1 = I + w^2 Z^T (I - w^2 Z' Z^T)^-1 Z'.

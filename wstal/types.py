@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.floating[Any]]
 IntArray = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,7 +149,7 @@ class Detections(Segments):
 
     score: FloatArray
 
-    def select(self, keep: npt.NDArray[np.bool_] | IntArray) -> Detections:
+    def select(self, keep: Bools | IntArray) -> Detections:
         """Return the detections that a mask or an index array selects, with unchanged names."""
         return replace(
             self,

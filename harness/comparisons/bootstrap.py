@@ -16,10 +16,8 @@ from harness.seed_statistics import CONFIDENCE
 from wstal.errors import UserError
 from wstal.evaluation import tiou_key
 from wstal.evaluation.average_precision import RECALL_POINTS, Precision, hits_first
-from wstal.evaluation.matching import Bools
 from wstal.evaluation.result import AVERAGES
-from wstal.evaluation.tiou import Floats
-from wstal.types import IntArray
+from wstal.types import Bools, Floats, IntArray
 
 REPLICATES = 2_000
 Resampled = Callable[[RunMatches], Floats]

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from wstal.evaluation.tiou import Floats
+from wstal.types import Bools, Floats
 
 Weights = npt.NDArray[np.floating[Any]] | npt.NDArray[np.integer[Any]]
 Precision = Literal["envelope", "raw", "eleven-point"]
@@ -18,8 +18,8 @@ RECALL_POINTS = np.arange(11) * 0.1
 
 
 def average_precision(
-    hit: npt.NDArray[np.bool_],
-    counted: npt.NDArray[np.bool_] | None,
+    hit: Bools,
+    counted: Bools | None,
     positives: float,
     precision: Precision,
     weight: Weights | None = None,
@@ -67,7 +67,7 @@ def average_precision(
     return total
 
 
-def hits_first(score: Floats, hit: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
+def hits_first(score: Floats, hit: Bools) -> npt.NDArray[np.intp]:
     """Return the order of detections by decreasing score, with hits before misses of the same score.
 
     Args:

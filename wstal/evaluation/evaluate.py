@@ -8,12 +8,11 @@ import numpy as np
 
 from wstal.errors import UserError
 from wstal.evaluation.average_precision import Weights, average_precision, hits_first
-from wstal.evaluation.matching import Bools
 from wstal.evaluation.protocols import Protocol
 from wstal.evaluation.result import DetectionMatches, EvaluationResult
 from wstal.evaluation.sharing import SharedMatching
-from wstal.evaluation.tiou import Floats, check_tious
-from wstal.types import Detections, GroundTruth
+from wstal.evaluation.tiou import check_tious
+from wstal.types import Bools, Detections, Floats, GroundTruth
 
 
 def evaluate(

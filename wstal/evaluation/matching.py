@@ -12,13 +12,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from wstal.evaluation.ties import SMALL, released_order
-from wstal.evaluation.tiou import Floats, hull_overlap, intersection, tiou
-from wstal.types import IntArray
+from wstal.evaluation.tiou import hull_overlap, intersection, tiou
+from wstal.types import Bools, Floats, IntArray
 
-Bools = npt.NDArray[np.bool_]
 Indices = tuple[IntArray, IntArray]
 CHUNK = 1_000_000  # pairs compared at once
 

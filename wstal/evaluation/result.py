@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from wstal.evaluation.matching import Bools
 from wstal.evaluation.protocols import Protocol
-from wstal.evaluation.tiou import Floats, tiou_key
-from wstal.types import IntArray
+from wstal.evaluation.tiou import tiou_key
+from wstal.types import Bools, Floats, IntArray
 
 # Averages that papers print, with the thresholds that each one needs.
 AVERAGES: dict[str, tuple[str, ...]] = {

@@ -14,7 +14,6 @@ import numpy.typing as npt
 
 from wstal.errors import UserError
 from wstal.evaluation.matching import (
-    Bools,
     Intervals,
     Pairs,
     detections_choose,
@@ -24,8 +23,7 @@ from wstal.evaluation.matching import (
     stable_order,
 )
 from wstal.evaluation.protocols import Protocol
-from wstal.evaluation.tiou import Floats
-from wstal.types import Detections, GroundTruth, IntArray
+from wstal.types import Bools, Detections, Floats, GroundTruth, IntArray
 
 Clock = float | None
 T = TypeVar("T")

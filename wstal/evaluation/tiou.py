@@ -6,11 +6,9 @@ from decimal import Decimal, InvalidOperation
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
 from wstal.errors import UserError
-
-Floats = npt.NDArray[np.float64]
+from wstal.types import Floats
 
 
 def intersection(start: Floats, end: Floats, other_start: Floats, other_end: Floats) -> Floats:

@@ -10,12 +10,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from wstal.types import FloatArray, IntArray
+from wstal.types import Bools, FloatArray, Floats, IntArray
 
 Overlap = Literal["iou", "own"]
-Float64 = npt.NDArray[np.float64]
 CHUNK = 1 << 14  # pairs compared at once, few enough for a processor's cache
 
 
@@ -26,7 +24,7 @@ def overlap(
     better_end: FloatArray,
     kind: Overlap = "iou",
     plus: float | FloatArray = 0.0,
-) -> Float64:
+) -> Floats:
     """Compute the `[N]` overlap of each interval with a better-scored interval, in [0, 1] if `plus` is 0.
 
     Args:
@@ -49,7 +47,7 @@ def overlap(
     return shared / np.maximum(whole, np.finfo(np.float64).tiny)
 
 
-def _per_row(value: float | FloatArray, rows: int) -> Float64:
+def _per_row(value: float | FloatArray, rows: int) -> Floats:
     return np.broadcast_to(np.asarray(value, dtype=np.float64), (rows,))
 
 
@@ -100,7 +98,7 @@ def hard_decayed_nms(
     sigma: float,
     kind: Overlap = "iou",
     plus: float | FloatArray = 0.0,
-) -> tuple[IntArray, Float64]:
+) -> tuple[IntArray, Floats]:
     """Apply `hard_nms`, then put removed rows back with a decayed score (ASL).
 
     The score is multiplied by exp(-overlap^2 / sigma), where the overlap is with the best row that caused the removal.
@@ -150,7 +148,7 @@ class _Conflicts:
     order: IntArray
     better: IntArray
     worse: IntArray
-    shared: Float64
+    shared: Floats
 
 
 def _conflicts(
@@ -206,14 +204,14 @@ def _by_group_and_start(start: FloatArray, group: IntArray) -> IntArray:
     return np.lexsort((start, group))  # starts of many groups, or far ones, are too close for one float
 
 
-def _line(start: FloatArray, group: IntArray) -> Float64:
+def _line(start: FloatArray, group: IntArray) -> Floats:
     """Return `[N]` starts of all groups on one line, one group after the other."""
-    from_first: Float64 = start - start.min(initial=np.inf)
-    offset: Float64 = group * (from_first.max(initial=0.0) + 1)
+    from_first: Floats = start - start.min(initial=np.inf)
+    offset: Floats = group * (from_first.max(initial=0.0) + 1)
     return from_first + offset
 
 
-def _resolve(found: _Conflicts) -> npt.NDArray[np.bool_]:
+def _resolve(found: _Conflicts) -> Bools:
     """Return `[N]`, true for the positions that stay. As in the greedy loop, only a row that stays removes others."""
     better, worse, rows = found.better, found.worse, len(found.order)
     stays = np.ones(rows, dtype=np.bool_)
@@ -235,7 +233,7 @@ def soft_nms(
     sigma: float,
     kind: Overlap = "iou",
     plus: float | FloatArray = 0.0,
-) -> tuple[IntArray, Float64]:
+) -> tuple[IntArray, Floats]:
     """Apply Gaussian soft suppression (Bodla et al., 2017): all rows stay, overlapped ones get lower scores.
 
     Takes the best row of each group and multiplies the scores of the group's other rows by exp(-overlap^2 / sigma),

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from wstal.localize.spec import LocalizerSpec, ProposalSource
-from wstal.localize.tracks import Float64, Tracks, lay_out
-from wstal.types import IntArray, SnippetScores
+from wstal.localize.tracks import Tracks, lay_out
+from wstal.types import Floats, IntArray, SnippetScores
 
 CHUNK = (
     1 << 19
@@ -28,7 +28,7 @@ class Kept:
 
     video: IntArray
     label: IntArray
-    score: Float64
+    score: Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,10 +45,10 @@ class Proposals:
     pair: IntArray
     first: IntArray
     stop: IntArray
-    score: Float64
+    score: Floats
 
 
-def keep_classes(video_scores: Float64, spec: LocalizerSpec) -> Kept:
+def keep_classes(video_scores: Floats, spec: LocalizerSpec) -> Kept:
     """Return the classes of each video that pass the class threshold.
 
     Args:
@@ -181,7 +181,7 @@ def _for_every_class(
     return pair, np.repeat(first, copies), np.repeat(stop, copies)
 
 
-def _maxima(values: Float64, first: IntArray, stop: IntArray) -> Float64:
+def _maxima(values: Floats, first: IntArray, stop: IntArray) -> Floats:
     """Return the maximum of values[first:stop] for each pair of indices into the flat values. No run is empty."""
     edges = np.stack([first, stop], axis=1).reshape(-1)
     return np.maximum.reduceat(values.reshape(-1), edges)[::2] if len(edges) else np.zeros(0)

@@ -7,13 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from wstal.types import FloatArray, IntArray
-
-BoolArray = npt.NDArray[np.bool_]
-Float64 = npt.NDArray[np.float64]
+from wstal.types import Bools, FloatArray, Floats, IntArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,13 +25,13 @@ class Tracks:
         upsampling: S, samples per row.
     """
 
-    rows: Float64
-    slope: Float64
+    rows: Floats
+    slope: Floats
     gap: IntArray
     upsampling: int
 
     @cached_property
-    def samples(self) -> Float64:
+    def samples(self) -> Floats:
         """`[R, S]` samples at rows 0, 1/S, ..., including those of gap rows."""
         fractions = np.arange(self.upsampling) / self.upsampling
         # torch does both in half of NumPy's time
@@ -47,7 +43,7 @@ class Tracks:
         """`[K]` first sample of each track, as an index into the flat samples."""
         return np.append(0, self.gap[:-1] + 1) * self.upsampling
 
-    def active(self, threshold: float, strict: bool) -> BoolArray:
+    def active(self, threshold: float, strict: bool) -> Bools:
         """Return `[R, S]`, true where samples reach (if strict, exceed) a threshold. Values in gaps have no meaning.
 
         Args:
@@ -77,7 +73,7 @@ class Tracks:
         edges = np.append(np.flatnonzero(on[:1]), row[line] * self.upsampling + sample + 1)
         return edges[0::2], edges[1::2]  # a gap ends every track, so every run has both edges
 
-    def prefix_sums(self, mask: BoolArray | None = None) -> Float64:
+    def prefix_sums(self, mask: Bools | None = None) -> Floats:
         """Return `[R * S + 1]` sums such that p[b] - p[a] is the sum of samples a..b-1 of a track.
 
         Each gap subtracts its track's sum again, so prefix sums stay as small as one track's, and the rounding errors
@@ -120,7 +116,7 @@ def lay_out(signals: Sequence[FloatArray], upsampling: int) -> Tracks:
     return Tracks(rows, slope, gap, upsampling)
 
 
-def upsample(signal: FloatArray, upsampling: int) -> Float64:
+def upsample(signal: FloatArray, upsampling: int) -> Floats:
     """Interpolate `[T]` values linearly to `[T * upsampling]` at rows 0, 1/s, ..., T - 1/s.
 
     Samples past the last row are extrapolated.

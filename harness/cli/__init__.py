@@ -1,1 +1,4 @@
-"""The command line: one module a command, with `add` (options) and `handle`; heavy modules are imported where used."""
+"""Command line: one module per command, with `add` (its options) and `handle` (its work).
+
+Heavy modules are imported where they are used, so that `--help` answers at once.
+"""

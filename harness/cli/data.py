@@ -1,42 +1,43 @@
-"""`wstal-bench data`: check or convert a data set."""
+"""Command `wstal-bench data`: check or convert a data set."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
-from harness.cli.options import EXIT_CODES, Commands
+from harness.cli.options import Commands, add_json_option
+from harness.cli.output import print_json
 from harness.io.console import say
 
 
 def add(commands: Commands) -> None:
-    """Declare the command."""
+    """Declare the command and its options."""
     data = commands.add_parser("data", help="check or convert a data set", description="Check or convert a data set.")
     actions = data.add_subparsers(title="actions", metavar="ACTION", required=True)
     verify = actions.add_parser(
         "verify",
+        handle=verify_data,
         help="check every file of a data set",
         description="Check each feature file (shape, width, type, finite, length against duration), that every listed\n"
         "video is there, that labels are known, and the SHA-256 manifest where there is one.",
-        epilog="example:\n  wstal-bench data verify ~/thumos14\n\n" + EXIT_CODES,
+        epilog="example:\n  wstal-bench data verify ~/thumos14",
     )
     verify.add_argument("data", type=Path, metavar="DIR", help="folder with features/")
     verify.add_argument("--annotations", type=Path, metavar="PATH", help="file or folder (default: found beside DIR)")
     verify.add_argument("--descriptor", metavar="D", help="a shipped descriptor's name or a dataset.toml")
     verify.add_argument("--write-manifest", action="store_true", help="write DIR/SHA256SUMS of all feature files")
-    verify.add_argument("--json", action="store_true", help="print JSON, and only that, on stdout")
-    verify.set_defaults(handle=verify_data)
+    add_json_option(verify)
     convert = actions.add_parser(
         "convert",
+        handle=convert_data,
         help="convert W-TALC's or HAAN's NumPy files into the folder layout",
         description="Convert W-TALC's joint object array of features and its annotation arrays, or HAAN's FineAction\n"
         "arrays, into the folder layout and ActivityNet-style JSON. Only here are pickled files read, by an\n"
         "unpickler that knows NumPy arrays and nothing else.",
         epilog="example:\n"
         "  wstal-bench data convert --annotations Thumos14reduced-Annotations \\\n"
-        "      --features Thumos14reduced-I3D-JOINTFeatures.npy --out ~/thumos14\n\n" + EXIT_CODES,
+        "      --features Thumos14reduced-I3D-JOINTFeatures.npy --out ~/thumos14",
     )
     convert.add_argument("--annotations", type=Path, required=True, metavar="DIR", help="folder of the .npy arrays")
     convert.add_argument("--features", type=Path, metavar="FILE", help="joint feature array (default: none)")
@@ -51,11 +52,10 @@ def add(commands: Commands) -> None:
         help="frames a second at which the features were made (default: 25)",
     )
     convert.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder to make")
-    convert.set_defaults(handle=convert_data)
 
 
 def verify_data(arguments: argparse.Namespace) -> int:
-    """Check a data set; the exit code says what is wrong, as the report does."""
+    """Check a data set and return the report's exit code."""
     from rich.console import Console
 
     from harness.data.verify import MANIFEST, verify
@@ -65,7 +65,7 @@ def verify_data(arguments: argparse.Namespace) -> int:
     )
     say(*report.notes)
     if arguments.json:
-        print(json.dumps(report.to_json()))
+        print_json(report.to_json())
     else:
         Console(soft_wrap=not sys.stdout.isatty()).print(report.table())
     if arguments.write_manifest:
@@ -77,7 +77,7 @@ def verify_data(arguments: argparse.Namespace) -> int:
 
 
 def convert_data(arguments: argparse.Namespace) -> int:
-    """Convert released arrays."""
+    """Convert released arrays into the folder layout."""
     from harness.data.convert import convert
 
     converted = convert(arguments.annotations, arguments.out, arguments.features, arguments.class_names, arguments.fps)

@@ -1,28 +1,28 @@
-"""`wstal-bench diagnose`: draw the training of finished runs."""
+"""Command `wstal-bench diagnose`: draw the training of finished runs."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from harness.cli.options import EXIT_CODES, Commands
+from harness.cli.options import Commands
 from harness.io.console import say
 
 
 def add(commands: Commands) -> None:
-    """Declare the command."""
+    """Declare the command and its options."""
     command = commands.add_parser(
         "diagnose",
+        handle=handle,
         help="draw the training of finished runs: loss terms, memory bank, a method's other diagnostics",
         description="Draw each run's loss terms by step and its method's diagnostics by epoch (filled memory slots by\n"
         "class, cosines within and between classes) as RUN/diagnostics.svg, or DIR/ID.svg with the run's id.",
         epilog="examples:\n"
         "  wstal-bench diagnose runs/runs/RUN\n"
-        "  wstal-bench diagnose runs/runs/thumos14-rmgcl-gksa-* --out figures\n\n" + EXIT_CODES,
+        "  wstal-bench diagnose runs/runs/thumos14-rmgcl-gksa-* --out figures",
     )
     command.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folder of a finished run")
     command.add_argument("--out", type=Path, metavar="DIR", help="(default: each run's own folder)")
-    command.set_defaults(handle=handle)
 
 
 def handle(arguments: argparse.Namespace) -> int:

@@ -1,25 +1,26 @@
-"""`wstal-bench evaluate`: score a detection file."""
+"""Command `wstal-bench evaluate`: score a detection file."""
 
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
-from harness.cli.options import EXIT_CODES, Commands, print_metrics
+from harness.cli.options import Commands, add_json_option
+from harness.cli.output import print_json, print_metrics
 from harness.io.console import say
 
 
 def add(commands: Commands) -> None:
-    """Declare the command."""
+    """Declare the command and its options."""
     command = commands.add_parser(
         "evaluate",
+        handle=handle,
         help="score a detection file under named evaluation protocols",
         description="Score ActivityNet-style detections against ActivityNet-style annotations. mAPs are percent.",
         epilog="examples:\n"
         "  wstal-bench evaluate detections.json --annotations thumos14/annotations.json --protocol all\n"
         "  wstal-bench evaluate detections.json --annotations anet13.json --subset validation \\\n"
-        "      --tious 0.5:0.05:0.95 --json\n\n" + EXIT_CODES,
+        "      --tious 0.5:0.05:0.95 --json",
     )
     command.add_argument("detections", type=Path, metavar="DETECTIONS.json", help="{'results': {video: [...]}}")
     command.add_argument(
@@ -37,8 +38,7 @@ def add(commands: Commands) -> None:
         help="a name of `wstal-bench ls protocols`, or all that apply (default: anet)",
     )
     command.add_argument("--tious", metavar="A:STEP:B", help="tIoU thresholds (default: the protocol's)")
-    command.add_argument("--json", action="store_true", help="print JSON, and only that, on stdout")
-    command.set_defaults(handle=handle)
+    add_json_option(command)
 
 
 def handle(arguments: argparse.Namespace) -> int:
@@ -51,7 +51,7 @@ def handle(arguments: argparse.Namespace) -> int:
     say(*scored.remarks)
     results = {name: to_json(result) for name, result in scored.results.items()}
     if arguments.json:
-        print(json.dumps(results))
+        print_json(results)
     else:
         print_metrics(results)
     say(f"Done: {len(scored.detections)} detections against subset {scored.subset!r} of {arguments.annotations}")

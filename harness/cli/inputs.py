@@ -1,4 +1,4 @@
-"""From parsed options to data sets and option values."""
+"""Data sets and option values that parsed options describe."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def source_from(arguments: argparse.Namespace) -> DataSource:
-    """The data set that the options name; what it assumed is said on stderr."""
+    """Open the data set that the options name and print its notes on stderr."""
     from harness.data.held_out import HeldOutSource
     from harness.data.synthetic_source import embedded_source
 
@@ -33,7 +33,12 @@ def source_from(arguments: argparse.Namespace) -> DataSource:
 
 
 def stored_from(arguments: argparse.Namespace, digest_cache: Path | None = None) -> Dataset:
-    """The data set in the folder that `--data` names."""
+    """Open the data set in the folder that `--data` names.
+
+    Args:
+        arguments: parsed options of `add_data_options`.
+        digest_cache: JSON file that remembers digests of feature files.
+    """
     from harness.data.opening import open_dataset
 
     return open_dataset(
@@ -48,7 +53,7 @@ def stored_from(arguments: argparse.Namespace, digest_cache: Path | None = None)
 
 
 def overrides_from(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The values of `--set`, by option."""
+    """Return the values of `--set` by option."""
     from harness.runs.overrides import parse_assignments
 
     return parse_assignments(arguments.assignments)

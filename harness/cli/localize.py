@@ -1,4 +1,4 @@
-"""`wstal-bench localize`: apply a trained run to other videos."""
+"""Command `wstal-bench localize`: apply a trained run to other videos."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.cli.inputs import stored_from
-from harness.cli.options import EXIT_CODES, Commands, add_data_options
+from harness.cli.options import Commands, add_data_options, add_device_option
 from harness.io.console import say
 from wstal.errors import UserError
 
@@ -17,21 +17,20 @@ if TYPE_CHECKING:
 
 
 def add(commands: Commands) -> None:
-    """Declare the command."""
+    """Declare the command and its options."""
     command = commands.add_parser(
         "localize",
+        handle=handle,
         help="apply a trained run to other videos",
         description="Score the videos of a folder with the weights of a finished run and write their detections.\n"
-        "The folder may hold one subset only. annotations.json has to list its videos; times are not read.",
-        epilog="example:\n"
-        "  wstal-bench localize runs/runs/RUN --data ~/my-videos --subset test --out detections.json\n\n" + EXIT_CODES,
+        "The folder may hold one subset only. annotations.json must list its videos; its times are not used.",
+        epilog="example:\n  wstal-bench localize runs/runs/RUN --data ~/my-videos --subset test --out detections.json",
     )
     command.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run")
     add_data_options(command, required=True)
     command.add_argument("--subset", required=True, metavar="S", help="train, test, or the annotation file's own name")
     command.add_argument("--out", type=Path, required=True, metavar="DETECTIONS.json", help=".json or .json.gz")
-    command.add_argument("--device", default="auto", metavar="D", help="auto, cpu or cuda (default: auto)")
-    command.set_defaults(handle=handle)
+    add_device_option(command)
 
 
 def handle(arguments: argparse.Namespace) -> int:
@@ -51,7 +50,7 @@ def handle(arguments: argparse.Namespace) -> int:
     say(*source.notes)
     videos = source.videos(_subset(source, arguments.subset))
     method, recipe, record = restore(arguments.run, videos[0].features.shape[1], pick_device(arguments.device))
-    # sums over more threads round otherwise: with the run's own count its test videos give its detections again
+    # another number of threads rounds sums differently: the run's own number repeats its detections exactly
     torch.set_num_threads(record["environment"]["threads"])
     with ProgressReport() as progress:
         scores = score_videos(method, videos, recipe.train, lambda done, total: progress.update("score", done, total))
@@ -62,7 +61,7 @@ def handle(arguments: argparse.Namespace) -> int:
 
 
 def _subset(data: Dataset, name: str) -> Subset:
-    """`train` or `test` by that name, or by what the annotation file calls it."""
+    """Return the subset with this name, either `train` or `test` or the annotation file's own name."""
     names: dict[str, Subset] = {"train": "train", "test": "test"}
     own: dict[str, Subset] = {files.name: subset for subset, files in data.subsets.items() if files.name is not None}
     subset = (names | own).get(name)

@@ -1,4 +1,4 @@
-"""`wstal-bench ls`: list what there is."""
+"""Command `wstal-bench ls`: list methods, options, data sets, protocols or runs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
-from harness.cli.options import Commands
+from harness.cli.options import Commands, add_json_option, add_store_option
+from harness.cli.output import print_rows
 from harness.io.console import say
 from wstal.errors import UserError
 
@@ -17,9 +18,10 @@ if TYPE_CHECKING:
 
 
 def add(commands: Commands) -> None:
-    """Declare the command."""
+    """Declare the command and its options."""
     command = commands.add_parser(
         "ls",
+        handle=handle,
         help="list methods and their options, data sets and their keys, protocols or runs",
         description="List what is registered, shipped or stored.",
         epilog="examples:\n  wstal-bench ls protocols\n  wstal-bench ls options",
@@ -27,26 +29,19 @@ def add(commands: Commands) -> None:
     command.add_argument(
         "what",
         choices=("methods", "options", "datasets", "keys", "protocols", "rows", "runs"),
-        help="options: what --set can change, with each method's THUMOS14 default; "
+        help="options: those that --set changes, with each method's THUMOS14 default; "
         "keys: of dataset.toml; rows: of the ablation plans",
     )
-    command.add_argument("--store", type=Path, default=Path("runs"), metavar="STORE", help="for runs (default: runs)")
-    command.add_argument("--json", action="store_true", help="print JSON, and only that, on stdout")
-    command.set_defaults(handle=handle)
+    add_store_option(command, "for runs (default: runs)")
+    add_json_option(command)
 
 
 def handle(arguments: argparse.Namespace) -> int:
-    """List what there is."""
+    """Print one list."""
     rows = LISTS[arguments.what](arguments.store)
-    if arguments.json:
-        print(json.dumps(rows))
-    elif rows:
-        from tabulate import tabulate
-
-        wrapped = {"default": 30, "meaning": 72} if arguments.what in ("options", "keys") else {}
-        widths = [wrapped.get(name) for name in rows[0]]
-        print(tabulate(rows, headers="keys", disable_numparse=True, maxcolwidths=widths))
-    else:
+    wrapped = {"default": 30, "meaning": 72} if arguments.what in ("options", "keys") else {}
+    print_rows(arguments, rows, widths=[wrapped.get(name) for row in rows[:1] for name in row])
+    if not rows:
         say(f"There are no {arguments.what}.")
     return 0
 
@@ -55,14 +50,14 @@ BOUNDS = ("gt", "ge", "lt", "le")
 
 
 def methods(store: Path) -> list[dict[str, str]]:
-    """Registered methods and where they are implemented."""
+    """List registered methods and the classes that implement them."""
     from harness.registry import method_entries
 
     return [{"method": name, "implemented in": entry.value} for name, entry in method_entries().items()]
 
 
 def options(store: Path) -> list[dict[str, Any]]:
-    """What `--set` can change, with each method's THUMOS14 default."""
+    """List the options that `--set` changes, with each method's THUMOS14 default."""
     from harness.registry import load_method, method_entries
 
     rows = []
@@ -74,7 +69,7 @@ def options(store: Path) -> list[dict[str, Any]]:
 
 
 def _fields(name: str, model: BaseModel) -> list[dict[str, Any]]:
-    """Options by dotted name, those of nested specifications each on a row of its own."""
+    """List options by dotted name, each option of a nested specification on its own row."""
     from pydantic import BaseModel
     from pydantic_core import to_jsonable_python
 
@@ -95,7 +90,7 @@ def _fields(name: str, model: BaseModel) -> list[dict[str, Any]]:
 
 
 def rows(store: Path) -> list[dict[str, Any]]:
-    """Rows of the ablation plans, as `run --row` names them."""
+    """List rows of the ablation plans, by their names for `run --row`."""
     from harness.runs.plans import plans
 
     return [
@@ -111,7 +106,7 @@ def rows(store: Path) -> list[dict[str, Any]]:
 
 
 def keys(store: Path) -> list[dict[str, Any]]:
-    """Keys of a `dataset.toml`."""
+    """List the keys of a `dataset.toml`."""
     from harness.data.descriptor import DatasetDescriptor
 
     return [
@@ -125,7 +120,7 @@ def keys(store: Path) -> list[dict[str, Any]]:
 
 
 def datasets(store: Path) -> list[dict[str, str]]:
-    """Shipped data set descriptors."""
+    """List the shipped data set descriptors."""
     from harness.data.descriptor import shipped_descriptors
 
     return [
@@ -135,14 +130,14 @@ def datasets(store: Path) -> list[dict[str, str]]:
 
 
 def protocols(store: Path) -> list[dict[str, str]]:
-    """Evaluation protocols."""
+    """List the evaluation protocols."""
     from wstal.evaluation import PROTOCOLS
 
     return [{"protocol": name, "meaning": protocol.meaning} for name, protocol in PROTOCOLS.items()]
 
 
 def runs(store: Path) -> list[dict[str, Any]]:
-    """Finished runs of the store, with averages in percent; a damaged record says so."""
+    """List the finished runs of the store, with averages in percent."""
     from harness.records.store import RECORD, Store, read_record
 
     rows: list[dict[str, Any]] = []

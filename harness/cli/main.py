@@ -1,4 +1,4 @@
-"""The command line: what a command takes and does is in its module of `harness.cli`."""
+"""Entry point of `wstal-bench`: parses the command line and runs one command."""
 
 from __future__ import annotations
 
@@ -39,7 +39,11 @@ LONGEST = 3000  # characters of an error message
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code."""
+    """Run one command and return its exit code.
+
+    Args:
+        arguments: words of the command line (by default those of this process).
+    """
     parsed = build_parser().parse_args(arguments)
     try:
         return int(parsed.handle(parsed))
@@ -56,21 +60,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("error: out of memory. Lower train.batch_size or train.temporal_length.", file=sys.stderr)
         return RunError.exit_code
     except KeyboardInterrupt:
-        print("interrupted; finished epochs are kept, the same command goes on from there", file=sys.stderr)
+        print("interrupted; finished epochs are kept, and the same command continues from there", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # the reader (head, less) has what it wanted; keep the interpreter's flush at exit quiet too
+        # the reader (head, less) has closed the pipe: the interpreter's flush at exit must not fail on it again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
 
 def _shortened(message: str) -> str:
-    """A message that repeats what was given does not fill the screen with it."""
+    """Cut the middle out of a long message, which may repeat a long input."""
     return message if len(message) <= LONGEST else f"{message[: LONGEST // 2]} ... {message[-LONGEST // 2 :]}"
 
 
 def build_parser() -> Parser:
-    """The parser of every command."""
+    """Return the parser of all commands."""
     parser = Parser(
         prog="wstal-bench",
         description="Benchmark and reproducibility harness for weakly supervised temporal action localization.",

@@ -1,8 +1,9 @@
-"""What several commands share: the parser, options, and how a command speaks."""
+"""Parser and options that several commands share."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -22,35 +23,90 @@ exit codes:
 
 
 class Parser(argparse.ArgumentParser):
-    """Whole option names only, and descriptions printed as they are written."""
+    """Parser that takes whole option names only and prints descriptions as they are written.
 
-    def __init__(self, **keywords: object) -> None:
-        super().__init__(
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-            **keywords,  # type: ignore[arg-type]
-        )
+    Args:
+        handle: function that does the command's work and returns its exit code. The help of such a command ends with
+            the exit codes.
+        keywords: further arguments of `argparse.ArgumentParser`.
+    """
+
+    def __init__(self, handle: Callable[[argparse.Namespace], int] | None = None, **keywords: Any) -> None:
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **keywords)
+        if handle is not None:
+            self.epilog = f"{self.epilog}\n\n{EXIT_CODES}" if self.epilog else EXIT_CODES
+            self.set_defaults(handle=handle)
 
 
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 
 
 def count(text: str) -> int:
-    """An option that is a whole number from 1."""
+    """Parse a whole number from 1.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none, or too large.
+    """
     if not text.isdecimal() or not 1 <= int(text) <= MOST_THREADS:
         raise argparse.ArgumentTypeError(f"expected a whole number from 1 to {MOST_THREADS}, got {text!r}")
     return int(text)
 
 
 def method_name(text: str) -> str:
-    """Read a method's name; a name of an earlier version still works, and the new one is told."""
+    """Parse a method's name, and translate a name of an earlier version with a note on stderr."""
     if text in RENAMED:
         say(f"The method `{text}` is now called `{RENAMED[text]}`.")
     return RENAMED.get(text, text)
 
 
+def add_json_option(
+    command: argparse._ActionsContainer, help: str = "print JSON, and only that, on stdout", **keywords: Any
+) -> None:
+    """Add `--json`, which `harness.cli.output.print_rows` follows.
+
+    Args:
+        command: parser or group.
+        help: description of the option.
+        keywords: further arguments of `add_argument`.
+    """
+    command.add_argument("--json", action="store_true", help=help, **keywords)
+
+
+def add_results_option(command: argparse._ActionsContainer, help: str = "(default: results)") -> None:
+    """Add `--results`, the folder of stored results."""
+    command.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help=help)
+
+
+def add_store_option(command: argparse._ActionsContainer, help: str = "folder of runs (default: runs)") -> None:
+    """Add `--store`, the folder of runs."""
+    command.add_argument("--store", type=Path, default=Path("runs"), metavar="STORE", help=help)
+
+
+def add_device_option(command: argparse._ActionsContainer) -> None:
+    """Add `--device`."""
+    command.add_argument("--device", default="auto", metavar="D", help="auto, cpu or cuda (default: auto)")
+
+
+def add_set_option(command: argparse._ActionsContainer) -> None:
+    """Add `--set`, whose values are `assignments`."""
+    command.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="FIELD=VALUE",
+        dest="assignments",
+        help="change options of the recipe, for example train.epochs=20",
+    )
+
+
 def add_data_options(command: argparse.ArgumentParser, required: bool = False) -> None:
-    """Options that name a data set."""
+    """Add the options that name a data set.
+
+    Args:
+        command: parser to add them to.
+        required: whether `--data` must be given.
+    """
     group = command.add_argument_group("data")
     group.add_argument(
         "--data",
@@ -76,17 +132,9 @@ def add_data_options(command: argparse.ArgumentParser, required: bool = False) -
 
 
 def add_training_options(command: argparse.ArgumentParser) -> None:
-    """Options of commands that train."""
+    """Add the options of commands that train."""
     group = command.add_argument_group("training")
-    group.add_argument(
-        "--set",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="FIELD=VALUE",
-        dest="assignments",
-        help="change options of the recipe, for example train.epochs=20",
-    )
+    add_set_option(group)
     group.add_argument(
         "--held-out",
         type=float,
@@ -94,29 +142,11 @@ def add_training_options(command: argparse.ArgumentParser) -> None:
         help="score this share of the training videos in place of the test set, to choose options",
     )
     group.add_argument("--full-size", action="store_true", help="synthetic data at 2048 columns and T = 750")
-    group.add_argument(
-        "--store", type=Path, default=Path("runs"), metavar="STORE", help="folder of runs (default: runs)"
-    )
-    group.add_argument("--device", default="auto", metavar="D", help="auto, cpu or cuda (default: auto)")
+    add_store_option(group)
+    add_device_option(group)
     group.add_argument(
         "--threads",
         type=count,
         metavar="N",
         help="CPU threads a run (default: all cores, shared by the jobs; 1 on synthetic data)",
     )
-
-
-def print_metrics(metrics: dict[str, Any]) -> None:
-    """Print mAPs by protocol as a table."""
-    from tabulate import tabulate
-
-    columns: list[str] = []
-    for entry in metrics.values():
-        columns += [name for name in (*entry["mAP"], *entry["averages"]) if name not in columns]
-    rows = []
-    for protocol, entry in metrics.items():
-        cells = entry["mAP"] | entry["averages"]
-        counts = [f"{entry[name]}" for name in ("videos", "instances", "detections")]
-        rows.append([protocol, *(f"{cells[name]:.2f}" if name in cells else "" for name in columns), *counts])
-    headers = ["mAP (%)", *columns, "videos", "instances", "detections"]
-    print(tabulate(rows, headers=headers, disable_numparse=True))

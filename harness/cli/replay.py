@@ -1,29 +1,29 @@
-"""`wstal-bench replay`: do a failed training step again."""
+"""Command `wstal-bench replay`: repeat a failed training step."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from harness.cli.options import EXIT_CODES, Commands
+from harness.cli.options import Commands
 from harness.io.console import say
 
 
 def add(commands: Commands) -> None:
-    """Declare the command."""
+    """Declare the command and its options."""
     command = commands.add_parser(
         "replay",
-        help="do a failed training step again and say what is not finite",
-        description="A training whose loss is not finite keeps the step: batch, weights before it, and random state.\n"
-        "This does its forward pass again on the CPU and prints each loss term and the cause.",
-        epilog="example:\n  wstal-bench replay runs/partial/RUN/failed-step.safetensors\n\n" + EXIT_CODES,
+        handle=handle,
+        help="repeat a failed training step and report what is not finite",
+        description="A training whose loss is not finite stores the step: batch, weights before it, and random state.\n"
+        "This command repeats its forward pass on the CPU and prints each loss term and the cause.",
+        epilog="example:\n  wstal-bench replay runs/partial/RUN/failed-step.safetensors",
     )
     command.add_argument("step", type=Path, metavar="FILE", help="failed-step.safetensors of the run's folder")
-    command.set_defaults(handle=handle)
 
 
 def handle(arguments: argparse.Namespace) -> int:
-    """Do a failed training step again."""
+    """Repeat a failed training step."""
     from harness.runs.failed_step import cause
     from harness.runs.failed_step import replay as replay_step
 

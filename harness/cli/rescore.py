@@ -6,7 +6,8 @@ import argparse
 import json
 from pathlib import Path
 
-from harness.cli.options import EXIT_CODES, Commands, print_metrics
+from harness.cli.options import EXIT_CODES, Commands
+from harness.cli.output import print_metrics
 from harness.io.console import say
 
 

@@ -7,7 +7,8 @@ import json
 import os
 
 from harness.cli.inputs import overrides_from, source_from
-from harness.cli.options import EXIT_CODES, Commands, add_data_options, add_training_options, method_name, print_metrics
+from harness.cli.options import EXIT_CODES, Commands, add_data_options, add_training_options, method_name
+from harness.cli.output import print_metrics
 from harness.io.console import say
 
 

@@ -1,1 +1,1 @@
-"""Files and the console: atomic writes, limited reads, locks, text, progress."""
+"""Files and the console: atomic writes, reads with limits, locks, text, progress."""

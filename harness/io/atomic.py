@@ -1,4 +1,4 @@
-"""Write files whole or not at all, and remove them."""
+"""Writes that leave a complete file or none, and the removal of files."""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ from wstal.errors import StoreError
 
 
 def atomic_write(path: Path, data: bytes) -> None:
-    """Write `data` to a temporary file beside `path`, flush it to disk and rename it into place.
+    """Write a file completely or not at all: a temporary file beside it is flushed to disk and renamed.
+
+    Args:
+        path: the file, whose folder is made if absent.
+        data: its content.
 
     Raises:
-        StoreError: the folder cannot be written or the disk is full; `path` is then as it was.
+        StoreError: the folder cannot be written or the disk is full, and `path` is unchanged.
     """
     temporary = None
     try:
@@ -34,16 +38,24 @@ def atomic_write(path: Path, data: bytes) -> None:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
-        raise StoreError(
-            f"Cannot write {path}: {error.strerror or error}. Choose a folder that is writable and has room."
-        ) from error
+        raise cannot_write(path, error) from error
+
+
+def cannot_write(path: Path, error: OSError) -> StoreError:
+    """Return the error for a file that cannot be written.
+
+    Args:
+        path: the file.
+        error: error of the system, which the message quotes.
+    """
+    return StoreError(f"Cannot write {path}: {error.strerror or error}. Choose a folder that is writable and has room.")
 
 
 def check_writable(folder: Path) -> None:
-    """Make a folder and see that files can be written there, before hours of work whose result is to go there.
+    """Make a folder and check that files can be written there, before hours of work whose result it will hold.
 
     Raises:
-        StoreError: they cannot.
+        StoreError: files cannot be written there.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -56,10 +68,10 @@ def check_writable(folder: Path) -> None:
 
 
 def remove(paths: Iterable[Path]) -> None:
-    """Remove files, as far as they are there.
+    """Remove files, ignoring those that do not exist.
 
     Raises:
-        StoreError: their folder cannot be written.
+        StoreError: a file cannot be removed.
     """
     for path in paths:
         try:

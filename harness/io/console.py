@@ -1,4 +1,4 @@
-"""Progress of long work on stderr: bars for a person, a line now and then for a log."""
+"""Messages and progress on stderr: bars for a person at a terminal, occasional lines for a log."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LINE_SECONDS = 5.0
 
 
 class ProgressReport(AbstractContextManager["ProgressReport"]):
-    """One bar a task where stderr is a terminal; else a line at most every five seconds and at each task's end."""
+    """Progress of tasks: one bar each on a terminal, else a line every five seconds and at the end of each task."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
@@ -42,7 +42,14 @@ class ProgressReport(AbstractContextManager["ProgressReport"]):
             self._bars.stop()
 
     def update(self, task: str, done: int, total: int, text: str = "") -> None:
-        """Say that `done` of `total` steps of a task are done."""
+        """Show that `done` of `total` steps of a task are done.
+
+        Args:
+            task: name of the task.
+            done: number of finished steps.
+            total: number of all steps.
+            text: note after the numbers.
+        """
         if self._bars is not None:
             if task not in self._tasks:
                 self._tasks[task] = self._bars.add_task(task, total=total)
@@ -62,6 +69,6 @@ class ProgressReport(AbstractContextManager["ProgressReport"]):
 
 
 def say(*lines: str) -> None:
-    """Print lines to the person, on stderr: stdout is for results."""
+    """Print lines on stderr, because stdout is for results."""
     for line in lines:
         print(line, file=sys.stderr, flush=True)

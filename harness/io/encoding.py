@@ -1,4 +1,4 @@
-"""JSON bytes that are the same for equal values, and SHA-256."""
+"""JSON bytes that are equal for equal values, and SHA-256 digests."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from wstal.errors import UserError
 
 
 def canonical_json(value: Any) -> bytes:
-    """The one byte form of a JSON value: sorted keys, no spaces, no NaN; what digests are taken of."""
+    """Encode a JSON value in its only byte form, for digests: sorted keys, no spaces, no NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode()
 
 
 def pretty_json(value: Any) -> bytes:
-    """A JSON value for people and `git diff`: two-space indent, keys in the order given, no NaN."""
+    """Encode a JSON value for people and `git diff`: two-space indent, keys in their given order, no NaN."""
     return (json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode()
 
 
 def sha256(data: bytes) -> str:
-    """Hexadecimal SHA-256 of bytes."""
+    """Return the hexadecimal SHA-256 of bytes."""
     return hashlib.sha256(data).hexdigest()
 
 
 def sha256_file(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file's content, read in pieces.
+    """Return the hexadecimal SHA-256 of a file's content, read in pieces.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: the file cannot be read.
     """
     try:
         with open_regular(path) as file:

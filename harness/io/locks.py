@@ -1,8 +1,7 @@
-"""What has become of each run of a store, and who works on it.
+"""Locks of the system (flock), which are free again as soon as the process that holds them ends.
 
-Two locks keep processes apart, both the system's (flock), so both are free when their owner dies: a run holds its own
-(`Store.exclusive`), which makes sure that it is done once; a sweep holds a claim on each run that it has started, so
-that another sweep takes the next one and does not wait for this one.
+Two kinds keep processes apart: a run's own lock (`Store.exclusive`) ensures that only one process does the run, and a
+sweep's claim on each run that it started makes another sweep take the next run instead of waiting for this one.
 """
 
 from __future__ import annotations
@@ -11,14 +10,17 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from wstal.errors import StoreError
+from harness.io.atomic import cannot_write
 
 
 def acquire(path: Path) -> FileLock | None:
-    """The lock, held until it is released or this process dies; None where another holds it.
+    """Take a lock without waiting.
+
+    Returns:
+        The lock, held until it is released or this process ends, or None if another process holds it.
 
     Raises:
-        StoreError: it cannot be written.
+        StoreError: the lock file cannot be written.
     """
     lock = FileLock(path)
     try:
@@ -27,14 +29,12 @@ def acquire(path: Path) -> FileLock | None:
     except Timeout:
         return None
     except OSError as error:
-        raise StoreError(
-            f"Cannot write {path}: {error.strerror or error}. Choose a folder that is writable and has room."
-        ) from error
+        raise cannot_write(path, error) from error
     return lock
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a process holds the lock; a lock that was never taken is not made by looking."""
+    """Return whether a process holds the lock, without making a lock file that does not exist."""
     if not path.exists():
         return False
     if (lock := acquire(path)) is None:

@@ -1,4 +1,4 @@
-"""The one way files are written, complete or absent, never half; and the one way foreign ones are read, with limits."""
+"""Reading of JSON, TOML and other files with limits on size, nesting and numbers."""
 
 from __future__ import annotations
 
@@ -11,17 +11,14 @@ import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from harness.io.text import printable
 from wstal.errors import MissingDataError, UserError
 
-if TYPE_CHECKING:
-    pass
-
 # parsed JSON takes up to twenty times its size in memory; ActivityNet 1.3's annotations have 13 MB
-LARGEST = 2**27
-LARGEST_TOML = 2**20
+LARGEST = 2**27  # bytes
+LARGEST_TOML = 2**20  # bytes
 DEEPEST = 64  # brackets within brackets, parts of a dotted key
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")  # as JSON escapes it
 # tomllib takes time that is quadratic in a key's parts
@@ -29,7 +26,7 @@ _LONG_KEY = re.compile(rf"(\.[^.=,\[\]\n]*){{{DEEPEST},}}")
 
 
 def open_regular(path: Path) -> io.BufferedReader:
-    """Open a file for reading; unlike `open`, never wait for who might write to a pipe.
+    """Open a file for reading without waiting for the writer of a pipe, as `open` does.
 
     Raises:
         OSError: it cannot be opened, or is a folder, pipe or device.
@@ -45,15 +42,15 @@ def open_regular(path: Path) -> io.BufferedReader:
 
 
 def read_limited(path: Path, largest: int | None = None) -> bytes:
-    """The content of a file that is there, readable, no pipe, and not too large.
+    """Read a whole file of limited size.
 
     Args:
         path: the file.
-        largest: bytes that it may have (default: `LARGEST`).
+        largest: most bytes that it may have (default: `LARGEST`).
 
     Raises:
         MissingDataError: there is no such file.
-        UserError: it cannot be read or is too large.
+        UserError: it cannot be read, is no regular file or is too large.
     """
     largest = LARGEST if largest is None else largest
     try:
@@ -72,11 +69,11 @@ def read_limited(path: Path, largest: int | None = None) -> bytes:
 
 
 class _RefusedJSONError(ValueError):
-    """What JSON allows and this harness does not: says what and the remedy."""
+    """Error for JSON that the standard allows and this harness refuses: the message ends with the remedy."""
 
 
 def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The object hook of JSON readers: a key that is given twice is an error, not a silent loss.
+    """Make an object of its pairs, as the object hook of JSON readers, and refuse a key that is given twice.
 
     Raises:
         ValueError: naming the key.
@@ -95,14 +92,14 @@ def parse_json(
     hook: Callable[[list[tuple[str, Any]]], Any] = unique_keys,
     largest_integer: int | None = None,
 ) -> Any:
-    """The JSON value in a file's content.
+    """Parse a file's content as JSON.
 
     Args:
-        content: of the file.
+        content: bytes of the file.
         path: the file, for messages.
-        remedy: how the message on a damaged file ends.
-        hook: makes an object of its pairs.
-        largest_integer: size up to which integers are taken (default: any; floats have their own limit).
+        remedy: last sentence of the message about a damaged file.
+        hook: function that makes an object of its pairs.
+        largest_integer: largest absolute value of an integer (by default any, floats have their own limit).
 
     Raises:
         UserError: not JSON, a key twice in one object, brackets nested too deep, or an integer too large.
@@ -125,7 +122,7 @@ def parse_json(
 
 
 def check_depth(value: Any) -> None:
-    """Refuse a value of lists and objects nested so deep that what walks through it would run out of stack.
+    """Refuse lists and objects nested so deeply that recursive code would run out of stack.
 
     Raises:
         ValueError: deeper than `DEEPEST`.
@@ -142,7 +139,7 @@ def _members(value: Any) -> Iterable[Any]:
 
 
 def read_json(path: Path) -> Any:
-    """The value in a JSON file that this harness wrote.
+    """Read a JSON file that this harness wrote.
 
     Raises:
         UserError: the file is absent, unreadable, too large or not JSON, has a key twice in one object, an integer of
@@ -163,11 +160,11 @@ def read_json(path: Path) -> Any:
 
 
 def read_toml(path: Path, remedy: str = "") -> dict[str, Any]:
-    """The table in a TOML file.
+    """Read a TOML file.
 
     Args:
         path: the file.
-        remedy: how the message on a damaged file ends.
+        remedy: last sentence of the message about a damaged file.
 
     Raises:
         MissingDataError: there is no such file.
@@ -180,10 +177,11 @@ def read_toml(path: Path, remedy: str = "") -> dict[str, Any]:
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """As `tomllib.loads`, for text from elsewhere.
+    """Parse TOML as `tomllib.loads` does, with limits on nesting.
 
     Raises:
-        ValueError: not TOML, or a key with too many parts; what is nested too deep is this or a RecursionError.
+        ValueError: it is not TOML, has a key of too many parts or is nested too deeply.
+        RecursionError: it is nested much too deeply.
     """
     if _LONG_KEY.search(text):
         raise ValueError(f"a key of more than {DEEPEST} parts")

@@ -1,4 +1,4 @@
-"""Text for people: names that can be printed, complaints, near misses."""
+"""Text for people: printable names, wording of validation errors, suggestions of similar names."""
 
 from __future__ import annotations
 
@@ -12,25 +12,31 @@ from wstal.errors import UserError
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
-
 LONGEST_NAME = 1_000  # characters
-
-
-# what would break a message's line, or the terminal; half of a surrogate pair, which UTF-8 cannot encode
+# characters that would break a line or the terminal, and halves of surrogate pairs, which UTF-8 cannot encode
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def printable(text: str, longest: int = 200) -> str:
-    """Text from a file as a line of a message can hold it: control characters escaped, cut."""
+    """Make text from a file fit into one line of a message: control characters escaped, the end cut off.
+
+    Args:
+        text: the text.
+        longest: most characters, those of the escapes not counted.
+    """
     text = text if len(text) <= longest else text[: longest - 3] + "..."
     return UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def check_text(text: str, what: str) -> None:
-    r"""Refuse a name that no line or terminal can hold: control characters, half of a surrogate pair (`"\ud800"`).
+    r"""Refuse a name with control characters, half of a surrogate pair (`"\ud800"`) or too many characters.
+
+    Args:
+        text: the name.
+        what: start of the error message, as `FILE: label`.
 
     Raises:
-        UserError: it has one, or is very long; the message starts with `what`.
+        UserError: it is such a name.
     """
     if len(text) > LONGEST_NAME:
         raise UserError(f"{what}: {printable(text, 60)!r} is longer than {LONGEST_NAME:,} characters. Correct it.")
@@ -40,7 +46,7 @@ def check_text(text: str, what: str) -> None:
 
 
 def problems(error: ValidationError) -> str:
-    """Fields of a file and what is wrong with each; the first three say enough."""
+    """Describe the first three errors of a validation, each with its field."""
     return "; ".join(
         f"`{field(item['loc'])}`: {problem(item['msg'])}"
         for item in error.errors(include_url=False, include_input=False)[:3]
@@ -48,12 +54,12 @@ def problems(error: ValidationError) -> str:
 
 
 def problem(message: str) -> str:
-    """What pydantic says of a value, in the words of TOML and JSON, which have lists where the models have tuples."""
+    """Word a message of pydantic for readers of TOML and JSON, which have lists where the models have tuples."""
     return printable(message.removeprefix("Value error, ").replace("a valid tuple", "a list"))
 
 
 def field(location: Sequence[int | str]) -> str:
-    """A field's dotted name."""
+    """Return a field's dotted name."""
     return printable(".".join(map(str, location))) or "file"
 
 
@@ -66,16 +72,26 @@ Named = TypeVar("Named", bound=_HasId)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?` for the known word nearest to `word`, else a full stop."""
+    """Return `; did you mean 'x'?` for the most similar known word, or a full stop if none is similar.
+
+    Args:
+        word: what was given.
+        known: the valid words.
+    """
     near = difflib.get_close_matches(word, list(known), n=1)
     return f"; did you mean {near[0]!r}?" if near else "."
 
 
 def by_id(rows: Sequence[Named], name: str, table: str) -> Named:
-    """The row with this id.
+    """Return the row with this id.
+
+    Args:
+        rows: objects with ids.
+        name: the wanted id.
+        table: name of the table that the rows belong to, for the message.
 
     Raises:
-        UserError: no such row.
+        UserError: no row has this id.
     """
     for row in rows:
         if row.id == name:

@@ -5,6 +5,7 @@ Training sees only `Video` and `Batch`. Neither has a temporal annotation, so no
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ class Video:
 
     Args:
         name: the video's id in the annotation file.
-        features: `[T, D]` snippet features, float16 or float32, often memory-mapped.
+        source: `[T, D]` snippet features, float16 or float32, often memory-mapped, or a function that reads them.
         labels: sorted indices of the classes that occur in the video.
         seconds_per_snippet: stride / fps, the time from one row to the next.
         offset: seconds before the span of row 0 starts: (snippet_frames - stride) / (2 fps), so that a row represents
@@ -35,10 +36,15 @@ class Video:
     """
 
     name: str
-    features: FloatArray
+    source: FloatArray | Callable[[], FloatArray]
     labels: tuple[int, ...]
     seconds_per_snippet: float
     offset: float = 0.0
+
+    @property
+    def features(self) -> FloatArray:
+        """`[T, D]` snippet features, read where the source is a function."""
+        return self.source() if callable(self.source) else self.source
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,7 +27,7 @@ def source_from(arguments: argparse.Namespace) -> DataSource:
             raise UserError("--full-size is for the synthetic data set; leave it out with --data.")
         source = stored_from(arguments, arguments.store / "cache" / "digests.json")
     if arguments.held_out is not None:
-        source = HeldOutSource(source, arguments.held_out)
+        source = HeldOutSource.of(source, arguments.held_out)
     say(*source.notes)
     return source
 

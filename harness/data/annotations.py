@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from harness.io.reading import parse_json, read_limited
+from harness.io.reading import parse_json, read_limited, read_text
 from harness.io.text import check_text, printable
 from wstal.errors import UserError
 from wstal.types import FloatArray, GroundTruth, IntArray
@@ -121,6 +121,30 @@ class Annotations:
         )
 
 
+def select_videos(truth: GroundTruth, videos: Sequence[str]) -> GroundTruth:
+    """Return the instances and ambiguous intervals of some videos, in the order of these videos.
+
+    Args:
+        truth: instances of these and other videos.
+        videos: names of the wanted videos.
+    """
+    place = {video: index for index, video in enumerate(videos)}
+    new = np.array([place.get(video, -1) for video in truth.videos], dtype=np.int64)
+    keep = np.flatnonzero(new[truth.video] >= 0)
+    keep = keep[np.argsort(new[truth.video[keep]], kind="stable")]
+    ambiguous = truth.ambiguous.copy()
+    ambiguous[:, 0] = new[truth.ambiguous[:, 0].astype(np.int64)]
+    return GroundTruth(
+        videos=tuple(videos),
+        classes=truth.classes,
+        video=new[truth.video[keep]],
+        label=truth.label[keep],
+        start=truth.start[keep],
+        end=truth.end[keep],
+        ambiguous=ambiguous[ambiguous[:, 0] >= 0],
+    )
+
+
 def read_annotations(path: Path) -> Annotations:
     """Read an annotation file, or the `annotations.json` of a folder, and `Ambiguous_test.txt` beside it if there.
 
@@ -131,7 +155,7 @@ def read_annotations(path: Path) -> Annotations:
     path = Path(path)
     if os.path.isdir(path):
         path = path / ANNOTATIONS
-    content = read_json(path)
+    content = read_data_json(path)
     database = content.get("database") if isinstance(content, dict) else None
     if not isinstance(database, dict):
         raise UserError(
@@ -188,11 +212,7 @@ def read_ambiguous(path: Path) -> tuple[Interval, ...]:
         UserError: it cannot be read, or a line is something else.
     """
     intervals = []
-    try:
-        lines = read_limited(path).decode().splitlines()
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not a text file ({error}).") from error
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_text(path).splitlines(), 1):
         fields = line.split()
         if not fields:
             continue
@@ -208,7 +228,7 @@ def read_ambiguous(path: Path) -> tuple[Interval, ...]:
     return tuple(intervals)
 
 
-def read_json(path: Path) -> Any:
+def read_data_json(path: Path) -> Any:
     """The JSON value of a file from elsewhere.
 
     Raises:
@@ -235,7 +255,7 @@ def _check_empty(
 
 def _segment(segment: Any, where: str) -> tuple[float, float]:
     """Start and end of an instance."""
-    if not (isinstance(segment, list) and len(segment) == 2 and all(map(_is_finite, segment))):
+    if not (isinstance(segment, list) and len(segment) == 2 and all(map(is_number, segment))):
         raise UserError(f"{where}: expected `segment` to be two finite numbers (seconds), got {_shown(segment)}.")
     start, end = float(segment[0]), float(segment[1])
     if max(abs(start), abs(end)) > FARTHEST:
@@ -257,13 +277,13 @@ def seconds(value: Any, expected: str) -> float:
     """
     if value is None:
         return math.nan
-    if not _is_finite(value) or not 0 < value < LONGEST:
+    if not is_number(value) or not 0 < value < LONGEST:
         raise UserError(f"{expected} to be seconds, above 0 and below {LONGEST:.0e}, got {_shown(value)}. Correct it.")
     return float(value)
 
 
-def _is_finite(value: Any) -> bool:
-    """Whether a JSON value is a number that a float can hold."""
+def is_number(value: Any) -> bool:
+    """Return whether a JSON value is a finite number that a float can hold."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     try:

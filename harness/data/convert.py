@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.data.annotations import FARTHEST, LONGEST, name_text, read_json
+from harness.data.annotations import FARTHEST, LONGEST, name_text, read_data_json
 from harness.data.descriptor import is_frame_rate, list_digest, shipped_descriptors
 from harness.data.feature_layout import JOINT, check_name
 from harness.data.features import check_finite
@@ -177,7 +177,7 @@ def _haan(folder: Path, class_names: Path | None, max_bytes: int) -> list[_Entry
 
 
 def _class_names(path: Path) -> dict[int, str]:
-    table = read_json(path)
+    table = read_data_json(path)
     if not isinstance(table, dict) or not all(number.isdecimal() and len(number) < 10 for number in table):
         raise UserError(f"{path} is not a JSON object number -> class name. Correct it.")
     return {int(number): name_text(name, f"{path}: class {number}").strip() for number, name in table.items()}

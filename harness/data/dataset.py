@@ -1,21 +1,22 @@
-"""A data set on disk, opened: weak videos for training and scoring, and, separately, ground truth for the evaluator."""
+"""Data set on disk, opened: videos for training and scoring and, separately, ground truth for the evaluator."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from harness.data.annotations import Annotations, Interval
+from harness.data.annotations import Annotations, Interval, select_videos
+from harness.data.clock import Clock
 from harness.data.descriptor import DatasetDescriptor, VideoList, list_digest
 from harness.data.digests import annotations_digest, file_digests
-from harness.data.discovery import SUBSETS, Annotated, OfficialLabels
+from harness.data.discovery import Annotated, Columns, OfficialLabels
 from harness.data.feature_layout import FeatureFolder, feature_root
-from harness.data.features import FeatureFiles, StoredVideo, some
-from harness.data.source import Subset
+from harness.data.features import FeatureFiles, StoredFeatures, some
+from harness.data.source import SUBSETS, DataSource, Subset
 from harness.io.encoding import canonical_json, sha256
 from wstal.errors import MissingDataError, UserError
 from wstal.types import GroundTruth, Video
@@ -25,15 +26,15 @@ LabelSource = Literal["official", "annotations"]
 
 @dataclass(frozen=True)
 class SubsetFiles:
-    """One subset: its annotated videos and the feature files that were found.
+    """Annotated videos of one subset and their feature files.
 
     Args:
-        name: its name in the annotation file; None where the file has no such subset.
-        annotated: annotated videos, sorted; of the training subset only those that have a label.
-        features: where its files are, or None.
-        stems: of the annotated videos that have files, the files' stem.
-        unlabelled: training videos without any label, left out.
-        extra: stems of files in the subset's folder that belong to no annotated video of it.
+        name: its name in the annotation file, None where the file has no such subset.
+        annotated: annotated videos, sorted, without the training videos that have no label.
+        features: its feature files, or None.
+        stems: stem of the files of each annotated video that has files.
+        unlabelled: training videos without any label, which are left out.
+        extra: stems of files in the subset's folder that belong to none of its annotated videos.
     """
 
     name: str | None
@@ -45,92 +46,47 @@ class SubsetFiles:
 
     @property
     def available(self) -> tuple[str, ...]:
-        """Annotated videos that have a file of every stream, sorted."""
+        """Annotated videos with a file of every stream, sorted."""
         files = self.features.files if self.features else {}
         return tuple(video for video in self.annotated if self.stems.get(video) in files)
 
 
-@dataclass(frozen=True, eq=False)
-class Dataset:
-    """An opened data set; it meets `harness.data.source.DataSource`. Make one with `open_dataset`.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Dataset(DataSource):
+    """Data set on disk. Make one with `harness.data.opening.open_dataset`.
 
     Args:
-        data_dir: the folder given.
-        descriptor: the facts that the files do not show.
-        annotations: the annotation file's content.
-        entries: the same by video, without the instances' times.
-        classes: class names, sorted: the order of label indices.
-        label_source: where the video-level labels come from.
-        streams: feature streams in joining order, or `("joint",)`.
-        width: columns D of the features.
-        notes: what was assumed or left out, for people.
-        allow_missing: videos without features may be left out of a list that has no name.
-        official: official labels and duration in seconds (or None) by video, where the file exists.
-        fps: frames a second by video, where the videos differ.
-        ambiguous: intervals that some protocols excuse, or None to take those that the annotations came with.
-        subsets: annotated videos and files.
-        digest_cache: JSON file that remembers feature files' digests.
-        columns: of joint files, the column range used.
-        stream_widths: columns of each stream; of joint files whose streams' widths are not stated, all are one.
+        data_dir: folder that was given.
+        descriptor: facts that the files do not show.
+        annotations: content of the annotation file.
+        entries: the same by video, without the times of instances.
+        label_source: origin of the video-level labels.
+        columns: feature streams and their columns.
+        allow_missing: whether videos without features may be left out of a list that has no name.
+        official: official labels by video, where their file exists.
+        clock: time of each feature row.
+        ambiguous: intervals that some protocols excuse, or None for those that the annotations came with.
+        subsets: annotated videos and feature files by subset.
+        digest_cache: JSON file that remembers digests of feature files.
     """
 
     data_dir: Path
     descriptor: DatasetDescriptor
     annotations: Annotations
     entries: dict[str, Annotated]
-    classes: tuple[str, ...]
     label_source: LabelSource
-    streams: tuple[str, ...]
-    width: int
-    notes: tuple[str, ...]
+    columns: Columns
     allow_missing: bool
     official: dict[str, OfficialLabels] | None
-    fps: dict[str, float] | None
+    clock: Clock
     ambiguous: tuple[Interval, ...] | None
     subsets: dict[Subset, SubsetFiles]
     digest_cache: Path | None = None
-    columns: tuple[int, int] | None = None
-    stream_widths: tuple[int, ...] = ()
-
-    @property
-    def synthetic(self) -> bool:
-        """These are features of real video, as far as the harness knows."""
-        return False
-
-    @property
-    def name(self) -> str:
-        """The descriptor's name, the page that results stand on."""
-        return self.descriptor.name
-
-    @property
-    def family(self) -> str:
-        """The data set whose protocols and recipes apply."""
-        return self.descriptor.family
-
-    @property
-    def headline(self) -> str:
-        """Name of the protocol whose mAP ranks methods."""
-        return self.descriptor.headline
-
-    @property
-    def schedule(self) -> str:
-        """Name of the schedule that applies."""
-        return self.descriptor.name
-
-    @property
-    def tious(self) -> tuple[float, ...]:
-        """tIoU thresholds of the headline mAP."""
-        return self.descriptor.thresholds
-
-    @property
-    def sample_length(self) -> int | None:
-        """Snippets T that training samples from a video, where the descriptor states it."""
-        return self.descriptor.sample_length
 
     def videos(self, subset: Subset) -> list[Video]:
-        """The subset's predicted videos, sorted by name: features, video-level labels and the clock, nothing temporal.
+        """Return the subset's predicted videos, sorted by name, without any annotated time.
 
-        Features stay on disk until `Video.features` is read.
+        Their features stay on disk until `Video.features` is read.
 
         Raises:
             MissingDataError: features that a list needs are not there.
@@ -141,22 +97,22 @@ class Dataset:
     def _video(self, subset: Subset, name: str) -> Video:
         files = self.files(subset, name)
         header = files.header()
-        if header.width != self.width:
+        if header.width != self.columns.width:
             raise UserError(
-                f"{files.paths[0]} gives {header.width} columns, the other videos {self.width}. "
+                f"{files.paths[0]} gives {header.width} columns, the other videos {self.columns.width}. "
                 "Extract all videos with the same network and streams."
             )
-        seconds, offset = self.clock(name, header.rows)
+        seconds, offset = self.clock.row_time(name, header.rows)
         labels = tuple(sorted(self._class_index(label, name) for label in self.labels(name)))
-        return StoredVideo(name, files, labels, seconds, offset)
+        return Video(name, StoredFeatures(name, files), labels, seconds, offset)
 
     def ground_truth(self, subset: Subset, scored_only: bool = True) -> GroundTruth:
-        """Annotated instances, with the ambiguous intervals where the data set has them: for the evaluator alone.
+        """Return the annotated instances and the ambiguous intervals of a subset, for the evaluator alone.
 
         Args:
-            subset: which videos.
-            scored_only: only the videos that the predicted list's `truth` names (else the predicted ones); else every
-                annotated one, with features or without.
+            subset: the subset.
+            scored_only: whether to take only the videos that the predicted list's `truth` names, or else the predicted
+                ones, and not every annotated video, with features or without.
 
         Raises:
             MissingDataError: as `videos`, if `scored_only`.
@@ -166,27 +122,12 @@ class Dataset:
             raise MissingDataError(self._missing(subset))
         truth = self.annotations.ground_truth(name, ambiguous=self.ambiguous)
         videos = self._lists(subset)[1] if scored_only else tuple(sorted(truth.videos))
-        place = {video: index for index, video in enumerate(videos)}
-        new_video = np.array([place.get(video, -1) for video in truth.videos], dtype=np.int64)
-        new_label = np.array(
-            [self._class_index(label, str(self.annotations.path)) for label in truth.classes], np.int64
-        )
-        keep = np.flatnonzero(new_video[truth.video] >= 0)
-        keep = keep[np.argsort(new_video[truth.video[keep]], kind="stable")]
-        excused = truth.ambiguous.copy()
-        excused[:, 0] = new_video[truth.ambiguous[:, 0].astype(np.int64)]
-        return GroundTruth(
-            videos=videos,
-            classes=self.classes,
-            video=new_video[truth.video[keep]],
-            label=new_label[truth.label[keep]],
-            start=truth.start[keep],
-            end=truth.end[keep],
-            ambiguous=excused[excused[:, 0] >= 0],
-        )
+        labels = [self._class_index(label, str(self.annotations.path)) for label in truth.classes]
+        chosen = select_videos(truth, videos)
+        return replace(chosen, classes=self.classes, label=np.array(labels, dtype=np.int64)[chosen.label])
 
     def predicted_list(self, subset: Subset) -> VideoList:
-        """The videos that runs train on or predict: `video_list` without videos that are known to be wrongly annotated.
+        """Return the videos that runs train on or predict: `video_list` without those known to be wrongly annotated.
 
         Raises:
             MissingDataError: as `video_list`.
@@ -194,7 +135,7 @@ class Dataset:
         return self._lists(subset)[0]
 
     def _lists(self, subset: Subset) -> tuple[VideoList, tuple[str, ...]]:
-        """The predicted list, and the videos whose annotations are its ground truth."""
+        """Return the predicted list and the videos whose annotations are its ground truth."""
         rules, available = self._rules(subset), set(self.subsets[subset].available)
         for rule in self.descriptor.lists:
             if rule.name in rules and rule.truth in rules and available.issuperset(rules[rule.name]):
@@ -203,13 +144,13 @@ class Dataset:
         return chosen, chosen.videos
 
     def video_list(self, subset: Subset) -> VideoList:
-        """The videos that this data set has, under the list's name.
+        """Return the videos that this data set has, under the list's name.
 
-        All annotated videos, or those that a named list of the descriptor has; with `allow_missing` whichever have
-        features, as `available-<count>-<digest>`.
+        They are all annotated videos or those of a named list of the descriptor, or with `allow_missing` all that have
+        features, named `available-<count>-<digest>`.
 
         Raises:
-            MissingDataError: the videos that have features are none of these, naming some that are missing.
+            MissingDataError: the videos that have features are none of these. The message names some missing ones.
         """
         files = self.subsets[subset]
         available = files.available
@@ -231,9 +172,9 @@ class Dataset:
     def _missing(self, subset: Subset) -> str:
         files = self.subsets[subset]
         if files.unlabelled and not files.annotated:
-            said = self.descriptor.labels_file if self.label_source == "official" else self.annotations.path
+            file = self.descriptor.labels_file if self.label_source == "official" else self.annotations.path
             return (
-                f"{said} gives none of the {len(files.unlabelled)} {subset} videos a label. State their classes there"
+                f"{file} gives none of the {len(files.unlabelled)} {subset} videos a label. State their classes there"
                 + (", or take the annotations' with --labels annotations." if self.label_source == "official" else ".")
             )
         if files.name is None or not files.annotated:
@@ -255,16 +196,21 @@ class Dataset:
         )
 
     def files(self, subset: Subset, video: str) -> FeatureFiles:
-        """The feature files of an available video."""
+        """Return the feature files of an available video.
+
+        Args:
+            subset: the video's subset.
+            video: its name.
+        """
         features = self.subsets[subset].features
         assert features is not None
-        return FeatureFiles(features.files[self.subsets[subset].stems[video]], self.columns)
+        return FeatureFiles(features.files[self.subsets[subset].stems[video]], self.columns.range)
 
     def labels(self, video: str) -> tuple[str, ...]:
-        """Class names of the actions somewhere in a video, sorted.
+        """Return the sorted names of the classes that occur in a video.
 
-        Official labels may be of training videos alone, as a challenge gives them: another video's are then the
-        annotations', which hold none where they are hidden.
+        A challenge may publish official labels of training videos only. Other videos then have the annotations'
+        labels, which are empty where the annotations are hidden.
 
         Raises:
             MissingDataError: the official labels lack a training video.
@@ -285,71 +231,22 @@ class Dataset:
             raise UserError(f"{video} is labelled {label!r}, none of the {len(self.classes)} classes. Correct it.")
         return self.classes.index(label)
 
-    def duration(self, video: str) -> float | None:
-        """Seconds: the official labels' where they state it (THUMOS14's annotations count 30 frames a second even in
-        videos that have 25), else the annotations'; None where neither does.
-        """
-        official = self.official.get(video) if self.official else None
-        return (official and official.duration) or self.entries[video].duration or None
-
-    def frame_rate(self, video: str) -> float:
-        """Frames a second of a video as the extractor saw it.
-
-        Raises:
-            UserError: the frame-rate file lacks the video.
-        """
-        if self.fps is None:
-            assert self.descriptor.fps is not None
-            return self.descriptor.fps
-        if video not in self.fps:
-            raise UserError(f"{self.descriptor.fps_file} has no frame rate of {video}. Add it.")
-        return self.fps[video]
-
-    def clock(self, video: str, rows: int) -> tuple[float, float]:
-        """Seconds that a row advances, and seconds before row 0's span starts.
-
-        Raises:
-            UserError: no frame rate, or for resampled features no duration, is known.
-        """
-        if self.descriptor.resampled:
-            if not (duration := self.duration(video)):
-                raise UserError(
-                    f"{video} has no duration, and a row's length follows from it. Add it to the annotations."
-                )
-            return duration / rows, 0.0
-        fps = self.frame_rate(video)
-        return self.descriptor.stride / fps, (self.descriptor.snippet_frames - self.descriptor.stride) / (2 * fps)
-
-    def excess_rows(self, video: str, rows: int) -> int | None:
-        """By how many rows a file is too long (positive) or too short (negative) for the video's duration.
-
-        A file may have one row a full window or one row a started stride; between the two is 0. None where the
-        duration is unknown or the features were resampled.
-        """
-        duration = self.duration(video)
-        if self.descriptor.resampled or not duration:
-            return None
-        frames = duration * self.frame_rate(video)
-        fewest = int((frames - self.descriptor.snippet_frames) // self.descriptor.stride) + 1
-        most = -int(-frames // self.descriptor.stride)
-        return min(0, rows - max(fewest, 1)) or max(0, rows - max(most, 1))
-
     def digests(self, cache: Path | None = None, subsets: Sequence[Subset] = SUBSETS) -> dict[str, str]:
-        """SHA-256 of what numbers rest on: `annotations`, `labels`, `clock`, and `train`, `test` features as available.
+        """Return SHA-256 digests of `annotations`, `labels`, `clock`, and of `train` and `test` features if available.
 
-        None depends on key order in a file or on a folder's order. A subset's features digest is over one line
-        `<file digest>  <video>/<stream>` a file, sorted.
+        They do not depend on the order of keys in a file or of files in a folder. The digest of a subset's features is
+        that of sorted lines `<file digest>  <video>/<stream>`, one per file.
 
         Args:
-            cache: JSON file of earlier digests by path and file status; default: `digest_cache`.
-            subsets: whose labels, clock and features count; the annotations do as a whole.
+            cache: JSON file of earlier digests by path and file status (by default `digest_cache`).
+            subsets: subsets whose labels, clock and features count, while the annotations count as a whole.
         """
         subsets = [subset for subset in SUBSETS if subset in subsets]
         listed = sorted({video for subset in subsets for video in self.subsets[subset].annotated})
         result = {
             "annotations": annotations_digest(self.annotations, self.ambiguous),
             "labels": sha256(canonical_json({video: self.labels(video) for video in listed})),
-            "clock": sha256(canonical_json(self._clock_facts(listed))),
+            "clock": sha256(canonical_json(self.clock.facts(listed))),
         }
         parts = {
             (subset, f"{video}/{stream}"): path
@@ -361,25 +258,19 @@ class Dataset:
         for subset in subsets:
             lines = sorted(f"{digests[path]}  {name}" for (owner, name), path in parts.items() if owner == subset)
             if lines:
-                result[subset] = sha256("\n".join([*lines, f"columns {self.columns or 'all'}"]).encode())
+                result[subset] = sha256("\n".join([*lines, f"columns {self.columns.range or 'all'}"]).encode())
         return result
 
     def streams_of(self, subset: Subset) -> tuple[str, ...]:
-        """What one subset's files are: stream names in joining order, or `("joint",)`."""
+        """Return the stream names of one subset's files in joining order, or `("joint",)`."""
         features = self.subsets[subset].features
         return features.streams if features else ()
 
-    def _clock_facts(self, videos: Sequence[str]) -> dict[str, Any]:
-        facts = self.descriptor.model_dump(include={"fps", "snippet_frames", "stride", "resampled"})
-        if self.descriptor.resampled:
-            return facts | {"durations": {video: self.duration(video) for video in videos}}
-        return facts | ({"rates": {v: self.fps[v] for v in videos if v in self.fps}} if self.fps else {})
-
     def describe(self, subsets: Sequence[Subset] = SUBSETS) -> dict[str, Any]:
-        """What identifies the data in a record; JSON, the same for the same data.
+        """Identify the data for a record, as JSON values that are equal for equal data.
 
         Args:
-            subsets: what is listed and hashed: a run that never opens the test subset needs no test features.
+            subsets: subsets to list and hash, because a run that never opens the test subset needs no test features.
 
         Raises:
             MissingDataError: as `video_list`, for a subset that has some features.
@@ -393,8 +284,8 @@ class Dataset:
             "name": self.name,
             "title": self.descriptor.title,
             "features": self.descriptor.extractor,
-            "streams": list(self.streams),
-            "width": self.width,
+            "streams": list(self.columns.streams),
+            "width": self.columns.width,
             **lists,
             "classes": len(self.classes),
             "labels": self.label_source,

@@ -1,4 +1,4 @@
-"""Which annotations, descriptor, subsets and streams a data folder has: the decisions behind `open_dataset`."""
+"""Decisions behind `open_dataset`: the annotations, descriptor, subsets and streams of a data folder."""
 
 from __future__ import annotations
 
@@ -12,16 +12,23 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from harness.data.annotations import ANNOTATIONS, Annotations, name_text, read_annotations, read_json, seconds
+from harness.data.annotations import (
+    ANNOTATIONS,
+    Annotations,
+    is_number,
+    name_text,
+    read_annotations,
+    read_data_json,
+    seconds,
+)
 from harness.data.descriptor import DatasetDescriptor, is_frame_rate, list_digest, shipped_descriptors
 from harness.data.feature_layout import JOINT, FeatureFolder, feature_root, find_features
 from harness.data.features import Header, read_header, some
-from harness.data.source import Subset
+from harness.data.source import SUBSETS, Subset
 from harness.io.text import check_text, printable
 from wstal.errors import MissingDataError, UserError
 
-SUBSETS: tuple[Subset, ...] = ("train", "test")
-# what is assumed of features that nothing describes
+# assumed of features that nothing describes
 ASSUMED = {
     "extractor": "unknown",
     "fps": 25.0,
@@ -34,14 +41,14 @@ ASSUMED = {
 
 
 class OfficialLabels(NamedTuple):
-    """A video's official class names, sorted, and its duration in seconds where stated."""
+    """Official class names of a video, sorted, and its duration in seconds where stated."""
 
     labels: tuple[str, ...]
     duration: float | None
 
 
 class Annotated(NamedTuple):
-    """What the annotation file says of a video, without any time but its duration in seconds (None: not stated)."""
+    """Entry of a video in the annotation file, with no time but its duration in seconds (None where not stated)."""
 
     subset: str
     duration: float | None
@@ -50,7 +57,13 @@ class Annotated(NamedTuple):
 
 
 class Columns(NamedTuple):
-    """Which feature columns are used: stream names in joining order, their widths, the range in joint files."""
+    """Feature columns that are used.
+
+    Args:
+        streams: stream names in joining order, or `("joint",)`.
+        widths: columns of each stream, or of all together where joint files do not state them.
+        range: range of columns in joint files, None for all.
+    """
 
     streams: tuple[str, ...]
     widths: tuple[int, ...]
@@ -58,12 +71,12 @@ class Columns(NamedTuple):
 
     @property
     def width(self) -> int:
-        """Columns in all."""
+        """Number of all columns."""
         return sum(self.widths)
 
 
 def per_video(content: Annotations) -> dict[str, Annotated]:
-    """The annotation file's videos by name, with their sorted class names."""
+    """Return the entries of the annotation file by video, with sorted class names."""
     labels: list[set[str]] = [set() for _ in content.videos]
     instances = np.bincount(content.video, minlength=len(content.videos))
     for video, label in zip(content.video.tolist(), content.label.tolist(), strict=True):
@@ -79,9 +92,15 @@ def per_video(content: Annotations) -> dict[str, Annotated]:
 def find_annotations(
     data_dir: Path, given: Path | None, descriptor: DatasetDescriptor | None, notes: list[str]
 ) -> Annotations:
-    """The annotations: as given (file or folder), as the descriptor says, or beside the folder.
+    """Find and read the annotations: the given file or folder, the descriptor's file, or a file beside the folder.
 
-    Beside means `DIR/../<family>/annotations.json` of a known data set that annotates the features found in DIR.
+    The last is `DIR/../<family>/annotations.json` of a known data set that annotates the features found in DIR.
+
+    Args:
+        data_dir: folder of the data set.
+        given: file or folder that the user named.
+        descriptor: stated facts, if any.
+        notes: notes for people, to which one may be added.
 
     Raises:
         MissingDataError: none of these exists.
@@ -105,14 +124,20 @@ def find_annotations(
 
 
 def _annotates(content: Annotations, data_dir: Path) -> bool:
-    """Whether most feature files belong to annotated videos."""
+    """Return whether most feature files belong to annotated videos."""
     stems = {path.stem for path in feature_root(data_dir).rglob("*.npy")}
     known = set(content.videos)
     return 2 * sum(stem in known or stem.removeprefix("v_") in known for stem in stems) > len(stems)
 
 
 def recognise(data_dir: Path, content: Annotations, notes: list[str]) -> DatasetDescriptor:
-    """The shipped descriptor of these classes whose streams the files have, else one with assumed facts and a note."""
+    """Find the shipped descriptor of these classes and streams, else make one with assumed facts and a note.
+
+    Args:
+        data_dir: folder of the data set.
+        content: its annotations.
+        notes: notes for people, to which one is added.
+    """
     digest = list_digest(content.classes)
     same = [descriptor for descriptor in shipped_descriptors().values() if digest in descriptor.class_sets]
     fitting = {descriptor.name: _fit(data_dir, content, descriptor) for descriptor in same}
@@ -134,26 +159,20 @@ def recognise(data_dir: Path, content: Annotations, notes: list[str]) -> Dataset
 
 
 def _fit(data_dir: Path, content: Annotations, descriptor: DatasetDescriptor) -> int:
-    """How many of the descriptor's streams the files have, in their widths; 0 if any width differs."""
+    """Count the descriptor's streams that the files have, 0 if any width differs."""
     found = [folder for folder in locate(data_dir, content, descriptor, None).values() if folder and folder.files]
-    widths = {stream.name: stream.width for stream in descriptor.streams}
-    counts = []
-    for folder in found:
-        header = dict(zip(folder.streams, usual_headers(folder), strict=True))
-        if folder.streams == (JOINT,):
-            fits = header[JOINT].width == sum(width or 0 for width in widths.values())
-            counts.append(len(widths) if fits else 0)
-        else:
-            fits = all(widths[name] in (None, header[name].width) for name in folder.streams)
-            counts.append(len(folder.streams) if fits else 0)
+    try:
+        counts = [len(choose_columns(descriptor, [folder], None, []).widths) for folder in found]
+    except UserError:
+        return 0
     return min(counts, default=0)
 
 
 def usual_headers(folder: FeatureFolder) -> tuple[Header, ...]:
-    """One header a stream, of the first video whose widths are the most frequent of eight: one odd file is no rule.
+    """Read one header per stream, of the first video with the most frequent widths of eight videos.
 
     Raises:
-        UserError: none of the first eight can be read; the first one's error.
+        UserError: none of the eight can be read. The error is the first video's.
     """
     failure: UserError | None = None
     headers = []
@@ -170,10 +189,14 @@ def usual_headers(folder: FeatureFolder) -> tuple[Header, ...]:
 
 
 def subset_names(content: Annotations, descriptor: DatasetDescriptor) -> dict[Subset, str | None]:
-    """What the annotation file calls each subset: the descriptor's first name that has annotated instances there.
+    """Find the annotation file's name of each subset: the descriptor's first name with annotated instances there.
 
-    A name that has videos but no instance counts where no other does. Test comes first, so that `validation` is the
-    training part only of a file that has a test part (THUMOS14).
+    A name that has videos but no instance counts where no other name has videos. The test subset is found first, so
+    that `validation` is the training part only of a file that also has a test part (THUMOS14).
+
+    Args:
+        content: the annotations.
+        descriptor: facts with the possible names.
     """
     instances = Counter(dict.fromkeys(content.subsets, 0))
     instances.update(content.subset[video] for video in content.video.tolist())
@@ -192,7 +215,13 @@ def subset_names(content: Annotations, descriptor: DatasetDescriptor) -> dict[Su
 def locate(
     data_dir: Path, content: Annotations, descriptor: DatasetDescriptor, streams: Sequence[str] | None
 ) -> dict[Subset, FeatureFolder | None]:
-    """Each subset's feature files. A folder with the subset's name in the annotation file comes first.
+    """Find each subset's feature files, first in a folder with the subset's name in the annotation file.
+
+    Args:
+        data_dir: folder of the data set.
+        content: its annotations.
+        descriptor: facts with the possible names of folders and streams.
+        streams: only streams to use, None for all.
 
     Raises:
         UserError: `streams` names one that the descriptor does not have.
@@ -210,7 +239,7 @@ def locate(
 
 
 def stream_names(descriptor: DatasetDescriptor) -> tuple[str, ...]:
-    """The descriptor's streams in joining order; RGB, then flow, where it states none."""
+    """Return the descriptor's streams in joining order, or `rgb` and `flow` where it states none."""
     return tuple(stream.name for stream in descriptor.streams) or ("rgb", "flow")
 
 
@@ -220,7 +249,13 @@ def choose_columns(
     streams: Sequence[str] | None,
     notes: list[str],
 ) -> Columns:
-    """The columns that the files give, checked against the descriptor's widths.
+    """Choose the columns that the files give, and check them against the descriptor's widths.
+
+    Args:
+        descriptor: facts about the data set.
+        found: feature files of each subset.
+        streams: only streams to use, None for all.
+        notes: notes for people, to which one may be added.
 
     Raises:
         MissingDataError: there are no files at all.
@@ -274,10 +309,10 @@ def _joint_columns(
 
 
 def read_official(path: Path) -> dict[str, OfficialLabels] | None:
-    """Official labels by video, or None without the file: `{video: {"labels": [...], "duration_seconds": s}}`.
+    """Read official labels by video, `{video: {"labels": [...], "duration_seconds": s}}`, or None without the file.
 
     Raises:
-        UserError: the file is there but not of this form.
+        UserError: the file has another form.
     """
     if not os.path.isfile(path):
         return None
@@ -294,7 +329,7 @@ def read_official(path: Path) -> dict[str, OfficialLabels] | None:
 
 
 def read_frame_rates(path: Path) -> dict[str, float]:
-    """Frames a second by video.
+    """Read frames per second by video.
 
     Raises:
         MissingDataError: the file is not there.
@@ -305,18 +340,13 @@ def read_frame_rates(path: Path) -> dict[str, float]:
     rates = _read_object(path)
     for video in rates:
         check_text(video, f"{path}: video id")
-    wrong = [
-        video
-        for video, rate in rates.items()
-        if isinstance(rate, bool) or not isinstance(rate, int | float) or not is_frame_rate(rate)
-    ]
-    if wrong:
-        raise UserError(f"{path}: frames a second must be positive numbers below 10,000, not so for {some(wrong)}.")
+    if wrong := [video for video, rate in rates.items() if not (is_number(rate) and is_frame_rate(rate))]:
+        raise UserError(f"{path}: frames per second must be positive numbers below 10,000, not so for {some(wrong)}.")
     return {video: float(rate) for video, rate in rates.items()}
 
 
 def _read_object(path: Path) -> dict[str, Any]:
-    value = read_json(path)
+    value = read_data_json(path)
     if not isinstance(value, dict):
-        raise UserError(f"{path} wants a JSON object keyed by video, got {type(value).__name__}.")
+        raise UserError(f"{path} must be a JSON object with a key for each video, got {type(value).__name__}.")
     return value

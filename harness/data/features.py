@@ -20,8 +20,8 @@ import os
 import re
 import warnings
 import weakref
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any, BinaryIO
@@ -178,71 +178,57 @@ def check_finite(features: FloatArray, name: str) -> None:
             raise UserError(f"{name}: row {row} of {len(features)} has NaN or infinity. Extract the features again.")
 
 
-class StoredVideo(Video):
-    """A `Video` whose features stay on disk: each access to `features` opens the files and closes them again.
+class StoredFeatures:
+    """Features of one video that stay on disk, as the `source` of a `Video`.
 
-    An open memory map holds a file descriptor, and ActivityNet has more videos than a process may have files open.
-    While an array that it gave is still in use, it gives the same one. Values are checked on the first access.
+    Each call opens the files and closes them again: an open memory map holds a file descriptor, and ActivityNet has
+    more videos than a process may have files open. While the array of an earlier call is still in use, a call returns
+    the same one. Values are checked in the first call.
 
     Args:
-        name: as `Video`.
-        features: the files, or an array (so that `dataclasses.replace` works).
-        labels: as `Video`.
-        seconds_per_snippet: as `Video`.
-        offset: as `Video`.
+        video: name of the video, for messages.
+        files: its feature files.
     """
 
-    def __init__(
-        self,
-        name: str,
-        features: FeatureFiles | FloatArray,
-        labels: tuple[int, ...],
-        seconds_per_snippet: float,
-        offset: float = 0.0,
-    ) -> None:
-        values = {"name": name, "labels": labels, "seconds_per_snippet": seconds_per_snippet, "offset": offset}
-        for key, value in {**values, "_source": features, "_checked": False, "_last": lambda: None}.items():
-            object.__setattr__(self, key, value)
+    def __init__(self, video: str, files: FeatureFiles) -> None:
+        self.video = video
+        self.files = files
+        self._checked = False
+        self._last: Callable[[], FloatArray | None] = lambda: None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        source = self.__dict__["_source"]
-        return StoredVideo, (self.name, source, self.labels, self.seconds_per_snippet, self.offset)
+        return StoredFeatures, (self.video, self.files)
 
-    @property
-    def features(self) -> FloatArray:
-        """`[T, D]`, float16 or float32; raises UserError where a file is broken or a value is not finite."""
-        last: FloatArray | None = self.__dict__["_last"]()
-        if last is not None:
+    def __call__(self) -> FloatArray:
+        """Read `[T, D]` features, float16 or float32.
+
+        Raises:
+            UserError: a file is broken or a value is not finite.
+        """
+        if (last := self._last()) is not None:
             return last
-        source: FeatureFiles | FloatArray = self.__dict__["_source"]
-        features = source.read() if isinstance(source, FeatureFiles) else source
-        if not self.__dict__["_checked"]:
-            check_finite(features, f"Features of {self.name}")
-            object.__setattr__(self, "_checked", True)
-        object.__setattr__(self, "_last", weakref.ref(features))
+        features = self.files.read()
+        if not self._checked:
+            check_finite(features, f"Features of {self.video}")
+            self._checked = True
+        self._last = weakref.ref(features)
         return features
 
 
 def in_memory(videos: Sequence[Video], room: int | None = None) -> list[Video]:
-    """The videos with their features read, in the type that the files have, where there is room for all of them.
+    """Read the features of all videos into memory, in the type of their files, if there is room.
 
     Training reads each video in every epoch, and opening a file takes longer than copying the rows of a sample.
 
     Args:
-        videos: features that are in memory already stay as they are.
-        room: bytes (default: an eighth of the machine's memory, so that several runs at once have it too).
+        videos: the videos, of which those in memory are kept.
+        room: bytes available (by default an eighth of the machine's memory, so that several runs fit at once).
     """
     if room is None:
         room = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 8
-    stored = [video for video in videos if isinstance(video, StoredVideo)]
-    if sum(video.features.nbytes for video in stored) > room:
+    if sum(video.features.nbytes for video in videos if callable(video.source)) > room:
         return list(videos)
-    return [
-        Video(video.name, np.array(video.features), video.labels, video.seconds_per_snippet, video.offset)
-        if isinstance(video, StoredVideo)
-        else video
-        for video in videos
-    ]
+    return [replace(video, source=np.array(video.features)) if callable(video.source) else video for video in videos]
 
 
 def some(names: Sequence[str], shown: int = 4) -> str:

@@ -1,4 +1,14 @@
-"""Opening a data set on disk: find its parts, decide what they are, and check that they agree."""
+"""Opening of a data set on disk: finds its parts, decides what they are and checks that they agree.
+
+Steps and their results:
+
+1. the annotation file: `Annotations`, and `Annotated` for each video
+2. the facts that no file shows: `DatasetDescriptor`, stated, recognised or assumed
+3. the official labels, if there are any: `OfficialLabels` for each video
+4. the feature files of each subset: `FeatureFolder`, and `SubsetFiles` with the videos that they belong to
+5. the feature columns that are used: `Columns`
+6. all of it together with the `Clock` of the rows: `Dataset`
+"""
 
 from __future__ import annotations
 
@@ -8,10 +18,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.data.annotations import Annotations, read_ambiguous
+from harness.data.clock import Clock
 from harness.data.dataset import Dataset, LabelSource, SubsetFiles
-from harness.data.descriptor import DatasetDescriptor, VideoList, find_descriptor, list_digest, read_descriptor
+from harness.data.descriptor import DatasetDescriptor, find_descriptor, list_digest, read_descriptor
 from harness.data.discovery import (
-    SUBSETS,
     Annotated,
     choose_columns,
     find_annotations,
@@ -24,14 +34,12 @@ from harness.data.discovery import (
 )
 from harness.data.feature_layout import FeatureFolder, check_name, feature_root
 from harness.data.features import some
-from harness.data.source import Subset
-from harness.io.reading import read_limited
+from harness.data.source import SUBSETS, Subset
+from harness.io.reading import read_text
 from harness.io.text import check_text
 from wstal.errors import MissingDataError, UserError
 
-__all__ = ["Dataset", "LabelSource", "SubsetFiles", "VideoList", "open_dataset"]
-
-_CLOCK_SAMPLE = 256  # videos a subset whose rows are compared with their durations when a data set is opened
+_CLOCK_SAMPLE = 256  # videos per subset whose rows are compared with their durations
 
 
 def open_dataset(
@@ -45,27 +53,27 @@ def open_dataset(
     digest_cache: Path | None = None,
     checked: bool = True,
 ) -> Dataset:
-    """Find a data set's parts, decide what they are, and open it; only headers of some feature files are read.
+    """Open a data set, reading only the headers of some feature files.
 
-    The facts come from `dataset` or `DIR/dataset.toml`; else from the shipped descriptor whose classes are the
-    annotations' and whose streams and widths are the files'; else they are assumed (25 frames a second, 16-frame
-    snippets, stride 16), which a note says. Whatever they are, durations must not contradict them.
+    The facts come from `dataset` or `DIR/dataset.toml`, else from the shipped descriptor with the annotations' classes
+    and the files' streams and widths. Otherwise they are assumed (25 frames per second, 16-frame snippets, stride 16)
+    and a note says so. In every case the durations must not contradict them.
 
     Args:
         data_dir: folder with `features/`, or the feature folder itself.
-        annotations: annotation file, or folder with `annotations.json`; default: what the descriptor says in
-            `data_dir`, else `annotations.json` in a sibling folder with a known data set's name.
+        annotations: annotation file, or folder with `annotations.json` (by default the descriptor's file in
+            `data_dir`, else `annotations.json` in a sibling folder with the name of a known data set).
         dataset: name of a shipped descriptor, or a TOML file.
-        label_source: `official` video-level labels where their file exists (else the annotations', with a note), or
-            always the classes of the `annotations`.
-        streams: use these streams only, as `("rgb",)`.
-        allow_missing: go on with the videos that have features.
-        digest_cache: JSON file that remembers feature files' digests.
-        checked: refuse classes or a clock that contradict the descriptor; `verify` reports these itself.
+        label_source: `official` for the video-level labels of their own file if it exists (else the annotations',
+            with a note), or `annotations` for the classes of the annotations.
+        streams: only streams to use, as `("rgb",)`.
+        allow_missing: whether to use the videos that have features if others have none.
+        digest_cache: JSON file that remembers digests of feature files.
+        checked: whether to refuse classes or a clock that contradict the descriptor, which `verify` reports itself.
 
     Raises:
-        MissingDataError: no folder, no annotations or no feature files.
-        UserError: an annotation file, a descriptor or a feature file that cannot be used, or facts that contradict.
+        MissingDataError: there is no folder, no annotations or no feature files.
+        UserError: a file cannot be used, or facts contradict each other.
     """
     if not os.path.isdir(data_dir):
         raise MissingDataError(f"{data_dir} is not a folder. Give the folder that holds `features`.")
@@ -79,14 +87,15 @@ def open_dataset(
     def beside(name: str) -> Path:
         return data_dir / name if os.path.isfile(data_dir / name) else content.path.parent / name
 
-    official = read_official(beside(descriptor.labels_file))
-    source: LabelSource = "annotations" if official is None else label_source
-    if source != label_source:
-        notes.append(f"No {descriptor.labels_file} with official video-level labels: took the annotations' classes.")
-    entries = per_video(content)
+    entries, official = per_video(content), read_official(beside(descriptor.labels_file))
     labels = {video: entry.labels for video, entry in entries.items()}
-    if source == "official" and official is not None:
+    if official is None and label_source == "official":
+        label_source = "annotations"
+        notes.append(f"No {descriptor.labels_file} with official video-level labels: took the annotations' classes.")
+    elif official is not None and label_source == "official":
         labels |= {video: official[video].labels for video in entries if video in official}
+    known = official or {}
+    durations = {video: (video in known and known[video].duration) or one.duration for video, one in entries.items()}
     names, found = subset_names(content, descriptor), locate(data_dir, content, descriptor, streams)
     if not any(found.values()):
         stray = next(feature_root(data_dir).rglob("*.npy"), None)
@@ -100,63 +109,75 @@ def open_dataset(
     columns = choose_columns(descriptor, found.values(), streams, notes)
     ambiguous = beside(descriptor.ambiguous)
     data = Dataset(
+        name=descriptor.name,
+        family=descriptor.family,
+        schedule=descriptor.name,
+        classes=_classes(descriptor, content, beside),
+        stream_widths=columns.widths,
+        tious=descriptor.thresholds,
+        headline=descriptor.headline,
+        sample_length=descriptor.sample_length,
         data_dir=data_dir,
         descriptor=descriptor,
         annotations=content,
         entries=entries,
-        classes=_classes(descriptor, content, beside),
-        label_source=source,
-        streams=columns.streams,
-        width=columns.width,
-        columns=columns.range,
-        stream_widths=columns.widths,
-        notes=(),
+        label_source=label_source,
+        columns=columns,
         allow_missing=allow_missing,
         official=official,
-        fps=read_frame_rates(beside(descriptor.fps_file)) if descriptor.fps_file else None,
+        clock=Clock(
+            descriptor, durations, read_frame_rates(beside(descriptor.fps_file)) if descriptor.fps_file else None
+        ),
         ambiguous=read_ambiguous(ambiguous) if os.path.isfile(ambiguous) else None,
         subsets={
-            subset: _subset_files(
-                subset, names[subset], found[subset], entries, labels, descriptor.file_prefixes, notes
-            )
+            subset: _subset_files(subset, names[subset], found[subset], entries, labels, descriptor.file_prefixes)
             for subset in SUBSETS
         },
         digest_cache=digest_cache,
     )
+    for subset in SUBSETS:
+        notes += _subset_notes(data, subset)
     if checked:
         _check_classes(data)
         for subset in SUBSETS:
             notes += _check_clock(data, subset)
-    return replace(data, notes=(*notes, *_short_lists(data)))
+    return replace(data, notes=tuple(dict.fromkeys(notes)))
 
 
-def _short_lists(data: Dataset) -> list[str]:
-    """Notes on subsets that go on without all annotated videos."""
-    notes = []
-    for subset, files in data.subsets.items():
-        try:
-            chosen = data.predicted_list(subset)
-        except MissingDataError:  # said when the subset is used, which it may never be
-            continue
-        if len(chosen.videos) < len(files.annotated):
-            notes.append(
-                f"{len(files.available)} of {len(files.annotated)} {subset} videos have features; "
-                f"{len(chosen.videos)} are used: list {chosen.name}."
-            )
+def _subset_notes(data: Dataset, subset: Subset) -> list[str]:
+    """List what a subset leaves out."""
+    notes, files = [], data.subsets[subset]
+    if files.unlabelled:
+        notes.append(
+            f"{len(files.unlabelled)} training videos have no label and are left out: {some(files.unlabelled)}."
+        )
+    if files.features is None and files.annotated:
+        notes.append(f"No {subset} features: the {subset} videos cannot be used.")
+    if files.features and files.extra:
+        owner = f"{subset} " * files.features.nested
+        notes.append(f"{len(files.extra)} feature files belong to no annotated {owner}video: {some(files.extra)}.")
+    try:
+        chosen = data.predicted_list(subset)
+    except MissingDataError:  # raised again when the subset is used, which it may never be
+        return notes
+    if len(chosen.videos) < len(files.annotated):
+        notes.append(
+            f"{len(files.available)} of {len(files.annotated)} {subset} videos have features; "
+            f"{len(chosen.videos)} are used: list {chosen.name}."
+        )
     return notes
 
 
 def _classes(descriptor: DatasetDescriptor, content: Annotations, beside: Callable[[str], Path]) -> tuple[str, ...]:
-    """Class names in sorted order, whatever the order in any file."""
+    """Return class names in sorted order, whatever their order in a file."""
     names = descriptor.classes or content.classes
     if descriptor.class_file:
         path = beside(descriptor.class_file)
         try:
-            names = tuple(line.strip() for line in read_limited(path).decode().splitlines() if line.strip())
+            lines = read_text(path, "Give one class name per line.").splitlines()
         except MissingDataError as error:
             raise MissingDataError(f"{path} is not there: the descriptor takes the classes from it.") from error
-        except UnicodeDecodeError as error:
-            raise UserError(f"Cannot read {path}: {error}. Give a UTF-8 text file, one class name a line.") from error
+        names = tuple(line.strip() for line in lines if line.strip())
         for name in names:
             check_text(name, f"{path}: class name")
     return tuple(sorted(set(names)))
@@ -169,33 +190,25 @@ def _subset_files(
     entries: dict[str, Annotated],
     labels: dict[str, tuple[str, ...]],
     prefixes: Sequence[str],
-    notes: list[str],
 ) -> SubsetFiles:
-    annotated = sorted(video for video, entry in entries.items() if entry.subset == name)
-    for video in annotated:
+    """Assign feature files to the annotated videos of a subset."""
+    videos = sorted(video for video, entry in entries.items() if entry.subset == name)
+    for video in videos:
         check_name(video)
-    unlabelled = tuple(video for video in annotated if subset == "train" and not labels[video])
-    if unlabelled:
-        notes.append(f"{len(unlabelled)} training videos have no label and are left out: {some(unlabelled)}.")
-    annotated = [video for video in annotated if labels[video] or subset == "test"]
+    unlabelled = tuple(video for video in videos if subset == "train" and not labels[video])
+    annotated = tuple(video for video in videos if video not in unlabelled)
     if features is None:
-        if annotated:
-            notes.append(f"No {subset} features: the {subset} videos cannot be used.")
-        return SubsetFiles(name, tuple(annotated), None, unlabelled=unlabelled)
+        return SubsetFiles(name, annotated, None, unlabelled=unlabelled)
     stems = {video: stem for video in annotated if (stem := features.stem(video, prefixes)) is not None}
     owned = set(stems.values()) | set(unlabelled)
     if not features.nested:  # other subsets' files are in the same folder
         owned.update(prefix + video for video in entries for prefix in prefixes)
     extra = tuple(sorted({*features.files, *features.incomplete} - owned))
-    if extra:
-        note = (
-            f"{len(extra)} feature files belong to no annotated {f'{subset} ' * features.nested}video: {some(extra)}."
-        )
-        notes += [note] if note not in notes else []
-    return SubsetFiles(name, tuple(annotated), features, stems, unlabelled, extra)
+    return SubsetFiles(name, annotated, features, stems, unlabelled, extra)
 
 
 def _check_classes(data: Dataset) -> None:
+    """Refuse classes that the descriptor contradicts."""
     unknown = sorted(set(data.annotations.classes) - set(data.classes))
     if unknown:
         raise UserError(
@@ -211,12 +224,12 @@ def _check_classes(data: Dataset) -> None:
 
 
 def _check_clock(data: Dataset, subset: Subset) -> list[str]:
-    """Refuse a clock that contradicts most of a subset's durations by more than a row; note where some are off."""
+    """Refuse a clock that contradicts most of a subset's durations by more than a row, and note fewer such videos."""
     available = data.subsets[subset].available
-    checked, wrong = 0, []
+    checked, wrong, durations = 0, [], data.clock.durations
     for video in available[:: max(1, len(available) // _CLOCK_SAMPLE)]:
         rows = data.files(subset, video).header().rows
-        excess = data.excess_rows(video, rows)
+        excess = data.clock.excess_rows(video, rows)
         if excess is not None:
             checked += 1
             wrong += [(video, rows, excess)] if abs(excess) > 1 else []
@@ -224,7 +237,7 @@ def _check_clock(data: Dataset, subset: Subset) -> list[str]:
         video, rows, excess = wrong[0]
         raise UserError(
             f"Row counts of {len(wrong)} of {checked} {subset} videos contradict their durations under {data.name}'s "
-            f"clock: {video} has {rows} rows, {rows - excess} fit its {data.duration(video):.1f} s. State the true "
+            f"clock: {video} has {rows} rows, {rows - excess} fit its {durations[video]:.1f} s. State the true "
             f"fps, snippet_frames and stride in {data.data_dir / 'dataset.toml'}, or `resampled = true` for features "
             "stretched to a fixed number of rows."
         )

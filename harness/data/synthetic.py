@@ -100,6 +100,11 @@ class SyntheticSpec(BaseModel):
         """
         return cls(**{"width": 2048, "max_length": 2700, "dtype": "float16", **changes})
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes in the order of label indices."""
+        return tuple(f"SynthAction{c:02d}" for c in range(self.classes))
+
     @model_validator(mode="after")
     def _every_class_occurs(self) -> Self:
         fewest = min(self.train_videos, self.test_videos)
@@ -137,7 +142,6 @@ def generate(spec: SyntheticSpec) -> SyntheticData:
     Args:
         spec: what to make; the default takes about a second.
     """
-    classes = tuple(f"SynthAction{c:02d}" for c in range(spec.classes))
     world = _World.of(spec)
     videos: dict[Subset, list[Video]] = {}
     segments: dict[Subset, GroundTruth] = {}
@@ -155,8 +159,8 @@ def generate(spec: SyntheticSpec) -> SyntheticData:
             features = _features(spec, world, timeline, subset, i, seconds)
             videos[subset].append(Video(name, features, labels[i], seconds))
             durations[name] = timeline.duration
-        segments[subset] = _ground_truth(names, classes, timelines)
-    return SyntheticData(classes, videos["train"], videos["test"], durations, segments)
+        segments[subset] = _ground_truth(names, spec.class_names, timelines)
+    return SyntheticData(spec.class_names, videos["train"], videos["test"], durations, segments)
 
 
 class _Purpose(IntEnum):

@@ -12,11 +12,12 @@ from typing import Any, Literal
 from rich.table import Table
 from rich.text import Text
 
+from harness.data.dataset import Dataset
 from harness.data.descriptor import list_digest
-from harness.data.discovery import SUBSETS, usual_headers
+from harness.data.discovery import usual_headers
 from harness.data.features import check_finite, map_features, read_header, some
-from harness.data.opening import Dataset, open_dataset
-from harness.data.source import Subset
+from harness.data.opening import open_dataset
+from harness.data.source import SUBSETS, Subset
 from harness.io.atomic import atomic_write
 from harness.io.encoding import sha256_file
 from harness.io.reading import read_limited
@@ -210,12 +211,12 @@ def _widths(data: Dataset) -> tuple[int, ...]:
 
 def _record_length(check: Check, data: Dataset, video: str, rows: int) -> None:
     try:
-        excess = data.excess_rows(video, rows)
+        excess = data.clock.excess_rows(video, rows)
     except UserError as error:
         check.fail(video, str(error))
         return
     if excess is not None:
-        check.record(video, abs(excess) <= 1, f"{rows} rows, {rows - excess} fit {data.duration(video):.1f} s")
+        check.record(video, abs(excess) <= 1, f"{rows} rows, {rows - excess} fit {data.clock.durations[video]:.1f} s")
 
 
 def _training_labels(data: Dataset, subsets: Sequence[Subset]) -> list[Check]:

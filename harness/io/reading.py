@@ -68,6 +68,23 @@ def read_limited(path: Path, largest: int | None = None) -> bytes:
     return content
 
 
+def read_text(path: Path, remedy: str = "") -> str:
+    """Read a UTF-8 text file.
+
+    Args:
+        path: the file.
+        remedy: last sentence of the message about a file that is not text.
+
+    Raises:
+        MissingDataError: there is no such file.
+        UserError: it cannot be read, is too large or is not UTF-8.
+    """
+    try:
+        return read_limited(path).decode()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not a text file ({error}). {remedy}".rstrip()) from error
+
+
 class _RefusedJSONError(ValueError):
     """Error for JSON that the standard allows and this harness refuses: the message ends with the remedy."""
 

@@ -154,7 +154,7 @@ def _share_data(arguments: Sequence[str]) -> None:
     from harness.data.synthetic_source import embedded_source
 
     if not {"--data", "--full-size"} & set(arguments):
-        _ = embedded_source(full_size=False).classes
+        embedded_source(full_size=False).videos("train")
 
 
 def _become_run(arguments: list[str], says: int) -> None:

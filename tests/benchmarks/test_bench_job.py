@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.data.features import FeatureFiles, StoredVideo, in_memory
+from harness.data.features import FeatureFiles, StoredFeatures, in_memory
 from harness.random_streams import numpy_stream
 from harness.registry import load_method
 from harness.runs.environment import KEEP_MEMORY
@@ -20,13 +20,14 @@ from tests.benchmarks.batches import prepared
 from tests.benchmarks.hardware import Machine
 from tests.benchmarks.measure import aim, in_turns, note_memory
 from wstal.method import Method, TrainSpec
+from wstal.types import Video
 
 CLASSES, STREAM = 20, 1024
 ROWS = (200, 1200)  # of a video, fewest and most
 
 
 @pytest.fixture(scope="module")
-def stored(tmp_path_factory: pytest.TempPathFactory) -> list[StoredVideo]:
+def stored(tmp_path_factory: pytest.TempPathFactory) -> list[Video]:
     """48 videos of two float16 streams of 1,024 columns, as THUMOS14's are."""
     folder, rng = tmp_path_factory.mktemp("features"), np.random.default_rng(0)
     videos = []
@@ -34,18 +35,19 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> list[StoredVideo]:
         paths = [folder / f"{stream}-{number}.npy" for stream in ("rgb", "flow")]
         for path in paths:
             np.save(path, rng.random((rows, STREAM), dtype=np.float32).astype(np.float16))
-        videos.append(StoredVideo(f"video {number}", FeatureFiles(tuple(paths)), (number % CLASSES,), 0.64))
+        source = StoredFeatures(f"video {number}", FeatureFiles(tuple(paths)))
+        videos.append(Video(f"video {number}", source, (number % CLASSES,), 0.64))
     return videos
 
 
-def loaded_plainly(method: Method, videos: Sequence[StoredVideo], train: TrainSpec) -> list[np.ndarray]:
+def loaded_plainly(method: Method, videos: Sequence[Video], train: TrainSpec) -> list[np.ndarray]:
     """Both files whole for each access, then the rows that are wanted."""
     rng = numpy_stream(0, "sampling", 0)
     batches = []
     for chosen in method.train_batches([video.labels for video in videos], train.batch_size, rng):
         rows = []
         for index in chosen:
-            paths = videos[index].__dict__["_source"].paths
+            paths = videos[index].source.files.paths
             features = np.concatenate([np.load(path).astype(np.float32) for path in paths], axis=1)
             rows.append(features[method.train_indices(len(features), train.temporal_length, rng)])
         batches.append(np.stack(rows))
@@ -54,7 +56,7 @@ def loaded_plainly(method: Method, videos: Sequence[StoredVideo], train: TrainSp
 
 @pytest.mark.usefixtures("heavy")
 @pytest.mark.benchmark(group="feature loading: an epoch of 48 videos to [16, 750, 2048]")
-def test_feature_loading(benchmark: Any, machine: Machine, stored: list[StoredVideo]) -> None:
+def test_feature_loading(benchmark: Any, machine: Machine, stored: list[Video]) -> None:
     """Held in memory, as a run does where there is room, against reading files that the system has in its cache."""
     cls = load_method("acmnet")
     recipe = cls.recipe("thumos14")

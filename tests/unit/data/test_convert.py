@@ -75,7 +75,7 @@ def test_wtalc_form(tmp_path: Path) -> None:
 def test_what_was_converted_opens(tmp_path: Path) -> None:
     convert(wtalc(tmp_path / "in"), tmp_path / "out", joint(tmp_path / "joint.npy"))
     data = open_dataset(tmp_path / "out")
-    assert (data.name, data.width, data.label_source) == ("converted", 6, "official")
+    assert (data.name, data.columns.width, data.label_source) == ("converted", 6, "official")
     train, test = data.videos("train"), data.videos("test")
     assert [(video.name, video.labels) for video in train] == [("a", (1,)), ("b", (1,))]
     assert test[0].features.dtype == np.float32
@@ -380,6 +380,6 @@ def test_haan_arrays_are_fineaction(shared: Path, tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     np.save(folder / "v_00016897.npy", np.ones((100, 4096), np.float16))
     data = open_dataset(tmp_path / "out", allow_missing=True)
-    assert (data.name, len(data.classes), data.width) == ("fineaction", 106, 4096)
+    assert (data.name, len(data.classes), data.columns.width) == ("fineaction", 106, 4096)
     video = data.videos("test")[0]
     assert video.seconds_per_snippet == pytest.approx(1 / np.load(shared / "data/fineaction/sec2clip_ratios.npy")[-1])

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from harness.data.dataset import Dataset
 from harness.data.descriptor import list_digest, shipped_descriptors
-from harness.data.opening import Dataset, open_dataset
+from harness.data.opening import open_dataset
 from wstal.errors import MissingDataError, UserError
 from wstal.types import Video
 
@@ -95,12 +96,12 @@ def test_every_layout_gives_the_same_videos(tmp_path: Path, layout: str, inside:
             assert (video.seconds_per_snippet, video.offset) == (0.64, 0.0)
     assert data.classes == ("jump", "run")
     assert [video.labels for video in data.videos("train")] == [(0, 1), (1,)]
-    assert data.width == 5
+    assert data.columns.width == 5
 
 
 def test_one_stream(tmp_path: Path) -> None:
     data = open_dataset(make(tmp_path, widths={"rgb": 3}))
-    assert (data.streams, data.width) == (("rgb",), 3)
+    assert (data.columns.streams, data.columns.width) == (("rgb",), 3)
 
 
 def test_chosen_stream(tmp_path: Path) -> None:
@@ -112,7 +113,7 @@ def test_chosen_stream_of_joint_files(tmp_path: Path) -> None:
     widths = 'fps = 25.0\nstreams = [{ name = "rgb", width = 3 }, { name = "flow", width = 2 }]\n'
     make(tmp_path, "subset", write={"dataset.toml": MINE + widths})
     data = open_dataset(tmp_path, streams=["flow"])
-    assert (data.streams, data.width) == (("flow",), 2)
+    assert (data.columns.streams, data.columns.width) == (("flow",), 2)
     np.testing.assert_array_equal(data.videos("test")[0].features, features("s1", "flow", 5, 2))
     assert data.digests()["test"] != open_dataset(tmp_path).digests()["test"]
 
@@ -351,7 +352,7 @@ def test_subsets_with_different_streams(tmp_path: Path) -> None:
         (tmp_path / f"features/test/flow/{name}.npy").unlink()
     (tmp_path / "features/test/flow").rmdir()
     error(UserError, lambda: open_dataset(tmp_path), "different streams: rgb+flow in", " and rgb in")
-    assert open_dataset(tmp_path, streams=["rgb"]).width == 3
+    assert open_dataset(tmp_path, streams=["rgb"]).columns.width == 3
 
 
 def test_video_id_that_leaves_the_folder(tmp_path: Path) -> None:
@@ -413,7 +414,7 @@ def test_official_labels_of_training_videos_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("[1]", "wants a JSON object keyed by video"),
+        ("[1]", "must be a JSON object with a key for each video"),
         ("{", "not valid JSON"),
         ('{"t1": 3}', 'video t1: expected {"labels": [names], "duration_seconds": s}'),
         ('{"t1": {"labels": 3}}', 'video t1: expected {"labels": [names]'),
@@ -492,7 +493,7 @@ def test_class_file(tmp_path: Path) -> None:
     make(tmp_path, write={"dataset.toml": MINE + 'fps = 25.0\nclass_file = "c.txt"\n', "c.txt": "run\njump\n\n"})
     assert open_dataset(tmp_path).classes == ("jump", "run")
     (tmp_path / "c.txt").write_bytes("éclair".encode("latin1"))
-    error(UserError, lambda: open_dataset(tmp_path), "Cannot read", "c.txt", "one class name a line")
+    error(UserError, lambda: open_dataset(tmp_path), "c.txt is not a text file", "one class name per line")
     (tmp_path / "c.txt").unlink()
     error(MissingDataError, lambda: open_dataset(tmp_path), "c.txt is not there")
 
@@ -549,7 +550,7 @@ def test_training_never_sees_a_time(tmp_path: Path) -> None:
     (tmp_path / "annotations.json").write_text(json.dumps(content))
     assert snapshot(open_dataset(tmp_path)) == before
     assert set(Video.__dataclass_fields__) == {
-        "name", "features", "labels", "seconds_per_snippet", "offset"
+        "name", "source", "labels", "seconds_per_snippet", "offset"
     }  # fmt: skip
 
 
@@ -673,14 +674,19 @@ def test_thumos14_with_unknown_features_keeps_its_lists(shared: Path, tmp_path: 
 @pytest.mark.shared
 def test_thumos14_rgb_alone_is_recognised(shared: Path, tmp_path: Path) -> None:
     data = open_dataset(thumos_like(tmp_path, shared, {"rgb": 1024}), shared / "data/thumos14", checked=False)
-    assert (data.name, data.streams) == ("thumos14", ("rgb",))
+    assert (data.name, data.columns.streams) == ("thumos14", ("rgb",))
     assert "Of the streams rgb, flow, rgb alone is there." in data.notes
 
 
 @pytest.mark.shared
 def test_thumos14_r2plus1d(shared: Path) -> None:
     data = open_dataset(shared / "data/thumos14_r2plus1d")
-    assert (data.name, data.family, data.width, data.streams) == ("thumos14-r2plus1d", "thumos14", 512, ("rgb",))
+    assert (data.name, data.family, data.columns.width, data.columns.streams) == (
+        "thumos14-r2plus1d",
+        "thumos14",
+        512,
+        ("rgb",),
+    )
     assert (len(data.videos("train")), len(data.videos("test"))) == (185, 195)
     assert data.video_list("train").name == "thumos14-r2plus1d-train-185"
     assert data.video_list("test").name == "thumos14-r2plus1d-197"
@@ -702,16 +708,18 @@ def test_thumos14_r2plus1d_clock(shared: Path) -> None:
     for subset in ("train", "test"):
         for video in data.videos(subset):
             assert video.seconds_per_snippet == 16 / rates[video.name]
-            excess[data.excess_rows(video.name, len(video.features))] += 1
+            excess[data.clock.excess_rows(video.name, len(video.features))] += 1
     assert excess == {0: 325, -1: 55}  # never more than a snippet
 
 
 @pytest.mark.shared
 def test_the_wrong_durations_of_thumos14_are_not_used(shared: Path) -> None:
     data = open_dataset(shared / "data/thumos14_r2plus1d")
-    wrong = [video for video, entry in data.entries.items() if abs(entry.duration / data.duration(video) - 1) > 0.05]
+    wrong = [
+        video for video, entry in data.entries.items() if abs(entry.duration / data.clock.durations[video] - 1) > 0.05
+    ]
     assert len(wrong) == 13
-    assert all(data.fps[video] < 26 for video in wrong)
+    assert all(data.clock.rates[video] < 26 for video in wrong)
 
 
 @pytest.mark.shared
@@ -743,9 +751,9 @@ def test_the_eight_thumos14_videos_whose_official_labels_differ(shared: Path) ->
 def test_ucf_untrimmed_is_recognised_and_its_clock_fits(shared: Path) -> None:
     data = open_dataset(shared / "data/ucf_untrimmed")
     assert (len(data.videos("train")), len(data.videos("test")), len(data.classes)) == (160, 45, 7)
-    assert (data.width, data.name) == (1024, "ucf-untrimmed")
+    assert (data.columns.width, data.name) == (1024, "ucf-untrimmed")
     assert any("Recognised ucf-untrimmed" in note for note in data.notes)
-    assert {data.excess_rows(v.name, len(v.features)) for s in ("train", "test") for v in data.videos(s)} == {0}
+    assert {data.clock.excess_rows(v.name, len(v.features)) for s in ("train", "test") for v in data.videos(s)} == {0}
 
 
 @pytest.mark.shared
@@ -759,7 +767,7 @@ def test_ucf_annotations_with_other_features(shared: Path, tmp_path: Path) -> No
         path.parent.mkdir(parents=True, exist_ok=True)
         np.save(path, np.zeros((round(entry["duration"] / 0.64), 8), np.float16))
     data = open_dataset(tmp_path, shared / "data/ucf_untrimmed")
-    assert (data.name, data.width, data.descriptor.extractor) == ("ucf-generic", 8, "unknown")
+    assert (data.name, data.columns.width, data.descriptor.extractor) == ("ucf-generic", 8, "unknown")
     assert (len(data.videos("train")), len(data.videos("test"))) == (rows["training"], rows["test"])
 
 
@@ -793,7 +801,9 @@ def test_activitynet_files_with_a_prefix(shared: Path, tmp_path: Path) -> None:
         "Row counts of 1 of 1 test videos contradict",
     )
     data = open_dataset(tmp_path, shared / "data/activitynet13", allow_missing=True, checked=False)
-    excess = {v.name: data.excess_rows(v.name, len(v.features)) for s in ("train", "test") for v in data.videos(s)}
+    excess = {
+        v.name: data.clock.excess_rows(v.name, len(v.features)) for s in ("train", "test") for v in data.videos(s)
+    }
     assert len(excess) == 11
     assert {name: rows for name, rows in excess.items() if rows} == {"GGSY1Qvo990": 10}
     assert "1 feature files belong to no annotated video: women_long_jump." in data.notes

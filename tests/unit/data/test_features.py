@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from harness.data.feature_layout import check_name, feature_root, find_features
-from harness.data.features import FeatureFiles, StoredVideo, check_finite, in_memory, read_header, some
+from harness.data.features import FeatureFiles, StoredFeatures, check_finite, in_memory, read_header, some
 from wstal.errors import MissingDataError, UserError
 from wstal.types import Video
 
@@ -99,7 +99,7 @@ def test_a_header_takes_no_more_memory_than_headers_have(tmp_path: Path) -> None
 
 def test_what_float32_cannot_hold_is_refused(tmp_path: Path) -> None:
     path = save(tmp_path / "v.npy", np.where(np.arange(24).reshape(6, 4) == 9, 1e39, 1.0))
-    video = StoredVideo("v", FeatureFiles((path,)), (0,), 0.64)
+    video = Video("v", StoredFeatures("v", FeatureFiles((path,))), (0,), 0.64)
     for read in (lambda: video.features, lambda: check_finite(np.load(path), "v")):
         with pytest.raises(UserError, match="row 2 of 6 has NaN or infinity"):
             read()
@@ -293,8 +293,9 @@ def test_some() -> None:
     assert some(list("abcdef")) == "a, b, c, d and 2 more"
 
 
-def video(folder: Path, name: str = "v") -> StoredVideo:
-    return StoredVideo(name, FeatureFiles((save(folder / f"{name}.npy", rows(3, 2)),)), (1, 4), 0.64, 0.1)
+def video(folder: Path, name: str = "v") -> Video:
+    files = FeatureFiles((save(folder / f"{name}.npy", rows(3, 2)),))
+    return Video(name, StoredFeatures(name, files), (1, 4), 0.64, 0.1)
 
 
 def test_stored_video_reads_on_access(tmp_path: Path) -> None:
@@ -328,7 +329,7 @@ def test_stored_video_can_be_pickled_and_replaced(tmp_path: Path) -> None:
     np.testing.assert_array_equal(copy.features, kept)
     assert (copy.name, copy.labels, copy.seconds_per_snippet, copy.offset) == ("v", (1, 4), 0.64, 0.1)
     assert dataclasses.replace(stored, labels=(0,)).labels == (0,)
-    np.testing.assert_array_equal(dataclasses.replace(stored, features=kept[:1]).features, kept[:1])
+    np.testing.assert_array_equal(dataclasses.replace(stored, source=kept[:1]).features, kept[:1])
 
 
 def test_features_that_have_room_are_kept_as_they_are_stored(tmp_path: Path) -> None:
@@ -339,7 +340,7 @@ def test_features_that_have_room_are_kept_as_they_are_stored(tmp_path: Path) -> 
     kept = in_memory([*stored, made], room=size)
     assert kept[2] is made
     for one, other in zip(kept[:2], stored, strict=True):
-        assert not isinstance(one, StoredVideo)
+        assert not callable(one.source)
         assert one.features.dtype == other.features.dtype
         np.testing.assert_array_equal(one.features, other.features)
         assert (one.name, one.labels, one.seconds_per_snippet, one.offset) == (other.name, (1, 4), 0.64, 0.1)
@@ -347,7 +348,7 @@ def test_features_that_have_room_are_kept_as_they_are_stored(tmp_path: Path) -> 
         (tmp_path / f"{name}.npy").unlink()
     assert kept[0].features is kept[0].features
     # what an eighth of any machine's memory holds
-    assert not isinstance(in_memory([video(tmp_path, "d")])[0], StoredVideo)
+    assert not callable(in_memory([video(tmp_path, "d")])[0].source)
 
 
 @pytest.fixture

@@ -13,11 +13,11 @@ SPEC = SyntheticSpec(train_videos=20, test_videos=6, classes=4, width=8, max_len
 
 @pytest.fixture(scope="module")
 def source() -> EmbeddedSource:
-    return EmbeddedSource(SPEC)
+    return EmbeddedSource.of(SPEC)
 
 
 def test_parts_are_disjoint_and_come_from_training_alone(source: EmbeddedSource) -> None:
-    held_out = HeldOutSource(source, 0.25)
+    held_out = HeldOutSource.of(source, 0.25)
     parts = {subset: {video.name for video in held_out.videos(subset)} for subset in ("train", "test")}
     assert len(parts["test"]) == 5
     assert parts["train"] | parts["test"] == {video.name for video in source.videos("train")}
@@ -25,7 +25,7 @@ def test_parts_are_disjoint_and_come_from_training_alone(source: EmbeddedSource)
 
 
 def test_truth_is_that_of_the_held_out_videos(source: EmbeddedSource) -> None:
-    held_out, whole = HeldOutSource(source, 0.25), source.ground_truth("train")
+    held_out, whole = HeldOutSource.of(source, 0.25), source.ground_truth("train")
     truth = held_out.ground_truth("test")
     names = [video.name for video in held_out.videos("test")]
     assert list(truth.videos) == names
@@ -42,7 +42,7 @@ def test_truth_is_that_of_the_held_out_videos(source: EmbeddedSource) -> None:
 
 
 def test_split_is_the_same_each_time_and_part_of_the_identity(source: EmbeddedSource) -> None:
-    first, second, other = (HeldOutSource(source, share).describe() for share in (0.25, 0.25, 0.5))
+    first, second, other = (HeldOutSource.of(source, share).describe() for share in (0.25, 0.25, 0.5))
     assert first == second != other
     assert first["name"] == "synthetic-held-out"
 
@@ -50,4 +50,4 @@ def test_split_is_the_same_each_time_and_part_of_the_identity(source: EmbeddedSo
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.5, 0.001, 1.5])
 def test_a_share_that_leaves_a_side_empty_is_refused(source: EmbeddedSource, share: float) -> None:
     with pytest.raises(UserError, match="videos on both sides"):
-        HeldOutSource(source, share)
+        HeldOutSource.of(source, share)

@@ -306,7 +306,7 @@ def test_a_video_is_weak() -> None:
     """Training sees what `Video` has, and nothing in it is a time of an instance."""
     assert {field.name for field in dataclasses.fields(Video)} == {
         "name",
-        "features",
+        "source",
         "labels",
         "seconds_per_snippet",
         "offset",

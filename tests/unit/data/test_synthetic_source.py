@@ -7,16 +7,16 @@ SMALL = SyntheticSpec(train_videos=8, test_videos=6, classes=4, width=8, max_len
 
 
 def test_it_is_marked_synthetic_and_described_by_its_bytes() -> None:
-    first, second = EmbeddedSource(SMALL), EmbeddedSource(SMALL.model_copy(update={"seed": 1}))
+    first, second = EmbeddedSource.of(SMALL), EmbeddedSource.of(SMALL.model_copy(update={"seed": 1}))
     assert first.synthetic
     assert "SYNTHETIC" in first.notes[0]
-    assert first.describe() == EmbeddedSource(SMALL).describe()
+    assert first.describe() == EmbeddedSource.of(SMALL).describe()
     assert first.describe()["sha256"] != second.describe()["sha256"]
     assert first.describe()["test"] == {"list": "generated", "videos": 6}
 
 
 def test_classes_videos_and_truth_belong_together() -> None:
-    source = EmbeddedSource(SMALL)
+    source = EmbeddedSource.of(SMALL)
     truth = source.ground_truth("test")
     assert truth.classes == source.classes
     assert [video.name for video in source.videos("test")] == list(truth.videos)

@@ -11,7 +11,8 @@ from typing import Any, Self
 import numpy as np
 
 from harness.data.source import SUBSETS, DataSource, Subset
-from harness.data.synthetic import SyntheticData, SyntheticSpec, generate
+from harness.data.synthetic import SyntheticData, generate
+from harness.data.synthetic_spec import SyntheticSpec
 from wstal.evaluation import THUMOS_TIOUS
 from wstal.types import GroundTruth, Video
 

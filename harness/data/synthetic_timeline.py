@@ -1,6 +1,6 @@
-"""When things happen in a synthetic video: durations, instances, phases, context and background, in seconds.
+"""Timelines of synthetic videos: durations, instances, phases, context and background, in seconds.
 
-Nothing here knows about features or rows. Published statistics of THUMOS14's 200 training and 212 test videos are
+They are independent of features and rows. Published statistics of THUMOS14's 200 training and 212 test videos are
 tables below; every video's duration, number of instances and covered fraction follow them jointly.
 """
 
@@ -8,17 +8,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Literal
 
 import numpy as np
 
+from harness.data.source import Subset
 from wstal.types import FloatArray, IntArray
-
-Subset = Literal["train", "test"]
 
 
 class Kind(IntEnum):
-    """What a stretch of a video shows."""
+    """Content of a stretch of a video."""
 
     BACKGROUND = 0
     CONTEXT = 1
@@ -28,7 +26,7 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True)
 class SubsetStatistics:
-    """One THUMOS14 subset's distributions over videos: values at the `LEVELS`, and the share of two-class videos."""
+    """Distributions over the videos of one THUMOS14 subset: values at `LEVELS`, and the share of two-class videos."""
 
     duration: tuple[float, ...]
     instances: tuple[float, ...]
@@ -81,7 +79,7 @@ BACKGROUND_SHOT = 10.0  # seconds
 
 @dataclass(frozen=True, eq=False)
 class Timeline:
-    """One video's contents. Spans cover the video without holes; they overlap where two instances do.
+    """Content of one video. Spans cover it without holes and overlap where two instances do.
 
     Args:
         duration: seconds.
@@ -90,8 +88,8 @@ class Timeline:
         instance_label: `[N]` class of each instance.
         span: `[S, 2]` start and end, seconds.
         kind: `[S]` values of `Kind`.
-        label: `[S]` class of an instance's or context's span; of background, -1.
-        shot: `[S]` which camera shot a span belongs to; context beside an instance continues the instance's shot.
+        label: `[S]` class of the span of an instance or context, -1 of background.
+        shot: `[S]` camera shot of each span: context beside an instance continues the instance's shot.
     """
 
     duration: float
@@ -105,13 +103,13 @@ class Timeline:
 
 
 def partner(label: int) -> int:
-    """The class that looks like `label`: classes pair up as (0, 1), (2, 3), and so on."""
+    """Return the class that looks like this one, in the pairs (0, 1), (2, 3), and so on."""
     return label ^ 1
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A video before its instances are placed: seconds, counts, the fraction under instances, classes and style."""
+    """Video before its instances are placed: seconds, counts, the fraction under instances, classes and style."""
 
     duration: float
     instances: int
@@ -123,11 +121,18 @@ class Plan:
 def plan_subset(
     rng: np.random.Generator, statistics: SubsetStatistics, videos: int, classes: int, max_instances: int
 ) -> list[Plan]:
-    """Durations, instance counts, covered fractions and classes of a subset's videos.
+    """Draw durations, instance counts, covered fractions and classes of a subset's videos.
 
     A Gaussian copula carries the rank correlations. The margins are stratified (video with rank i gets the quantile
     at (i + 1/2) / videos), so that they follow the tables for every seed and not only on average. Classes are dealt
     in turn: each occurs in at least floor(videos / classes) videos.
+
+    Args:
+        rng: source of the draws.
+        statistics: distributions to follow.
+        videos: number of videos.
+        classes: number of classes.
+        max_instances: most instances of a video.
     """
     correlation = 2 * np.sin(np.pi / 6 * np.array(RANK_CORRELATION))  # Spearman to Pearson, exact for Gaussians
     normal = rng.standard_normal((videos, 3)) @ np.linalg.cholesky(correlation).T
@@ -154,7 +159,12 @@ def plan_subset(
 
 
 def place(rng: np.random.Generator, plan: Plan) -> Timeline:
-    """Lay a plan's instances out in time and say what each second shows."""
+    """Place a plan's instances in time and decide what each second shows.
+
+    Args:
+        rng: source of the draws.
+        plan: the video.
+    """
     slots = _slots(rng, plan)
     length = np.exp(LOG_DURATION_SPREAD * rng.standard_normal(len(slots)))
     length[[style == "chain" for style, _ in slots]] /= CHAIN_PART  # the union of two instances
@@ -175,7 +185,7 @@ def place(rng: np.random.Generator, plan: Plan) -> Timeline:
 
 
 def _slots(rng: np.random.Generator, plan: Plan) -> list[tuple[str, tuple[int, ...]]]:
-    """The video's disjoint stretches of action in time order: style and the one or two classes of each."""
+    """Order the video's disjoint stretches of action in time, each with its style and its one or two classes."""
     n, classes = plan.instances, plan.classes
     if plan.style == "single":
         return [("single", classes)] * n
@@ -189,7 +199,7 @@ def _slots(rng: np.random.Generator, plan: Plan) -> list[tuple[str, tuple[int, .
 
 
 class _Writer:
-    """Collects spans and instances in time order."""
+    """Collector of spans and instances in time order."""
 
     def __init__(self, rng: np.random.Generator, duration: float) -> None:
         self.rng = rng
@@ -200,7 +210,7 @@ class _Writer:
         self.last_length = 0.0
 
     def slot(self, start: float, end: float, style: str, labels: tuple[int, ...]) -> None:
-        """One stretch of action; its shot is the one that the gap before opened."""
+        """Write one stretch of action, in the shot that the gap before opened."""
         part = (end - start) * CHAIN_PART
         bounds = [(start, start + part), (end - part, end)] if style == "chain" else [(start, end)] * len(labels)
         for (t_start, t_end), label in zip(bounds, labels, strict=True):
@@ -213,7 +223,7 @@ class _Writer:
         self.last_length = end - start
 
     def gap(self, start: float, end: float, before: int | None, after: int | None) -> None:
-        """Context after the instance before, background, detached context, background, context before the next."""
+        """Write context after the last instance, background, detached context, background, context before the next."""
         present = self.rng.uniform(size=3) < CONTEXT_RATE
         length = self.rng.uniform(*CONTEXT_LENGTH, size=3) * (self.last_length or np.inf)
         length = np.minimum(length, CONTEXT_MAX_OF_GAP * (end - start)) * present
@@ -244,7 +254,7 @@ class _Writer:
             self.spans.append((start, end, kind, label, self.shots))
 
     def timeline(self) -> Timeline:
-        """What was written, as arrays."""
+        """Return what was written, as arrays."""
         instances = sorted(self.instances)
         start, end, kind, label, shot = zip(*self.spans, strict=True)
         return Timeline(

@@ -6,7 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.data.synthetic import SyntheticData, SyntheticSpec, generate
+from harness.data.synthetic import SyntheticData, generate
+from harness.data.synthetic_spec import SyntheticSpec
 from harness.data.synthetic_timeline import THUMOS14, Kind, place, plan_subset
 
 SPECS = st.builds(

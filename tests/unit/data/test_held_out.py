@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from harness.data.held_out import HeldOutSource
-from harness.data.synthetic import SyntheticSpec
 from harness.data.synthetic_source import EmbeddedSource
+from harness.data.synthetic_spec import SyntheticSpec
 from wstal.errors import UserError
 
 SPEC = SyntheticSpec(train_videos=20, test_videos=6, classes=4, width=8, max_length=32)

@@ -12,15 +12,9 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from harness.data.synthetic import (
-    MARGIN_LEVELS,
-    MARGIN_MEAN,
-    MARGIN_STD,
-    SyntheticData,
-    SyntheticSpec,
-    _World,
-    generate,
-)
+from harness.data.synthetic import SyntheticData, generate
+from harness.data.synthetic_features import MARGIN_LEVELS, MARGIN_MEAN, MARGIN_STD, World
+from harness.data.synthetic_spec import SyntheticSpec
 from harness.data.synthetic_timeline import LEVELS, THUMOS14, Kind, Subset
 from wstal.types import Video
 
@@ -428,7 +422,7 @@ def test_context_strength_makes_what_it_changes_look_like_action(base: Synthetic
 def test_similarity_dials_are_the_correlations_that_they_state(value: float) -> None:
     """Mean over 20 classes or 10 pairs of 2048 dimensions: the standard error is at most 0.007."""
     spec = SyntheticSpec.full_size(context_strength=value, class_similarity=value)
-    phases = _World.of(spec).phases.astype(np.float64)
+    phases = World.of(spec).phases.astype(np.float64)
 
     def correlation(first: Any, second: Any) -> float:
         return float((first * second).mean() / np.sqrt((first**2).mean() * (second**2).mean()))

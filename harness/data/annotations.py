@@ -1,8 +1,8 @@
-"""ActivityNet-style annotation files, read once and checked.
+"""ActivityNet-style annotation files.
 
 `{"database": {video: {"subset": ..., "duration": ..., "annotations": [{"label": ..., "segment": [start, end]}]}}}`,
-times in seconds. Other keys are ignored, `taxonomy` among them. A segment of length 0 is kept, since ActivityNet 1.3
-has twelve: no detection can find it, and it counts as an instance, as in the released evaluator.
+times in seconds. Other keys such as `taxonomy` are ignored. A segment of length 0 is kept, since ActivityNet 1.3 has
+twelve: no detection can match it, and it counts as an instance, as in the released evaluator.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from wstal.types import FloatArray, GroundTruth, IntArray
 ANNOTATIONS = "annotations.json"
 AMBIGUOUS = "Ambiguous_test.txt"
 TEST_SUBSETS = (("test", "testing"), ("validation", "val"))
-LONGEST = 1e7  # seconds, 116 days: no video is longer, and row counts still fit an integer
-FARTHEST = 1e12  # of a time, whatever its unit: lengths and their sums stay finite
+LONGEST = 1e7  # seconds (116 days) of a video, so that row counts fit an integer
+FARTHEST = 1e12  # largest time in any unit, so that lengths and their sums stay finite
 
 
 class Interval(NamedTuple):
-    """Seconds of a video, of no class."""
+    """Interval of a video in seconds, without a class."""
 
     video: str
     start: float
@@ -39,14 +39,14 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Annotations:
-    """One annotation file.
+    """Content of one annotation file.
 
     Args:
         path: the file.
-        classes: sorted names of all classes that occur in the file, whatever the subset.
-        videos: names, in file order, also those without annotation.
+        classes: sorted names of all classes that occur in the file, in any subset.
+        videos: names in file order, including videos without annotation.
         subset: `[V]` subset of each video.
-        duration: `[V]` seconds, NaN where the file has none; wrong in some circulating files, so never clip to it.
+        duration: `[V]` seconds, NaN where the file has none. Some circulating files have wrong ones: never clip to it.
         video: `[N]` index into `videos` of each instance, in file order.
         label: `[N]` index into `classes`.
         start: `[N]` seconds.
@@ -71,7 +71,7 @@ class Annotations:
         return tuple(dict.fromkeys(self.subset))
 
     def default_test_subset(self) -> str:
-        """The subset to evaluate on: test if it has instances, else validation, else the only one.
+        """Return the subset to evaluate on: test if it has instances, else validation, else the only one.
 
         Raises:
             UserError: none of these.
@@ -91,11 +91,11 @@ class Annotations:
     def ground_truth(
         self, subset: str | None = None, *, ambiguous: Sequence[tuple[str, float, float]] | None = None
     ) -> GroundTruth:
-        """One subset's videos and instances, in file order, with all classes of the file.
+        """Return one subset's videos and instances in file order, with all classes of the file.
 
         Args:
-            subset: its name; `default_test_subset()` if absent.
-            ambiguous: (video, start, end) to use instead of those found beside the file; other subsets' are left out.
+            subset: its name (by default `default_test_subset()`).
+            ambiguous: (video, start, end) to use instead of those beside the file. Those of other subsets are left out.
 
         Raises:
             UserError: the file has no such subset.
@@ -146,11 +146,11 @@ def select_videos(truth: GroundTruth, videos: Sequence[str]) -> GroundTruth:
 
 
 def read_annotations(path: Path) -> Annotations:
-    """Read an annotation file, or the `annotations.json` of a folder, and `Ambiguous_test.txt` beside it if there.
+    """Read an annotation file, or the `annotations.json` of a folder, and `Ambiguous_test.txt` beside it if it exists.
 
     Raises:
         MissingDataError: there is no such file.
-        UserError: it cannot be read, is not JSON or not ActivityNet-style; says which video and field.
+        UserError: it cannot be read, is not JSON or not ActivityNet-style. The message names the video and field.
     """
     path = Path(path)
     if os.path.isdir(path):
@@ -205,11 +205,11 @@ def read_annotations(path: Path) -> Annotations:
 
 
 def read_ambiguous(path: Path) -> tuple[Interval, ...]:
-    """Read intervals, one a line: video, start and end in seconds, separated by blanks.
+    """Read intervals, one per line: video, start and end in seconds, separated by blanks.
 
     Raises:
         MissingDataError: there is no such file.
-        UserError: it cannot be read, or a line is something else.
+        UserError: it cannot be read, or a line has another form.
     """
     intervals = []
     for number, line in enumerate(read_text(path).splitlines(), 1):
@@ -229,7 +229,7 @@ def read_ambiguous(path: Path) -> tuple[Interval, ...]:
 
 
 def read_data_json(path: Path) -> Any:
-    """The JSON value of a file from elsewhere.
+    """Read the JSON file of a data set.
 
     Raises:
         MissingDataError: there is no such file.
@@ -241,7 +241,7 @@ def read_data_json(path: Path) -> Any:
 def _check_empty(
     path: Path, videos: Sequence[str], classes: Sequence[str], index: list[int], starts: list[float], ends: list[float]
 ) -> None:
-    """Refuse instances of no length, unless the classes are those of a data set where they are known to circulate."""
+    """Refuse instances of length 0, unless the classes are those of a data set that is known to have some."""
     empty = next((k for k, (start, end) in enumerate(zip(starts, ends, strict=True)) if start == end), None)
     if empty is None:
         return
@@ -254,7 +254,7 @@ def _check_empty(
 
 
 def _segment(segment: Any, where: str) -> tuple[float, float]:
-    """Start and end of an instance."""
+    """Return the start and end of an instance."""
     if not (isinstance(segment, list) and len(segment) == 2 and all(map(is_number, segment))):
         raise UserError(f"{where}: expected `segment` to be two finite numbers (seconds), got {_shown(segment)}.")
     start, end = float(segment[0]), float(segment[1])
@@ -266,14 +266,14 @@ def _segment(segment: Any, where: str) -> tuple[float, float]:
 
 
 def seconds(value: Any, expected: str) -> float:
-    """A video's duration as a JSON value, NaN where there is none.
+    """Return a video's duration from a JSON value, NaN for None.
 
     Args:
         value: the number, or None.
-        expected: how the message starts, as `expected ``duration`` `.
+        expected: start of the error message, as `expected ``duration`` `.
 
     Raises:
-        UserError: not a number above 0 and below `LONGEST`.
+        UserError: it is no number above 0 and below `LONGEST`.
     """
     if value is None:
         return math.nan
@@ -293,10 +293,14 @@ def is_number(value: Any) -> bool:
 
 
 def name_text(value: Any, what: str) -> str:
-    """A JSON value that is a name: text that is not empty and that a line can hold.
+    """Return a JSON value that is a name, text that is not empty and fits one line.
+
+    Args:
+        value: the JSON value.
+        what: start of the error message.
 
     Raises:
-        UserError: it is not; the message starts with `what`.
+        UserError: it is no such text.
     """
     if not isinstance(value, str) or not value:
         raise UserError(f"{what}: expected a name, got {_shown(value)}.")
@@ -305,5 +309,5 @@ def name_text(value: Any, what: str) -> str:
 
 
 def _shown(value: Any) -> str:
-    """A value as messages quote it, cut to a line; null is what an absent field reads as."""
+    """Shorten a value for messages. An absent field reads as None and is shown as nothing."""
     return "nothing" if value is None else printable(json.dumps(value, ensure_ascii=False, default=str), 60)

@@ -1,4 +1,4 @@
-"""Pickled array files that published code circulates, turned once into the layout that everything else reads."""
+"""Conversion of pickled arrays of published code into the folder layout that everything else reads."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ ObjectArray = npt.NDArray[np.object_]
 
 @dataclass(frozen=True)
 class Converted:
-    """What a conversion wrote.
+    """Summary of a conversion.
 
     Args:
         form: `wtalc` or `haan`.
-        videos: videos written, by their subset's name in the annotation file.
-        instances: annotated instances written.
-        features: feature files written.
-        notes: what was assumed, dropped or changed, for people.
+        videos: number of written videos by their subset's name in the annotation file.
+        instances: number of written instances.
+        features: number of written feature files.
+        notes: assumptions, omissions and changes, for people.
     """
 
     form: str
@@ -68,22 +68,22 @@ def convert(
     """Convert W-TALC's or HAAN's arrays into `out_dir`, which appears complete or not at all.
 
     Writes `annotations.json`, `dataset.toml`, for W-TALC `video_labels.json` (its `labels_all` and true durations),
-    and with `features` one joint `[T, width]` file a video under `features/train` and `features/test`.
+    and with `features` one joint `[T, width]` file per video under `features/train` and `features/test`.
 
     Args:
         annotations: folder of `.npy` arrays: W-TALC's (`videoname`, `subset`, `duration`, `labels`, `labels_all`,
             `segments`) or HAAN's FineAction (`video_names`, `labels`, `segments`, `sec2clip_ratios`).
         out_dir: absent or empty folder.
-        features: W-TALC's joint object array, one `[T, width]` float array a video in the order of `videoname.npy`.
-        class_names: for HAAN's anonymous class numbers, a JSON object number -> name; without it a class is called
+        features: W-TALC's joint object array, one `[T, width]` float array per video in the order of `videoname.npy`.
+        class_names: JSON object number -> name for HAAN's anonymous class numbers. Without it the name of a class is
             `fine-` and its number in three digits.
-        fps: frames a second at which `features` were extracted, for `dataset.toml`; 16-frame snippets, stride 16.
-        max_bytes: largest file that is read.
+        fps: frames per second at which `features` were extracted, with 16-frame snippets and stride 16.
+        max_bytes: size of the largest file that is read.
 
     Raises:
-        MissingDataError: an array is not there.
-        UserError: `fps` is no frame rate, neither form, arrays that disagree, a pickle that names a function, a file
-            that is too large, an `out_dir` that is not empty.
+        MissingDataError: an array does not exist.
+        UserError: `fps` is no frame rate, the arrays have neither form or disagree, a pickle names a function, a file
+            is too large, or `out_dir` is not empty.
         StoreError: `out_dir` cannot be written.
     """
     if not is_frame_rate(fps):
@@ -131,7 +131,7 @@ def _is_empty_folder(path: Path) -> bool:
 
 
 def _wtalc(folder: Path, max_bytes: int) -> list[_Entry]:
-    """W-TALC's arrays: bytes and object arrays, one entry a video, in file order."""
+    """Read W-TALC's arrays of bytes and objects, one entry per video, in file order."""
     keys = ("videoname", "subset", "duration", "labels", "labels_all", "segments")
     columns = {key: load_array(folder / f"{key}.npy", max_bytes) for key in keys}
     _same_length(folder, columns)
@@ -153,7 +153,7 @@ def _wtalc(folder: Path, max_bytes: int) -> list[_Entry]:
 
 
 def _haan(folder: Path, class_names: Path | None, max_bytes: int) -> list[_Entry]:
-    """HAAN's FineAction arrays: a label is (coarse, fine) class numbers; 100 clips / ratio is the duration."""
+    """Read HAAN's FineAction arrays, with labels (coarse, fine) and durations of 100 clips / ratio."""
     keys = ("video_names", "labels", "segments", "sec2clip_ratios")
     columns = {key: load_array(folder / f"{key}.npy", max_bytes) for key in keys}
     _same_length(folder, columns)
@@ -186,11 +186,11 @@ def _class_names(path: Path) -> dict[int, str]:
 def _same_length(folder: Path, columns: dict[str, npt.NDArray[Any]]) -> None:
     lengths = {key: column.shape[0] if column.ndim else 0 for key, column in columns.items()}
     if len(set(lengths.values())) > 1:
-        raise UserError(f"The arrays in {folder} differ in length: {lengths}. They must have one entry a video.")
+        raise UserError(f"The arrays in {folder} differ in length: {lengths}. They must have one entry per video.")
 
 
 def _name(value: object, what: str) -> str:
-    """A name in an array: text, or bytes as Python 2 wrote it."""
+    """Return a name in an array, which is text, or bytes as Python 2 wrote it."""
     text = value.decode(errors="replace") if isinstance(value, bytes) else value
     if not isinstance(text, str):
         raise UserError(f"{what}: expected a name, got a {type(text).__name__}. Correct it.")
@@ -204,7 +204,7 @@ def _names(values: Any, path: Path, video: str) -> list[str]:
 
 
 def _number(value: object, path: Path, video: str) -> float:
-    """A number, or the only one of a small array."""
+    """Return a number, or the first one of a small array."""
     try:
         return float(np.asarray(value, dtype=np.float64).reshape(-1)[0])
     except (TypeError, ValueError, LookupError, OverflowError) as error:
@@ -239,7 +239,7 @@ def _check_entries(entries: Sequence[_Entry], folder: Path) -> None:
 
 
 def _drop_without_length(entries: Sequence[_Entry], notes: list[str]) -> list[_Entry]:
-    """Without the instances that end before or where they start, which the reader does not take."""
+    """Leave out instances that end before or where they start, which the reader refuses."""
     lengths = [end - start for entry in entries for _, start, end in entry.instances]
     for count, fault in (
         (sum(length < 0 for length in lengths), "end before they start"),
@@ -300,7 +300,7 @@ def _has_test(entries: Sequence[_Entry]) -> bool:
 
 
 def _describe(entries: Sequence[_Entry], blocks: Sequence[npt.NDArray[Any]], fps: float, notes: list[str]) -> str:
-    """The text of `dataset.toml`: the known data set with these classes, else what was given."""
+    """Return the text of `dataset.toml`, for the known data set with these classes or else as given."""
     classes = {label for entry in entries for label, _, _ in entry.instances}
     digest = list_digest(classes)
     known = next((d for d in shipped_descriptors().values() if d.name == d.family and digest in d.class_sets), None)

@@ -13,10 +13,11 @@ from harness.data.annotations import Annotations, Interval, select_videos
 from harness.data.clock import Clock
 from harness.data.descriptor import DatasetDescriptor, VideoList, list_digest
 from harness.data.digests import annotations_digest, file_digests
-from harness.data.discovery import Annotated, Columns, OfficialLabels
+from harness.data.discovery import Columns
 from harness.data.feature_layout import FeatureFolder, feature_root
 from harness.data.features import FeatureFiles, StoredFeatures, some
 from harness.data.source import SUBSETS, DataSource, Subset
+from harness.data.video_facts import Annotated, OfficialLabels
 from harness.io.encoding import canonical_json, sha256
 from wstal.errors import MissingDataError, UserError
 from wstal.types import GroundTruth, Video

@@ -1,8 +1,10 @@
-"""What no feature file shows: a data set's clock, streams, splits and named video lists, read from `dataset.toml`."""
+"""Facts about a data set that its feature files do not show, read from `dataset.toml`.
+
+These are the clock, the streams, the splits and the named lists of videos.
+"""
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import os
 import re
@@ -25,13 +27,13 @@ from pydantic import (
 
 from harness.data.source import Subset
 from harness.io.reading import parse_toml, read_toml
-from harness.io.text import check_text, field, printable, problem
+from harness.io.text import check_text, did_you_mean, field, printable, problem
 from wstal.errors import MissingDataError, UserError
 from wstal.evaluation import get_protocol, parse_tious
 
 
 def list_digest(names: Iterable[str]) -> str:
-    r"""SHA-256 of the sorted names joined by newlines (none at the end), UTF-8: a list's or class set's identity.
+    r"""Return the SHA-256 of sorted names joined by newlines (none at the end) in UTF-8, the identity of a list.
 
     >>> list_digest(["b", "a"]) == list_digest(["a", "b"])
     True
@@ -41,14 +43,14 @@ def list_digest(names: Iterable[str]) -> str:
 
 @dataclass(frozen=True)
 class VideoList:
-    """A named list of videos, sorted: the part of a number's identity that says which videos it is over."""
+    """Named and sorted list of videos, which identifies the videos that a number is computed over."""
 
     name: str
     videos: tuple[str, ...]
 
     @property
     def sha256(self) -> str:
-        """`list_digest` of the videos."""
+        """Digest of the videos by `list_digest`."""
         return list_digest(self.videos)
 
 
@@ -57,16 +59,14 @@ _SLOWEST, _FASTEST = 1e-3, 1e4  # frames a second
 
 
 def is_frame_rate(value: float) -> bool:
-    """Whether a number can be frames a second: from a frame in 1,000 s to below 10,000, so neither NaN nor infinity."""
+    """Return whether a number can be frames per second, from 0.001 to below 10,000 and neither NaN nor infinity."""
     return _SLOWEST <= value < _FASTEST
 
 
-# a data set's pages and tables are files of its name, which must not be those of other pages
+# pages and tables of a data set are files with its name, which other pages must not have
 RESERVED = re.compile(
     r"(readme|readings|overview|tables|figures|(table_|rescored|audit).*|.*-(ablations|protocols|curves|intervals))"
 )
-
-
 LONGEST_DATA_NAME = 100
 
 
@@ -79,7 +79,7 @@ def _no_page(name: str) -> str:
 
 
 def _checked_by(check: Callable[[str], object], value: str) -> str:
-    """The value, once `check` takes it; its message becomes one about the field."""
+    """Return the value if `check` accepts it, and turn its error into one about the field."""
     try:
         check(value)
     except UserError as error:
@@ -98,16 +98,16 @@ def _inside(value: str) -> str:
 
 
 Count = Annotated[int, Field(strict=True, gt=0, le=1_000_000)]
-"""Rows, columns, frames or videos: as in a recipe, a slip of the keyboard shall not exhaust memory."""
+"""Number of rows, columns, frames or videos, limited so that a typing error does not exhaust memory."""
 
 Line = Annotated[str, AfterValidator(_line)]
 """Text of one line."""
 
 Folder = Annotated[Line, AfterValidator(_inside)]
-"""A folder that data are read from: a data set from elsewhere shall not lead out of its own."""
+"""Folder below the data set's own, because a data set from elsewhere must not point outside."""
 
 DataName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$"), AfterValidator(_no_page)]
-"""A data set's short name."""
+"""Short name of a data set."""
 
 
 class _Facts(BaseModel):
@@ -115,7 +115,7 @@ class _Facts(BaseModel):
 
 
 class Stream(_Facts):
-    """One modality's columns."""
+    """Feature columns of one modality."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
     """The stream's folder name, as `rgb`."""
@@ -124,7 +124,7 @@ class Stream(_Facts):
 
 
 class SubsetNames(_Facts):
-    """What a subset is called outside this package."""
+    """Names of a subset outside this package."""
 
     annotation: tuple[Line, ...]
     """Names in the annotation file, compared without case; the first that has annotated videos counts."""
@@ -133,7 +133,7 @@ class SubsetNames(_Facts):
 
 
 class ListRule(_Facts):
-    """A named list of videos, defined by a rule and checked by its digest, so that the list itself need not be kept."""
+    """Named list of videos, defined by a rule and checked by its digest, so that the list itself is not stored."""
 
     name: Line
     """The name that a number's identity carries, as `thumos14-test-212`."""
@@ -150,13 +150,13 @@ class ListRule(_Facts):
     same with videos whose annotations are known to be wrong, which some protocols count as missed."""
 
     def apply(self, annotated: Iterable[str]) -> tuple[str, ...] | None:
-        """The list's videos, sorted, or None where these annotated videos do not give the list."""
+        """Return the sorted videos of the list, or None where the annotated videos do not give the list."""
         videos = tuple(sorted(set(annotated) - set(self.exclude)))
         return videos if list_digest(videos) == self.sha256 else None
 
 
 class DatasetDescriptor(_Facts):
-    """The facts about a data set that its files do not show. Paths are relative to the folder of the annotations."""
+    """Facts about a data set that its files do not show. Paths are relative to the folder of the annotations."""
 
     name: DataName
     """Short name; what stands before the first `-` is the family that shares annotations."""
@@ -224,7 +224,7 @@ class DatasetDescriptor(_Facts):
         return frozenset((*self.class_digests, *([list_digest(self.classes)] if self.classes else [])))
 
     def subset(self, name: Subset) -> SubsetNames:
-        """The names of the training or the test subset."""
+        """Return the names of the training or the test subset."""
         return self.train if name == "train" else self.test
 
     @field_validator("tious", mode="before")
@@ -254,17 +254,18 @@ class DatasetDescriptor(_Facts):
 
 
 def read_descriptor(path: Path) -> DatasetDescriptor:
-    """The descriptor in a TOML file.
+    """Read a descriptor from a TOML file.
 
-    A file may start from a shipped one: `extends = "thumos14"` takes all that the file does not state itself (of the
-    clock nothing, once it states `fps`, `fps_file` or `resampled`). If it states more, it needs a `name` of its own.
+    A file may extend a shipped one: `extends = "thumos14"` takes everything that the file does not state itself, but
+    nothing about the clock if the file states `fps`, `fps_file` or `resampled`. A file that states anything else needs
+    its own `name`.
 
     Raises:
-        UserError: the file is not there, cannot be read, is not TOML, has an unknown key or a value that does not fit.
+        UserError: the file does not exist, cannot be read, is not TOML, has an unknown key or an invalid value.
     """
     try:
         stated = read_toml(path, "Give one such as `wstal-bench ls keys` describes.")
-    except MissingDataError as error:  # a slip of usage, no missing data
+    except MissingDataError as error:  # wrong usage, no missing data
         raise UserError(f"There is no descriptor {path}. Check the path.") from error
     return _validated(stated, str(path))
 
@@ -298,13 +299,13 @@ def _extended(stated: dict[str, Any], source: str) -> dict[str, Any]:
 def _problem(kind: str, message: str, location: tuple[int | str, ...]) -> str:
     if kind != "extra_forbidden":
         return problem(message)
-    near = difflib.get_close_matches(str(location[-1]), DatasetDescriptor.model_fields, n=1)
-    return "unknown key" + (f", did you mean `{near[0]}`?" if near else ", remove it")
+    hint = did_you_mean(str(location[-1]), DatasetDescriptor.model_fields).strip("; .")
+    return f"unknown key, {hint or 'remove it'}"
 
 
 @cache
 def shipped_descriptors() -> dict[str, DatasetDescriptor]:
-    """The known data sets by name, sorted."""
+    """Return the shipped descriptors by name, sorted."""
     folder = resources.files("harness") / "shipped" / "datasets"
     files = [file for file in folder.iterdir() if file.name.endswith(".toml")]
     descriptors = [_validated(parse_toml(file.read_text(encoding="utf-8")), file.name) for file in files]
@@ -312,10 +313,10 @@ def shipped_descriptors() -> dict[str, DatasetDescriptor]:
 
 
 def find_descriptor(name_or_path: str | Path) -> DatasetDescriptor:
-    """The shipped descriptor of that name, or else the one in that TOML file.
+    """Return the shipped descriptor with a name, or the descriptor in a TOML file.
 
     Raises:
-        UserError: neither exists; the message names the known ones.
+        UserError: neither exists. The message names the known ones.
     """
     known = shipped_descriptors()
     if str(name_or_path) in known:
@@ -323,12 +324,11 @@ def find_descriptor(name_or_path: str | Path) -> DatasetDescriptor:
     path = Path(name_or_path)
     if path.suffix == ".toml" or os.path.isfile(path):
         return read_descriptor(path)
-    near = difflib.get_close_matches(str(name_or_path), known, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise UserError(f"Unknown data set {str(name_or_path)!r}.{hint} Known: {', '.join(known)}; or give a TOML file.")
+    name, hint = str(name_or_path), did_you_mean(str(name_or_path), known)
+    raise UserError(f"Unknown data set {name!r}{hint} Known: {', '.join(known)}; or give a TOML file.")
 
 
 def family_of(classes: Iterable[str]) -> str:
-    """The family of the shipped data set with exactly these classes; empty where there is none."""
+    """Return the family of the shipped data set with exactly these classes, or an empty text."""
     digest = list_digest(classes)
     return next((d.family for d in shipped_descriptors().values() if digest in d.class_sets), "")

@@ -1,7 +1,7 @@
 """Detection files, ActivityNet-style: `{"results": {video: [{"label", "segment": [start, end], "score"}]}}`.
 
-`version` and `external_data` are optional and ignored; `.gz` files are gzip. Times are seconds (or whatever unit the
-annotations have), scores any finite scale.
+`version` and `external_data` are optional and ignored, and `.gz` files are gzip. Times are seconds (or the unit of the
+annotations), scores have any finite scale.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ def read_detections(path: Path, classes: Sequence[str] | None = None, *, allow_e
 
     Args:
         path: `.json` or `.json.gz`.
-        classes: names that labels may have, usually the annotation file's; the file's own, sorted, if absent.
-        allow_empty: accept a file without any detection, as a run that found nothing writes it.
+        classes: valid labels, usually the annotation file's (by default the file's own, sorted).
+        allow_empty: whether to accept a file without any detection, as a run that found nothing writes it.
 
     Raises:
         MissingDataError: there is no such file.
-        UserError: it cannot be read, is of another form, has an unknown label, a number that is not finite, a segment
-            that does not end after it starts, a video twice, or no detection; says which video.
+        UserError: it cannot be read, has another form, an unknown label, a number that is not finite, a segment that
+            does not end after it starts, a video twice, or no detection. The message names the video.
     """
     path = Path(path)
     columns = _Columns()
@@ -85,15 +85,15 @@ def read_detections(path: Path, classes: Sequence[str] | None = None, *, allow_e
 
 
 def write_detections(path: Path, detections: Detections, version: str = "wstal-bench") -> None:
-    """Write a detection file, complete or not at all; the same detections give the same bytes.
+    """Write a detection file completely or not at all, with equal bytes for equal detections.
 
-    Rows keep their order within a video; videos without detection are listed. Numbers are written so that they read
+    Rows keep their order within a video, and videos without detection are listed. Numbers are written so that they read
     back unchanged.
 
     Args:
         path: `.json`, or `.json.gz` to compress.
-        detections: all finite.
-        version: what the file's `version` says.
+        detections: the detections, all finite.
+        version: value of the file's `version`.
 
     Raises:
         StoreError: the file cannot be written.
@@ -113,7 +113,7 @@ def write_detections(path: Path, detections: Detections, version: str = "wstal-b
     content = f'{{"version": {json.dumps(version)}, "results": {{\n{results}\n}}, "external_data": {{}}}}\n'.encode()
     if path.name.endswith(".gz"):
         buffer = io.BytesIO()
-        # neither the time nor the name goes into the header, so that equal content has equal bytes
+        # the header holds neither time nor name, so that equal content has equal bytes
         with gzip.GzipFile(filename="", mode="wb", fileobj=buffer, mtime=0, compresslevel=6) as file:
             file.write(content)
         content = buffer.getvalue()
@@ -121,7 +121,7 @@ def write_detections(path: Path, detections: Detections, version: str = "wstal-b
 
 
 class _Columns:
-    """Collects detections while the file is parsed: a million of them as Python objects would take 0.6 GB."""
+    """Columns of detections, filled while a file is parsed: a million Python objects would take 0.6 GB."""
 
     def __init__(self) -> None:
         self.labels: dict[str, int] = {}
@@ -135,7 +135,7 @@ class _Columns:
         return len(self.label)
 
     def take(self, pairs: list[tuple[str, Any]]) -> Any:
-        """The object hook: a detection goes into the columns and leaves a mark, another object stays itself."""
+        """Put a detection into the columns and return a mark, or return another object unchanged (object hook)."""
         fields = dict(pairs)
         if len(fields) != len(pairs):
             return unique_keys(pairs)  # raises
@@ -143,7 +143,7 @@ class _Columns:
             return fields
         try:
             label, (start, end), score = fields["label"], fields["segment"], fields["score"]
-            # the cheap test decides for nearly every row of a file; integers and faults take the other one
+            # the cheap test decides for nearly every row, and integers and faults take the other one
             if not (type(start) is type(end) is type(score) is float and type(label) is str):
                 label, start, end, score = _checked(label, start, end, score)
         except (KeyError, TypeError, ValueError, OverflowError):
@@ -157,7 +157,7 @@ class _Columns:
 
 
 def _parse(path: Path, columns: _Columns) -> dict[str, list[Any]]:
-    """The `results` of a file by video, each detection replaced by a mark and put into `columns`."""
+    """Return the `results` of a file by video, with each detection put into `columns` and replaced by a mark."""
     content = parse_json(_content(path), path, hook=columns.take)
     results = content.get("results") if isinstance(content, dict) else None
     if not isinstance(results, dict):
@@ -170,7 +170,7 @@ def _parse(path: Path, columns: _Columns) -> dict[str, list[Any]]:
 
 
 def _content(path: Path) -> bytes:
-    """A file's bytes, decompressed where it is gzip."""
+    """Read a file's bytes and decompress them if they are gzip."""
     content = read_limited(path, LARGEST)
     if content[:2] != b"\x1f\x8b":
         return content
@@ -181,13 +181,13 @@ def _content(path: Path) -> bytes:
         raise UserError(f"{path} is not a complete gzip file ({error}). Fetch or write it again.") from error
     if len(content) > LARGEST:
         raise UserError(
-            f"{path} holds more than {LARGEST / 2**20:,.0f} MiB of JSON, the limit. Leave out what scores lowest."
+            f"{path} holds more than {LARGEST / 2**20:,.0f} MiB of JSON, the limit. Leave out the lowest scores."
         )
     return content
 
 
 def _checked(label: Any, *numbers: Any) -> tuple[str, float, float, float]:
-    """The values of a detection whose numbers are not all written with a decimal point.
+    """Convert the values of a detection whose numbers are not all written with a decimal point.
 
     Raises:
         TypeError: they are not text and three numbers.
@@ -200,7 +200,7 @@ def _checked(label: Any, *numbers: Any) -> tuple[str, float, float, float]:
 
 
 def _hint(name: str, known: Sequence[str]) -> str:
-    """What an unknown label was perhaps meant to be."""
+    """Suggest a known label in place of an unknown one."""
     close = difflib.get_close_matches(name, known, n=1)
     if close:
         return f"Did you mean {close[0]!r}?"
@@ -208,5 +208,5 @@ def _hint(name: str, known: Sequence[str]) -> str:
 
 
 def _brief(fields: dict[str, Any]) -> str:
-    """A detection as messages quote it, cut to a line."""
+    """Shorten a detection for messages."""
     return printable(json.dumps(fields, ensure_ascii=False, default=lambda value: "..."), 100)

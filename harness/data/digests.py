@@ -1,4 +1,4 @@
-"""SHA-256 digests of a data set's parts, independent of the order of keys in a file and of files in a folder."""
+"""SHA-256 digests of a data set's parts, independent of the order of keys in a file or of files in a folder."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from wstal.errors import UserError
 
 
 def annotations_digest(content: Annotations, ambiguous: Sequence[Interval] | None) -> str:
-    """Digest of videos, subsets, durations, instances and excused intervals, videos in any order.
+    """Compute the digest of videos, subsets, durations, instances and excused intervals, for videos in any order.
 
-    A video's instances keep their order, which may break ties in evaluation. Numbers count by value: 3 is 3.0.
+    A video's instances keep their order, which may break ties in evaluation. Numbers count by value, so 3 equals 3.0.
 
     Args:
         content: the annotations.
@@ -39,12 +39,12 @@ def annotations_digest(content: Annotations, ambiguous: Sequence[Interval] | Non
 
 
 def file_digests(paths: Sequence[Path], cache_file: Path | None = None) -> dict[Path, str]:
-    """Digest of each file's content.
+    """Compute the digest of each file's content.
 
     Args:
-        paths: files.
-        cache_file: JSON object path -> [size, mtime_ns, ctime_ns, inode, digest]; a file whose status is as
-            remembered is not read again. Absent or damaged, it is written anew.
+        paths: the files.
+        cache_file: JSON object path -> [size, mtime_ns, ctime_ns, inode, digest] of files that need not be read again
+            while their status is the same. If it is absent or damaged, it is written anew.
 
     Raises:
         UserError: a file cannot be read.
@@ -55,7 +55,7 @@ def file_digests(paths: Sequence[Path], cache_file: Path | None = None) -> dict[
     def digest(path: Path) -> tuple[str, list[Any]]:
         try:
             status, key = path.stat(), str(path.absolute())
-            # the change time and the inode show a file that was replaced with its size and modification time kept
+            # change time and inode reveal a file that was replaced by one of equal size and modification time
             known = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
             entry = cache.get(key)
             if isinstance(entry, list) and len(entry) == 5 and entry[:4] == known and isinstance(entry[4], str):

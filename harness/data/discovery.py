@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
-
-from harness.data.annotations import (
-    ANNOTATIONS,
-    Annotations,
-    is_number,
-    name_text,
-    read_annotations,
-    read_data_json,
-    seconds,
-)
-from harness.data.descriptor import DatasetDescriptor, is_frame_rate, list_digest, shipped_descriptors
+from harness.data.annotations import ANNOTATIONS, Annotations, read_annotations
+from harness.data.descriptor import DatasetDescriptor, list_digest, shipped_descriptors
 from harness.data.feature_layout import JOINT, FeatureFolder, feature_root, find_features
-from harness.data.features import Header, read_header, some
+from harness.data.features import Header, read_header
 from harness.data.source import SUBSETS, Subset
-from harness.io.text import check_text, printable
+from harness.io.text import printable
 from wstal.errors import MissingDataError, UserError
 
 # assumed of features that nothing describes
@@ -38,22 +27,6 @@ ASSUMED = {
     "stride": 16,
     "streams": (),
 }
-
-
-class OfficialLabels(NamedTuple):
-    """Official class names of a video, sorted, and its duration in seconds where stated."""
-
-    labels: tuple[str, ...]
-    duration: float | None
-
-
-class Annotated(NamedTuple):
-    """Entry of a video in the annotation file, with no time but its duration in seconds (None where not stated)."""
-
-    subset: str
-    duration: float | None
-    labels: tuple[str, ...]
-    instances: int
 
 
 class Columns(NamedTuple):
@@ -73,20 +46,6 @@ class Columns(NamedTuple):
     def width(self) -> int:
         """Number of all columns."""
         return sum(self.widths)
-
-
-def per_video(content: Annotations) -> dict[str, Annotated]:
-    """Return the entries of the annotation file by video, with sorted class names."""
-    labels: list[set[str]] = [set() for _ in content.videos]
-    instances = np.bincount(content.video, minlength=len(content.videos))
-    for video, label in zip(content.video.tolist(), content.label.tolist(), strict=True):
-        labels[video].add(content.classes[label])
-    return {
-        name: Annotated(subset, None if math.isnan(duration) else duration, tuple(sorted(names)), count)
-        for name, subset, duration, names, count in zip(
-            content.videos, content.subset, content.duration.tolist(), labels, instances.tolist(), strict=True
-        )
-    }
 
 
 def find_annotations(
@@ -306,47 +265,3 @@ def _joint_columns(
         raise UserError(f"Cannot take {', '.join(streams)} from joint files: they are not neighbours. Split the files.")
     start, kept = sum(widths[:first]), widths[first : first + len(streams)]
     return Columns(chosen, kept, (start, start + sum(kept)))
-
-
-def read_official(path: Path) -> dict[str, OfficialLabels] | None:
-    """Read official labels by video, `{video: {"labels": [...], "duration_seconds": s}}`, or None without the file.
-
-    Raises:
-        UserError: the file has another form.
-    """
-    if not os.path.isfile(path):
-        return None
-    table = _read_object(path)
-    labels: dict[str, OfficialLabels] = {}
-    for video, entry in table.items():
-        where = f"{path}, video {name_text(video, f'{path}: video id')}"
-        if not isinstance(entry, dict) or not isinstance(entry.get("labels"), list):
-            raise UserError(f'{where}: expected {{"labels": [names], "duration_seconds": s}}. Correct it.')
-        names = tuple(sorted({name_text(label, f"{where}: `labels`") for label in entry["labels"]}))
-        duration = seconds(entry.get("duration_seconds"), f"{where}: expected `duration_seconds`")
-        labels[video] = OfficialLabels(names, None if math.isnan(duration) else duration)
-    return labels
-
-
-def read_frame_rates(path: Path) -> dict[str, float]:
-    """Read frames per second by video.
-
-    Raises:
-        MissingDataError: the file is not there.
-        UserError: not an object of positive numbers.
-    """
-    if not os.path.isfile(path):
-        raise MissingDataError(f"{path} is not there: the descriptor takes frame rates from it. Restore it.")
-    rates = _read_object(path)
-    for video in rates:
-        check_text(video, f"{path}: video id")
-    if wrong := [video for video, rate in rates.items() if not (is_number(rate) and is_frame_rate(rate))]:
-        raise UserError(f"{path}: frames per second must be positive numbers below 10,000, not so for {some(wrong)}.")
-    return {video: float(rate) for video, rate in rates.items()}
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    value = read_data_json(path)
-    if not isinstance(value, dict):
-        raise UserError(f"{path} must be a JSON object with a key for each video, got {type(value).__name__}.")
-    return value

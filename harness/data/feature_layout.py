@@ -1,31 +1,39 @@
-"""Find the feature files of a data set in the layouts that people use."""
+"""Feature files of a data set, found in the layouts that are in use.
+
+Layouts under the feature root (`DIR/features` if it exists, else `DIR`), of which the first that exists counts:
+
+- `<subset folder>/<stream>/<video>.npy`, one `[T, width]` file per stream
+- `<subset folder>/<video>.npy`, one `[T, sum of widths]` file per video, streams joined in order
+- `<stream>/<subset folder>/<video>.npy`, one file per stream again
+- `<stream>/<video>.npy` and `<video>.npy`, without subset folders
+
+Names of subset and stream folders are compared without case.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.io.text import printable
 from wstal.errors import UserError
 
 JOINT = "joint"
-
-
-LONGEST_FILE_NAME = 200  # bytes; file systems take 255, and `.npy` or a temporary file's marks come to it
+LONGEST_FILE_NAME = 200  # bytes of 255 that file systems allow: `.npy` and the marks of temporary files are added
 
 
 @dataclass(frozen=True)
 class FeatureFolder:
-    """The feature files of one subset, by the file's stem.
+    """Feature files of one subset, by the stem of their name.
 
     Args:
-        folder: where they are, for messages.
+        folder: the folder, for messages.
         streams: stream names in joining order, or `("joint",)`.
-        files: one path a stream.
-        incomplete: stems that miss some stream's file, with the missing streams.
-        nested: the folder belongs to this subset alone.
+        files: one path per stream.
+        incomplete: the missing streams of stems that lack some stream's file.
+        nested: whether the folder belongs to this subset alone.
     """
 
     folder: Path
@@ -35,17 +43,22 @@ class FeatureFolder:
     nested: bool = True
 
     def stem(self, video: str, prefixes: Iterable[str] = ("",)) -> str | None:
-        """The stem of a video's files, or None where it has none; an incomplete one counts as there."""
+        """Return the stem of a video's files, complete or not, or None where it has none.
+
+        Args:
+            video: name of the video.
+            prefixes: strings that may precede it in file names.
+        """
         check_name(video)
         stems = (prefix + video for prefix in prefixes)
         return next((stem for stem in stems if stem in self.files or stem in self.incomplete), None)
 
 
 def check_name(video: str) -> None:
-    """Refuse a video id that is not a plain file name, as one with `../`.
+    """Refuse a video id that is not a plain file name, such as one with `../`.
 
     Raises:
-        UserError: naming the id.
+        UserError: it is not a plain file name, or is too long.
     """
     if video in ("", ".", "..") or any(character in video for character in "/\\\0"):
         raise UserError(f"Video id '{printable(video)}' is not a plain file name. Correct it in the annotation file.")
@@ -54,41 +67,36 @@ def check_name(video: str) -> None:
 
 
 def feature_root(data_dir: Path) -> Path:
-    """`DIR/features` if it exists, else `DIR`."""
+    """Return `DIR/features` if it exists, else `DIR`."""
     inner = data_dir / "features"
     return inner if os.path.isdir(inner) else data_dir
 
 
 def find_features(root: Path, folders: Sequence[str], streams: Sequence[str]) -> FeatureFolder | None:
-    """Locate one subset's feature files, whatever the layout; None where there are none at all.
+    """Find one subset's feature files in any layout, or return None where there are none.
 
     Args:
         root: the feature root.
-        folders: names that the subset's folder may have, the first that exists counts.
-        streams: stream folder names in joining order; those that exist are used.
+        folders: possible names of the subset's folder, of which the first that exists counts.
+        streams: names of stream folders in joining order, of which those that exist are used.
     """
     subset = _first_folder(root, folders)
-    if subset and (found := _per_stream(subset, _stream_folders(subset, streams), nested=True)):
+    if subset and (found := _per_stream(subset, _stream_folders(subset, streams)) or _joint(subset)):
         return found
-    if subset and (files := _joint(subset)):
-        return FeatureFolder(subset, (JOINT,), files)
     outer = _stream_folders(root, streams)
     inner = {stream: own for stream, folder in outer.items() if (own := _first_folder(folder, folders))}
-    if inner and (found := _per_stream(next(iter(inner.values())), inner, nested=True)):
+    if inner and (found := _per_stream(next(iter(inner.values())), inner)):
         return found
-    if found := _per_stream(root, outer, nested=False):
-        return found
-    files = _joint(root)
-    return FeatureFolder(root, (JOINT,), files, nested=False) if files else None
+    flat = _per_stream(root, outer) or _joint(root)
+    return flat and replace(flat, nested=False)
 
 
 def _first_folder(parent: Path, names: Sequence[str]) -> Path | None:
-    """The first of these folders that exists: by its exact name, else by its name without case."""
+    """Return the first of these folders that exists, by its exact name or else by its name without case."""
     for name in names:
         if os.path.isdir(parent / name):
             return parent / name
-        alike = sorted(other for other in _listed(parent) if other.casefold() == name.casefold())
-        for other in alike:
+        for other in sorted(other for other in _listed(parent) if other.casefold() == name.casefold()):
             if os.path.isdir(parent / other):
                 return parent / other
     return None
@@ -105,23 +113,24 @@ def _listed(folder: Path) -> list[str]:
         raise UserError(f"Cannot list {folder}: {error.strerror or error}.") from error
 
 
-def _joint(folder: Path) -> dict[str, tuple[Path, ...]]:
-    return {path.stem: (path,) for path in _npy_files(folder)}
+def _npy_files(folder: Path) -> dict[str, Path]:
+    """Map stems to files, in the order of file names."""
+    names = sorted(name for name in _listed(folder) if name.endswith(".npy") and not name.startswith("."))
+    return {(path := folder / name).stem: path for name in names}
 
 
-def _per_stream(folder: Path, folders: dict[str, Path], nested: bool) -> FeatureFolder | None:
-    streams = tuple(folders)
-    found = [{path.stem: path for path in _npy_files(own)} for own in folders.values()]
-    files, incomplete = {}, {}
-    for stem in sorted(set().union(*found)):
-        lacking = tuple(stream for stream, paths in zip(streams, found, strict=True) if stem not in paths)
-        if lacking:
+def _joint(folder: Path) -> FeatureFolder | None:
+    files = {stem: (path,) for stem, path in _npy_files(folder).items()}
+    return FeatureFolder(folder, (JOINT,), files) if files else None
+
+
+def _per_stream(folder: Path, folders: dict[str, Path]) -> FeatureFolder | None:
+    found = {stream: _npy_files(own) for stream, own in folders.items()}
+    files: dict[str, tuple[Path, ...]] = {}
+    incomplete: dict[str, tuple[str, ...]] = {}
+    for stem in sorted(set().union(*found.values())):
+        if lacking := tuple(stream for stream, paths in found.items() if stem not in paths):
             incomplete[stem] = lacking
         else:
-            files[stem] = tuple(paths[stem] for paths in found)
-    return FeatureFolder(folder, streams, files, incomplete, nested) if files or incomplete else None
-
-
-def _npy_files(folder: Path) -> Iterator[Path]:
-    names = sorted(name for name in _listed(folder) if name.endswith(".npy"))
-    return (folder / name for name in names if not name.startswith("."))
+            files[stem] = tuple(paths[stem] for paths in found.values())
+    return FeatureFolder(folder, tuple(folders), files, incomplete) if files or incomplete else None

@@ -1,15 +1,6 @@
-"""Feature files of a data set: where they are, what their headers say, and reading one video's rows.
+"""Feature files: their headers and the rows of one video.
 
-Layouts under the feature root, the first that exists counts (`DIR/features` if there, else `DIR`):
-
-- `<subset folder>/<stream>/<video>.npy`, one `[T, width]` file a stream
-- `<subset folder>/<video>.npy`, one `[T, sum of widths]` file a video, streams joined in order
-- `<stream>/<subset folder>/<video>.npy`, one file a stream again
-- `<stream>/<video>.npy` and `<video>.npy`, without subset folders
-
-Names of subset and stream folders are compared without case.
-
-Files are never unpickled here; object arrays are `wstal-bench data convert`'s business.
+Files are never unpickled here. `wstal-bench data convert` converts pickled object arrays.
 """
 
 from __future__ import annotations
@@ -35,12 +26,12 @@ from wstal.types import FloatArray, Video
 
 LONGEST_HEADER = 10_000  # bytes, NumPy's own limit
 _ODD_HEADER = re.compile(rb"\d[A-Za-z]|\\")
-_CHECK_ROWS = 256  # rows whose values are checked at a time: 2 MiB of two-stream I3D in float32
+_CHECK_ROWS = 256  # rows checked at a time: 2 MiB of two-stream I3D in float32
 
 
 @dataclass(frozen=True)
 class Header:
-    """What the first bytes of a feature file say: `[rows, width]` of `dtype`."""
+    """Shape and type in the first bytes of a feature file: `[rows, width]` of `dtype`."""
 
     rows: int
     width: int
@@ -48,11 +39,11 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """A feature file's shape and type, from its header and its size, without reading the features.
+    """Read a feature file's shape and type from its header, and check its size, without reading the features.
 
     Raises:
         MissingDataError: there is no such file.
-        UserError: not an `.npy` file, cut short, an object array, not float, not `[T, width]`, or empty.
+        UserError: it is no `.npy` file, cut short, an object array, not float, not `[T, width]`, or empty.
     """
     try:
         with open_regular(path) as file:
@@ -77,7 +68,7 @@ def read_header(path: Path) -> Header:
 
 
 def parse_header(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Shape and type that the header of an `.npy` file states; the file then stands at its first value.
+    """Read shape and type from the header of an `.npy` file, and leave the file at its first value.
 
     Raises:
         ValueError: it is no such header.
@@ -86,17 +77,17 @@ def parse_header(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype[Any]]:
         major, _ = np.lib.format.read_magic(file)
         begin = file.tell()
         size = int.from_bytes(file.read(2 if major == 1 else 4), "little")
-        # NumPy reads all that a header claims to be, and its parser warns of some that are damaged, or of Python 2
+        # NumPy reads as much as a header claims to have, and its parser warns of damaged headers and those of Python 2
         if size > LONGEST_HEADER:
             raise ValueError("its header is damaged")
         odd = _ODD_HEADER.search(file.read(size))
         file.seek(begin)
         read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
-        # not always: filters of warnings are the process's, and threads read features
+        # only then: warning filters belong to the whole process, and threads read features
         with warnings.catch_warnings(action="ignore") if odd else contextlib.nullcontext():
             shape, _, dtype = read(file)
     except (TypeError, EOFError, MemoryError, RecursionError, OverflowError, SyntaxError, TokenError) as error:
-        # what the parser of headers raises on damaged bytes, besides ValueError
+        # these too are raised by the parser of headers on damaged bytes
         raise ValueError(str(error)) from error
     if any(type(length) is not int or length < 0 for length in shape):
         raise ValueError(f"its header states shape {list(shape)}")
@@ -104,10 +95,10 @@ def parse_header(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype[Any]]:
 
 
 def map_features(path: Path) -> FloatArray:
-    """A feature file's array, memory-mapped and read-only.
+    """Map a feature file's array into memory, read-only.
 
     Raises:
-        UserError: NumPy cannot map it, although its header may be fine.
+        UserError: NumPy cannot map it, although its header may be valid.
     """
     try:
         return np.asanyarray(np.load(path, mmap_mode="r", allow_pickle=False))
@@ -117,21 +108,21 @@ def map_features(path: Path) -> FloatArray:
 
 @dataclass(frozen=True)
 class FeatureFiles:
-    """The feature files of one video, one a stream; their columns are joined in this order.
+    """Feature files of one video, whose columns are joined in this order.
 
     Args:
-        paths: one `.npy` file a stream, or one joint file.
-        columns: of a joint file, the column range to use; None: all.
+        paths: one `.npy` file per stream, or one joint file.
+        columns: range of columns of a joint file to use, None for all.
     """
 
     paths: tuple[Path, ...]
     columns: tuple[int, int] | None = None
 
     def header(self) -> Header:
-        """Rows, joined width and the widest type of the files.
+        """Read the number of rows, the joined width and the widest type of the files.
 
         Raises:
-            UserError: as `read_header`, or the streams have different numbers of rows.
+            UserError: as in `read_header`, or the streams have different numbers of rows.
         """
         headers = [read_header(path) for path in self.paths]
         if len({header.rows for header in headers}) > 1:
@@ -141,12 +132,12 @@ class FeatureFiles:
         return Header(headers[0].rows, last - first, np.result_type(*(header.dtype for header in headers)))
 
     def read(self) -> FloatArray:
-        """`[T, D]` features, float16 or float32: memory-mapped and read-only where one file holds them as they are.
+        """Read `[T, D]` features as float16 or float32, memory-mapped where one file holds them in that form.
 
-        float64 becomes float32: extractors that write it computed in float32 or less.
+        float64 becomes float32, because extractors that write it computed in float32 or less.
 
         Raises:
-            UserError: as `header`.
+            UserError: as in `header`.
         """
         kind = self.header().dtype.newbyteorder("=")
         kind = np.dtype(np.float32) if kind.itemsize == 8 else kind
@@ -160,14 +151,14 @@ class FeatureFiles:
 
 
 def check_finite(features: FloatArray, name: str) -> None:
-    """Refuse NaN and infinity, and what float32 would make of too large numbers, reading a few rows at a time.
+    """Refuse NaN, infinity and numbers that are infinite in float32, reading a few rows at a time.
 
     Args:
         features: `[T, D]`.
         name: file or video, for the message.
 
     Raises:
-        UserError: naming the first bad row.
+        UserError: there is such a value. The message names the first bad row.
     """
     for start in range(0, len(features), _CHECK_ROWS):
         rows = features[start : start + _CHECK_ROWS]
@@ -232,7 +223,11 @@ def in_memory(videos: Sequence[Video], room: int | None = None) -> list[Video]:
 
 
 def some(names: Sequence[str], shown: int = 4) -> str:
-    """A few names and how many more there are, for messages.
+    """List a few names and how many more there are, for messages.
+
+    Args:
+        names: all names.
+        shown: most names to list.
 
     >>> some(["a", "b", "c"], shown=2)
     'a, b and 1 more'

@@ -21,20 +21,11 @@ from harness.data.annotations import Annotations, read_ambiguous
 from harness.data.clock import Clock
 from harness.data.dataset import Dataset, LabelSource, SubsetFiles
 from harness.data.descriptor import DatasetDescriptor, find_descriptor, list_digest, read_descriptor
-from harness.data.discovery import (
-    Annotated,
-    choose_columns,
-    find_annotations,
-    locate,
-    per_video,
-    read_frame_rates,
-    read_official,
-    recognise,
-    subset_names,
-)
+from harness.data.discovery import choose_columns, find_annotations, locate, recognise, subset_names
 from harness.data.feature_layout import FeatureFolder, check_name, feature_root
 from harness.data.features import some
 from harness.data.source import SUBSETS, Subset
+from harness.data.video_facts import Annotated, per_video, read_frame_rates, read_official
 from harness.io.reading import read_text
 from harness.io.text import check_text
 from wstal.errors import MissingDataError, UserError

@@ -1,7 +1,7 @@
-"""Pickled NumPy arrays from outside, read by an unpickler that knows arrays and nothing else.
+"""Reading of pickled NumPy arrays from outside, by an unpickler that knows only arrays and plain containers.
 
-This is the only module that unpickles. It builds NumPy arrays and plain containers: a file that names any other
-function is refused before it runs, and NumPy is given no state that it would believe blindly.
+This is the only module that unpickles. It refuses a file that names any other function before the function runs, and
+checks every state that NumPy would use unchecked.
 """
 
 from __future__ import annotations
@@ -26,11 +26,15 @@ MAX_BYTES = 32 * 2**30  # W-TALC's joint THUMOS14 features are 2-4 GB
 
 
 def load_array(path: Path, max_bytes: int = MAX_BYTES) -> npt.NDArray[Any]:
-    """An `.npy` file's array; an object array is unpickled by an unpickler that can build arrays and containers only.
+    """Read an `.npy` file's array, which may be a pickled array of objects.
+
+    Args:
+        path: the file.
+        max_bytes: largest size to read.
 
     Raises:
-        MissingDataError: the file is not there.
-        UserError: too large, not an `.npy` file, or a pickle that names anything but NumPy's array parts.
+        MissingDataError: the file does not exist.
+        UserError: it is too large, no `.npy` file, or a pickle that names anything but NumPy's array parts.
     """
     try:
         with open_regular(path) as file:
@@ -53,7 +57,7 @@ def load_array(path: Path, max_bytes: int = MAX_BYTES) -> npt.NDArray[Any]:
     except (OSError, EOFError, MemoryError, RecursionError, ArithmeticError, LookupError) as error:
         raise UserError(f"{path} is not a readable .npy file ({error}). Copy or extract it again.") from error
     except (ValueError, TypeError, AttributeError, AssertionError, struct.error) as error:
-        # these too are what NumPy and pickle raise on damaged bytes
+        # NumPy and pickle raise these on damaged bytes too
         raise UserError(f"{path} is not a readable .npy file ({error}). Copy or extract it again.") from error
     if not isinstance(array, np.ndarray) or array.shape != shape:
         raise UserError(f"{path} does not hold the array of shape {list(shape)} that its header states.")
@@ -61,9 +65,9 @@ def load_array(path: Path, max_bytes: int = MAX_BYTES) -> npt.NDArray[Any]:
 
 
 class _Kind:
-    """A pickled dtype. NumPy's own takes any state: one that calls bytes objects reads wherever they point."""
+    """Pickled dtype. NumPy's own accepts any state, and a state that takes bytes for objects reads any memory."""
 
-    # single numbers, bytes, text, objects; `datetime64`, records and subarrays are no part of any known file
+    # single numbers, bytes, text and objects, since no known file has `datetime64`, records or subarrays
     NAME = re.compile(r"[biuf][1248]|f16|[SU][0-9]{1,9}|O[48]?")
 
     def __init__(self, name: object, align: object = False, copy: object = False) -> None:
@@ -79,16 +83,16 @@ class _Kind:
 
 
 class _ArrayUnpickler(pickle._Unpickler):
-    """Allows what pickled arrays of lists, numbers and strings need, in NumPy 1's and 2's module names.
+    """Unpickler of arrays of lists, numbers and strings, by the module names of NumPy 1 and 2.
 
-    It is Python's own in Python: that in C takes memory for whatever number of objects a file says to remember, and
-    lets nobody look at a state before an object takes it.
+    It extends Python's unpickler in Python: the one in C allocates memory for any number of objects that a file
+    announces, and does not let a subclass check a state before an object takes it.
     """
 
     dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
 
     def __init__(self, file: BinaryIO) -> None:
-        # W-TALC's originals were pickled by Python 2: latin1 is the one encoding that keeps array bytes
+        # W-TALC's originals were pickled by Python 2, and only latin1 keeps the bytes of arrays
         super().__init__(file, encoding="latin1")
 
     def find_class(self, module: str, name: str) -> object:
@@ -114,7 +118,7 @@ class _ArrayUnpickler(pickle._Unpickler):
 
 
 def _fill(array: npt.NDArray[Any], state: Any) -> None:
-    """Give an empty array the shape, type and values of `ndarray.__reduce__`'s state, if these agree."""
+    """Fill an empty array with the shape, type and values of `ndarray.__reduce__`'s state, if these agree."""
     version, shape, kind, fortran, data = state
     if not isinstance(kind, _Kind) or not all(type(length) is int and length >= 0 for length in shape):
         raise pickle.UnpicklingError("it has an array without type or shape.")
@@ -126,15 +130,15 @@ def _fill(array: npt.NDArray[Any], state: Any) -> None:
 
 
 def _empty_array(kind: object, shape: object, _: object) -> npt.NDArray[Any]:
-    # pickled arrays start empty and are filled by __setstate__, whose data come from the file itself; a larger start
-    # could ask for any amount of memory
+    # pickled arrays start empty and are filled by __setstate__ with data from the file itself, while a larger start
+    # could require any amount of memory
     if kind is not _NDARRAY or shape != (0,):
         raise pickle.UnpicklingError(f"it starts an array with shape {shape!s:.60}, which NumPy does not write.")
     return np.ndarray((0,), dtype=np.int8)
 
 
 def _encode(text: object, encoding: object) -> bytes:
-    # protocol 2 writes bytes as text to be encoded; HAAN's files need it
+    # protocol 2 writes bytes as text to be encoded, as in HAAN's files
     if not isinstance(text, str) or encoding != "latin1":
         raise pickle.UnpicklingError(f"it encodes {type(text).__name__} as {encoding!r:.60}.")
     return text.encode("latin1")
@@ -146,7 +150,7 @@ def _scalar(kind: object, data: object = None) -> object:
     return np.frombuffer(data.encode("latin1") if isinstance(data, str) else data, kind.dtype, count=1)[0]
 
 
-# a name for `_empty_array`, not to be called: NumPy's own makes arrays of objects from any bytes
+# a name for `_empty_array` that cannot be called, since NumPy's own makes arrays of objects from any bytes
 _NDARRAY = object()
 _ALLOWED: dict[tuple[str, str], object] = {
     ("numpy", "ndarray"): _NDARRAY,

@@ -1,4 +1,4 @@
-"""Check every file of a data set, and say in one table what is wrong with it."""
+"""Check of every file of a data set, with a report of everything that is wrong."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ Severity = Literal["bad", "missing", "note"]
 
 @dataclass
 class Check:
-    """One row of the report.
+    """Row of the report.
 
     Args:
         name: what was checked.
-        severity: what a failure means: a `bad` file, `missing` data, or a `note` that does no harm.
-        passed: how many files or videos passed.
-        failures: (file or video, what is wrong), in order.
+        severity: meaning of a failure: a `bad` file, `missing` data, or a harmless `note`.
+        passed: number of files or videos that passed.
+        failures: (file or video, problem), in order.
     """
 
     name: str
@@ -46,25 +46,36 @@ class Check:
     failures: list[tuple[str, str]] = field(default_factory=list)
 
     def record(self, name: str, passed: bool, problem: str) -> None:
-        """Count a file or video, with its problem if it did not pass."""
+        """Count a file or video, with its problem if it did not pass.
+
+        Args:
+            name: the file or video.
+            passed: whether it passed.
+            problem: the problem if it did not.
+        """
         if passed:
             self.passed += 1
         else:
             self.fail(name, problem)
 
     def fail(self, name: str, problem: str) -> None:
-        """Note a file or video with its problem."""
+        """Record the problem of a file or video.
+
+        Args:
+            name: the file or video.
+            problem: the problem.
+        """
         self.failures.append((printable(name), problem))
 
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What `verify` found.
+    """Result of `verify`.
 
     Args:
         data: the data set's name.
-        checks: in the order made.
-        notes: what was assumed when the data set was opened.
+        checks: all checks in their order.
+        notes: assumptions made when the data set was opened.
     """
 
     data: str
@@ -73,30 +84,30 @@ class VerifyReport:
 
     @property
     def exit_code(self) -> int:
-        """3 if data are missing, whatever else is wrong, else 2 if a file is bad, else 0."""
+        """Exit code: 3 if data are missing, else 2 if a file is bad, else 0."""
         if self.failed("missing"):
             return MissingDataError.exit_code
         return UserError.exit_code if self.failed("bad") else 0
 
     def failed(self, severity: Severity) -> bool:
-        """Whether a check of this severity has failures."""
+        """Return whether a check of this severity has failures."""
         return any(check.failures for check in self.checks if check.severity == severity)
 
     def table(self, shown: int = 3) -> Table:
-        """The report as a table, with the first few offenders of each check."""
+        """Make a table of the report, with the first few offenders of each check."""
         table = Table("check", "passed", "failed", "means", "first offenders", title=f"{self.data}")
         for check in self.checks:
             offenders = "; ".join(f"{name}: {problem}" for name, problem in check.failures[:shown])
             more = len(check.failures) - shown
             offenders += f"; {more} more" if more > 0 else ""
             means = check.severity if check.failures else ""
-            # names from files are no markup
+            # names from files must not be read as markup
             cells = (check.name, str(check.passed), str(len(check.failures)), means, offenders)
             table.add_row(*map(Text, cells))
         return table
 
     def to_json(self) -> dict[str, Any]:
-        """The whole report as JSON values."""
+        """Return the whole report as JSON values."""
         return {
             "data": self.data,
             "exit_code": self.exit_code,
@@ -122,19 +133,19 @@ def verify(
     subsets: Sequence[Subset] = SUBSETS,
     write_manifest: bool = False,
 ) -> VerifyReport:
-    """Check all files of a data set: unlike `open_dataset`, read every value and go on after a failure.
+    """Check all files of a data set: unlike `open_dataset`, read every value and continue after a failure.
 
     Args:
-        data_dir: as `open_dataset`.
-        annotations: as `open_dataset`.
-        dataset: as `open_dataset`.
-        subsets: which subsets must be there.
-        write_manifest: write `DIR/SHA256SUMS` of all feature files and the descriptor, in `sha256sum`'s format,
-            instead of checking against it.
+        data_dir: as in `open_dataset`.
+        annotations: as in `open_dataset`.
+        dataset: as in `open_dataset`.
+        subsets: subsets that must exist.
+        write_manifest: whether to write `DIR/SHA256SUMS` of all feature files and the descriptor, in the format of
+            `sha256sum`, and not to check against it.
 
     Raises:
-        MissingDataError: no folder, no annotations or no feature files at all.
-        UserError: annotations or descriptor cannot be read, or `write_manifest` on files that fail a check.
+        MissingDataError: there is no folder, no annotations or no feature files at all.
+        UserError: annotations or descriptor cannot be read, or `write_manifest` is given and files fail a check.
     """
     data = open_dataset(data_dir, annotations, dataset, allow_missing=True, checked=False)
     checks: list[Check] = []
@@ -145,7 +156,7 @@ def verify(
     report = VerifyReport(data.name, tuple(checks), data.notes)
     if write_manifest:
         if report.failed("bad"):
-            raise UserError(f"Some files of {data_dir} are bad, so no manifest was written. Mend them first.")
+            raise UserError(f"Some files of {data_dir} are bad, so no manifest was written. Correct them first.")
         _write_manifest(data)
     elif os.path.lexists(data_dir / MANIFEST):
         report = VerifyReport(data.name, (*checks, *_manifest(data_dir)), data.notes)
@@ -153,7 +164,7 @@ def verify(
 
 
 def _presence(data: Dataset, subset: Subset) -> Check:
-    """Whether every annotated video, or a named list, has features."""
+    """Check that every annotated video, or a named list, has features."""
     check = Check(f"{subset}: features there", "missing")
     files = data.subsets[subset]
     available = set(files.available)
@@ -173,7 +184,7 @@ def _presence(data: Dataset, subset: Subset) -> Check:
 
 
 def _contents(data: Dataset, subset: Subset) -> tuple[Check, ...]:
-    """Each file by itself: header, width and values; each video: streams alike, rows against duration."""
+    """Check each file's header, width and values, and each video's streams and number of rows."""
     readable = Check(f"{subset}: files readable, [T, width] float", "bad")
     width = Check(f"{subset}: widths alike", "bad")
     finite = Check(f"{subset}: values finite", "bad")
@@ -204,7 +215,7 @@ def _contents(data: Dataset, subset: Subset) -> tuple[Check, ...]:
 
 
 def _widths(data: Dataset) -> tuple[int, ...]:
-    """Columns that each stream's files must have: as most videos of the first subset have, which opening checked."""
+    """Return the columns of each stream in most videos of the first subset, which opening checked."""
     folder = next(files.features for files in data.subsets.values() if files.features and files.features.files)
     return tuple(header.width for header in usual_headers(folder))
 
@@ -220,7 +231,7 @@ def _record_length(check: Check, data: Dataset, video: str, rows: int) -> None:
 
 
 def _training_labels(data: Dataset, subsets: Sequence[Subset]) -> list[Check]:
-    """Whether the official labels, where there are any, have every training video."""
+    """Check that the official labels, if there are any, have every training video."""
     if data.official is None or "train" not in subsets:
         return []
     check = Check("train: official labels there", "missing")
@@ -230,7 +241,7 @@ def _training_labels(data: Dataset, subsets: Sequence[Subset]) -> list[Check]:
 
 
 def _labels(data: Dataset) -> Check:
-    """Whether every label, annotated or official, is a known class."""
+    """Check that every label, annotated or official, is a known class."""
     check = Check("labels known", "bad")
     for video in sorted(data.entries):
         official = data.official.get(video) if data.official else None
@@ -244,7 +255,7 @@ def _labels(data: Dataset) -> Check:
 
 
 def _trained(data: Dataset, subsets: Sequence[Subset]) -> list[Check]:
-    """Whether every class of the test videos has a training video: no method can learn another."""
+    """Check that every class of the test videos has a training video, since no method can learn another."""
     if set(subsets) != set(SUBSETS):
         return []
     check = Check("test classes have training videos", "note")
@@ -278,7 +289,7 @@ def _extra(data: Dataset, subsets: Sequence[Subset]) -> Check:
 
 
 def _manifest(data_dir: Path) -> tuple[Check, Check]:
-    """The files that `SHA256SUMS` lists: there, and of the digest that it gives."""
+    """Check that the files listed in `SHA256SUMS` exist and have these digests."""
     there = Check(f"{MANIFEST}: files there", "missing")
     same = Check(f"{MANIFEST}: digests", "bad")
     for number, line in enumerate(read_limited(data_dir / MANIFEST).decode(errors="replace").splitlines(), 1):

@@ -61,7 +61,7 @@ def test_a_path_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (MINIMAL + "strid = 4\n", "`strid`: unknown key, did you mean `stride`?"),
+        (MINIMAL + "strid = 4\n", "`strid`: unknown key, did you mean 'stride'?"),
         (MINIMAL + "zzz = 4\n", "`zzz`: unknown key, remove it"),
         (MINIMAL + "stride = 0\n", "`stride`: Input should be greater than 0"),
         (MINIMAL + "stride = 32\n", "`stride` 32 leaves gaps between windows of 16 frames"),
@@ -106,7 +106,7 @@ def test_messages(tmp_path: Path, text: str, message: str) -> None:
 
 
 def test_unknown_name_gets_a_hint() -> None:
-    with pytest.raises(UserError, match=r"Unknown data set 'thumos41'. Did you mean 'thumos14'\?"):
+    with pytest.raises(UserError, match=r"Unknown data set 'thumos41'; did you mean 'thumos14'\?"):
         find_descriptor("thumos41")
 
 

@@ -120,7 +120,7 @@ def _npy_files(folder: Path) -> dict[str, Path]:
 
 
 def _joint(folder: Path) -> FeatureFolder | None:
-    files = {stem: (path,) for stem, path in _npy_files(folder).items()}
+    files: dict[str, tuple[Path, ...]] = {stem: (path,) for stem, path in _npy_files(folder).items()}
     return FeatureFolder(folder, (JOINT,), files) if files else None
 
 

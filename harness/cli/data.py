@@ -19,8 +19,8 @@ def add(commands: Commands) -> None:
         "verify",
         handle=verify_data,
         help="check every file of a data set",
-        description="Check each feature file (shape, width, type, finite, length against duration), that every listed\n"
-        "video is there, that labels are known, and the SHA-256 manifest where there is one.",
+        description="Check each feature file (shape, width, type, finite values, length against duration), that every\n"
+        "listed video exists, that labels are known, and the SHA-256 manifest if there is one.",
         epilog="example:\n  wstal-bench data verify ~/thumos14",
     )
     verify.add_argument("data", type=Path, metavar="DIR", help="folder with features/")
@@ -33,8 +33,8 @@ def add(commands: Commands) -> None:
         handle=convert_data,
         help="convert W-TALC's or HAAN's NumPy files into the folder layout",
         description="Convert W-TALC's joint object array of features and its annotation arrays, or HAAN's FineAction\n"
-        "arrays, into the folder layout and ActivityNet-style JSON. Only here are pickled files read, by an\n"
-        "unpickler that knows NumPy arrays and nothing else.",
+        "arrays, into the folder layout and ActivityNet-style JSON. Only this command reads pickled files, with\n"
+        "an unpickler that accepts nothing but NumPy arrays.",
         epilog="example:\n"
         "  wstal-bench data convert --annotations Thumos14reduced-Annotations \\\n"
         "      --features Thumos14reduced-I3D-JOINTFeatures.npy --out ~/thumos14",
@@ -49,7 +49,7 @@ def add(commands: Commands) -> None:
         type=float,
         default=25.0,
         metavar="N",
-        help="frames a second at which the features were made (default: 25)",
+        help="frames per second at which the features were extracted (default: 25)",
     )
     convert.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder to make")
 

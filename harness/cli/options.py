@@ -15,8 +15,8 @@ EXIT_CODES = """\
 exit codes:
   0  done
   1  an internal error: please report it with its traceback
-  2  wrong usage or bad input; the message says what, where and the remedy
-  3  data that a data set lists is missing
+  2  wrong usage or invalid input; the message names the problem, its place and the remedy
+  3  data of a data set is missing
   4  the store cannot be written, or a run failed
   5  two runs that should agree differ (records diff, audit determinism)
 """
@@ -125,10 +125,10 @@ def add_data_options(command: argparse.ArgumentParser, required: bool = False) -
         "--labels",
         choices=("official", "annotations"),
         default="official",
-        help="where video-level training labels come from, if both exist (default: official)",
+        help="source of video-level training labels, if both exist (default: official)",
     )
-    group.add_argument("--streams", nargs="+", metavar="S", help="use these feature streams only, for example rgb")
-    group.add_argument("--allow-missing", action="store_true", help="go on with the videos that have features")
+    group.add_argument("--streams", nargs="+", metavar="S", help="only feature streams to use, for example rgb")
+    group.add_argument("--allow-missing", action="store_true", help="continue with the videos that have features")
 
 
 def add_training_options(command: argparse.ArgumentParser) -> None:
@@ -139,7 +139,7 @@ def add_training_options(command: argparse.ArgumentParser) -> None:
         "--held-out",
         type=float,
         metavar="SHARE",
-        help="score this share of the training videos in place of the test set, to choose options",
+        help="score this share of the training videos instead of the test set, to choose options",
     )
     group.add_argument("--full-size", action="store_true", help="synthetic data at 2048 columns and T = 750")
     add_store_option(group)
@@ -148,5 +148,5 @@ def add_training_options(command: argparse.ArgumentParser) -> None:
         "--threads",
         type=count,
         metavar="N",
-        help="CPU threads a run (default: all cores, shared by the jobs; 1 on synthetic data)",
+        help="CPU threads per run (default: all cores, shared by the jobs; 1 on synthetic data)",
     )

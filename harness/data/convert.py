@@ -87,7 +87,7 @@ def convert(
         StoreError: `out_dir` cannot be written.
     """
     if not is_frame_rate(fps):
-        raise UserError(f"Expected --fps to be frames a second, from 0.001 to below 10,000, got {fps:g}.")
+        raise UserError(f"Expected --fps to be frames per second, from 0.001 to below 10,000, got {fps:g}.")
     if not os.path.isdir(annotations):
         raise MissingDataError(f"{annotations} is not a folder. Give the folder that holds the annotation arrays.")
     if os.path.lexists(out_dir) and not _is_empty_folder(out_dir):
@@ -100,7 +100,7 @@ def convert(
     else:
         raise UserError(f"{annotations} has neither `videoname.npy` (W-TALC) nor `video_names.npy` (HAAN).")
     if features is not None and form == "haan":
-        raise UserError(f"Cannot convert {features}: HAAN's features are one .npy file a video already, keep them.")
+        raise UserError(f"Cannot convert {features}: HAAN's features are one .npy file per video already, keep them.")
     _check_entries(entries, annotations)
     entries = _drop_without_length(entries, notes)
     blocks = _feature_blocks(features, entries, max_bytes) if features is not None else []

@@ -55,7 +55,7 @@ class VideoList:
 
 
 _CLOCK = {"fps", "fps_file", "resampled"}
-_SLOWEST, _FASTEST = 1e-3, 1e4  # frames a second
+_SLOWEST, _FASTEST = 1e-3, 1e4  # frames per second
 
 
 def is_frame_rate(value: float) -> bool:
@@ -138,16 +138,16 @@ class ListRule(_Facts):
     name: Line
     """The name that a number's identity carries, as `thumos14-test-212`."""
     subset: Subset
-    """All annotated videos of this subset belong to the list ..."""
+    """Subset whose annotated videos belong to the list, except those of `exclude`."""
     exclude: tuple[str, ...] = ()
-    """... without these; ids that are not annotated at all may stand here."""
+    """Videos of the subset that do not belong to the list. Ids without annotation are allowed."""
     count: Count
-    """How many videos the list has."""
+    """Number of videos in the list."""
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     """`list_digest` of its videos."""
     truth: str | None = None
-    """Marks the list that runs predict where all its videos have features, and names the list that is annotated: the
-    same with videos whose annotations are known to be wrong, which some protocols count as missed."""
+    """Name of the annotated list, if runs predict this list where all its videos have features. The annotated list also
+    has videos whose annotations are known to be wrong, which some protocols count as missed."""
 
     def apply(self, annotated: Iterable[str]) -> tuple[str, ...] | None:
         """Return the sorted videos of the list, or None where the annotated videos do not give the list."""
@@ -159,17 +159,17 @@ class DatasetDescriptor(_Facts):
     """Facts about a data set that its files do not show. Paths are relative to the folder of the annotations."""
 
     name: DataName
-    """Short name; what stands before the first `-` is the family that shares annotations."""
+    """Short name, whose part before the first `-` is the family of data sets that share annotations."""
     title: Line
     """Name for people."""
     extractor: Line
-    """Network and training data that made the features, as `I3D (Kinetics-400)`."""
+    """Network and training data of the features, as `I3D (Kinetics-400)`."""
     streams: tuple[Stream, ...] = ()
     """Streams in joining order (RGB first); empty: `rgb`, `flow` or whole files, as found."""
     fps: float | None = Field(default=None, strict=True, ge=_SLOWEST, lt=_FASTEST)
-    """Frames a second of the videos as the extractor saw them."""
+    """Frames per second of the videos as the extractor saw them."""
     fps_file: Line | None = None
-    """JSON object video -> frames a second, where each video kept its own rate."""
+    """JSON object video -> frames per second, where each video kept its own rate."""
     snippet_frames: Count = 16
     """Frames in the window that one row describes."""
     stride: Count = 16
@@ -183,15 +183,15 @@ class DatasetDescriptor(_Facts):
     )
     """The scored videos' subset."""
     file_prefixes: tuple[str, ...] = ("",)
-    """What may stand before a video's id in its file name, as `v_` for ActivityNet."""
+    """Strings that may precede a video's id in its file name, as `v_` for ActivityNet."""
     classes: tuple[Line, ...] = ()
     """Class names; empty: those in the annotations."""
     class_file: Line | None = None
-    """Text file with one class name a line, in place of `classes`."""
+    """Text file with one class name per line, in place of `classes`."""
     class_digests: tuple[str, ...] = ()
-    """`list_digest` of the class names, one a spelling in circulation, in place of the names."""
+    """`list_digest` of the class names, one per spelling in circulation, in place of the names."""
     empty_instances: bool = Field(default=False, strict=True)
-    """Instances that end where they start circulate in its annotations: kept, though nobody can find them."""
+    """Keep instances that end where they start, which its circulating annotations have and no detection can match."""
     annotations: Line = "annotations.json"
     """ActivityNet-style annotation file."""
     labels_file: Line = "video_labels.json"

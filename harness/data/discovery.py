@@ -105,8 +105,8 @@ def recognise(data_dir: Path, content: Annotations, notes: list[str]) -> Dataset
         notes.append(f"Recognised {best.name} by its classes and feature width: {best.extractor}.")
         return best
     notes.append(
-        f"Nothing describes these features{f' of {same[0].family}' if same else ''}: assumed 25 frames a second and "
-        f"16-frame snippets without overlap, 0.64 s a row. State the truth in {data_dir / 'dataset.toml'}."
+        f"Nothing describes these features{f' of {same[0].family}' if same else ''}: assumed 25 frames per second and "
+        f"16-frame snippets without overlap, 0.64 s per row. State the true values in {data_dir / 'dataset.toml'}."
     )
     if same:
         base = shipped_descriptors().get(same[0].family, same[0])
@@ -239,7 +239,7 @@ def choose_columns(
                 "Choose another --descriptor, or describe them in dataset.toml."
             )
     if streams is None and descriptor.streams and len(folder.streams) < len(known):
-        notes.append(f"Of the streams {', '.join(known)}, {', '.join(folder.streams)} alone is there.")
+        notes.append(f"Of the streams {', '.join(known)}, there is only {', '.join(folder.streams)}.")
     return Columns(folder.streams, tuple(one.width for one in header), None)
 
 

@@ -238,7 +238,7 @@ def test_reversed_instances_are_dropped_and_said(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("fps", [math.nan, 0.0, math.inf, -25.0, 1e4])
 def test_what_is_no_frame_rate(tmp_path: Path, fps: float) -> None:
-    with pytest.raises(UserError, match=r"Expected --fps to be frames a second, from 0.001 to below 10,000, got"):
+    with pytest.raises(UserError, match=r"Expected --fps to be frames per second, from 0.001 to below 10,000, got"):
         convert(wtalc(tmp_path / "in"), tmp_path / "out", fps=fps)
     assert not (tmp_path / "out").exists()
 
@@ -327,7 +327,7 @@ def test_bad_haan_arrays(tmp_path: Path, changes: dict[str, Any], message: str) 
 
 
 def test_haan_features_need_no_conversion(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"HAAN's features are one .npy file a video already"):
+    with pytest.raises(UserError, match=r"HAAN's features are one .npy file per video already"):
         convert(haan(tmp_path / "in"), tmp_path / "out", joint(tmp_path / "joint.npy"))
 
 

@@ -133,7 +133,7 @@ def test_assumed_facts_are_said(tmp_path: Path) -> None:
     folder.mkdir()
     data = open_dataset(make(folder))
     assert (data.name, data.family, data.synthetic) == ("my_data", "my_data", False)
-    assert "assumed 25 frames a second and 16-frame snippets without overlap, 0.64 s a row" in data.notes[0]
+    assert "assumed 25 frames per second and 16-frame snippets without overlap, 0.64 s per row" in data.notes[0]
     assert "dataset.toml" in data.notes[0]
 
 
@@ -675,7 +675,7 @@ def test_thumos14_with_unknown_features_keeps_its_lists(shared: Path, tmp_path: 
 def test_thumos14_rgb_alone_is_recognised(shared: Path, tmp_path: Path) -> None:
     data = open_dataset(thumos_like(tmp_path, shared, {"rgb": 1024}), shared / "data/thumos14", checked=False)
     assert (data.name, data.columns.streams) == ("thumos14", ("rgb",))
-    assert "Of the streams rgb, flow, rgb alone is there." in data.notes
+    assert "Of the streams rgb, flow, there is only rgb." in data.notes
 
 
 @pytest.mark.shared

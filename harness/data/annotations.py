@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from harness.data.descriptor import list_digest, shipped_descriptors
 from harness.io.reading import parse_json, read_limited, read_text
 from harness.io.text import check_text, printable
 from wstal.errors import UserError
@@ -103,22 +104,19 @@ class Annotations:
         subset = self.default_test_subset() if subset is None else subset
         if subset not in self.subsets:
             raise UserError(f"{self.path} has no subset {subset!r}. It has: {', '.join(self.subsets)}.")
-        chosen = np.array([name == subset for name in self.subset], dtype=bool)
-        index = np.cumsum(chosen) - 1
-        instances = np.flatnonzero(chosen[self.video])
-        videos = tuple(name for name, keep in zip(self.videos, chosen, strict=True) if keep)
-        place = {name: i for i, name in enumerate(videos)}
+        place = {name: i for i, name in enumerate(self.videos)}
         intervals = self.ambiguous if ambiguous is None else ambiguous
         rows = [(place[video], start, end) for video, start, end in intervals if video in place]
-        return GroundTruth(
-            videos=videos,
+        whole = GroundTruth(
+            videos=self.videos,
             classes=self.classes,
-            video=index[self.video[instances]],
-            label=self.label[instances],
-            start=self.start[instances],
-            end=self.end[instances],
+            video=self.video,
+            label=self.label,
+            start=self.start,
+            end=self.end,
             ambiguous=np.array(rows, dtype=np.float64).reshape(-1, 3),
         )
+        return select_videos(whole, [name for name, own in zip(self.videos, self.subset, strict=True) if own == subset])
 
 
 def select_videos(truth: GroundTruth, videos: Sequence[str]) -> GroundTruth:
@@ -164,10 +162,7 @@ def read_annotations(path: Path) -> Annotations:
         )
     subsets: list[str] = []
     durations: list[float] = []
-    index: list[int] = []
-    labels: list[str] = []
-    starts: list[float] = []
-    ends: list[float] = []
+    instances: list[tuple[int, str, float, float]] = []
     for i, (name, entry) in enumerate(database.items()):
         check_text(name, f"{path}: video id")
         where = f"{path}, video {name}"
@@ -181,13 +176,12 @@ def read_annotations(path: Path) -> Annotations:
         for k, annotation in enumerate(annotations):
             if not isinstance(annotation, dict):
                 raise UserError(f"{where}, annotation {k}: expected an object, got {_shown(annotation)}.")
-            start, end = _segment(annotation.get("segment"), f"{where}, annotation {k}")
-            index.append(i)
-            labels.append(name_text(annotation.get("label"), f"{where}, annotation {k}: `label`"))
-            starts.append(start)
-            ends.append(end)
-    classes = tuple(sorted(set(labels)))
-    _check_empty(path, tuple(database), classes, index, starts, ends)
+            times = _segment(annotation.get("segment"), f"{where}, annotation {k}")
+            instances.append((i, name_text(annotation.get("label"), f"{where}, annotation {k}: `label`"), *times))
+    video, label, start, end = zip(*instances, strict=True) if instances else ((), (), (), ())
+    classes = tuple(sorted(set(label)))
+    if empty := [(i, at) for i, at, until in zip(video, start, end, strict=True) if at == until]:
+        _refuse_empty(f"{path}, video {tuple(database)[empty[0][0]]}", empty[0][1], classes)
     number = {name: i for i, name in enumerate(classes)}
     beside = path.parent / AMBIGUOUS
     return Annotations(
@@ -196,10 +190,10 @@ def read_annotations(path: Path) -> Annotations:
         videos=tuple(database),
         subset=tuple(subsets),
         duration=np.array(durations, dtype=np.float64),
-        video=np.array(index, dtype=np.int64),
-        label=np.array([number[label] for label in labels], dtype=np.int64),
-        start=np.array(starts, dtype=np.float64),
-        end=np.array(ends, dtype=np.float64),
+        video=np.array(video, dtype=np.int64),
+        label=np.array([number[name] for name in label], dtype=np.int64),
+        start=np.array(start, dtype=np.float64),
+        end=np.array(end, dtype=np.float64),
         ambiguous=read_ambiguous(beside) if os.path.isfile(beside) else (),
     )
 
@@ -238,19 +232,11 @@ def read_data_json(path: Path) -> Any:
     return parse_json(read_limited(path), path)
 
 
-def _check_empty(
-    path: Path, videos: Sequence[str], classes: Sequence[str], index: list[int], starts: list[float], ends: list[float]
-) -> None:
-    """Refuse instances of length 0, unless the classes are those of a data set that is known to have some."""
-    empty = next((k for k, (start, end) in enumerate(zip(starts, ends, strict=True)) if start == end), None)
-    if empty is None:
-        return
-    from harness.data.descriptor import list_digest, shipped_descriptors
-
+def _refuse_empty(where: str, time: float, classes: Sequence[str]) -> None:
+    """Refuse an instance of length 0, unless the classes are those of a data set that is known to have some."""
     digest = list_digest(classes)
     if not any(known.empty_instances and digest in known.class_sets for known in shipped_descriptors().values()):
-        where = f"{path}, video {videos[index[empty]]}"
-        raise UserError(f"{where}: `segment` ends where it starts, at {starts[empty]:g} s. Correct or remove it.")
+        raise UserError(f"{where}: `segment` ends where it starts, at {time:g} s. Correct or remove it.")
 
 
 def _segment(segment: Any, where: str) -> tuple[float, float]:

@@ -6,6 +6,7 @@ import io
 import os
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -117,9 +118,7 @@ def convert(
         raise StoreError(f"Cannot write {out_dir}: {error.strerror}. Free some room or choose another.") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    videos: dict[str, int] = {}
-    for entry in entries:
-        videos[entry.subset] = videos.get(entry.subset, 0) + 1
+    videos = dict(Counter(entry.subset for entry in entries))
     return Converted(form, videos, sum(len(entry.instances) for entry in entries), len(blocks), tuple(notes))
 
 
@@ -288,15 +287,12 @@ def _write(
         }
         atomic_write(folder / "video_labels.json", pretty_json(labels))
     atomic_write(folder / "dataset.toml", _describe(entries, blocks, fps, notes).encode())
+    has_test = any(entry.subset == "test" for entry in entries)
     for entry, block in zip(entries, blocks, strict=False):
-        test = entry.subset == "test" or (entry.subset == "validation" and not _has_test(entries))
+        test = entry.subset == ("test" if has_test else "validation")
         buffer = io.BytesIO()
         np.save(buffer, block.astype(np.float32) if block.dtype.itemsize >= 8 else block, allow_pickle=False)
         atomic_write(folder / "features" / ("test" if test else "train") / f"{entry.name}.npy", buffer.getvalue())
-
-
-def _has_test(entries: Sequence[_Entry]) -> bool:
-    return any(entry.subset == "test" for entry in entries)
 
 
 def _describe(entries: Sequence[_Entry], blocks: Sequence[npt.NDArray[Any]], fps: float, notes: list[str]) -> str:

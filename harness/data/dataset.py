@@ -252,8 +252,9 @@ class Dataset(DataSource):
         parts = {
             (subset, f"{video}/{stream}"): path
             for subset in subsets
+            if (features := self.subsets[subset].features)
             for video in self.subsets[subset].available
-            for stream, path in zip(self.streams_of(subset), self.files(subset, video).paths, strict=True)
+            for stream, path in zip(features.streams, self.files(subset, video).paths, strict=True)
         }
         digests = file_digests(list(parts.values()), cache or self.digest_cache)
         for subset in subsets:
@@ -261,11 +262,6 @@ class Dataset(DataSource):
             if lines:
                 result[subset] = sha256("\n".join([*lines, f"columns {self.columns.range or 'all'}"]).encode())
         return result
-
-    def streams_of(self, subset: Subset) -> tuple[str, ...]:
-        """Return the stream names of one subset's files in joining order, or `("joint",)`."""
-        features = self.subsets[subset].features
-        return features.streams if features else ()
 
     def describe(self, subsets: Sequence[Subset] = SUBSETS) -> dict[str, Any]:
         """Identify the data for a record, as JSON values that are equal for equal data.

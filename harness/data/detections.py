@@ -6,7 +6,6 @@ annotations), scores have any finite scale.
 
 from __future__ import annotations
 
-import difflib
 import gzip
 import io
 import json
@@ -22,7 +21,7 @@ import numpy as np
 from harness.data.annotations import FARTHEST
 from harness.io.atomic import atomic_write
 from harness.io.reading import parse_json, read_limited, unique_keys
-from harness.io.text import check_text, printable
+from harness.io.text import check_text, did_you_mean, printable
 from wstal.errors import UserError
 from wstal.types import Detections
 
@@ -77,7 +76,11 @@ def read_detections(path: Path, classes: Sequence[str] | None = None, *, allow_e
         check_text(name, f"{path}: label")
         if name not in number:
             where = names[video[int(np.argmax(label == index))]]
-            raise UserError(f"{path}, video {where}: unknown label {name!r}. {_hint(name, known)}")
+            few = f"{', '.join(known[:5])}{', ...' if len(known) > 5 else ''}"
+            raise UserError(
+                f"{path}, video {where}: unknown label {name!r}{did_you_mean(name, known)} "
+                f"The annotations have {len(known)} classes: {few}."
+            )
     to_known = np.array([number[name] for name in columns.labels], dtype=np.int64)
     return Detections(
         videos=names, classes=known, video=video, label=to_known[label], start=start, end=end, score=score
@@ -197,14 +200,6 @@ def _checked(label: Any, *numbers: Any) -> tuple[str, float, float, float]:
         raise TypeError
     start, end, score = map(float, numbers)
     return label, start, end, score
-
-
-def _hint(name: str, known: Sequence[str]) -> str:
-    """Suggest a known label in place of an unknown one."""
-    close = difflib.get_close_matches(name, known, n=1)
-    if close:
-        return f"Did you mean {close[0]!r}?"
-    return f"The annotations have {len(known)} classes: {', '.join(known[:5])}{', ...' if len(known) > 5 else ''}."
 
 
 def _brief(fields: dict[str, Any]) -> str:

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.data import descriptor
 from harness.data.annotations import Interval, read_ambiguous, read_annotations
 from harness.data.descriptor import list_digest, shipped_descriptors
 from harness.io import reading as files
@@ -75,7 +74,7 @@ class TestReading:
         with pytest.raises(UserError, match="video a: `segment` ends where it starts, at 2 s"):
             read_annotations(path)
         known = shipped_descriptors()["activitynet13"].model_copy(update={"class_digests": (list_digest(["Run"]),)})
-        monkeypatch.setattr(descriptor, "shipped_descriptors", lambda: {"known": known})
+        monkeypatch.setattr("harness.data.annotations.shipped_descriptors", lambda: {"known": known})
         assert len(read_annotations(path).ground_truth()) == 1
 
     def test_a_byte_order_mark_is_no_error(self, tmp_path: Path) -> None:

@@ -187,7 +187,7 @@ class TestErrors:
 
     def test_unknown_label(self, tmp_path: Path) -> None:
         path = write(tmp_path, {"good": [row("Jump")], "bad": [row("Jmp")]})
-        with pytest.raises(UserError, match=r"video bad: unknown label 'Jmp'\. Did you mean 'Jump'\?"):
+        with pytest.raises(UserError, match=r"video bad: unknown label 'Jmp'; did you mean 'Jump'\?"):
             read_detections(path, ("Jump", "Run"))
         with pytest.raises(UserError, match=r"unknown label 'Jmp'\. The annotations have 2 classes: 0, 1"):
             read_detections(write(tmp_path, {"bad": [row("Jmp")]}), ("0", "1"))

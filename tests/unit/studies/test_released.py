@@ -303,7 +303,7 @@ def test_bad_sources_are_refused_before_anything_is_written(tmp_path: Path, cont
     ("results", "message"),
     [
         ({"video_test_0000001": [BOX | {"score": float("nan")}]}, "video_test_0000001: .*not finite.* Remove it"),
-        ({"video_test_0000001": [BOX | {"label": "Rnu"}]}, "unknown label 'Rnu'. Did you mean 'Run'"),
+        ({"video_test_0000001": [BOX | {"label": "Rnu"}]}, "unknown label 'Rnu'; did you mean 'Run'"),
         ({"video_test_0000001": []}, "has no detections.* Check how it was written"),
         ({"elsewhere": [BOX]}, "Not one of the 1 detections is in a video .* Choose the subset"),
         ([BOX], "has no `results` object"),

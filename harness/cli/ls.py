@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 from harness.cli.options import Commands, add_json_option, add_store_option
 from harness.cli.output import print_rows
 from harness.io.console import say
-from wstal.errors import UserError
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -138,19 +137,15 @@ def protocols(store: Path) -> list[dict[str, str]]:
 
 def runs(store: Path) -> list[dict[str, Any]]:
     """List the finished runs of the store, with averages in percent."""
-    from harness.records.store import RECORD, Store, read_record
+    from harness.records.reading import list_records
 
+    records, refused = list_records(store / "runs")
     rows: list[dict[str, Any]] = []
-    for folder in Store(store).finished():
-        try:
-            record = read_record(folder / RECORD)
-        except UserError as error:
-            rows.append({"run": str(folder), "status": f"damaged: {error}"})
-            continue
+    for record in records:
         averages = record["metrics"][record["headline"]]["averages"]
-        row = {"run": str(folder), "status": record["status"], "protocol": record["headline"]}
+        row = {"run": str(store / "runs" / record["id"]), "status": record["status"], "protocol": record["headline"]}
         rows.append(row | {name: round(value, 2) for name, value in averages.items()})
-    return rows
+    return rows + [{"run": str(path.parent), "status": f"damaged: {message}"} for path, message in refused]
 
 
 LISTS: dict[str, Callable[[Path], list[dict[str, Any]]]] = {

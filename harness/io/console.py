@@ -15,7 +15,7 @@ LINE_SECONDS = 5.0
 
 
 class ProgressReport(AbstractContextManager["ProgressReport"]):
-    """Progress of tasks: one bar each on a terminal, else a line every five seconds and at the end of each task."""
+    """Progress of stages: one bar each on a terminal, else a line every five seconds and at the end of each stage."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
@@ -41,24 +41,24 @@ class ProgressReport(AbstractContextManager["ProgressReport"]):
         if self._bars is not None:
             self._bars.stop()
 
-    def update(self, task: str, done: int, total: int, text: str = "") -> None:
-        """Show that `done` of `total` steps of a task are done.
+    def update(self, stage: str, done: int, total: int, note: str = "") -> None:
+        """Show that `done` of `total` steps of a stage are done.
 
         Args:
-            task: name of the task.
+            stage: name of the stage.
             done: number of finished steps.
             total: number of all steps.
-            text: note after the numbers.
+            note: text after the numbers.
         """
         if self._bars is not None:
-            if task not in self._tasks:
-                self._tasks[task] = self._bars.add_task(task, total=total)
-            self._bars.update(self._tasks[task], completed=done, total=total, description=f"{task} {text}".strip())
+            if stage not in self._tasks:
+                self._tasks[stage] = self._bars.add_task(stage, total=total)
+            self._bars.update(self._tasks[stage], completed=done, total=total, description=f"{stage} {note}".strip())
             return
         now = time.monotonic()
-        if done == total or now - self._last.setdefault(task, now) >= LINE_SECONDS:
-            self._last[task] = now
-            print(f"{task} {done}/{total} {text}".rstrip(), file=sys.stderr, flush=True)
+        if done == total or now - self._last.setdefault(stage, now) >= LINE_SECONDS:
+            self._last[stage] = now
+            print(f"{stage} {done}/{total} {note}".rstrip(), file=sys.stderr, flush=True)
 
     def say(self, text: str) -> None:
         """Print a line above the bars."""

@@ -1,4 +1,4 @@
-"""`wstal-bench cost`: what methods cost, at the inputs of Table IX."""
+"""Command `wstal-bench cost`: what methods cost, at the inputs of Table IX."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.cli.options import EXIT_CODES, Commands, method_name
+from harness.cli.options import Commands, add_json_option, add_results_option, method_name
 from harness.io.console import say
 from wstal.errors import UserError
 
@@ -15,24 +15,24 @@ if TYPE_CHECKING:
 
 
 def add(commands: Commands) -> None:
-    """Declare the command."""
+    """Declare the command and its options."""
     command = commands.add_parser(
         "cost",
+        handle=handle,
         help="parameters, multiply-adds, memory and time of methods at the inputs of the paper's Table IX",
         description="Measure a training step and the scoring of a video at [1, 750 | 75 | 400, 2048], and store it in\n"
-        "RESULTS/cost.json: parameters; multiply-adds of the forward pass, by fvcore and by torch; peak memory and\n"
+        "DIR/cost.json: parameters; multiply-adds of the forward pass, by fvcore and by torch; peak memory and\n"
         "time on the CPU, each step in a fresh process. Other work at the same time spoils the times. Table IX as\n"
         "published and as the paper counted is printed before it.",
         epilog="examples:\n"
         "  wstal-bench cost                           # every installed method, minutes each\n"
-        "  wstal-bench cost --method rmgcl-gksa             # one, beside what the file holds of others\n"
-        "  wstal-bench cost --stored                  # what the file holds, in a second\n\n" + EXIT_CODES,
+        "  wstal-bench cost --method rmgcl-gksa       # one, beside what the file holds of others\n"
+        "  wstal-bench cost --stored                  # what the file holds, in a second",
     )
     command.add_argument("--method", type=method_name, metavar="M", help="this method alone (default: all)")
     command.add_argument("--stored", action="store_true", help="measure nothing: show what is stored")
-    command.add_argument("--results", type=Path, default=Path("results"), metavar="RESULTS", help="(default: results)")
-    command.add_argument("--json", action="store_true", help="print the measurements as JSON")
-    command.set_defaults(handle=handle)
+    add_results_option(command)
+    add_json_option(command, "print the measurements as JSON")
 
 
 def handle(arguments: argparse.Namespace) -> int:

@@ -1,20 +1,20 @@
-"""`wstal-bench rescore`: score detections that their authors released."""
+"""Command `wstal-bench rescore`: score detections that their authors released."""
 
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
-from harness.cli.options import EXIT_CODES, Commands
-from harness.cli.output import print_metrics
+from harness.cli.options import Commands, add_json_option, add_results_option
+from harness.cli.output import print_json, print_metrics
 from harness.io.console import say
 
 
 def add(commands: Commands) -> None:
-    """Declare the command."""
+    """Declare the command and its options."""
     command = commands.add_parser(
         "rescore",
+        handle=handle,
         help="score released detection files under each protocol and keep the numbers",
         description="Score detections by their authors under each protocol that applies, as `evaluate` does, and\n"
         "write one record a file to DIR/rescored/NAME.json: numbers, digests and provenance, not the detections.",
@@ -28,15 +28,14 @@ def add(commands: Commands) -> None:
         '  # tious, published (a row of the published tables that the numbers should give, as "table_I/autoloc")\n\n'
         "examples:\n"
         "  wstal-bench rescore my-sources.toml\n"
-        "  wstal-bench rescore results/rescored/sources.toml --data ~/released --json\n\n" + EXIT_CODES,
+        "  wstal-bench rescore results/rescored/sources.toml --data ~/released --json",
     )
     command.add_argument("sources", type=Path, metavar="SOURCES.toml", help="detection files with their provenance")
     command.add_argument(
         "--data", type=Path, metavar="DIR", help="folder that its paths are relative to (default: that of SOURCES.toml)"
     )
-    command.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="(default: results)")
-    command.add_argument("--json", action="store_true", help="print JSON, and only that, on stdout")
-    command.set_defaults(handle=handle)
+    add_results_option(command)
+    add_json_option(command)
 
 
 def handle(arguments: argparse.Namespace) -> int:
@@ -51,7 +50,7 @@ def handle(arguments: argparse.Namespace) -> int:
     paths = write_rescored(records, arguments.results / FOLDER)
     dumped = [record.to_json() for record in records]
     if arguments.json:
-        print(json.dumps(dumped))
+        print_json(dumped)
     else:
         print("Detections by their authors, scored by us under each protocol:\n")
         for record in dumped:

@@ -1,31 +1,30 @@
-"""`wstal-bench robustness`: contrastive losses under wrong pairs, on planted clusters."""
+"""Command `wstal-bench robustness`: contrastive losses under wrong pairs, on planted clusters."""
 
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
-from harness.cli.options import EXIT_CODES, Commands, count
+from harness.cli.options import Commands, add_json_option, count
+from harness.cli.output import print_json
 from harness.io.console import say
 
 
 def add(commands: Commands) -> None:
-    """Declare the command."""
+    """Declare the command and its options."""
     command = commands.add_parser(
         "robustness",
+        handle=handle,
         help="measure how robust the contrastive losses are to wrong pairs, on planted clusters",
         description="Train linear embeddings of planted clusters (synthetic, no video) by InfoNCE and by Eq. 9 with\n"
         "pairs of which a known share is wrong, store the accuracies in DIR/robustness.json, and render what they say\n"
         "of the paper's claim as DIR/robustness.md. About two minutes on one core.",
-        epilog="examples:\n  wstal-bench robustness\n  wstal-bench robustness --temperature 0.5 --out tau05 --json\n\n"
-        + EXIT_CODES,
+        epilog="examples:\n  wstal-bench robustness\n  wstal-bench robustness --temperature 0.5 --out tau05 --json",
     )
     command.add_argument("--seeds", type=count, default=5, metavar="N", help="seeds 0 to N-1, 2 or more (default: 5)")
     command.add_argument("--temperature", type=float, default=0.1, metavar="TAU", help="of the losses (default: 0.1)")
     command.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="(default: results)")
-    command.add_argument("--json", action="store_true", help="print JSON, and only that, on stdout")
-    command.set_defaults(handle=handle)
+    add_json_option(command)
 
 
 def handle(arguments: argparse.Namespace) -> int:
@@ -53,7 +52,7 @@ def handle(arguments: argparse.Namespace) -> int:
     write(rendered, arguments.out, keep_stale=True)
     if arguments.json:
         claims = {name: {"outcome": one.outcome, "reasons": one.reasons} for name, one in verdicts(measured).items()}
-        print(json.dumps(measured.to_json() | {"seeds": measured.seeds, "claims": claims}))
+        print_json(measured.to_json() | {"seeds": measured.seeds, "claims": claims})
     else:
         print(rendered[f"{page.path}.md"].rstrip())
     say(f"Done: {path} and {arguments.out / page.path}.md; `wstal-bench leaderboard` renders the other pages")

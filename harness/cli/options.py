@@ -17,7 +17,7 @@ exit codes:
   2  wrong usage or bad input; the message says what, where and the remedy
   3  data that a data set lists is missing
   4  the store cannot be written, or a run failed
-  5  two runs that should agree differ (records diff, audit determinism)
+  5  two runs that should agree differ (records diff, check determinism)
 """
 
 

@@ -1,4 +1,4 @@
-"""`wstal-bench replay`: do a failed training step again."""
+"""Command `replay`: do a failed training step again."""
 
 from __future__ import annotations
 

@@ -91,7 +91,14 @@ def training_digest(method: str, seed: int, recipe: dict[str, Any], data: dict[s
     return sha256(canonical_json([IDENTITY, method, seed, options, schedule, kept, package]))
 
 
-def plan_run(method: str, seed: int, source: DataSource, overrides: dict[str, Any], row: Row | None = None) -> RunSpec:
+def plan_run(
+    method: str,
+    seed: int,
+    source: DataSource,
+    overrides: dict[str, Any],
+    row: Row | None = None,
+    description: dict[str, Any] | None = None,
+) -> RunSpec:
     """Resolve a run: the method's recipe for the data set, the data set's schedule, then the user's overrides.
 
     Args:
@@ -101,6 +108,7 @@ def plan_run(method: str, seed: int, source: DataSource, overrides: dict[str, An
         overrides: the user's options.
         row: of an ablation plan, of this method; its options come before the user's, its schedule is that of
             ablations.
+        description: of the data set, where `source.describe()` was called before.
 
     Raises:
         UserError: unknown method or option, or a negative seed.
@@ -132,7 +140,7 @@ def plan_run(method: str, seed: int, source: DataSource, overrides: dict[str, An
         differences(scheduled, own),
         ablation,
         overrides,
-        source.describe(),
+        source.describe() if description is None else description,
         source.headline,
         source.tious,
     )

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from harness.io.atomic import remove
-from harness.io.console import say
+from harness.io.console import OnProgress, say
 from harness.random_streams import numpy_stream, seed_torch
 from harness.runs.checkpoint import History, load_checkpoint, remove_checkpoints, save_checkpoint
 from harness.runs.failed_step import FAILED_STEP, Position, cause, losses, memory_advice, save_failed_step
@@ -28,8 +28,6 @@ from wstal.method import Method, TrainSpec
 from wstal.types import Batch, IntArray, Video
 
 CHECKPOINT_SECONDS = 30.0
-
-Progress = Callable[[int, int, float], None]
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ def train(
     seed: int,
     folder: Path,
     identity: Mapping[str, Any],
-    progress: Progress = lambda epoch, epochs, loss: None,
+    on_progress: OnProgress = lambda *_: None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     check: Callable[[], None] = lambda: None,
     say: Callable[[str], None] = say,
@@ -67,7 +65,7 @@ def train(
         seed: the run's seed.
         folder: where checkpoints are written, at most every `checkpoint_seconds`.
         identity: what decides the bits, as JSON; a checkpoint of another is refused.
-        progress: called after each epoch with (epochs done, epochs, mean total loss).
+        on_progress: called after each epoch; its note is the mean total loss.
         checkpoint_seconds: shortest time between two checkpoints.
         check: raises where the data are no longer those that the run began with; called before a checkpoint is written.
         say: told that a damaged checkpoint was passed over.
@@ -120,7 +118,7 @@ def train(
             history.add_epoch(steps, method.diagnostics())
             loss = history.last_epoch_means()["total"]
             assert loss is not None  # a step whose total is not finite has stopped the run
-            progress(epoch + 1, spec.epochs, loss)
+            on_progress("train", epoch + 1, spec.epochs, f"loss {loss:.4f}")
             _check_weights(method, epoch)
             if warmup is not None and epoch + 1 == shared:
                 check()

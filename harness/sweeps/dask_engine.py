@@ -13,7 +13,7 @@ configuration (`distributed.comm.tls`), and give its address as `tls://HOST:PORT
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Future
 from contextlib import AbstractContextManager, ExitStack
 from importlib.util import find_spec
@@ -23,9 +23,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
+from harness.io.console import OnProgress
 from harness.io.reading import read_toml
 from harness.io.text import problems
-from harness.sweeps.engines import Heard, Outcome, run_process
+from harness.runs.request import RunRequest
+from harness.sweeps.engines import Outcome, run_process
 from wstal.errors import RunError, UserError
 from wstal.spec import Count, Spec
 
@@ -122,9 +124,14 @@ class DaskEngine(AbstractContextManager["DaskEngine"]):
                 f"The Dask scheduler went away ({error}). Start it again; the same command goes on."
             ) from error
 
-    def submit(self, arguments: Sequence[str], heard: Heard) -> Future[Outcome]:
-        """Give a run to a worker; its progress is not heard."""
-        future: Future[Outcome] = self._executor.submit(run_process, tuple(arguments), self.threads)
+    def submit(self, request: RunRequest, on_progress: OnProgress) -> Future[Outcome]:
+        """Give a run to a worker.
+
+        Args:
+            request: the run.
+            on_progress: not called, since progress stays with the worker.
+        """
+        future: Future[Outcome] = self._executor.submit(run_process, request)
         return future
 
     def __exit__(

@@ -123,9 +123,9 @@ def engine_from(arguments: argparse.Namespace, source: DataSource, runs: int) ->
     if kind == "inline":
         return Inline(threads)
     if kind == "dask":
-        return dask_engine.local(at_once, threads)
+        return dask_engine.local(threads, at_once)
     # CUDA does not survive a fork, nor do libraries of systems other than Linux
-    return Processes(at_once, threads, fork=sys.platform == "linux" and not on_gpu)
+    return Processes(threads, at_once, fork=sys.platform == "linux" and not on_gpu)
 
 
 def statuses_of(jobs: Iterable[Job], store: Store) -> dict[str, RunStatus]:

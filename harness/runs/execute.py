@@ -238,7 +238,14 @@ def _rehearse(
 
 
 def build(spec: RunSpec, feature_dim: int, num_classes: int, device: torch.device) -> Method:
-    """The method with the initial weights that the run's seed gives, on the device."""
+    """Return the method with the initial weights that the run's seed gives.
+
+    Args:
+        spec: the run.
+        feature_dim: columns of the features.
+        num_classes: classes of the data set.
+        device: where the method is put.
+    """
     seed_torch(spec.seed, "initialisation")
     return load_method(spec.method)(spec.recipe.method, feature_dim, num_classes).to(device)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -140,29 +141,23 @@ class RunRequest(Spec):
 
     def to_argv(self) -> list[str]:
         """Return the arguments of `wstal-bench run` that parse into this request, except for `expected`."""
-        data = self.data
-        values = {
-            "method": self.method,
-            "row": self.row,
-            "seed": self.seed,
-            "store": self.store,
-            "device": self.device,
-            "data": data.data,
-            "annotations": data.annotations,
-            "descriptor": data.descriptor,
-            "labels": data.labels,
-            "held-out": data.held_out,
-        }
         words: list[str] = []
-        for name, value in values.items():
-            if value is not None:
-                words += _option(name, str(value))
-        words += ["--allow-missing"] * data.allow_missing + ["--full-size"] * data.full_size
-        if data.streams is not None:
-            words += ["--streams", *data.streams]
-        for assignment in self.overrides:
-            words += _option("set", assignment)
-        return words if self.threads is None else [*words, "--threads", str(self.threads)]
+        for name, value in self._flat():
+            option = "--" + name.replace("_", "-")
+            if name == "overrides":
+                words += [word for assignment in value for word in _option("--set", assignment)]
+            elif isinstance(value, tuple):
+                words += [option, *value]
+            elif value is True:
+                words.append(option)
+            elif value is not None and value is not False and name != "expected":
+                words += _option(option, str(value))
+        return words
+
+    def _flat(self) -> Iterator[tuple[str, Any]]:
+        """Yield names and values of all fields, in place of `data` those of the data request."""
+        for name, value in self:
+            yield from self.data if name == "data" else [(name, value)]
 
     def command_line(self) -> str:
         """Return the request as one line for a shell."""
@@ -171,4 +166,4 @@ class RunRequest(Spec):
 
 def _option(name: str, value: str) -> list[str]:
     # argparse takes a word that begins with a dash for another option
-    return [f"--{name}={value}"] if value.startswith("-") else [f"--{name}", value]
+    return [f"{name}={value}"] if value.startswith("-") else [name, value]

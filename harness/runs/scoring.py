@@ -1,4 +1,4 @@
-"""From trained weights to snippet scores, and the localizer that all methods have in common."""
+"""Snippet scores of trained methods, and the localizer that all methods have in common."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ COMMON = "acmnet"
 
 
 def common_localizer(family: str) -> LocalizerSpec:
-    """The settings that every method is localized with beside its own, so that the gains of a model and of its
-    post-processing can be told apart: ACM-Net's for the family of data sets.
+    """Return the settings that every method is localized with besides its own: ACM-Net's for the family of data sets.
+
+    They tell the gains of a model from those of its post-processing.
     """
     return load_method(COMMON).recipe(family).localizer
 

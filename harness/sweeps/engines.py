@@ -11,12 +11,11 @@ import re
 import socket
 import subprocess
 import sys
+from abc import ABC, abstractmethod
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from types import TracebackType
-from typing import IO, Protocol
+from typing import IO, Self
 
 from harness.io.console import OnProgress
 from harness.runs.process_environment import process_environment
@@ -56,21 +55,27 @@ class Outcome:
         return f"({ended}): " + "\n".join(errors or lines[-30:])
 
 
-class Engine(Protocol):
-    """Place where runs are done; a context manager, which leaves no process behind."""
+class Engine(ABC):
+    """Place where runs are done; a context manager, which leaves no process behind.
+
+    Args:
+        threads: CPU threads of each run.
+        slots: runs that can go on at once.
+    """
+
+    # errors that a future raises where its run could not be started or was lost
+    losses: tuple[type[BaseException], ...] = (OSError,)
+
+    def __init__(self, threads: int, slots: int = 1) -> None:
+        self.threads = threads
+        self._slots = slots
 
     @property
     def slots(self) -> int:
         """Runs that can go on at once, now."""
+        return self._slots
 
-    @property
-    def threads(self) -> int:
-        """CPU threads of each run."""
-
-    @property
-    def losses(self) -> tuple[type[BaseException], ...]:
-        """Errors that a future raises where its run could not be started or was lost."""
-
+    @abstractmethod
     def submit(self, request: RunRequest, on_progress: OnProgress) -> Future[Outcome]:
         """Start a run.
 
@@ -79,32 +84,21 @@ class Engine(Protocol):
             on_progress: called as the run goes on, by engines that can follow it.
         """
 
-    def __enter__(self) -> Engine: ...
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None: ...
+    def close(self) -> None:  # noqa: B027 - where nothing is left there is nothing to do
+        """Wait for the runs that were started and end all processes."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
 
-class Inline(AbstractContextManager["Inline"]):
-    """Engine that does one run after another.
-
-    Args:
-        threads: CPU threads of each run.
-    """
-
-    slots = 1
-    losses = (OSError,)
-
-    def __init__(self, threads: int) -> None:
-        self.threads = threads
+class Inline(Engine):
+    """Engine that does one run after another."""
 
     def submit(self, request: RunRequest, on_progress: OnProgress) -> Future[Outcome]:
-        """Do a run before returning.
-
-        Args:
-            request: the run.
-            on_progress: called as the run goes on.
-        """
+        """Do a run before returning."""
         future: Future[Outcome] = Future()
         try:
             future.set_result(run_process(request, on_progress))
@@ -112,44 +106,29 @@ class Inline(AbstractContextManager["Inline"]):
             future.set_exception(error)
         return future
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Nothing is left to end."""
 
-
-class Processes(AbstractContextManager["Processes"]):
+class Processes(Engine):
     """Engine that does several runs at once on this machine.
 
     Args:
-        at_once: how many.
         threads: CPU threads of each run.
+        slots: runs that can go on at once.
         fork: start them as forks of a process that has imported what they need, which saves each some seconds.
     """
 
-    losses = (OSError,)
-
-    def __init__(self, at_once: int, threads: int, fork: bool = False) -> None:
-        self.slots = at_once
-        self.threads = threads
-        self._pool = ThreadPoolExecutor(max_workers=at_once)
+    def __init__(self, threads: int, slots: int, fork: bool = False) -> None:
+        super().__init__(threads, slots)
+        self._pool = ThreadPoolExecutor(max_workers=slots)
         self._server = ForkServer(process_environment(threads)) if fork else None
 
     def submit(self, request: RunRequest, on_progress: OnProgress) -> Future[Outcome]:
-        """Start a run.
-
-        Args:
-            request: the run.
-            on_progress: called as the run goes on.
-        """
+        """Start a run."""
         if self._server is not None:
             return self._pool.submit(_run_fork, self._server, request, on_progress)
         return self._pool.submit(run_process, request, on_progress)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Wait for the runs that were started."""
+    def close(self) -> None:
+        """Wait for the runs that were started and end the fork server."""
         self._pool.shutdown()
         if self._server is not None:
             self._server.close()

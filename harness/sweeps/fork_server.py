@@ -56,6 +56,7 @@ class ForkServer:
         if len(message) > LONGEST:
             raise OSError(f"a request of {len(message)} bytes")
         (stderr, to_stderr), (ended, to_ended) = os.pipe(), os.pipe()
+        files = os.fdopen(stderr, errors="replace"), os.fdopen(ended)
         try:
             with self._lock:
                 try:
@@ -64,13 +65,13 @@ class ForkServer:
                     self._end()
                     socket.send_fds(self._started(), [message], [to_stderr, to_ended])
         except OSError:
-            os.close(stderr)
-            os.close(ended)
+            for file in files:
+                file.close()
             raise
         finally:
             os.close(to_stderr)
             os.close(to_ended)
-        return os.fdopen(stderr, errors="replace"), os.fdopen(ended)
+        return files
 
     def close(self) -> None:
         """End the server; runs that it started go on."""
@@ -80,16 +81,14 @@ class ForkServer:
     def _started(self) -> socket.socket:
         if self._requests is None:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            with theirs:
-                try:
-                    self._process = subprocess.Popen(
-                        [sys.executable, "-m", "harness.sweeps.fork_server", str(theirs.fileno())],
-                        pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                        env=self._environment,
-                    )  # fmt: skip
-                except OSError:
-                    ours.close()
-                    raise
+            with contextlib.ExitStack() as failed, theirs:
+                failed.callback(ours.close)
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", "harness.sweeps.fork_server", str(theirs.fileno())],
+                    pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                    env=self._environment,
+                )  # fmt: skip
+                failed.pop_all()
             self._requests = ours
         return self._requests
 

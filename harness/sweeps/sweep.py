@@ -1,6 +1,6 @@
 """Sweeps: all runs of a plan, each once, whatever happens to the processes that do them.
 
-What is done is read from the store alone, so a sweep that was killed is continued by the same command, and several
+The state of each run is read from the store alone, so the same command continues a sweep that was killed, and several
 sweeps can share a store (`harness.io.locks` keeps them apart).
 """
 
@@ -153,7 +153,7 @@ def run_jobs(jobs: Sequence[Job], store: Store, engine: Engine) -> list[dict[str
         Records of the runs, in the order of the jobs.
 
     Raises:
-        RunError: a run failed; the others are finished first, and the message holds what each failure said.
+        RunError: a run failed; the others are finished first, and the message names each failure.
     """
     if failed := sweep(jobs, store, engine, retries=0):
         raise RunError(failure_message(jobs, failed))

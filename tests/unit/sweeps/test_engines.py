@@ -91,7 +91,7 @@ def test_processes_do_several_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path:
         f"case $3 in *first*) me=a you=b;; *) me=b you=a;; esac\n"
         f"touch {tmp_path}/$me; while [ ! -e {tmp_path}/$you ]; do sleep 0.01; done",
     )
-    with Processes(2, threads=1) as engine:
+    with Processes(threads=1, slots=2) as engine:
         assert engine.slots == 2
         futures = [done(engine, "first"), done(engine, "second")]
         assert [future.result(60).code for future in futures] == [0, 0]
@@ -108,7 +108,7 @@ def test_a_process_that_cannot_be_started_is_a_loss(
 
 def test_a_local_dask_cluster_does_a_run_and_listens_on_loopback_alone(torn: None) -> None:
     pytest.importorskip("distributed")
-    with local(at_once=1, threads=1) as engine:
+    with local(threads=1, slots=1) as engine:
         me = psutil.Process()
         listening = [
             connection.laddr.ip

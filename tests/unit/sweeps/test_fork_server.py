@@ -32,7 +32,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Processes]:
-    with Processes(2, threads=1, fork=True) as engine:
+    with Processes(threads=1, slots=2, fork=True) as engine:
         yield engine
 
 
@@ -95,7 +95,7 @@ def test_the_environment_is_set_before_the_interpreter_starts(
 ) -> None:
     for name in THREADS:
         monkeypatch.setenv(name, "7")
-    with Processes(1, threads=1, fork=True) as engine:
+    with Processes(threads=1, slots=1, fork=True) as engine:
         future = submit(engine, requested(tiny, tmp_path, *ENDLESS))
         (run,) = begun(future)
         environment = run.environ()
@@ -139,10 +139,10 @@ def test_a_run_without_its_watcher_is_lost(engine: Processes, tiny: Path, tmp_pa
 
 def test_a_server_that_cannot_start_is_a_loss(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(sys, "executable", str(tmp_path / "absent"))
-    with Processes(1, threads=1, fork=True) as engine, pytest.raises(engine.losses):
+    with Processes(threads=1, slots=1, fork=True) as engine, pytest.raises(engine.losses):
         submit(engine, RunRequest(method="acmnet")).result()
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    with Processes(1, threads=1, fork=True) as engine:
+    with Processes(threads=1, slots=1, fork=True) as engine:
         try:
             assert submit(engine, RunRequest(method="acmnet")).result().code is None
         except engine.losses:  # it had ended before it was asked

@@ -80,7 +80,7 @@ def planned(arguments: argparse.Namespace) -> tuple[DataSource, list[Job]]:
 
 
 def listed(arguments: argparse.Namespace) -> tuple[DataSource, list[Job], dict[str, RunStatus]]:
-    """Return what `planned` does with the status of each run by its id, and report the counts on stderr.
+    """Return the data set, the cells of the plan and the status of each run by its id; report the counts on stderr.
 
     Raises:
         UserError: as `planned`.

@@ -31,7 +31,8 @@ QUICK = ["--set", "train.epochs=12", "train.temporal_length=32", "train.learning
 COMMANDS = (
     [], ["reproduce"], ["run"], ["localize"], ["evaluate"], ["data"], ["data", "verify"], ["data", "convert"], ["ls"],
     ["leaderboard"], ["robustness"], ["replay"], ["sweep"], ["plan"],
-    ["compare"], ["audit"], ["cost"], ["rescore"], ["records", "query"], ["records", "diff"], ["records", "migrate"],
+    ["compare"], ["audit"], ["check"], ["check", "determinism"], ["cost"], ["rescore"], ["records", "query"],
+    ["records", "diff"], ["records", "migrate"],
     ["records", "gc"],
 )  # fmt: skip
 

@@ -36,8 +36,8 @@ def add_determinism(commands: Commands) -> argparse.ArgumentParser:
         description="Repeat the run of a method, each time in a fresh process and a store of its own, and compare the\n"
         f"files. On one number of threads all bits must agree, else the exit code is {DIFFER}. Another seed must give\n"
         "other bits. How far another number of threads moves them is reported, not judged. On CUDA, operators without\n"
-        "a deterministic implementation are named. Without --data the runs are short and on the embedded synthetic\n"
-        "data, about a minute a method; with it they are whole runs: --set train.epochs=10 makes them shorter.",
+        "a deterministic implementation are named. Without --data the runs are short and on a small generated data\n"
+        "set, under a minute a method; with it they are whole runs: --set train.epochs=10 makes them shorter.",
         epilog="examples:\n"
         "  wstal-bench check determinism rmgcl-gksa\n"
         "  wstal-bench check determinism all --threads 1,2,4 --json\n"
@@ -70,10 +70,13 @@ def add_determinism(commands: Commands) -> argparse.ArgumentParser:
 
 def handle_determinism(arguments: argparse.Namespace) -> int:
     """Repeat runs, compare them, and print what was found."""
+    import tempfile
+    from pathlib import Path
+
     from harness.cli.inputs import data_request
     from harness.registry import load_method, method_entries
     from harness.runs.request import RunRequest
-    from harness.studies.determinism import QUICK, check_determinism
+    from harness.studies.determinism import QUICK, check_determinism, write_small
 
     if arguments.repeats < 2:
         raise UserError("--repeats wants 2 or more: one run has nothing to agree with.")
@@ -81,20 +84,24 @@ def handle_determinism(arguments: argparse.Namespace) -> int:
     for name in names:
         load_method(name)
     quick = () if arguments.data else QUICK  # what --set states of the same options comes later and wins
-    template = RunRequest(
-        seed=arguments.seed,
-        data=data_request(arguments),
-        overrides=(*quick, *arguments.assignments),
-        device=arguments.device,
-    )
     checks: dict[str, DeterminismCheck] = {}
     failures: list[str] = []
-    for name in names:
-        request = template.model_copy(update={"method": name})
-        try:
-            checks[name] = check_determinism(request, arguments.threads, arguments.repeats, say)
-        except RunError as error:
-            failures.append(f"{name}: {error}")  # the others are checked
+    with tempfile.TemporaryDirectory(prefix="wstal-bench-check-") as folder:
+        data = data_request(arguments)
+        if not arguments.data:
+            data = data.model_copy(update={"data": write_small(Path(folder))})
+        for name in names:
+            request = RunRequest(
+                method=name,
+                seed=arguments.seed,
+                data=data,
+                overrides=(*quick, *arguments.assignments),
+                device=arguments.device,
+            )
+            try:
+                checks[name] = check_determinism(request, arguments.threads, arguments.repeats, say)
+            except RunError as error:
+                failures.append(f"{name}: {error}")  # the others are checked
     if getattr(arguments, "json", False):
         found = {
             name: {"device": check.device, "operators": check.operators, "pairs": [p.to_json() for p in check.pairs]}

@@ -17,8 +17,9 @@ import torch
 
 from harness.cli.main import audit, check, main
 from harness.cli.options import Parser
+from harness.data.opening import open_dataset
 from harness.runs.request import DataRequest, RunRequest
-from harness.studies.determinism import QUICK, WITHOUT, Run, check_determinism, compare
+from harness.studies.determinism import QUICK, WITHOUT, Run, check_determinism, compare, write_small
 from tests.helpers.records import make_record
 from wstal.errors import MissingDataError, RunError, UserError
 
@@ -257,7 +258,7 @@ def test_what_cannot_be_checked(words: list[str], message: str) -> None:
         run("check", "determinism", *words)
 
 
-def test_without_data_the_runs_are_short_and_on_the_embedded_data(
+def test_without_data_the_runs_are_short_and_on_small_data(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runs = [leave(tmp_path / "a"), leave(tmp_path / "b"), leave(tmp_path / "c", {"a": [9.0]}, seed=1)]
@@ -265,10 +266,19 @@ def test_without_data_the_runs_are_short_and_on_the_embedded_data(
     words = ("check", "determinism", "acmnet", "--threads", "1", "--set", "train.epochs=2")
     assert run(*words) == run(*words, "--data", "here") == 0
     requests = [RunRequest.from_json(line) for line in got.read_text().splitlines()]
-    assert {request.data for request in requests[:3]} == {DataRequest()}
+    (data,) = {request.data.data for request in requests[:3]}
+    assert data is not None
+    assert not data.exists()
     assert {request.overrides for request in requests[:3]} == {(*QUICK, "train.epochs=2")}
     assert {request.data for request in requests[3:]} == {DataRequest(data=Path("here"))}
     assert {request.overrides for request in requests[3:]} == {("train.epochs=2",)}
+
+
+def test_the_small_data_are_whole_and_the_same_each_time(tmp_path: Path) -> None:
+    first, second = (write_small(tmp_path / name) for name in "ab")
+    data = open_dataset(first)
+    assert [len(data.videos(subset)) for subset in ("train", "test")] == [24, 8]
+    assert data.describe()["digests"] == open_dataset(second).describe()["digests"]
 
 
 def test_the_former_name_does_the_same_and_says_the_new_one(

@@ -53,7 +53,7 @@ def handle(arguments: argparse.Namespace) -> int:
     # another number of threads rounds sums differently: the run's own number repeats its detections exactly
     torch.set_num_threads(record["environment"]["threads"])
     with ProgressReport() as progress:
-        scores = score_videos(method, videos, recipe.train, lambda done, total: progress.update("score", done, total))
+        scores = score_videos(method, videos, recipe.train, progress.update)
     detections = localize_scores(scores, recipe.localizer, tuple(record["classes"]))
     write_detections(arguments.out, detections)
     say(f"Done: {len(detections)} detections in {len(videos)} videos, written to {arguments.out}")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Sequence
 
 from harness.cli import (
     audit,
+    check,
     compare,
     cost,
     data,
@@ -26,55 +25,27 @@ from harness.cli import (
     sweep,
 )
 from harness.cli.options import EXIT_CODES, Parser
-from wstal.errors import RunError, UserError
+from harness.io.exits import exit_code
 
 # in the order of `--help`
 COMMANDS = (
     reproduce, run, sweep, plan, replay, localize, evaluate, rescore, data, ls, records, leaderboard, compare, audit,
-    cost, diagnose, robustness,
+    check, cost, diagnose, robustness,
 )  # fmt: skip
-
-
-LONGEST = 3000  # characters of an error message
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
     Args:
-        arguments: words of the command line (by default those of this process).
+        arguments: words of the command line (default: this process's).
     """
     parsed = build_parser().parse_args(arguments)
-    try:
-        return int(parsed.handle(parsed))
-    except UserError as error:
-        print(f"error: {_shortened(str(error))}", file=sys.stderr)
-        return error.exit_code
-    except RuntimeError as error:
-        if "allocate memory" not in str(error) and "out of memory" not in str(error):
-            raise
-        print("error: out of memory. Lower train.batch_size, train.temporal_length or what --set made large.",
-              file=sys.stderr)  # fmt: skip
-        return RunError.exit_code
-    except MemoryError:
-        print("error: out of memory. Lower train.batch_size or train.temporal_length.", file=sys.stderr)
-        return RunError.exit_code
-    except KeyboardInterrupt:
-        print("interrupted; finished epochs are kept, and the same command continues from there", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        # the reader (head, less) has closed the pipe: the interpreter's flush at exit must not fail on it again
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-
-
-def _shortened(message: str) -> str:
-    """Cut the middle out of a long message, which may repeat a long input."""
-    return message if len(message) <= LONGEST else f"{message[: LONGEST // 2]} ... {message[-LONGEST // 2 :]}"
+    return exit_code(lambda: int(parsed.handle(parsed)))
 
 
 def build_parser() -> Parser:
-    """Return the parser of all commands."""
+    """Return the parser of every command."""
     parser = Parser(
         prog="wstal-bench",
         description="Benchmark and reproducibility harness for weakly supervised temporal action localization.",

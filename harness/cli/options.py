@@ -18,7 +18,7 @@ exit codes:
   2  wrong usage or invalid input; the message names the problem, its place and the remedy
   3  data of a data set is missing
   4  the store cannot be written, or a run failed
-  5  two runs that should agree differ (records diff, audit determinism)
+  5  two runs that should agree differ (records diff, check determinism)
 """
 
 

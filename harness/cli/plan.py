@@ -1,4 +1,4 @@
-"""`wstal-bench plan`: the runs of a plan as commands."""
+"""Command `plan`: the runs of a plan as commands."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import json
 
 from harness.cli.options import EXIT_CODES, Commands
-from harness.cli.planning import add_plan_options, cells, counted, planned, statuses_of, table
+from harness.cli.planning import add_plan_options, cells, listed, table
 from harness.io.console import say
 
 STATES = ("done", "running", "failed", "missing")
@@ -37,22 +37,18 @@ def add(commands: Commands) -> None:
 
 def handle(arguments: argparse.Namespace) -> int:
     """List the runs of a plan."""
-    from harness.records.store import Store
     from harness.sweeps.jobs import unique
 
-    source, jobs = planned(arguments)
-    states = statuses_of(jobs, Store(arguments.store))
-    say(f"{len(states)} runs on {source.name}: {counted(states.values())}")
+    _, jobs, states = listed(arguments)
     chosen = [job for job in jobs if states[job.run] in arguments.only]
     # cells that are one run are one command
-    runs = unique(chosen)
+    commands = {run: job.request.command_line() for run, job in unique(chosen).items()}
     if arguments.format == "lines":
-        for job in runs.values():
-            print(job.command(arguments.threads))
+        for command in commands.values():
+            print(command)
     elif arguments.format == "json":
-        commands = {run: job.command(arguments.threads) for run, job in runs.items()}
         print(json.dumps([cell | {"command": commands[cell["run"]]} for cell in cells(chosen, states)]))
     elif chosen:
         print(table(chosen, states))
-    say(f"Done: {len(runs)} of {len(states)} runs listed")
+    say(f"Done: {len(commands)} of {len(states)} runs listed")
     return 0

@@ -1,9 +1,8 @@
-"""Options and steps that `sweep`, `plan` and `reproduce` share."""
+"""Shared options and steps of `sweep`, `plan` and `reproduce`."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections import Counter
@@ -11,25 +10,23 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.cli.inputs import overrides_from, source_from
+from harness.cli.inputs import run_request, source_from
 from harness.cli.options import add_data_options, add_training_options, count, method_name
+from harness.io.console import say
 from wstal.errors import UserError
 
 if TYPE_CHECKING:
     from harness.data.source import DataSource
     from harness.records.store import RunStatus, Store
     from harness.sweeps.engines import Engine
-    from harness.sweeps.jobs import Job, Planner
-
+    from harness.sweeps.jobs import Job
 
 METHODS = "methods"
-
-
 MOST_SEEDS = 10_000
 
 
 def add_plan_options(command: argparse.ArgumentParser) -> None:
-    """Options that name a plan and its runs."""
+    """Add the options that name a plan and its runs."""
     command.add_argument("plan", metavar="PLAN", help="methods, a shipped plan's name, or a plan TOML")
     command.add_argument(
         "--methods",
@@ -44,47 +41,61 @@ def add_plan_options(command: argparse.ArgumentParser) -> None:
 
 
 def add_seeds_option(command: argparse.ArgumentParser) -> None:
-    """`--seeds`."""
+    """Add `--seeds`."""
     command.add_argument("--seeds", default=None, metavar="S", help="seeds, as 0-2 or 0,3,5 (default: the schedule's)")
 
 
 def add_jobs_option(command: argparse._ActionsContainer) -> None:
-    """`--jobs`."""
+    """Add `--jobs`."""
     command.add_argument("--jobs", type=count, metavar="N", help="runs at once (default: one a core, one on a GPU)")
 
 
 def planned(arguments: argparse.Namespace) -> tuple[DataSource, list[Job]]:
-    """The data set and the cells of the plan that the options name."""
+    """Return the data set and the cells of the plan that the options name.
+
+    Raises:
+        UserError: an option, the plan, or the data set cannot be used.
+    """
     from harness.registry import method_entries
     from harness.runs.plans import SUFFIX, open_plan
     from harness.runs.schedules import schedule_for
+    from harness.sweeps.jobs import Planner
 
     rows = arguments.plan != METHODS
     if rows and arguments.methods:
         raise UserError(f"--methods goes with the plan `{METHODS}`; a plan's rows name their methods themselves.")
     plan = open_plan(arguments.plan) if rows else None
-    source = source_from(arguments)
+    request = run_request(arguments)
+    source = source_from(request)
     schedule = schedule_for(source.schedule)
-    planner = planner_from(arguments, source)
+    planner = Planner(source, request)
     seeds = seeds_from(arguments.seeds) if arguments.seeds else None
     if plan is None:
         methods = dict.fromkeys(arguments.methods or method_entries())
         return source, [planner.method(method, seed) for method in methods for seed in seeds or schedule.seeds]
-    # workers and job arrays may start elsewhere
+    # workers and job arrays may start in another folder
     name = str(Path(arguments.plan).absolute()) if arguments.plan.endswith(SUFFIX) else arguments.plan
     seeds = seeds or (schedule.ablations and schedule.ablations.seeds) or plan.seeds
     return source, [planner.row(row, seed, f"{name}/{row.id}", row.id) for row in plan.rows for seed in seeds]
 
 
-def planner_from(arguments: argparse.Namespace, source: DataSource, quick: bool = False) -> Planner:
-    """A planner whose runs get the options of this command."""
-    from harness.sweeps.jobs import Planner
+def listed(arguments: argparse.Namespace) -> tuple[DataSource, list[Job], dict[str, RunStatus]]:
+    """Return the data set, the cells of the plan and the status of each run by its id; report the counts on stderr.
 
-    return Planner(source, overrides_from(arguments), passed_options(arguments), quick)
+    Raises:
+        UserError: as `planned`.
+    """
+    from harness.records.store import RunStatus, Store
+
+    source, jobs = planned(arguments)
+    states = statuses_of(jobs, Store(arguments.store))
+    tally = Counter(states.values())
+    say(f"{len(states)} runs on {source.name}: " + ", ".join(f"{tally[state]} {state}" for state in RunStatus))
+    return source, jobs, states
 
 
 def engine_from(arguments: argparse.Namespace, source: DataSource, runs: int) -> Engine:
-    """The engine that the options name.
+    """Return the engine that the options name.
 
     Args:
         arguments: of `sweep`; of another command, those of its training.
@@ -112,34 +123,41 @@ def engine_from(arguments: argparse.Namespace, source: DataSource, runs: int) ->
     if kind == "inline":
         return Inline(threads)
     if kind == "dask":
-        return dask_engine.local(at_once, threads)
-    # CUDA does not outlive a fork, and elsewhere libraries of the system do not
-    return Processes(at_once, threads, fork=sys.platform == "linux" and not on_gpu)
+        return dask_engine.local(threads, at_once)
+    # CUDA does not survive a fork, nor do libraries of systems other than Linux
+    return Processes(threads, at_once, fork=sys.platform == "linux" and not on_gpu)
 
 
 def statuses_of(jobs: Iterable[Job], store: Store) -> dict[str, RunStatus]:
-    """What has become of each run, by its id; cells that share a run are one."""
+    """Return the status of each run by its id; cells that share a run are one.
+
+    Args:
+        jobs: cells of a plan.
+        store: where the runs are kept.
+    """
     from harness.records.store import status_of
     from harness.sweeps.jobs import unique
 
     return {run: status_of(store, run) for run in unique(jobs)}
 
 
-def counted(states: Iterable[RunStatus]) -> str:
-    """How many runs are in each state."""
-    from harness.records.store import RunStatus
-
-    tally = Counter(states)
-    return ", ".join(f"{tally[state]} {state}" for state in RunStatus)
-
-
 def cells(jobs: Sequence[Job], states: dict[str, RunStatus]) -> list[dict[str, Any]]:
-    """The cells of a plan, for JSON."""
+    """Return the cells of a plan as JSON values.
+
+    Args:
+        jobs: the cells.
+        states: status of each run by its id.
+    """
     return [{"row": job.row, "seed": job.seed, "run": job.run, "state": states[job.run]} for job in jobs]
 
 
 def table(jobs: Sequence[Job], states: dict[str, RunStatus]) -> str:
-    """The states as a table, a line a row, a column a seed."""
+    """Return the states as a table, a line a row, a column a seed.
+
+    Args:
+        jobs: cells of a plan.
+        states: status of each run by its id.
+    """
     from tabulate import tabulate
 
     seeds = list(dict.fromkeys(job.seed for job in jobs))
@@ -150,16 +168,8 @@ def table(jobs: Sequence[Job], states: dict[str, RunStatus]) -> str:
     return tabulate(lines, ["row", *(f"seed {seed}" for seed in seeds)], disable_numparse=True)
 
 
-def show(arguments: argparse.Namespace, jobs: Sequence[Job], states: dict[str, RunStatus]) -> None:
-    """Print the states, as a table or as JSON."""
-    if arguments.json:
-        print(json.dumps({"plan": arguments.plan, "store": str(arguments.store), "cells": cells(jobs, states)}))
-    else:
-        print(table(jobs, states))
-
-
 def seeds_from(text: str) -> tuple[int, ...]:
-    """Seeds as `0-2` or `0,3,5`.
+    """Read seeds such as `0-2` or `0,3,5`.
 
     Raises:
         UserError: none, one twice, too many, or no seeds at all.
@@ -180,7 +190,11 @@ def seeds_from(text: str) -> tuple[int, ...]:
 
 
 def amounts_from(assignments: Iterable[str]) -> dict[str, float]:
-    """`gpu=0.5` -> {"gpu": 0.5}."""
+    """Read amounts: `gpu=0.5` gives {"gpu": 0.5}.
+
+    Raises:
+        UserError: a name or an amount above 0 is missing.
+    """
     amounts: dict[str, float] = {}
     for text in assignments:
         name, equals, amount = text.partition("=")
@@ -191,20 +205,3 @@ def amounts_from(assignments: Iterable[str]) -> dict[str, float]:
         if not name or not equals or not 0 < amounts[name] < float("inf"):
             raise UserError(f"--resources wants NAME=AMOUNT above 0, as gpu=0.5, got {text!r}.")
     return amounts
-
-
-def passed_options(arguments: argparse.Namespace) -> list[str]:
-    """Options that each `run` gets; paths are whole, because workers and job arrays may start elsewhere."""
-    passed = ["--store", str(arguments.store.absolute()), "--device", arguments.device, "--labels", arguments.labels]
-    for name in ("data", "annotations"):
-        if (path := getattr(arguments, name)) is not None:
-            passed += [f"--{name}", str(path.absolute())]
-    if (descriptor := arguments.descriptor) is not None:
-        passed += ["--descriptor", str(Path(descriptor).absolute()) if descriptor.endswith(".toml") else descriptor]
-    if arguments.held_out is not None:
-        passed += ["--held-out", str(arguments.held_out)]
-    passed += [
-        option for option in ("--allow-missing", "--full-size") if getattr(arguments, option[2:].replace("-", "_"))
-    ]
-    passed += ["--streams", *arguments.streams] if arguments.streams else []
-    return passed + [part for assignment in arguments.assignments for part in ("--set", assignment)]

@@ -1,14 +1,13 @@
-"""`wstal-bench reproduce`: the main job."""
+"""Command `reproduce`: the main job."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from harness.cli.inputs import source_from
+from harness.cli.inputs import run_request, source_from
 from harness.cli.options import EXIT_CODES, Commands, add_data_options, add_training_options, method_name
-from harness.cli.planning import add_jobs_option, add_seeds_option, engine_from, planner_from
-from harness.cli.planning import seeds_from as _seeds
+from harness.cli.planning import add_jobs_option, add_seeds_option, engine_from, seeds_from
 from harness.io.console import say
 from wstal.errors import MissingDataError, UserError
 
@@ -66,13 +65,13 @@ def add(commands: Commands) -> None:
 
 
 def handle(arguments: argparse.Namespace) -> int:
-    """The main job."""
+    """Do the main job."""
     from harness.pages.site import publish
     from harness.records.store import Store
     from harness.registry import method_entries
     from harness.runs.plans import READINGS, find_plan, paper_tables
     from harness.runs.schedules import schedule_for
-    from harness.sweeps.jobs import Job, unique
+    from harness.sweeps.jobs import Job, Planner, unique
     from harness.sweeps.sweep import run_jobs
 
     families = ("thumos14", "activitynet12", "activitynet13", "fineaction")
@@ -83,14 +82,15 @@ def handle(arguments: argparse.Namespace) -> int:
             f"{arguments.dataset} needs features: give --data DIR with DIR/features/ and annotations.json. "
             "Only thumos14 has a synthetic stand-in."
         )
-    source = source_from(arguments)
+    request = run_request(arguments)
+    source = source_from(request)
     # a data set of one's own goes by its name, or by any of these that a nox session gives
     names = (source.family, source.name) if source.family in families else (source.name, source.family, *families)
     if arguments.dataset not in names:
         raise UserError(f"{arguments.data} holds {names[0]}, not {arguments.dataset}. Name it so.")
     quick = (arguments.profile or ("full" if arguments.data else "quick")) == "quick"
-    seeds = _seeds(arguments.seeds) if arguments.seeds else (0,) if quick else None
-    planner = planner_from(arguments, source, quick)
+    seeds = seeds_from(arguments.seeds) if arguments.seeds else (0,) if quick else None
+    planner = Planner(source, request, quick)
     jobs: list[Job] = []
     if not arguments.table:
         jobs += [

@@ -1,4 +1,4 @@
-"""`wstal-bench run`: train and score one method with one seed."""
+"""Command `run`: train and score one method with one seed."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import argparse
 import json
 import os
 
-from harness.cli.inputs import overrides_from, source_from
 from harness.cli.options import EXIT_CODES, Commands, add_data_options, add_training_options, method_name
 from harness.cli.output import print_metrics
-from harness.io.console import say
+from harness.runs.process_environment import FIXED_WORKSPACE
 
 
 def add(commands: Commands) -> None:
@@ -35,40 +34,13 @@ def add(commands: Commands) -> None:
 
 def handle(arguments: argparse.Namespace) -> int:
     """Train and score one method with one seed."""
-    # cuBLAS repeats its sums only with a workspace of fixed size, set before it is loaded
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    import torch
+    os.environ.update(FIXED_WORKSPACE | os.environ)  # before torch is imported
+    from harness.cli.inputs import run_request
+    from harness.runs.worker import do_run
 
-    from harness.io.console import ProgressReport
-    from harness.records.store import Store
-    from harness.runs.devices import pick_device
-    from harness.runs.environment import git_state
-    from harness.runs.execute import execute
-    from harness.runs.plans import find_row
-    from harness.runs.spec import plan_run
-
-    device = pick_device(arguments.device)
-    torch.set_num_threads(arguments.threads or (1 if arguments.data is None else torch.get_num_threads()))
-    source = source_from(arguments)
-    row = find_row(arguments.row) if arguments.row else None
-    method = row.method if row else arguments.method
-    spec = plan_run(method, arguments.seed, source, overrides_from(arguments), row)
-    with ProgressReport() as progress:
-        folder, record, reused = execute(
-            spec,
-            source,
-            Store(arguments.store),
-            device,
-            lambda stage, done, total, loss: progress.update(
-                f"{spec.id} {stage}", done, total, "" if loss is None else f"loss {loss:.4f}"
-            ),
-        )
+    folder, record, reused = do_run(run_request(arguments))
     if arguments.json:
         print(json.dumps(record | {"run": str(folder), "reused": reused}))
     else:
         print_metrics(record["metrics"])
-    commit = git_state().get("commit")
-    if reused and record["environment"].get("commit") not in (None, commit):
-        say(f"It was computed by commit {record['environment']['commit']}, the code is at {commit}.")
-    say(f"{'Was done already' if reused else 'Done'}: {folder}")
     return 0

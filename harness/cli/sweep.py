@@ -1,27 +1,24 @@
-"""`wstal-bench sweep`: all runs of a plan; and what it shares with `plan` and `reproduce`."""
+"""Command `sweep`: all runs of a plan."""
 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from harness.cli.options import EXIT_CODES, Commands
 from harness.cli.planning import (
     add_jobs_option,
     add_plan_options,
     amounts_from,
-    counted,
+    cells,
     engine_from,
-    planned,
-    show,
+    listed,
     statuses_of,
+    table,
 )
 from harness.io.console import say
 from wstal.errors import RunError, UserError
-
-if TYPE_CHECKING:
-    pass
 
 MOST_RETRIES = 100
 
@@ -98,27 +95,27 @@ def handle(arguments: argparse.Namespace) -> int:
     from harness.sweeps.sweep import failure_message, sweep
 
     _check_engine(arguments)
-    source, jobs = planned(arguments)
+    source, jobs, states = listed(arguments)
     store = Store(arguments.store)
-    states = statuses_of(jobs, store)
     left = sum(state != RunStatus.DONE for state in states.values())
-    say(f"{len(states)} runs on {source.name}: {counted(states.values())}")
-    if arguments.dry_run or not left:
-        show(arguments, jobs, states)
-        say("Done: nothing was run" if arguments.dry_run else f"Done: {len(states)} runs under {store.root / 'runs'}")
-        return 0
-    with engine_from(arguments, source, left) as engine:
-        say(f"{engine.slots} at a time, {engine.threads} thread(s) each")
-        failed = sweep(jobs, store, engine, arguments.retries)
-    show(arguments, jobs, statuses_of(jobs, store))
+    failed = {}
+    if left and not arguments.dry_run:
+        with engine_from(arguments, source, left) as engine:
+            say(f"{engine.slots} at a time, {engine.threads} thread(s) each")
+            failed = sweep(jobs, store, engine, arguments.retries)
+        states = statuses_of(jobs, store)
+    if arguments.json:
+        print(json.dumps({"plan": arguments.plan, "store": str(arguments.store), "cells": cells(jobs, states)}))
+    else:
+        print(table(jobs, states))
     if failed:
-        raise RunError(f"{failure_message(jobs, failed)}\nAll they said is in {store.root / 'failed'}.")
-    say(f"Done: {len(states)} runs under {store.root / 'runs'}")
+        raise RunError(f"{failure_message(jobs, failed)}\nAll that they printed is in {store.root / 'failed'}.")
+    say("Done: nothing was run" if arguments.dry_run else f"Done: {len(states)} runs under {store.root / 'runs'}")
     return 0
 
 
 def _check_engine(arguments: argparse.Namespace) -> None:
-    """Whether the engine's options fit each other; found before anything is read."""
+    """Refuse options of the engine that contradict each other, before anything is read."""
     if arguments.engine != "dask" and (arguments.scheduler or arguments.cluster):
         raise UserError("--scheduler and --cluster go with --engine dask.")
     if arguments.scheduler and arguments.cluster:

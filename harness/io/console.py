@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Self
@@ -12,6 +13,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 LINE_SECONDS = 5.0
+
+# called with (stage, steps done, steps, note) as long work goes on; the note may be empty
+OnProgress = Callable[[str, int, int, str], None]
 
 
 class ProgressReport(AbstractContextManager["ProgressReport"]):

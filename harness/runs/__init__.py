@@ -1,1 +1,1 @@
-"""One run: what it is, how it trains, scores and is stored."""
+"""Runs: requests, plans of recipes, training, scoring, and what a run stores."""

@@ -1,6 +1,6 @@
 """Checkpoints between epochs: a safetensors file and, written after it, a JSON file with its digest and the history.
 
-The two newest are kept: where the newest is damaged, training goes on from the one before, to the same bits.
+The two newest are kept: where the newest is damaged, training continues from the one before, to the same bits.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ KEPT = 2
 
 @dataclass
 class History:
-    """What a training leaves to look at.
+    """Curves of a training.
 
     Args:
         steps_per_epoch: steps of each epoch.
@@ -42,7 +42,12 @@ class History:
     epochs: dict[str, list[Any]] = field(default_factory=dict)
 
     def add_epoch(self, steps: Sequence[Mapping[str, Tensor]], diagnostics: Mapping[str, Any]) -> None:
-        """Append an epoch's steps and its diagnostics."""
+        """Append an epoch.
+
+        Args:
+            steps: loss terms of each step, by name.
+            diagnostics: `Method.diagnostics` after the epoch.
+        """
         self.steps_per_epoch = len(steps)
         if self.steps and self.steps.keys() != steps[0].keys():
             # a shared warm-up, from another run: terms that only one of the two has were not trained yet, and 0
@@ -55,7 +60,12 @@ class History:
         self._add_diagnostics(diagnostics)
 
     def after_warmup(self, epochs: int, diagnostics: Mapping[str, Any]) -> History:
-        """As the history of another run, whose diagnostics in each of these first epochs were these."""
+        """Return this history as that of another run, whose diagnostics stayed the same in these first epochs.
+
+        Args:
+            epochs: epochs so far.
+            diagnostics: of the other run in each of them.
+        """
         history = History(self.steps_per_epoch, dict(self.steps))
         for _ in range(epochs):
             history._add_diagnostics(diagnostics)
@@ -67,7 +77,11 @@ class History:
             self.epochs.setdefault(name, []).append(kept)
 
     def last_epoch_means(self) -> dict[str, float | None]:
-        """Mean of each scalar over the last epoch, summed in step order in single precision; None where one is None."""
+        """Return the mean of each scalar over the last epoch, summed in step order in single precision.
+
+        Returns:
+            Means by name; None where a value is None.
+        """
         means: dict[str, float | None] = {}
         for name, values in self.steps.items():
             last = [value for value in values[-self.steps_per_epoch :] if value is not None]
@@ -76,7 +90,7 @@ class History:
         return means
 
     def to_json(self) -> dict[str, Any]:
-        """As stored."""
+        """Return the history as JSON values."""
         return {"steps_per_epoch": self.steps_per_epoch, "steps": self.steps, "epochs": self.epochs}
 
 
@@ -85,7 +99,15 @@ def _finite(value: Any) -> Any:
 
 
 def save_weights(path: Path, method: Method) -> str:
-    """Write what scoring needs of a method's state as safetensors; returns the file's SHA-256."""
+    """Write what scoring needs of a method's state as safetensors.
+
+    Args:
+        path: file to write.
+        method: the trained method.
+
+    Returns:
+        SHA-256 of the file.
+    """
     data = safetensors.torch.save({name: value.cpu().contiguous() for name, value in method.export_state().items()})
     atomic_write(path, data)
     return sha256(data)
@@ -93,6 +115,11 @@ def save_weights(path: Path, method: Method) -> str:
 
 def load_weights(path: Path, method: Method, digest: str) -> None:
     """Read what `save_weights` wrote.
+
+    Args:
+        path: the file.
+        method: gets the weights.
+        digest: SHA-256 that the file has to have.
 
     Raises:
         StoreError: the file is absent, damaged, or of another network.
@@ -124,7 +151,15 @@ def save_checkpoint(
     epoch: int,
     history: History,
 ) -> None:
-    """Keep all that training needs to go on after `epoch` epochs; of those before, the newest stays.
+    """Write all that training needs to continue, and remove all earlier checkpoints but the newest.
+
+    Args:
+        folder: where to write.
+        identity: what decides the bits.
+        method: its state is written.
+        optimizer: its state is written.
+        epoch: epochs done.
+        history: of these epochs.
 
     Raises:
         StoreError: the folder cannot be written; earlier checkpoints are as they were.
@@ -144,7 +179,7 @@ def save_checkpoint(
 
 
 def remove_checkpoints(folder: Path) -> None:
-    """Remove what `save_checkpoint` left, the JSON files first, so that no kill leaves one without its tensors.
+    """Remove all checkpoints, the JSON files first, so that a kill leaves none of these without its tensors.
 
     Raises:
         StoreError: the folder cannot be written.
@@ -159,14 +194,17 @@ def load_checkpoint(
     optimizer: torch.optim.Optimizer,
     say: Callable[[str], None],
 ) -> tuple[int, History]:
-    """Continue from the newest whole checkpoint in `folder`: (epochs done, history), or (0, an empty one) without any.
+    """Read the newest whole checkpoint in a folder.
 
     Args:
         folder: where `save_checkpoint` wrote.
         identity: what decides the bits; a checkpoint of another is refused.
         method: gets the checkpoint's state.
         optimizer: gets the checkpoint's state.
-        say: told of newer ones that are damaged; these are removed.
+        say: called with a message if newer ones are damaged; these are removed.
+
+    Returns:
+        Epochs done and their history; 0 and an empty one without a checkpoint.
 
     Raises:
         StoreError: all checkpoints are damaged, or the newest belongs to another run.
@@ -200,7 +238,7 @@ def load_checkpoint(
 
 
 def _stems(folder: Path) -> list[str]:
-    """Names of the checkpoints, whole or not, newest first."""
+    """Return the names of the checkpoints, whole or not, newest first."""
     return sorted({path.stem for path in folder.glob("checkpoint*")}, reverse=True)
 
 
@@ -210,7 +248,7 @@ def _remove(folder: Path, stems: Sequence[str]) -> None:
 
 
 def _read_about(path: Path) -> dict[str, Any]:
-    """A checkpoint's JSON file; ValueError where it is not there or not as it was written."""
+    """Read a checkpoint's JSON file; raise ValueError where it is absent or not as it was written."""
     if not path.exists():
         raise ValueError(f"{path.name} is not there")
     try:
@@ -224,7 +262,7 @@ def _read_about(path: Path) -> dict[str, Any]:
 
 
 def _difference(folder: Path, stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """Which parts of two identities differ."""
+    """Return a message that names the parts in which two identities differ."""
     parts = [
         f"{name} {stored.get(name)!r} (now {wanted.get(name)!r})"
         for name in stored.keys() | wanted.keys()
@@ -252,5 +290,5 @@ def _restore(
 
 
 def _in_one_line(error: Exception) -> str:
-    """torch tells each tensor that does not fit in a line of its own."""
+    """Join the lines of a message: torch has one for each tensor that does not fit."""
     return " ".join(str(error).split()).rstrip(".")

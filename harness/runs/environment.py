@@ -1,4 +1,4 @@
-"""What a run was computed with: versions, threads, hardware, state of the code."""
+"""Environment that a run was computed in: versions, threads, hardware, state of the code."""
 
 from __future__ import annotations
 
@@ -13,13 +13,19 @@ import torch
 
 from harness.registry import method_origin
 
-# glibc gives large tensors back to the system and faults them in again at every step: an eighth of a full-size step
-KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000"}
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "threadpoolctl", "pot", "entmax", "safetensors", "pydantic")
 
 
 def environment(device: torch.device, method: str) -> dict[str, Any]:
-    """What decides a run's bits besides its specification; the same on every run of one machine and commit."""
+    """Return what decides a run's bits besides its specification.
+
+    Args:
+        device: where the run computes.
+        method: registered name.
+
+    Returns:
+        JSON values, the same on every run of one machine and commit.
+    """
     return {
         "wstal-bench": version("wstal-bench"),
         "commit": git_state().get("commit"),
@@ -34,7 +40,7 @@ def environment(device: torch.device, method: str) -> dict[str, Any]:
 
 
 def cpu_name() -> str:
-    """The processor's name and its number of cores, as far as the system tells."""
+    """Return the processor's name and its number of cores, as far as the system knows them."""
     name = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -46,7 +52,7 @@ def cpu_name() -> str:
 
 
 def git_state() -> dict[str, Any]:
-    """Commit of the code and whether its tracked files were changed; empty outside a checkout."""
+    """Return the commit of the code and whether its tracked files were changed; empty outside a checkout."""
     folder = Path(__file__).parent
     try:
         commit = _git(folder, "rev-parse", "HEAD")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from harness.charts.training import FIGURE, HISTORY, draw
 from harness.data.features import in_memory
 from harness.data.source import DataSource
 from harness.io.atomic import atomic_write
+from harness.io.console import OnProgress
 from harness.io.encoding import canonical_json
 from harness.random_streams import seed_torch
 from harness.records.matches import DETECTIONS, MATCHES, save_matches
@@ -36,15 +36,13 @@ from wstal.localize import localize
 from wstal.method import Method, Recipe, TrainSpec
 from wstal.types import GroundTruth, SnippetScores, Video
 
-Report = Callable[[str, int, int, float | None], None]
-
 
 def execute(
     spec: RunSpec,
     source: DataSource,
     store: Store,
     device: torch.device,
-    report: Report = lambda stage, done, total, loss: None,
+    on_progress: OnProgress = lambda *_: None,
 ) -> tuple[Path, dict[str, Any], bool]:
     """Do a run, or find it done. Two processes that want one run do it once: the second waits.
 
@@ -53,7 +51,7 @@ def execute(
         source: its data.
         store: where it is kept.
         device: where it trains.
-        report: called with (stage, steps done, steps, loss or None) as the run goes on.
+        on_progress: called while the run goes on, in the stages `train` and `score`.
 
     Returns:
         The run's folder, its record, and whether it was there already.
@@ -89,14 +87,12 @@ def execute(
             if history is None:
                 history = train(
                     method, training_videos, spec.recipe.train, spec.seed, folder, bits,
-                    progress=lambda done, total, loss: report("train", done, total, loss),
+                    on_progress=on_progress,
                     check=lambda: _check_unchanged(spec, source),
                     warmup=warmup_cache(store, spec, method, bits),
                 )  # fmt: skip
             clock.lap("train")
-            scores = _score(
-                method, test_videos, spec.recipe.train, lambda done, total: report("score", done, total, None)
-            )
+            scores = _score(method, test_videos, spec.recipe.train, on_progress)
             _check_unchanged(spec, source)
             clock.lap("score")
             detections = localize(scores, spec.recipe.localizer, source.classes)
@@ -148,14 +144,14 @@ def _score(
     method: Method,
     videos: list[Video],
     train: TrainSpec,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: OnProgress = lambda *_: None,
 ) -> list[SnippetScores]:
     done = 0
 
-    def advance(scored: int, total: int) -> None:
+    def advance(stage: str, scored: int, total: int, note: str) -> None:
         nonlocal done
         done = scored
-        progress(scored, total)
+        on_progress(stage, scored, total, note)
 
     def sizes() -> dict[str, int]:
         return {"train.test_length": min(train.test_length, len(videos[done].features))}
@@ -242,7 +238,14 @@ def _rehearse(
 
 
 def build(spec: RunSpec, feature_dim: int, num_classes: int, device: torch.device) -> Method:
-    """The method with the initial weights that the run's seed gives, on the device."""
+    """Return the method with the initial weights that the run's seed gives.
+
+    Args:
+        spec: the run.
+        feature_dim: columns of the features.
+        num_classes: classes of the data set.
+        device: where the method is put.
+    """
     seed_torch(spec.seed, "initialisation")
     return load_method(spec.method)(spec.recipe.method, feature_dim, num_classes).to(device)
 

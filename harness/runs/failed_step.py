@@ -1,4 +1,4 @@
-"""Why a training fails: a loss that is not finite, whose step is kept so that it can be done again, or no memory."""
+"""Failures of a training step: a loss that is not finite, whose step is kept and can be replayed, or lack of memory."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from wstal.types import Batch
 
 FAILED_STEP = "failed-step.safetensors"
 REFUSES_NAN = "all elements of input should be between 0 and 1"  # torch's binary cross-entropy
-# torch has a class for CUDA's lack of memory alone; the CPU's allocator, oneDNN and cuBLAS say it in words
+# torch has an exception class for CUDA's lack of memory only; the CPU's allocator, oneDNN and cuBLAS put it in words
 LACKS = ("allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
 
 
 @dataclass(frozen=True)
 class Position:
-    """Where in a training a step stands, all counted from 0 but `epochs`."""
+    """Position of a step in a training, counted from 0."""
 
     epoch: int
     epochs: int
@@ -38,7 +38,16 @@ class Position:
 def save_failed_step(
     path: Path, method: Method, batch: Batch, draws: Tensor, position: Position, precision: str
 ) -> None:
-    """Write the batch, the state before the step, and the CPU generator's state before its draws."""
+    """Write all that is needed to repeat a step.
+
+    Args:
+        path: file to write.
+        method: its state before the step.
+        batch: of the step.
+        draws: state of the CPU generator before the step's draws.
+        position: of the step.
+        precision: `TrainSpec.precision`.
+    """
     tensors = {f"method.{name}": value for name, value in method.state_dict().items()}
     tensors |= {"features": batch.features, "labels": batch.labels, "draws": draws}
     facts = {
@@ -53,7 +62,7 @@ def save_failed_step(
 
 
 def replay(path: Path) -> tuple[Method, Batch, dict[str, Tensor]]:
-    """Do a failed step's forward pass again, on the CPU, with the same draws.
+    """Repeat a failed step's forward pass on the CPU with the same draws.
 
     Returns:
         The method as it was before the step, the batch, and the loss terms.
@@ -90,8 +99,15 @@ def replay(path: Path) -> tuple[Method, Batch, dict[str, Tensor]]:
 
 
 def losses(method: Method, batch: Batch, precision: str) -> dict[str, Tensor]:
-    """The method's losses in a precision of `TrainSpec`; a `total` of NaN alone where torch refuses to go on because
-    something is not finite.
+    """Return the method's losses.
+
+    Args:
+        method: in training mode.
+        batch: of a step.
+        precision: `TrainSpec.precision`.
+
+    Returns:
+        Loss terms by name; only a `total` of NaN where torch refuses values that are not finite.
     """
     try:
         with torch.autocast(batch.features.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
@@ -103,7 +119,12 @@ def losses(method: Method, batch: Batch, precision: str) -> dict[str, Tensor]:
 
 
 def cause(method: Method, batch: Batch) -> str:
-    """What in a step is not finite, or, if the loss alone is not, how large the features are."""
+    """Return what in a step is not finite, or, if only the loss is not, how large the features are.
+
+    Args:
+        method: as it was before the step.
+        batch: of the step.
+    """
     if (found := not_finite(method, batch)) is not None:
         return found
     largest = batch.features.abs().amax(dim=(1, 2))
@@ -115,7 +136,12 @@ def cause(method: Method, batch: Batch) -> str:
 
 
 def not_finite(method: Method, batch: Batch) -> str | None:
-    """What goes into a step and is not finite: features, by video; else weights, by name; else None."""
+    """Return which inputs of a step are not finite: features by video, else weights by name, else None.
+
+    Args:
+        method: as it was before the step.
+        batch: of the step.
+    """
     bad = [
         name for name, features in zip(batch.videos, batch.features, strict=True) if not bool(features.isfinite().all())
     ]
@@ -133,7 +159,7 @@ def memory_advice(stage: str, options: Callable[[], Mapping[str, int]]) -> Itera
 
     Args:
         stage: what is done, for the message.
-        options: gives their present values; half of the first that can be halved is advised.
+        options: returns their present values; half of the first that can be halved is advised.
 
     Raises:
         RunError: the memory was not enough.

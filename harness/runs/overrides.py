@@ -1,4 +1,4 @@
-"""`--set train.epochs=20`: change fields of a recipe by name, checked by its types."""
+"""Overrides such as `--set train.epochs=20`: fields of a recipe changed by name, checked by its types."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from wstal.method import Recipe
 
 
 def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
-    """`["train.epochs=20"]` -> `{"train.epochs": 20}`; values are TOML, a bare word is a string.
+    """Read assignments: `["train.epochs=20"]` gives `{"train.epochs": 20}`; values are TOML, a bare word is a string.
 
     Raises:
         UserError: an assignment without `=`.
@@ -33,7 +33,7 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
 
 
 def override(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
-    """The recipe with some fields changed.
+    """Return a recipe with some fields changed.
 
     Args:
         recipe: a method's defaults.
@@ -72,7 +72,15 @@ def override(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
 
 
 def differences(recipe: Recipe, default: Recipe) -> dict[str, Any]:
-    """The fields in which a recipe differs from another of the same method, by dotted name."""
+    """Return the fields in which a recipe differs from another of the same method.
+
+    Args:
+        recipe: the changed one.
+        default: what it is compared with.
+
+    Returns:
+        Values of `recipe` by dotted name.
+    """
     if recipe == default:
         return {}
     ours, theirs = (_flat(to_jsonable_python(_fields(one))) for one in (recipe, default))
@@ -80,7 +88,7 @@ def differences(recipe: Recipe, default: Recipe) -> dict[str, Any]:
 
 
 def _fields(model: BaseModel) -> dict[str, Any]:
-    """All fields; a dump leaves out those that are not written at their default."""
+    """Return all fields; a dump leaves out those that are not written at their default."""
     return {name: _fields(value) if isinstance(value, BaseModel) else value for name, value in model}
 
 

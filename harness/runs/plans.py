@@ -29,7 +29,7 @@ class Row(Spec):
 
     id: str = Field(pattern=r"^[A-Za-z0-9_.-]+$", description="its name within the plan")
     method: MethodName = Field("rmgcl-gksa", description="registered method")
-    cells: tuple[str, ...] = Field(description="what stands in the plan's columns")
+    cells: tuple[str, ...] = Field(description="texts of the plan's columns")
     options: dict[str, Any] = Field({}, description="options of the recipe, by dotted name")
     printed: bool = Field(True, description="the paper's table has this row too")
     trained_as: MethodName | None = Field(
@@ -49,7 +49,7 @@ class Plan(Spec):
     """A table or figure of ablations."""
 
     title: str
-    source: str = Field(description="where published values stand")
+    source: str = Field(description="where the published values are printed")
     seeds: tuple[int, ...] = Field(
         min_length=1, description="seeds of each row, unless the data set's schedule has its own"
     )
@@ -75,7 +75,7 @@ class Plan(Spec):
         return self
 
     def row(self, name: str) -> Row:
-        """The row with this id.
+        """Return the row with this id.
 
         Raises:
             UserError: no such row.
@@ -85,7 +85,7 @@ class Plan(Spec):
 
 @cache
 def plans() -> dict[str, Plan]:
-    """The shipped plans by name, in the paper's order."""
+    """Return the shipped plans by name, in the paper's order."""
     folder = files("harness") / "shipped" / "plans"
     found = {
         file.name.removesuffix(SUFFIX): Plan.model_validate(tomllib.loads(file.read_text()))
@@ -96,12 +96,12 @@ def plans() -> dict[str, Plan]:
 
 
 def paper_tables() -> list[str]:
-    """Names of the plans that reproduce a table or figure of the paper."""
+    """Return the names of the plans that reproduce a table or figure of the paper."""
     return [name for name in plans() if name.startswith(("table_", "figure_"))]
 
 
 def find_plan(name: str) -> Plan:
-    """A plan by its name or a table's number: `table_IV`, `IV`, `figure_5`, `readings`.
+    """Return a shipped plan by its name or a table's number: `table_IV`, `IV`, `figure_5`, `readings`.
 
     Raises:
         UserError: no such plan.
@@ -114,7 +114,7 @@ def find_plan(name: str) -> Plan:
 
 
 def read_plan(path: Path) -> Plan:
-    """The plan in a TOML file of the user's own.
+    """Read a plan from a TOML file of the user's own.
 
     Raises:
         UserError: the file cannot be read, is not TOML, lacks a key, or has one that is unknown or does not fit.
@@ -128,7 +128,7 @@ def read_plan(path: Path) -> Plan:
 
 
 def open_plan(name: str) -> Plan:
-    """The user's plan where `name` is a path that ends in `.toml`, else the shipped one: see `find_plan`.
+    """Return the user's plan where `name` is a path that ends in `.toml`, else the shipped one (`find_plan`).
 
     Raises:
         UserError: no such plan, or its file is bad.
@@ -137,7 +137,7 @@ def open_plan(name: str) -> Plan:
 
 
 def find_row(reference: str) -> Row:
-    """A row by `TABLE/ROW`, for example `IV/full`, or by `PLAN.toml/ROW` from a plan of the user's own.
+    """Return a row by `TABLE/ROW`, for example `IV/full`, or by `PLAN.toml/ROW` from a plan of the user's own.
 
     Raises:
         UserError: no such table or row, or a bad file.

@@ -1,4 +1,4 @@
-"""Training schedules that a data set asks for: small TOML files, chosen without its test set."""
+"""Training schedules of data sets: small TOML files, chosen without the test set."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from wstal.spec import Spec
 
 
 class Ablations(Spec):
-    """How the rows of ablation plans are run on one data set."""
+    """Changes of recipes for the rows of ablation plans on one data set."""
 
     why: str = Field(description="how the values were chosen")
     every_method: dict[str, Any] = Field({}, description="options of every row, by dotted name, over the schedule's")
@@ -22,7 +22,7 @@ class Ablations(Spec):
 
 
 class Schedule(Spec):
-    """Departures from the methods' own recipes on one data set, and how they were chosen."""
+    """Changes of the methods' own recipes on one data set, and how they were chosen."""
 
     why: str = Field("", description="how the values were chosen")
     seeds: tuple[int, ...] = Field((0, 1, 2), description="seeds of the main job")
@@ -32,7 +32,15 @@ class Schedule(Spec):
     ablations: Ablations | None = Field(None, description="for rows of ablation plans, where they differ")
 
     def options(self, method: str, ablation: bool = False) -> dict[str, Any]:
-        """The recipe_changes for one method, as itself or as a row of an ablation plan."""
+        """Return the changes for one method.
+
+        Args:
+            method: registered name.
+            ablation: for a row of an ablation plan, not for the method by itself.
+
+        Returns:
+            Values by dotted name.
+        """
         own = self.every_method | self.methods.get(method, {})
         if ablation and self.ablations:
             own |= self.ablations.every_method | self.ablations.methods.get(method, {})
@@ -41,7 +49,7 @@ class Schedule(Spec):
 
 @cache
 def schedule_for(dataset: str) -> Schedule:
-    """The shipped schedule of a data set, by its name; an empty one where none is shipped."""
+    """Return the shipped schedule of a data set by its name, an empty one where none is shipped."""
     file = files("harness") / "shipped" / "schedules" / f"{dataset}.toml"
     if not file.is_file():
         return Schedule()

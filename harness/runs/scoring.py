@@ -1,13 +1,14 @@
-"""From trained weights to snippet scores, and the localizer that all methods have in common."""
+"""Snippet scores of trained methods, and the localizer that all methods have in common."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from harness.io.console import OnProgress
 from harness.registry import load_method
 from wstal.localize import LocalizerSpec
 from wstal.method import Method, TrainSpec
@@ -17,8 +18,9 @@ COMMON = "acmnet"
 
 
 def common_localizer(family: str) -> LocalizerSpec:
-    """The settings that every method is localized with beside its own, so that the gains of a model and of its
-    post-processing can be told apart: ACM-Net's for the family of data sets.
+    """Return the settings that every method is localized with besides its own: ACM-Net's for the family of data sets.
+
+    They tell the gains of a model from those of its post-processing.
     """
     return load_method(COMMON).recipe(family).localizer
 
@@ -28,7 +30,7 @@ def score_videos(
     method: Method,
     videos: Sequence[Video],
     spec: TrainSpec,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: OnProgress = lambda *_: None,
 ) -> list[SnippetScores]:
     """Score whole videos one by one in evaluation mode.
 
@@ -36,7 +38,7 @@ def score_videos(
         method: trained, on its device; left in evaluation mode.
         videos: any length; longer ones than `spec.test_length` are sampled down.
         spec: gives the test length.
-        progress: called with (videos done, videos).
+        on_progress: called after each video.
 
     Returns:
         One entry a video, in order, signals as float64 arrays.
@@ -58,7 +60,7 @@ def score_videos(
                 class_scores=_arrays(scores.class_scores),
             )
         )
-        progress(number, len(videos))
+        on_progress("score", number, len(videos), "")
     return scored
 
 

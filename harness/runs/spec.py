@@ -1,4 +1,4 @@
-"""What a run is before it is done: the method's recipe on a data set with a seed, and the names that follow from it."""
+"""Specification of a run: the method's recipe on a data set with a seed, and the names that follow from it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ version = cache(metadata.version)  # read from the disk
 
 @dataclass(frozen=True)
 class RunSpec:
-    """All that decides a run's numbers.
+    """Specification of a run: all that decides its numbers.
 
     Args:
         method: the method's registered name.
@@ -66,7 +66,7 @@ class RunSpec:
 
     @property
     def recipe_changes(self) -> dict[str, Any]:
-        """How the recipe came about, for people: one run may be planned in several ways."""
+        """Changes of the recipe by origin, for people: one run may be planned in several ways."""
         return {"schedule": self.schedule, "ablation": self.ablation, "overrides": self.overrides}
 
     @property
@@ -83,7 +83,15 @@ class RunSpec:
 
 
 def training_digest(method: str, seed: int, recipe: dict[str, Any], data: dict[str, Any], package: str) -> str:
-    """`RunSpec.trained_by`, from the parts of a spec or of a record."""
+    """Return `RunSpec.trained_by` from the parts of a spec or of a record.
+
+    Args:
+        method: registered name.
+        seed: of the run.
+        recipe: as JSON values.
+        data: description of the data set.
+        package: version of this package.
+    """
     scoring = load_method(method).SCORING_OPTIONS
     options = {name: value for name, value in recipe["method"].items() if name not in scoring}
     schedule = {name: value for name, value in recipe["train"].items() if name != "test_length"}
@@ -91,7 +99,14 @@ def training_digest(method: str, seed: int, recipe: dict[str, Any], data: dict[s
     return sha256(canonical_json([IDENTITY, method, seed, options, schedule, kept, package]))
 
 
-def plan_run(method: str, seed: int, source: DataSource, overrides: dict[str, Any], row: Row | None = None) -> RunSpec:
+def plan_run(
+    method: str,
+    seed: int,
+    source: DataSource,
+    overrides: dict[str, Any],
+    row: Row | None = None,
+    description: dict[str, Any] | None = None,
+) -> RunSpec:
     """Resolve a run: the method's recipe for the data set, the data set's schedule, then the user's overrides.
 
     Args:
@@ -101,6 +116,7 @@ def plan_run(method: str, seed: int, source: DataSource, overrides: dict[str, An
         overrides: the user's options.
         row: of an ablation plan, of this method; its options come before the user's, its schedule is that of
             ablations.
+        description: of the data set, where `source.describe()` was called before.
 
     Raises:
         UserError: unknown method or option, or a negative seed.
@@ -132,13 +148,13 @@ def plan_run(method: str, seed: int, source: DataSource, overrides: dict[str, An
         differences(scheduled, own),
         ablation,
         overrides,
-        source.describe(),
+        source.describe() if description is None else description,
         source.headline,
         source.tious,
     )
 
 
 def _effective(train: TrainSpec) -> TrainSpec:
-    """The schedule without a decay that never comes."""
+    """Return the schedule without a decay that never comes."""
     never = train.decay_every is not None and train.decay_every >= train.epochs
     return train.model_copy(update={"decay_every": None}) if never else train

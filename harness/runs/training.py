@@ -1,4 +1,4 @@
-"""Train a method on weakly labelled videos, resumably to the bit.
+"""Training of a method on weakly labelled videos, resumable to the bit.
 
 Every random draw of an epoch comes from (seed, purpose, epoch) alone, so a checkpoint between two epochs needs no
 generator state: continuing from it repeats what the undisturbed run would have done.
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from harness.io.atomic import remove
-from harness.io.console import say
+from harness.io.console import OnProgress, say
 from harness.random_streams import numpy_stream, seed_torch
 from harness.runs.checkpoint import History, load_checkpoint, remove_checkpoints, save_checkpoint
 from harness.runs.failed_step import FAILED_STEP, Position, cause, losses, memory_advice, save_failed_step
@@ -29,12 +29,10 @@ from wstal.types import Batch, IntArray, Video
 
 CHECKPOINT_SECONDS = 30.0
 
-Progress = Callable[[int, int, float], None]
-
 
 @dataclass(frozen=True)
 class WarmupCache:
-    """Where the first epochs that a run has in common with others (`Method.shared_warmup`) are kept, as a checkpoint.
+    """Checkpoint of the first epochs that a run has in common with others (`Method.shared_warmup`).
 
     Args:
         folder: of the checkpoint.
@@ -52,7 +50,7 @@ def train(
     seed: int,
     folder: Path,
     identity: Mapping[str, Any],
-    progress: Progress = lambda epoch, epochs, loss: None,
+    on_progress: OnProgress = lambda *_: None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     check: Callable[[], None] = lambda: None,
     say: Callable[[str], None] = say,
@@ -67,11 +65,11 @@ def train(
         seed: the run's seed.
         folder: where checkpoints are written, at most every `checkpoint_seconds`.
         identity: what decides the bits, as JSON; a checkpoint of another is refused.
-        progress: called after each epoch with (epochs done, epochs, mean total loss).
+        on_progress: called after each epoch; its note is the mean total loss.
         checkpoint_seconds: shortest time between two checkpoints.
         check: raises where the data are no longer those that the run began with; called before a checkpoint is written.
-        say: told that a damaged checkpoint was passed over.
-        warmup: the first epochs are taken from there, and left there for others.
+        say: called with a message where a damaged checkpoint was passed over.
+        warmup: the first epochs are read from it, or written to it for others.
 
     Returns:
         Every loss term by step, and the method's diagnostics by epoch.
@@ -120,7 +118,7 @@ def train(
             history.add_epoch(steps, method.diagnostics())
             loss = history.last_epoch_means()["total"]
             assert loss is not None  # a step whose total is not finite has stopped the run
-            progress(epoch + 1, spec.epochs, loss)
+            on_progress("train", epoch + 1, spec.epochs, f"loss {loss:.4f}")
             _check_weights(method, epoch)
             if warmup is not None and epoch + 1 == shared:
                 check()
@@ -175,7 +173,7 @@ def _backward(method: Method, batch: Batch, precision: str, folder: Path, positi
 
 
 def _arrival(flag: Tensor) -> Callable[[], bool]:
-    """Reads a flag as soon as the device has it; a GPU goes on with what is queued behind it, the backward pass."""
+    """Return a reader of a flag, which waits for it alone: a GPU goes on with the backward pass queued behind it."""
     if flag.device.type != "cuda":
         return lambda: bool(flag)
     here = torch.empty_like(flag, device="cpu", pin_memory=True).copy_(flag, non_blocking=True)
@@ -190,7 +188,7 @@ def _arrival(flag: Tensor) -> Callable[[], bool]:
 
 
 def _check_weights(method: Method, epoch: int) -> None:
-    """A checkpoint of weights that are not finite would only fail again."""
+    """Refuse weights that are not finite: a run that continues from their checkpoint would fail again."""
     bad = [name for name, value in method.state_dict().items() if not bool(value.isfinite().all())]
     if bad:
         raise RunError(
@@ -207,7 +205,7 @@ def _batches(
     rng: np.random.Generator,
     worker: ThreadPoolExecutor,
 ) -> Iterator[Batch]:
-    """The chosen videos, sampled, batch by batch; the next one is prepared while a step runs."""
+    """Yield the chosen videos, sampled, batch by batch; the next one is prepared while a step runs."""
     device = method.device
 
     def prepare(indices: IntArray) -> Batch:

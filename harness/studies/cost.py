@@ -23,7 +23,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from harness.paper.profile import STAGES, WIDTH, ProfileCost, Stage, profile_costs
 from harness.random_streams import seed_torch
 from harness.registry import load_method, method_entries
-from harness.runs.environment import KEEP_MEMORY, environment
+from harness.runs.environment import environment
+from harness.runs.process_environment import KEEP_MEMORY
 from harness.studies.cost_counting import count, parameter_count
 from harness.studies.stored import StoredModel, StudyFile
 from wstal.errors import RunError, UserError

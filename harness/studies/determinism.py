@@ -1,15 +1,14 @@
-"""Whether a run done again gives the same bits: twins in fresh processes, compared file by file.
+"""Check of determinism: repeats of a run in fresh processes, compared file by file.
 
-Twins are what a user's runs are: processes of `wstal-bench run`, which sets torch's deterministic algorithms (strictly
-on the CPU; on CUDA, where some operators have none, with a warning that names each). Each has an interpreter, a hash
-seed and a store of its own, so none takes anything over from another.
+Repeats are what a user's runs are: processes that set torch's deterministic algorithms (strictly on the CPU; on CUDA,
+where some operators have none, with a warning that names each). Each has an interpreter, a hash seed and a store of its
+own, so none reuses anything of another.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import shlex
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -27,6 +26,7 @@ from harness.records.diff import diff
 from harness.records.schema import RECORD
 from harness.records.store import Store
 from harness.runs.artefacts import SCORES, WEIGHTS
+from harness.runs.request import RunRequest
 from harness.sweeps.engines import run_process
 from wstal.errors import MissingDataError, RunError, UserError
 
@@ -34,12 +34,12 @@ from wstal.errors import MissingDataError, RunError, UserError
 QUICK = ("train.epochs=6", "train.temporal_length=64")
 WITHOUT = re.compile(r"(\S+) does not have a deterministic implementation")
 
-Kind = Literal["twin", "seed", "threads"]
+Kind = Literal["repeat", "seed", "threads"]
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run.
+    """Finished run of a check.
 
     Args:
         folder: its files.
@@ -60,8 +60,8 @@ class Pair:
 
     Args:
         method: of both.
-        kind: `twin` (nothing differs: the bits are to agree), `seed` (another seed: they are to differ), or `threads`
-            (another number of threads: told, not judged).
+        kind: `repeat` (nothing differs: the bits have to agree), `seed` (another seed: they have to differ), or
+            `threads` (another number of threads: reported, not judged).
         threads: of the second run.
         beside: the first run, for people.
         detections: of the second run; without any, the localizer was hardly put to the test.
@@ -70,7 +70,7 @@ class Pair:
         weights: largest difference of a weight; None where the files agree, or the tensors cannot be subtracted.
         scores: the same of a snippet score.
         points: largest move of mAP under the headline protocol.
-        reason: what `harness.records.diff` says of twins that differ.
+        reason: what `harness.records.diff` finds in repeats that differ.
     """
 
     method: str
@@ -87,12 +87,12 @@ class Pair:
 
     @property
     def good(self) -> bool:
-        """Whether the pair is as it must be."""
-        return self.kind == "threads" or (self.first is None) == (self.kind == "twin")
+        """True where the pair is as it has to be."""
+        return self.kind == "threads" or (self.first is None) == (self.kind == "repeat")
 
     @property
     def complaint(self) -> str:
-        """What is wrong with a pair that is not as it must be."""
+        """Fault of a pair that is not as it has to be."""
         if self.kind == "seed":
             return "another seed gave the same files: the seed decides nothing"
         if self.weights is not None:
@@ -100,13 +100,13 @@ class Pair:
         return f"{self.first} differs first; {self.reason}"
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
+        """Return the pair as JSON values."""
         return asdict(self) | {"good": self.good}
 
 
 @dataclass(frozen=True)
-class Audit:
-    """What the twins of a method showed.
+class DeterminismCheck:
+    """Result of comparing a method's runs.
 
     Args:
         pairs: compared runs.
@@ -119,74 +119,73 @@ class Audit:
     operators: list[str] | None
 
 
-def audit_method(
-    method: str,
-    arguments: Sequence[str],
-    seed: int,
-    threads: Sequence[int],
-    twins: int,
-    progress: Callable[[str], None],
-) -> Audit:
+def check_determinism(
+    request: RunRequest, threads: Sequence[int], repeats: int, say: Callable[[str], None]
+) -> DeterminismCheck:
     """Run a method several times and compare.
 
     Args:
-        method: registered name.
-        arguments: data, device and options, as `wstal-bench run` takes them.
-        seed: of all runs but the control's, which has the next.
+        request: the run; another one with the next seed is the control.
         threads: numbers of CPU threads; the runs of the first are what the others are compared with.
-        twins: runs at each number of threads.
-        progress: called with a line before each run.
+        repeats: runs at each number of threads.
+        say: called with a line before each run.
 
     Raises:
         UserError: a run refused its input.
         RunError: a run failed.
     """
 
-    def run(of_seed: int, count: int, number: int) -> Run:
-        progress(f"{method}: seed {of_seed}, {count} thread(s), run {number + 1} of {twins if of_seed == seed else 1}")
-        store = Path(folder, f"{of_seed}-{count}-{number}")
-        words = ["--method", method, "--seed", str(of_seed), "--store", str(store), *arguments]
-        return run_once(words, store, count)
+    def run(seed: int, count: int, number: int) -> Run:
+        total = repeats if seed == request.seed else 1
+        say(f"{request.method}: seed {seed}, {count} thread(s), run {number + 1} of {total}")
+        store = Path(folder, f"{seed}-{count}-{number}")
+        return run_once(request.model_copy(update={"seed": seed, "threads": count, "store": store}))
 
-    # weights may be large: they go as soon as a method's are compared
-    with tempfile.TemporaryDirectory(prefix="wstal-bench-audit-", ignore_cleanup_errors=True) as folder:
-        runs = {count: [run(seed, count, number) for number in range(twins)] for count in threads}
-        control = run(seed + 1, threads[0], 0)
+    # weights may be large: they are removed as soon as a method's are compared
+    with tempfile.TemporaryDirectory(prefix="wstal-bench-check-", ignore_cleanup_errors=True) as folder:
+        runs = {count: [run(request.seed, count, number) for number in range(repeats)] for count in threads}
+        control = run(request.seed + 1, threads[0], 0)
         reference = runs[threads[0]][0]
-        pairs = [compare("twin", one[0], twin) for one in runs.values() for twin in one[1:]]
+        pairs = [compare("repeat", first, other) for first, *others in runs.values() for other in others]
         pairs.append(compare("seed", reference, control))
         pairs += [compare("threads", reference, runs[count][0]) for count in threads[1:]]
     device = reference.record["environment"]["device"]
-    operators = {operator for one in runs.values() for run in one for operator in run.operators}
-    return Audit(pairs, device, None if device == "cpu" else sorted(operators))
+    operators = {operator for repeated in runs.values() for run in repeated for operator in run.operators}
+    return DeterminismCheck(pairs, device, None if device == "cpu" else sorted(operators))
 
 
-def run_once(arguments: Sequence[str], store: Path, threads: int) -> Run:
+def run_once(request: RunRequest) -> Run:
     """Do one run in a fresh process and a store of its own.
 
     Raises:
-        UserError: it refused its input (its message).
+        UserError: it refused its input; the message is its own.
         RunError: it failed.
     """
-    outcome = run_process(arguments, threads)
+    outcome = run_process(request)
     if outcome.code != 0:
         if refused := {cls.exit_code: cls for cls in (UserError, MissingDataError)}.get(outcome.code or 0):
-            raise refused(re.split(r"^error: ", outcome.said, flags=re.MULTILINE)[-1])
-        raise RunError(f"`wstal-bench run {shlex.join(arguments)}` failed {outcome.why}")
-    (folder,) = Store(store).finished()
-    # as this version wrote it: no need to judge it again
+            raise refused(re.split(r"^error: ", outcome.stderr_tail, flags=re.MULTILINE)[-1])
+        raise RunError(f"`{request.command_line()}` failed {outcome.summary}")
+    (folder,) = Store(request.store).finished()
+    # as this version wrote it: no need to check it again
     record = json.loads((folder / RECORD).read_bytes())
-    return Run(folder, record, threads, frozenset(WITHOUT.findall(outcome.said)))
+    return Run(folder, record, record["environment"]["threads"], frozenset(WITHOUT.findall(outcome.stderr_tail)))
 
 
 def compare(kind: Kind, first: Run, second: Run) -> Pair:
-    """Two runs file by file; of twins also the record and the figure, which name seed and threads."""
-    names = [*first.record["artefacts"], *([FIGURE, RECORD] if kind == "twin" else [])]
+    """Compare two runs file by file, of repeats also record and figure, which name seed and threads.
+
+    Args:
+        kind: how the two runs differ.
+        first: what the second is compared with.
+        second: the other run.
+    """
+    names = [*first.record["artefacts"], *([FIGURE, RECORD] if kind == "repeat" else [])]
     other = [name for name in names if sha256_file(first.folder / name) != sha256_file(second.folder / name)]
     tensor, weights = _differing(first.folder, second.folder, WEIGHTS) if WEIGHTS in other else (None, None)
     found = diff(first.record, second.record)
     moves = [abs(gap.mean_ap) for gap in found.metrics if gap.protocol == first.record["headline"] and gap.mean_ap]
-    beside = {"twin": "its twin", "seed": f"seed {first.record['seed']}", "threads": f"{first.threads} thread(s)"}
+    beside = {"repeat": "its repeat", "seed": f"seed {first.record['seed']}", "threads": f"{first.threads} thread(s)"}
     reason = found.cause or f"the record's environment: {', '.join(found.environment) or 'nothing on record'}"
     return Pair(
         second.record["method"],
@@ -199,12 +198,12 @@ def compare(kind: Kind, first: Run, second: Run) -> Pair:
         weights,
         _differing(first.folder, second.folder, SCORES)[1] if SCORES in other else None,
         max(moves, default=0.0),
-        reason if other and kind == "twin" else "",
+        reason if other and kind == "repeat" else "",
     )
 
 
 def _differing(first: Path, second: Path, name: str) -> tuple[str | None, float | None]:
-    """Of two safetensors files, by name the first tensor whose bits differ, and the largest difference of any."""
+    """Return the first tensor by name of two safetensors files whose bits differ, and the largest difference of any."""
     one, other = (safetensors.torch.load((folder / name).read_bytes()) for folder in (first, second))
     unlike = [key for key in sorted(one | other) if not _same_bits(one.get(key), other.get(key))]
     both = [(one[key], other[key]) for key in unlike if key in one and key in other]
@@ -213,14 +212,14 @@ def _differing(first: Path, second: Path, name: str) -> tuple[str | None, float 
 
 
 def _same_bits(one: Tensor | None, other: Tensor | None) -> bool:
-    """Also of NaN and of -0."""
+    """Return whether two tensors have the same bits, also of NaN and of -0."""
     if one is None or other is None or one.dtype != other.dtype or one.shape != other.shape:
         return False
     return torch.equal(one.reshape(-1).view(torch.uint8), other.reshape(-1).view(torch.uint8))
 
 
 def _largest(one: Tensor, other: Tensor) -> float:
-    """The largest difference; infinite where only one of two values is a number."""
+    """Return the largest difference, infinite where only one of two values is a number."""
     gap = (one.double() - other.double()).abs()
     return float(gap.nan_to_num(nan=torch.inf).max())
 
@@ -258,8 +257,8 @@ def write_small(folder: Path) -> Path:
     return folder
 
 
-def rows(audits: Iterable[Audit]) -> list[dict[str, str]]:
-    """A row a pair, for people."""
+def rows(checks: Iterable[DeterminismCheck]) -> list[dict[str, str]]:
+    """Return a table row per pair, for people."""
     return [
         {
             "method": pair.method,
@@ -272,13 +271,13 @@ def rows(audits: Iterable[Audit]) -> list[dict[str, str]]:
             "mAP": _size(pair.points or None),
             "detections": str(pair.detections),
         }
-        for audit in audits
-        for pair in audit.pairs
+        for check in checks
+        for pair in check.pairs
     ]
 
 
 def _verdict(pair: Pair) -> str:
-    """What must not be stands out."""
+    """Return whether the bits agree, in capitals where they have to do otherwise."""
     bits = "agree" if pair.first is None else "differ"
     return bits if pair.good else bits.upper()
 

@@ -1,7 +1,7 @@
-"""Runs on Dask: processes of this machine, a scheduler that is there, or jobs of a batch system.
+"""Engine on Dask: processes of this machine, a running scheduler, or jobs of a batch system.
 
-Dask carries a run's arguments to a worker and its end back; the numbers stay in the store, which every worker must
-reach under the same path. A worker starts each run as a process of its own. If the worker dies, Dask gives the run to
+Dask carries a run's request to a worker and its outcome back; the numbers stay in the store, which every worker must
+reach by the same path. A worker starts each run as a process of its own. If the worker dies, Dask gives the run to
 another, which goes on from its last checkpoint.
 
 Whoever reaches a Dask scheduler or worker can run code as its user. The local cluster listens on loopback alone. On a
@@ -13,19 +13,20 @@ configuration (`distributed.comm.tls`), and give its address as `tls://HOST:PORT
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Future
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
+from harness.io.console import OnProgress
 from harness.io.reading import read_toml
 from harness.io.text import problems
-from harness.sweeps.engines import Heard, Outcome, run_process
+from harness.runs.request import RunRequest
+from harness.sweeps.engines import Engine, Outcome, run_process
 from wstal.errors import RunError, UserError
 from wstal.spec import Count, Spec
 
@@ -40,13 +41,13 @@ CONNECT_SECONDS = 30
 
 
 class Resources(Spec):
-    """What a worker has besides cores."""
+    """Resources of a worker besides cores."""
 
     gpu: Annotated[int, Field(strict=True, ge=0, le=1)] = Field(0, description="GPUs; for more, start more workers")
 
 
 class ClusterFile(Spec):
-    """A batch system's workers. What is not stated comes from Dask's own `jobqueue.yaml`, if there is one."""
+    """Workers of a batch system; what is not stated comes from Dask's own `jobqueue.yaml`, if there is one."""
 
     kind: Literal["slurm", "pbs", "lsf", "sge"]
     cores: Count = Field(description="CPU cores of a worker, which is one job of the batch system")
@@ -70,38 +71,35 @@ class ClusterFile(Spec):
 
     @property
     def has(self) -> dict[str, int]:
-        """What a worker tells Dask that it has; a GPU counts once a run, so that shares are whole numbers."""
+        """Resources that a worker tells Dask of; a GPU counts once per run, so that shares are whole numbers."""
         return {CORES: self.cores} | ({GPU: self.runs_per_gpu} if self.resources.gpu else {})
 
     def share(self, threads: int) -> dict[str, int]:
-        """What one run takes of a worker."""
+        """Return what one run takes of a worker."""
         return {CORES: threads} | ({GPU: 1} if self.resources.gpu else {})
 
     def at_once(self, threads: int) -> int:
-        """Runs that a worker does at once."""
+        """Return the number of runs that a worker does at once."""
         return min(self.has[name] // amount for name, amount in self.share(threads).items())
 
 
-class DaskEngine(AbstractContextManager["DaskEngine"]):
-    """Runs on a Dask cluster; closing it closes what it started. Make one with the functions below.
+class DaskEngine(Engine):
+    """Engine on a Dask cluster, which it ends if it has started it; the functions below make one.
 
     Args:
         client: connected to the scheduler.
         threads: CPU threads of each run.
         share: what each run takes of its worker's resources.
-        slots: runs at once; None for one a thread of the workers that are there.
+        slots: runs at once; 0 for one per thread of the workers that are there.
         opened: closed at the end.
     """
 
-    def __init__(
-        self, client: Client, threads: int, share: Mapping[str, float], slots: int | None, opened: ExitStack
-    ) -> None:
+    def __init__(self, client: Client, threads: int, share: Mapping[str, float], slots: int, opened: ExitStack) -> None:
         from distributed.scheduler import KilledWorker
 
-        self.threads = threads
+        super().__init__(threads, slots)
         self.losses = (OSError, KilledWorker, CancelledError)
         self.client = client
-        self._slots = slots
         self._opened = opened
         # not pure: a run that failed is to be done again, not remembered
         self._executor = client.get_executor(pure=False, resources=dict(share))
@@ -113,7 +111,7 @@ class DaskEngine(AbstractContextManager["DaskEngine"]):
         Raises:
             RunError: the scheduler went away.
         """
-        if self._slots is not None:
+        if self._slots:
             return self._slots
         try:
             return sum(self.client.nthreads().values())
@@ -122,24 +120,22 @@ class DaskEngine(AbstractContextManager["DaskEngine"]):
                 f"The Dask scheduler went away ({error}). Start it again; the same command goes on."
             ) from error
 
-    def submit(self, arguments: Sequence[str], heard: Heard) -> Future[Outcome]:
-        """Give a run to a worker; its progress is not heard."""
-        future: Future[Outcome] = self._executor.submit(run_process, tuple(arguments), self.threads)
+    def submit(self, request: RunRequest, on_progress: OnProgress) -> Future[Outcome]:
+        """Give a run to a worker; its progress stays there."""
+        future: Future[Outcome] = self._executor.submit(run_process, request)
         return future
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         """Give back the workers."""
         self._opened.close()
 
 
-def local(at_once: int, threads: int) -> DaskEngine:
-    """Worker processes of this machine, on loopback.
+def local(threads: int, slots: int) -> DaskEngine:
+    """Start worker processes on this machine, on loopback.
 
     Args:
-        at_once: workers, each with one run at a time.
         threads: CPU threads of each run.
+        slots: workers, each with one run at a time.
 
     Raises:
         UserError: Dask is not installed.
@@ -147,18 +143,18 @@ def local(at_once: int, threads: int) -> DaskEngine:
     _need("distributed")
     from distributed import LocalCluster
 
-    # the memory is the runs', which are not in the worker: no limit on it says anything
+    # the runs, which take the memory, are not in the worker: a limit on it would mean nothing
     return _open(
         lambda: LocalCluster(
-            n_workers=at_once, threads_per_worker=1, processes=True, host="127.0.0.1", memory_limit=None,
+            n_workers=slots, threads_per_worker=1, processes=True, host="127.0.0.1", memory_limit=None,
             dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL,
         ),
-        threads, {}, at_once,
+        threads, {}, slots,
     )  # fmt: skip
 
 
 def connect(address: str, threads: int, share: Mapping[str, float]) -> DaskEngine:
-    """The workers of a scheduler that is there.
+    """Connect to the workers of a running scheduler.
 
     Args:
         address: as `tcp://HOST:8786` or `tls://HOST:8786`.
@@ -183,12 +179,12 @@ def connect(address: str, threads: int, share: Mapping[str, float]) -> DaskEngin
             raise UserError(
                 f"--scheduler {address}: {error}. Give it as tcp://HOST:PORT or tls://HOST:PORT."
             ) from error
-        return DaskEngine(client, threads, share, None, opened.pop_all())
+        return DaskEngine(client, threads, share, 0, opened.pop_all())
     raise AssertionError  # no context above swallows an exception
 
 
 def submit_workers(file: ClusterFile, threads: int) -> DaskEngine:
-    """Workers that are jobs of a batch system; the scheduler runs in this process, which must stay until the end.
+    """Submit workers to a batch system; the scheduler runs in this process, which must stay until the end.
 
     Args:
         file: what to ask for.
@@ -208,7 +204,7 @@ def submit_workers(file: ClusterFile, threads: int) -> DaskEngine:
 
 
 def job_cluster(file: ClusterFile) -> Cluster:
-    """The batch system's Dask cluster, without a worker yet.
+    """Return the batch system's Dask cluster, without a worker yet.
 
     Raises:
         UserError: the batch system takes no such request.
@@ -231,12 +227,12 @@ def job_cluster(file: ClusterFile) -> Cluster:
             scheduler_options={"dashboard": False, "dashboard_address": None}, **stated,
         )  # fmt: skip
     except (ValueError, ImportError) as error:
-        raise UserError(f"The cluster file asks for what cannot be had: {error}.") from error
+        raise UserError(f"The cluster file asks for what the batch system does not take: {error}.") from error
     return cluster
 
 
 def read_cluster(path: Path) -> ClusterFile:
-    """A cluster file.
+    """Read a cluster file.
 
     Raises:
         UserError: it cannot be read, is not TOML, lacks a key, or has one that is unknown or does not fit.
@@ -250,7 +246,7 @@ def read_cluster(path: Path) -> ClusterFile:
 def _open(
     start: Callable[[], Cluster], threads: int, share: Mapping[str, float], slots: int, workers: int = 0
 ) -> DaskEngine:
-    """An engine on a cluster that is started for it; `workers` more are asked for."""
+    """Return an engine on a cluster that is started for it, with `workers` more asked for."""
     from distributed import Client
 
     with ExitStack() as opened:

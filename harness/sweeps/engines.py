@@ -1,55 +1,50 @@
-"""Where runs are done: one after another, some at once, or on a cluster (`harness.sweeps.dask_engine`).
+"""Engines: places where runs are done, one after another, several at once, or on a cluster (`sweeps.dask_engine`).
 
 Every run is a process of its own, whose environment is set before its interpreter starts, under every engine: that is
-what makes its bits the same under all of them. Some at once are forks of one process that has started and imported all
-that they need (`harness.sweeps.fork_server`), where the system can.
+what makes its bits the same under all of them. Several at once are forks of one process that has started and imported
+all that they need (`harness.sweeps.fork_server`), where the system supports it.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 import subprocess
 import sys
+from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from types import TracebackType
-from typing import IO, Protocol
+from typing import IO, Self
 
-from harness.runs.environment import KEEP_MEMORY
+from harness.io.console import OnProgress
+from harness.runs.process_environment import process_environment
+from harness.runs.request import RunRequest
 from harness.sweeps.fork_server import ForkServer
 
-# torch and NumPy read one of these each; dask's workers come with values of their own
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-KEPT_LINES = 400  # of what a run says
+KEPT_LINES = 400  # of a run's stderr
 PROGRESS_LINE = re.compile(r"^\S+ (\w+) (\d+)/(\d+) ?(.*)$")
-
-Heard = Callable[[str, int, int, str], None]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run's process ended.
+    """End of a run's process.
 
     Args:
         code: its exit code; of a process that a signal ended, the signal's number below 0; None where the process was
             lost with its worker.
-        said: the last lines of its stderr, without progress.
+        stderr_tail: the last lines of its stderr, without progress.
         host: where it ran.
     """
 
     code: int | None
-    said: str
+    stderr_tail: str
     host: str
 
     @property
-    def why(self) -> str:
-        """The exit and the message alone, else the last lines."""
-        lines = self.said.splitlines()
+    def summary(self) -> str:
+        """Exit code or signal with the error message, or without one the last lines."""
+        lines = self.stderr_tail.splitlines()
         errors = [line for line in lines if line.startswith("error: ")]
         if self.code is None:
             ended = "lost"
@@ -60,134 +55,120 @@ class Outcome:
         return f"({ended}): " + "\n".join(errors or lines[-30:])
 
 
-class Engine(Protocol):
-    """What a sweep needs of the place where runs are done; left as a context, it has no process any more."""
+class Engine(ABC):
+    """Place where runs are done; a context manager, which leaves no process behind.
+
+    Args:
+        threads: CPU threads of each run.
+        slots: runs that can go on at once.
+    """
+
+    # errors that a future raises where its run could not be started or was lost
+    losses: tuple[type[BaseException], ...] = (OSError,)
+
+    def __init__(self, threads: int, slots: int = 1) -> None:
+        self.threads = threads
+        self._slots = slots
 
     @property
     def slots(self) -> int:
         """Runs that can go on at once, now."""
+        return self._slots
 
-    @property
-    def threads(self) -> int:
-        """CPU threads of each run."""
+    @abstractmethod
+    def submit(self, request: RunRequest, on_progress: OnProgress) -> Future[Outcome]:
+        """Start a run.
 
-    @property
-    def losses(self) -> tuple[type[BaseException], ...]:
-        """What a future raises where its run could not be started or was lost."""
-
-    def submit(self, arguments: Sequence[str], heard: Heard) -> Future[Outcome]:
-        """Start `wstal-bench run` with these arguments; `heard` gets (stage, done, total, text) as it goes on, if the
-        engine hears it.
+        Args:
+            request: the run.
+            on_progress: called as the run goes on, by engines that can follow it.
         """
 
-    def __enter__(self) -> Engine: ...
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None: ...
+    def close(self) -> None:  # noqa: B027 - where nothing is left there is nothing to do
+        """Wait for the runs that were started and end all processes."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
 
-class Inline(AbstractContextManager["Inline"]):
-    """One run after another, in turn.
+class Inline(Engine):
+    """Engine that does one run after another."""
 
-    Args:
-        threads: CPU threads of each run.
-    """
-
-    slots = 1
-    losses = (OSError,)
-
-    def __init__(self, threads: int) -> None:
-        self.threads = threads
-
-    def submit(self, arguments: Sequence[str], heard: Heard) -> Future[Outcome]:
-        """Do the run before returning."""
+    def submit(self, request: RunRequest, on_progress: OnProgress) -> Future[Outcome]:
+        """Do a run before returning."""
         future: Future[Outcome] = Future()
         try:
-            future.set_result(run_process(arguments, self.threads, heard))
+            future.set_result(run_process(request, on_progress))
         except OSError as error:
             future.set_exception(error)
         return future
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Nothing is left to end."""
 
-
-class Processes(AbstractContextManager["Processes"]):
-    """Some runs at once on this machine.
+class Processes(Engine):
+    """Engine that does several runs at once on this machine.
 
     Args:
-        at_once: how many.
         threads: CPU threads of each run.
+        slots: runs that can go on at once.
         fork: start them as forks of a process that has imported what they need, which saves each some seconds.
     """
 
-    losses = (OSError,)
+    def __init__(self, threads: int, slots: int, fork: bool = False) -> None:
+        super().__init__(threads, slots)
+        self._pool = ThreadPoolExecutor(max_workers=slots)
+        self._server = ForkServer(process_environment(threads)) if fork else None
 
-    def __init__(self, at_once: int, threads: int, fork: bool = False) -> None:
-        self.slots = at_once
-        self.threads = threads
-        self._pool = ThreadPoolExecutor(max_workers=at_once)
-        self._template = ForkServer(_surroundings(threads)) if fork else None
-
-    def submit(self, arguments: Sequence[str], heard: Heard) -> Future[Outcome]:
+    def submit(self, request: RunRequest, on_progress: OnProgress) -> Future[Outcome]:
         """Start a run."""
-        if self._template is not None:
-            return self._pool.submit(_run_fork, self._template, arguments, self.threads, heard)
-        return self._pool.submit(run_process, arguments, self.threads, heard)
+        if self._server is not None:
+            return self._pool.submit(_run_fork, self._server, request, on_progress)
+        return self._pool.submit(run_process, request, on_progress)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Wait for the runs that were started."""
+    def close(self) -> None:
+        """Wait for the runs that were started and end the fork server."""
         self._pool.shutdown()
-        if self._template is not None:
-            self._template.close()
+        if self._server is not None:
+            self._server.close()
 
 
-def run_process(arguments: Sequence[str], threads: int, heard: Heard | None = None) -> Outcome:
-    """Do one `wstal-bench run` in a fresh interpreter of this Python and wait for its end.
+def run_process(request: RunRequest, on_progress: OnProgress = lambda *_: None) -> Outcome:
+    """Do one run in a fresh interpreter of this Python and wait for its end.
 
     Its stdout is dropped: what it leaves is in the store. Its stderr is read to the end, so if this process dies, the
-    run's next word finds no reader and ends it too.
+    next line that the run writes finds no reader and ends it too.
 
     Args:
-        arguments: of `wstal-bench run`, without `--threads`.
-        threads: CPU threads.
-        heard: called with (stage, done, total, text) for each progress line.
+        request: the run.
+        on_progress: called for each progress line.
     """
-    command = [sys.executable, "-m", "harness", "run", *arguments, "--threads", str(threads)]
+    command = [sys.executable, "-m", "harness.runs.worker", request.to_json()]
     with subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace",
-        env=_surroundings(threads),
+        env=process_environment(request.threads),
     ) as process:  # fmt: skip
         assert process.stderr is not None
-        said = _listen(process.stderr, heard)
-        return Outcome(process.wait(), said, socket.gethostname())
+        tail = _follow(process.stderr, on_progress)
+        return Outcome(process.wait(), tail, socket.gethostname())
 
 
-def _run_fork(template: ForkServer, arguments: Sequence[str], threads: int, heard: Heard) -> Outcome:
-    stderr, ended = template.fork((*arguments, "--threads", str(threads)))
+def _run_fork(server: ForkServer, request: RunRequest, on_progress: OnProgress) -> Outcome:
+    stderr, ended = server.fork(request)
     with stderr, ended:
-        said = _listen(stderr, heard)
+        tail = _follow(stderr, on_progress)
         code = ended.read()
-    return Outcome(int(code) if code else None, said, socket.gethostname())
+    return Outcome(int(code) if code else None, tail, socket.gethostname())
 
 
-def _surroundings(threads: int) -> dict[str, str]:
-    """The environment of a run."""
-    return os.environ | KEEP_MEMORY | dict.fromkeys(THREADS, str(threads))
-
-
-def _listen(stderr: IO[str], heard: Heard | None) -> str:
-    """Tell progress as it comes; the last other lines."""
-    said: deque[str] = deque(maxlen=KEPT_LINES)
+def _follow(stderr: IO[str], on_progress: OnProgress) -> str:
+    """Report progress as it comes and return the last other lines."""
+    tail: deque[str] = deque(maxlen=KEPT_LINES)
     for line in stderr:
         if match := PROGRESS_LINE.match(line.strip()):
-            stage, done, total, text = match.groups()
-            if heard is not None:
-                heard(stage, int(done), int(total), text)
+            stage, done, total, note = match.groups()
+            on_progress(stage, int(done), int(total), note)
         else:
-            said.append(line)
-    return "".join(said).strip()
+            tail.append(line)
+    return "".join(tail).strip()

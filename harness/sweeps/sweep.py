@@ -1,6 +1,6 @@
 """Sweeps: all runs of a plan, each once, whatever happens to the processes that do them.
 
-What is done is read from the store alone, so a sweep that was killed is continued by the same command, and several
+The state of each run is read from the store alone, so the same command continues a sweep that was killed, and several
 sweeps can share a store (`harness.io.locks` keeps them apart).
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import replace
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 from filelock import FileLock
 
 from harness.io.atomic import atomic_write
-from harness.io.console import ProgressReport
+from harness.io.console import OnProgress, ProgressReport
 from harness.io.encoding import pretty_json
 from harness.io.locks import acquire
 from harness.records.reading import read_record
@@ -41,7 +41,7 @@ def sweep(jobs: Iterable[Job], store: Store, engine: Engine, retries: int) -> di
         retries: how often a failed run is tried again.
 
     Returns:
-        How the last try ended of each run that is still not done.
+        The outcome of the last try of each run that is still not done, by id.
 
     Raises:
         StoreError: the store cannot be written.
@@ -54,7 +54,7 @@ def sweep(jobs: Iterable[Job], store: Store, engine: Engine, retries: int) -> di
         while waiting or going:
             while len(going) < max(1, engine.slots) and (taken := _take(waiting, store)) is not None:
                 job, _ = taken
-                going[engine.submit(job.arguments, _follow(progress, job.name))] = taken
+                going[engine.submit(job.request_with(engine.threads), _follow(progress, job.name))] = taken
             if waiting and not going:  # others work on all that is left
                 time.sleep(POLL_SECONDS)
             # not for ever: another sweep may leave a run, a cluster may grow
@@ -68,7 +68,7 @@ def sweep(jobs: Iterable[Job], store: Store, engine: Engine, retries: int) -> di
                     failed[job.run] = outcome = _failure(future, engine)
                     again = tries[job.run] <= retries
                     _keep_failure(store, job, outcome, tries[job.run], engine.threads)
-                    progress.say(f"{job.name} failed {outcome.why}" + ("\nIt is tried again." if again else ""))
+                    progress.say(f"{job.name} failed {outcome.summary}" + ("\nIt is tried again." if again else ""))
                     if again:
                         waiting[job.run] = job
                 claim.release()
@@ -76,14 +76,19 @@ def sweep(jobs: Iterable[Job], store: Store, engine: Engine, retries: int) -> di
 
 
 def failure_message(jobs: Sequence[Job], failed: Mapping[str, Outcome]) -> str:
-    """What is missing, and what each failure said."""
+    """Return a message that counts the failed runs and holds what each printed.
+
+    Args:
+        jobs: all cells of the plan.
+        failed: outcomes of the runs that are not done, by id.
+    """
     runs = unique(jobs)
-    said = sorted(f"{runs[run].name} {outcome.why}" for run, outcome in failed.items())
-    return f"{len(failed)} of {len(runs)} runs failed:\n" + "\n".join(said)
+    failures = sorted(f"{runs[run].name} {outcome.summary}" for run, outcome in failed.items())
+    return f"{len(failed)} of {len(runs)} runs failed:\n" + "\n".join(failures)
 
 
 def _take(waiting: dict[str, Job], store: Store) -> tuple[Job, FileLock] | None:
-    """The first job that is neither done nor another process's, claimed; it and the done ones wait no longer."""
+    """Claim the first job that is neither done nor another process's; it and the done ones wait no longer."""
     for run in list(waiting):
         if is_done(store, run):
             del waiting[run]
@@ -95,12 +100,12 @@ def _take(waiting: dict[str, Job], store: Store) -> tuple[Job, FileLock] | None:
     return None
 
 
-def _follow(progress: ProgressReport, name: str) -> Callable[[str, int, int, str], None]:
-    def heard(stage: str, done: int, total: int, text: str) -> None:
+def _follow(progress: ProgressReport, name: str) -> OnProgress:
+    def on_progress(stage: str, done: int, total: int, note: str) -> None:
         if stage == "train":
-            progress.update(name, done, total, text)
+            progress.update(name, done, total, note)
 
-    return heard
+    return on_progress
 
 
 def _failure(future: Future[Outcome], engine: Engine) -> Outcome:
@@ -109,8 +114,8 @@ def _failure(future: Future[Outcome], engine: Engine) -> Outcome:
     except engine.losses as error:
         return Outcome(None, f"error: {error or type(error).__name__}", "")
     if outcome.code == 0:
-        left = "error: It left another run in the store than was planned: data or plan changed. Start the sweep again."
-        return replace(outcome, said=f"{outcome.said}\n{left}")
+        left = "error: It ended well, but its run is not in the store. All workers must reach the store by this path."
+        return replace(outcome, stderr_tail=f"{outcome.stderr_tail}\n{left}")
     return outcome
 
 
@@ -119,11 +124,11 @@ def _keep_failure(store: Store, job: Job, outcome: Outcome, tries: int, threads:
         "run": job.run,
         "row": job.row,
         "seed": job.seed,
-        "command": job.command(threads),
+        "command": job.request_with(threads).command_line(),
         "tries": tries,
         "exit": outcome.code,
         "host": outcome.host,
-        "stderr": outcome.said,
+        "stderr": outcome.stderr_tail,
     }
     atomic_write(failure_file(store, job.run), pretty_json(kept))
 
@@ -148,7 +153,7 @@ def run_jobs(jobs: Sequence[Job], store: Store, engine: Engine) -> list[dict[str
         Records of the runs, in the order of the jobs.
 
     Raises:
-        RunError: a run failed; the others are finished first, and the message holds what each failure said.
+        RunError: a run failed; the others are finished first, and the message names each failure.
     """
     if failed := sweep(jobs, store, engine, retries=0):
         raise RunError(failure_message(jobs, failed))

@@ -15,7 +15,7 @@ import pytest
 from harness.data.features import FeatureFiles, StoredFeatures, in_memory
 from harness.random_streams import numpy_stream
 from harness.registry import load_method
-from harness.runs.environment import KEEP_MEMORY
+from harness.runs.process_environment import KEEP_MEMORY
 from tests.benchmarks.batches import prepared
 from tests.benchmarks.hardware import Machine
 from tests.benchmarks.measure import aim, in_turns, note_memory

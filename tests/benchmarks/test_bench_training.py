@@ -22,7 +22,7 @@ from baselines.rmgcl_gksa import RmgclGksa
 from harness.data.synthetic_source import EmbeddedSource
 from harness.random_streams import seed_torch
 from harness.registry import load_method, method_entries
-from harness.runs.environment import KEEP_MEMORY
+from harness.runs.process_environment import KEEP_MEMORY
 from harness.runs.spec import plan_run
 from harness.studies.cost import Setting, build
 from tests.benchmarks import plain

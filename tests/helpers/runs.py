@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from harness.data.opening import open_dataset
+from harness.io.console import OnProgress
 from harness.records.store import Store
 from harness.runs.execute import execute
 from harness.runs.spec import plan_run
@@ -21,14 +22,13 @@ EPOCHS = 8
 SIZES = {"train.epochs": EPOCHS, "train.temporal_length": 16, "train.batch_size": 1, "train.learning_rate": 3e-3}
 
 
-Report = Callable[[str, int, int, float | None], None]
-
-
-def run(data: Path, store: Path, method: str = "acmnet", report: Report = lambda *_: None, **options: Any) -> Path:
+def run(
+    data: Path, store: Path, method: str = "acmnet", on_progress: OnProgress = lambda *_: None, **options: Any
+) -> Path:
     """Plan and do a run as the command does; its folder."""
     source = open_dataset(data, digest_cache=store / "cache" / "digests.json")
     spec = plan_run(method, 0, source, SIZES | options)
-    return execute(spec, source, Store(store), torch.device("cpu"), report)[0]
+    return execute(spec, source, Store(store), torch.device("cpu"), on_progress)[0]
 
 
 def check_killed_run(name: str, tiny: Path, tmp_path: Path) -> None:
@@ -44,14 +44,14 @@ def check_killed_run(name: str, tiny: Path, tmp_path: Path) -> None:
     assert finished(tmp_path / "b") == expected
 
 
-def at(stage: str, step: int, act: Callable[[], None]) -> Report:
+def at(stage: str, step: int, act: Callable[[], None]) -> OnProgress:
     """Do something once a stage has come to a step."""
 
-    def report(now: str, done: int, total: int, loss: float | None) -> None:
+    def on_progress(now: str, done: int, total: int, note: str) -> None:
         if (now, done) == (stage, step):
             act()
 
-    return report
+    return on_progress
 
 
 def die() -> None:

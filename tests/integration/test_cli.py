@@ -21,6 +21,7 @@ from harness.cli.main import main
 from harness.data.synthetic_source import embedded_source
 from harness.records.matches import DETECTIONS, read_matches
 from harness.runs.plans import find_plan
+from harness.runs.request import RunRequest
 from harness.runs.spec import plan_run
 from harness.sweeps.jobs import Job
 from tests.helpers.small_data import write_tiny
@@ -31,7 +32,8 @@ QUICK = ["--set", "train.epochs=12", "train.temporal_length=32", "train.learning
 COMMANDS = (
     [], ["reproduce"], ["run"], ["localize"], ["evaluate"], ["data"], ["data", "verify"], ["data", "convert"], ["ls"],
     ["leaderboard"], ["robustness"], ["replay"], ["sweep"], ["plan"],
-    ["compare"], ["audit"], ["cost"], ["rescore"], ["records", "query"], ["records", "diff"], ["records", "migrate"],
+    ["compare"], ["audit"], ["check"], ["check", "determinism"], ["cost"], ["rescore"], ["records", "query"],
+    ["records", "diff"], ["records", "migrate"],
     ["records", "gc"],
 )  # fmt: skip
 
@@ -229,7 +231,7 @@ def test_reproduce_trains_publishes_and_renders(tiny: Path, tmp_path: Path) -> N
 
 
 def test_the_quick_profile_is_one_seed_of_a_fifth_of_the_epochs(tiny: Path, tmp_path: Path) -> None:
-    def planned(*what: str) -> list[tuple[str, ...]]:
+    def planned(*what: str) -> list[RunRequest]:
         jobs: list[Job] = []
 
         def keep(found: Sequence[Job], at_once: int, threads: int) -> list[Any]:
@@ -238,24 +240,22 @@ def test_the_quick_profile_is_one_seed_of_a_fifth_of_the_epochs(tiny: Path, tmp_
 
         with mock.patch("harness.sweeps.sweep.run_jobs", keep):
             assert main(["reproduce", "thumos14", *what, "--store", str(tmp_path)]) == 4
-        return [job.arguments for job in jobs]
+        return [job.request for job in jobs]
 
     quick = planned("--methods", "acmnet", "basnet")
-    assert [job[:6] for job in quick] == [
-        ("--method", "acmnet", "--seed", "0", "--set", "train.epochs=30"),
-        ("--method", "basnet", "--seed", "0", "--set", f"train.epochs={epochs_of('basnet') // 5}"),
+    assert [(one.method, one.seed, one.overrides) for one in quick] == [
+        ("acmnet", 0, ("train.epochs=30",)),
+        ("basnet", 0, (f"train.epochs={epochs_of('basnet') // 5}",)),
     ]
     full = planned("--methods", "acmnet", "--profile", "full")
-    assert [job[:4] for job in full] == [("--method", "acmnet", "--seed", str(seed)) for seed in range(3)]
-    assert "--set" not in full[0]
+    assert [(one.method, one.seed, one.overrides) for one in full] == [("acmnet", seed, ()) for seed in range(3)]
     rows = planned("--table", "V")
-    assert {job[4:6] for job in rows} == {("--set", "train.epochs=10")}
-    assert {job[:2] for job in rows} == {("--row", f"V/{row.id}") for row in find_plan("V").rows}
+    assert {one.overrides for one in rows} == {("train.epochs=10",)}
+    assert {one.row for one in rows} == {f"V/{row.id}" for row in find_plan("V").rows}
     assert len(planned("--methods", "acmnet", "--data", str(tiny))) == 3
     given = planned("--methods", "acmnet", "--profile", "quick", "--seeds", "1,2", "--set", "train.epochs=7")
-    assert [job[4:] for job in given] == [job[4:] for job in given[:1]] * 2
-    assert given[0].count("train.epochs=7") == 1
-    assert "train.epochs=30" not in given[0]
+    assert [one.model_copy(update={"seed": 1}) for one in given] == given[:1] * 2
+    assert given[0].overrides == ("train.epochs=7",)
 
 
 def epochs_of(method: str) -> int:

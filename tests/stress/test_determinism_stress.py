@@ -13,7 +13,7 @@ from tests.stress.report import report
 
 pytestmark = pytest.mark.stress
 
-COMMAND = ["audit", "determinism", "all", "--threads", "1,2"]
+COMMAND = ["check", "determinism", "all", "--threads", "1,2"]
 RESTLESS = '''
 """ACM-Net, with noise from the system in the place of seeded draws."""
 import os
@@ -31,18 +31,18 @@ def test_every_method_agrees_with_itself(capsys: pytest.CaptureFixture[str]) -> 
     assert main([*COMMAND, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found.keys() == method_entries().keys()
-    pairs = [pair for audit in found.values() for pair in audit["pairs"]]
-    twins = [pair for pair in pairs if pair["kind"] == "twin"]
-    assert all(pair["first"] is None for pair in twins)
+    pairs = [pair for check in found.values() for pair in check["pairs"]]
+    repeats = [pair for pair in pairs if pair["kind"] == "repeat"]
+    assert all(pair["first"] is None for pair in repeats)
     assert all(pair["first"] == "weights.safetensors" for pair in pairs if pair["kind"] == "seed")
     # a comparison of nothing but empty detections would say little
-    assert all(any(pair["detections"] for pair in audit["pairs"]) for audit in found.values())
+    assert all(any(pair["detections"] for pair in check["pairs"]) for check in found.values())
     moved = [pair for pair in pairs if pair["kind"] == "threads" and pair["first"] is not None]
     largest = max((pair["weights"] or 0 for pair in moved), default=0)
     report(
         "each registered method twice on 1 thread and twice on 2, every run a fresh process",
-        f"{len(found)} methods, all {len(twins)} pairs of twins equal in every file and in the record; 2 threads give "
-        f"other bits than 1 in {len(moved)} methods (weights by {largest:.1e} at most)",
+        f"{len(found)} methods, all {len(repeats)} pairs of repeats equal in every file and in the record; 2 threads "
+        f"give other bits than 1 in {len(moved)} methods (weights by {largest:.1e} at most)",
         f"wstal-bench {' '.join(COMMAND)}",
     )
 
@@ -57,5 +57,5 @@ def test_a_method_that_cannot_repeat_itself_is_found(
     (installed / "entry_points.txt").write_text("[wstal_bench.methods]\nrestless = restless:Restless\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert main(["audit", "determinism", "restless", "--threads", "1"]) == 5
-    assert "restless, 1 thread(s), beside its twin: weights.safetensors differs first" in capsys.readouterr().err
+    assert main(["check", "determinism", "restless", "--threads", "1"]) == 5
+    assert "restless, 1 thread(s), beside its repeat: weights.safetensors differs first" in capsys.readouterr().err

@@ -29,7 +29,7 @@ PATIENCE = 1800  # seconds that nothing takes
 # at interpreter start: a checkpoint after each epoch in place of each half minute
 FREQUENT = """
 import functools, sys
-if {"run", "harness.sweeps.fork_server"} & set(sys.orig_argv):
+if {"harness.runs.worker", "harness.sweeps.fork_server"} & set(sys.orig_argv):
     import harness.runs.execute
     harness.runs.execute.train = functools.partial(harness.runs.execute.train, checkpoint_seconds=0)
 """
@@ -136,19 +136,17 @@ def listed(folder: Path) -> list[tuple[str, int]]:
     return found
 
 
-def is_template(process: psutil.Process | None) -> bool:
-    return process is not None and "harness.sweeps.fork_server" in process.cmdline()
-
-
 def children(process: subprocess.Popen[str], what: str) -> list[psutil.Process]:
-    """The runs that a sweep has started, or the template that it forks them from."""
+    """The runs that a sweep has started, their watchers, or the server that forks them."""
     try:
-        found = psutil.Process(process.pid).children(recursive=True)
-        templates = [child for child in found if is_template(child) and not is_template(child.parent())]
-        runs = [child for child in found if is_template(child.parent()) or child.cmdline()[3:4] == ["run"]]
+        servers = [
+            child for child in psutil.Process(process.pid).children() if "harness.sweeps.fork_server" in child.cmdline()
+        ]
+        watchers = [watcher for server in servers for watcher in server.children()]
+        runs = [run for watcher in watchers for run in watcher.children()]
     except psutil.Error:
         return []
-    return templates if what == "template" else runs
+    return {"server": servers, "watcher": watchers, "run": runs}[what]
 
 
 def kill(process: psutil.Process) -> None:
@@ -160,11 +158,11 @@ def kill(process: psutil.Process) -> None:
 
 def test_fifty_kills_leave_the_same_twelve_runs(folder: Path, undisturbed: dict[str, bytes]) -> None:
     """Of the whole group, of the sweep alone (its runs end at their next word), of one run, which is tried again, or of
-    the process that runs are forked from.
+    the processes that watch and fork runs.
     """
     draw = random.Random(0)
     store = folder / "killed"
-    kills: dict[str, int] = dict.fromkeys(("group", "sweep", "run", "template"), 0)
+    kills: dict[str, int] = dict.fromkeys(("group", "sweep", "run", "watcher", "server"), 0)
     process = start(folder, "killed", "--jobs", "2", "--retries", "100")
     while sum(kills.values()) < KILLS:
         # a run changes its files some fifty times: the twelve are not over before the last kill
@@ -173,7 +171,7 @@ def test_fifty_kills_leave_the_same_twelve_runs(folder: Path, undisturbed: dict[
         if process.poll() is not None:
             assert process.returncode == 0
             break
-        if what in ("run", "template"):
+        if what in ("run", "watcher", "server"):
             if not (going := children(process, what)):
                 continue
             kill(draw.choice(going))
@@ -198,7 +196,7 @@ def test_fifty_kills_leave_the_same_twelve_runs(folder: Path, undisturbed: dict[
     report(
         f"{KILLS} random SIGKILLs over a sweep of 12 runs "
         f"({kills['group']} of all its processes, {kills['sweep']} of the sweep alone, {kills['run']} of a run, "
-        f"{kills['template']} of the process that runs are forked from)",
+        f"{kills['watcher']} of the process that waits for a run, {kills['server']} of the fork server)",
         f"12 of 12 runs, {len(undisturbed)} files bitwise equal to undisturbed ones; nothing left after `records gc`",
         "nox -s stress -- tests/stress/test_sweep_stress.py -k fifty_kills",
     )

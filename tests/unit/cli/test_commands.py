@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.cli.main import build_parser, main
-from harness.cli.reproduce import _seeds
+from harness.cli.planning import seeds_from
 from wstal.errors import UserError
 
 ROOT = Path(__file__).parents[3]
@@ -19,20 +19,20 @@ ROOT = Path(__file__).parents[3]
     ("text", "seeds"), [("0", (0,)), ("0-2", (0, 1, 2)), ("0,3,5", (0, 3, 5)), ("1-2,7", (1, 2, 7))]
 )
 def test_seeds(text: str, seeds: tuple[int, ...]) -> None:
-    assert _seeds(text) == seeds
+    assert seeds_from(text) == seeds
 
 
 @pytest.mark.parametrize("text", ["", "2-0", "a", "1,1", "-1", "0-", "1;2", "0-99999999999"])
 def test_wrong_seeds(text: str) -> None:
     with pytest.raises(UserError, match="--seeds"):
-        _seeds(text)
+        seeds_from(text)
 
 
 HELP = (
     [], ["reproduce"], ["run"], ["replay"], ["localize"], ["evaluate"], ["rescore"], ["data", "verify"],
     ["data", "convert"], ["ls"], ["records", "query"], ["records", "diff"], ["records", "migrate"], ["records", "gc"],
     ["sweep"], ["plan"], ["leaderboard"],
-    ["compare"], ["audit"], ["cost"], ["diagnose"], ["robustness"],
+    ["compare"], ["audit"], ["check", "determinism"], ["cost"], ["diagnose"], ["robustness"],
 )  # fmt: skip
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -14,6 +13,7 @@ import pytest
 from torch import Tensor
 
 from baselines.rskp import EMPTY, Rskp
+from harness.io.console import OnProgress
 from harness.random_streams import seed_torch
 from harness.registry import load_method, method_entries
 from harness.runs.checkpoint import History, remove_checkpoints
@@ -43,14 +43,14 @@ def has_memory(method: Method) -> bool:
     return not isinstance(method, CrossVideo) or method.memory is None or bool(method.memory.filled.any())
 
 
-def stop_after(epoch: int) -> Callable[[int, int, float], None]:
+def stop_after(epoch: int) -> OnProgress:
     """Die once that epoch's steps are done, before its checkpoint."""
 
-    def progress(done: int, total: int, loss: float) -> None:
+    def on_progress(stage: str, done: int, total: int, note: str) -> None:
         if done == epoch:
             raise Killed
 
-    return progress
+    return on_progress
 
 
 @pytest.mark.parametrize("name", list(method_entries()))
@@ -59,11 +59,13 @@ def test_every_method_goes_on_to_the_same_bits(name: str, tmp_path: Path) -> Non
     expected = train(undisturbed, videos(), spec, 0, tmp_path / "a", RUN)
     killed, _ = started(name, 0)
     with pytest.raises(Killed):
-        train(killed, videos(), spec, 0, tmp_path / "b", RUN, progress=stop_after(STOP), checkpoint_seconds=0)
+        train(killed, videos(), spec, 0, tmp_path / "b", RUN, on_progress=stop_after(STOP), checkpoint_seconds=0)
     assert has_memory(killed)
     resumed, _ = started(name, 99)
     seen: list[int] = []
-    history = train(resumed, videos(), spec, 0, tmp_path / "b", RUN, progress=lambda done, *_: seen.append(done))
+    history = train(
+        resumed, videos(), spec, 0, tmp_path / "b", RUN, on_progress=lambda stage, done, *_: seen.append(done)
+    )
     assert seen == [STOP, STOP + 1]
     assert same(resumed, undisturbed)
     assert history == expected
@@ -79,7 +81,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Method, Histo
 def stopped(tmp_path: Path) -> Path:
     """A training of 6 epochs that ended after 4."""
     with pytest.raises(Killed):
-        train(fresh(), videos(), SPEC, 0, tmp_path, RUN, progress=stop_after(5), checkpoint_seconds=0)
+        train(fresh(), videos(), SPEC, 0, tmp_path, RUN, on_progress=stop_after(5), checkpoint_seconds=0)
     assert names(tmp_path) == ["000003.json", "000003.safetensors", "000004.json", "000004.safetensors"]
     return tmp_path
 
@@ -94,7 +96,7 @@ def go_on(folder: Path, spec: TrainSpec = SPEC, **options: Any) -> tuple[Method,
     seen, said = list[int](), list[str]()
     history = train(
         method, videos(), spec, 0, folder, RUN,
-        progress=lambda done, *_: seen.append(done), say=said.append, **options,
+        on_progress=lambda stage, done, *_: seen.append(done), say=said.append, **options,
     )  # fmt: skip
     return method, history, seen, said
 
@@ -236,7 +238,7 @@ def test_data_are_checked_before_every_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(Killed):
         train(
             fresh(), videos(), SPEC, 0, tmp_path, RUN,
-            progress=lambda done, *_: seen.append(done), checkpoint_seconds=0, check=check,
+            on_progress=lambda stage, done, *_: seen.append(done), checkpoint_seconds=0, check=check,
         )  # fmt: skip
     assert names(tmp_path)[-1] == "000002.safetensors"
 

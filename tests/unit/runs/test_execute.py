@@ -65,7 +65,7 @@ def test_features_that_change_on_the_way_are_never_mixed(
     restore: list[Callable[[], None]] = []
     file = changing / "features" / subset / "rgb" / f"{subset}_001.npy"
     with pytest.raises(RunError, match=rf"The data changed while tiny-acmnet-s0-\w+ was computed \({subset}\)"):
-        run(changing, store, report=at(stage, step, lambda: restore.append(alter(file))))
+        run(changing, store, on_progress=at(stage, step, lambda: restore.append(alter(file))))
     assert finished(store) == {}
     # with the changed files it is another run, that of a store which has never seen the old ones
     other = run(changing, store)
@@ -77,7 +77,7 @@ def test_features_that_change_on_the_way_are_never_mixed(
     # with the old ones it goes on to the old bits
     restore[0]()
     seen: list[int] = []
-    same = run(changing, store, report=lambda now, done, *_: seen.append(done) if now == "train" else None)
+    same = run(changing, store, on_progress=lambda now, done, *_: seen.append(done) if now == "train" else None)
     if stage == "train":
         assert seen[0] == step  # what was trained before the change is kept
     assert same.name != other.name
@@ -88,7 +88,7 @@ def test_features_that_change_on_the_way_are_never_mixed(
 def test_files_that_are_only_touched_are_the_same_data(changing: Path, tmp_path: Path) -> None:
     run(changing, tmp_path / "a")
     file = changing / "features" / "train" / "rgb" / "train_001.npy"
-    run(changing, tmp_path / "b", report=at("train", 5, file.touch))
+    run(changing, tmp_path / "b", on_progress=at("train", 5, file.touch))
     assert finished(tmp_path / "b") == finished(tmp_path / "a")
 
 
@@ -97,7 +97,7 @@ def test_a_file_that_goes_away_is_a_message(changing: Path, tmp_path: Path) -> N
         file = changing / "features" / subset / "rgb" / f"{subset}_001.npy"
         kept = file.read_bytes()
         with pytest.raises(UserError, match=file.name):
-            run(changing, tmp_path / "a", report=at("score", 2, file.unlink))
+            run(changing, tmp_path / "a", on_progress=at("score", 2, file.unlink))
         assert finished(tmp_path / "a") == {}
         file.write_bytes(kept)
 
@@ -116,7 +116,7 @@ def test_nothing_but_the_manifest_depends_on_the_clock(
     monkeypatch.setattr(time, "time", now)
     monkeypatch.setattr(time, "time_ns", lambda: int(1e9 * now()))
     with pytest.raises(Killed):
-        run(tiny, tmp_path / "b", report=at("train", 5, die))
+        run(tiny, tmp_path / "b", on_progress=at("train", 5, die))
     folder = run(tiny, tmp_path / "b")
     monkeypatch.undo()
     assert asked
@@ -197,7 +197,7 @@ def test_a_damaged_history_is_not_taken_over(tiny: Path, tmp_path: Path) -> None
     def seen(stage: str, *_: Any) -> None:
         trained.append(stage)
 
-    run(tiny, tmp_path, report=seen, **options)
+    run(tiny, tmp_path, on_progress=seen, **options)
     assert "train" not in trained
     history = json.loads((first / HISTORY).read_text())
     history["steps"]["total"][0] += 1
@@ -205,7 +205,7 @@ def test_a_damaged_history_is_not_taken_over(tiny: Path, tmp_path: Path) -> None
     options = {"localizer.nms.threshold": 0.34}
     second = next(path for path in (tmp_path / "runs").iterdir() if path != first)
     (second / HISTORY).unlink()
-    folder = run(tiny, tmp_path, report=seen, **options)
+    folder = run(tiny, tmp_path, on_progress=seen, **options)
     assert "train" in trained
     assert json.loads((folder / RECORD).read_text())["training"]["weights_of"] is None
 

@@ -31,10 +31,9 @@ def test_rows_cover_the_whole_video(length: int, rows: int, seconds: float) -> N
 def test_scoring_is_in_evaluation_mode_without_gradient_and_counts_on() -> None:
     method, seen = AcmNet(AcmNetOptions(), 6, 3).train(), []
     first, second = (
-        score_videos(method, [video(4), video(7)], SPEC, lambda done, total: seen.append((done, total)))
-        for _ in range(2)
+        score_videos(method, [video(4), video(7)], SPEC, lambda *step: seen.append(step)) for _ in range(2)
     )
-    assert seen == [(1, 2), (2, 2)] * 2
+    assert seen == [("score", 1, 2, ""), ("score", 2, 2, "")] * 2
     assert all(np.array_equal(a.signals["cas"], b.signals["cas"]) for a, b in zip(first, second, strict=True))
 
 

@@ -46,16 +46,16 @@ def test_resuming_after_a_kill_gives_the_same_bits(tmp_path: Path, stop: int, ki
     undisturbed = fresh(kind=kind)
     expected = train(undisturbed, videos(), SPEC, 0, tmp_path / "a", RUN)
 
-    def kill(done: int, total: int, loss: float) -> None:
+    def kill(stage: str, done: int, total: int, note: str) -> None:
         if done == stop + 1:
             raise Killed
 
     with pytest.raises(Killed):
-        train(fresh(kind=kind), videos(), SPEC, 0, tmp_path / "b", RUN, progress=kill, checkpoint_seconds=0)
+        train(fresh(kind=kind), videos(), SPEC, 0, tmp_path / "b", RUN, on_progress=kill, checkpoint_seconds=0)
     resumed, seen = fresh(99, kind), []
     history = train(
         resumed, videos(), SPEC, 0, tmp_path / "b", RUN,
-        progress=lambda done, total, loss: seen.append(done), checkpoint_seconds=0,
+        on_progress=lambda stage, done, *_: seen.append(done), checkpoint_seconds=0,
     )  # fmt: skip
     assert seen[0] == stop + 1
     assert same(resumed, undisturbed)
@@ -68,15 +68,15 @@ def test_a_process_killed_outright_goes_on_to_the_same_bits(tmp_path: Path) -> N
     script = (
         "import os, sys\nfrom pathlib import Path\n"
         "from tests.unit.runs.test_training import RUN, SPEC, fresh, train, videos\n"
-        "kill = lambda done, total, loss: done == 4 and os.kill(os.getpid(), 9)\n"
-        "train(fresh(), videos(), SPEC, 0, Path(sys.argv[1]), RUN, progress=kill, checkpoint_seconds=0)\n"
+        "kill = lambda stage, done, total, note: done == 4 and os.kill(os.getpid(), 9)\n"
+        "train(fresh(), videos(), SPEC, 0, Path(sys.argv[1]), RUN, on_progress=kill, checkpoint_seconds=0)\n"
     )
     root = Path(__file__).parents[3]
     killed = subprocess.run([sys.executable, "-c", script, str(tmp_path / "b")], cwd=root, capture_output=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     seen: list[int] = []
     history = train(
-        resumed, videos(), SPEC, 0, tmp_path / "b", RUN, progress=lambda done, total, loss: seen.append(done)
+        resumed, videos(), SPEC, 0, tmp_path / "b", RUN, on_progress=lambda stage, done, *_: seen.append(done)
     )
     assert seen == [4, 5, 6]
     assert same(resumed, undisturbed)
@@ -176,7 +176,7 @@ def test_a_failed_step_can_be_done_again(tmp_path: Path, kind: str) -> None:
     """A weight is spoilt in the fourth epoch, when there is a bank; the step is kept with the state before it."""
     method, terms = fresh(kind=kind), {}
 
-    def spoil(done: int, total: int, loss: float) -> None:
+    def spoil(stage: str, done: int, total: int, note: str) -> None:
         if done == 4:
             with torch.no_grad():
                 next(method.parameters())[:] = 1e38
@@ -184,7 +184,7 @@ def test_a_failed_step_can_be_done_again(tmp_path: Path, kind: str) -> None:
     losses = method.losses
     method.losses = lambda batch: terms.update(losses(batch)) or dict(terms)  # type: ignore[method-assign]
     with pytest.raises(RunError, match=r"epoch 5, step 1 .*all features and weights are finite.*wstal-bench replay"):
-        train(method, videos(), SPEC, 0, tmp_path, RUN, progress=spoil)
+        train(method, videos(), SPEC, 0, tmp_path, RUN, on_progress=spoil)
     again, batch, replayed = replay(tmp_path / FAILED_STEP)
     assert same(again, method)
     assert replayed.keys() == terms.keys()

@@ -1,4 +1,4 @@
-"""Twins: what is compared and how, and what the command says of runs that do not agree with themselves."""
+"""Repeats of runs: what is compared and how, and what the command reports of those that do not agree."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import pytest
 import safetensors.numpy
 import torch
 
-from harness.cli.main import audit as command
-from harness.cli.main import main
+from harness.cli.main import audit, check, main
 from harness.cli.options import Parser
 from harness.data.opening import open_dataset
-from harness.studies.determinism import WITHOUT, Run, audit_method, compare, write_small
+from harness.runs.request import DataRequest, RunRequest
+from harness.studies.determinism import QUICK, WITHOUT, Run, check_determinism, compare, write_small
 from tests.helpers.records import make_record
 from wstal.errors import MissingDataError, RunError, UserError
 
@@ -40,14 +40,14 @@ def leave(
         (folder / name).write_text(name)
     record = make_record(seed=seed, **changes)
     record["environment"] |= {"threads": threads, "device": device}
-    # by digest, as a run states them; what the audit trusts is the files
+    # by digest, as a run states them; what the check trusts is the files
     record["artefacts"] = dict.fromkeys(record["artefacts"], "0" * 64)
     (folder / "record.json").write_text(json.dumps(record))
     return Run(folder, record, threads, frozenset())
 
 
 def test_equal_files_agree(tmp_path: Path) -> None:
-    pair = compare("twin", leave(tmp_path / "1"), leave(tmp_path / "2"))
+    pair = compare("repeat", leave(tmp_path / "1"), leave(tmp_path / "2"))
     assert (pair.first, pair.tensor, pair.weights, pair.scores, pair.points) == (None, None, None, None, 0)
     assert pair.good
     assert pair.detections == 9
@@ -55,7 +55,7 @@ def test_equal_files_agree(tmp_path: Path) -> None:
 
 def test_the_first_tensor_and_the_largest_difference_are_told(tmp_path: Path) -> None:
     other = {"a": [1.0, 2.25], "b": [2.5], "c": [math.nan]}
-    pair = compare("twin", leave(tmp_path / "1", WEIGHTS | {"c": [math.nan]}), leave(tmp_path / "2", other))
+    pair = compare("repeat", leave(tmp_path / "1", WEIGHTS | {"c": [math.nan]}), leave(tmp_path / "2", other))
     assert (pair.first, pair.tensor, pair.weights, pair.scores) == ("weights.safetensors", "a", 0.5, 1.0)
     assert not pair.good
     assert pair.complaint.startswith("weights.safetensors differs first, in a, by 5.0e-01 at most; ")
@@ -65,13 +65,13 @@ def test_the_first_tensor_and_the_largest_difference_are_told(tmp_path: Path) ->
     ("values", "difference"), [([-0.0], 0.0), ([math.nan], math.inf), ([0.0, 0.0], None), ([[0.0]], None)]
 )
 def test_bits_count_not_values(tmp_path: Path, values: Any, difference: float | None) -> None:
-    pair = compare("twin", leave(tmp_path / "1", {"a": [0.0]}), leave(tmp_path / "2", {"a": values}))
+    pair = compare("repeat", leave(tmp_path / "1", {"a": [0.0]}), leave(tmp_path / "2", {"a": values}))
     assert (pair.tensor, pair.weights) == ("a", difference)
     assert not pair.good
 
 
 def test_a_tensor_of_one_run_only(tmp_path: Path) -> None:
-    pair = compare("twin", leave(tmp_path / "1"), leave(tmp_path / "2", WEIGHTS | {"c": [0.0]}))
+    pair = compare("repeat", leave(tmp_path / "1"), leave(tmp_path / "2", WEIGHTS | {"c": [0.0]}))
     assert (pair.tensor, pair.weights) == ("c", None)
 
 
@@ -79,20 +79,20 @@ def test_a_tensor_of_one_run_only(tmp_path: Path) -> None:
 def test_every_file_counts(tmp_path: Path, name: str) -> None:
     runs = leave(tmp_path / "1"), leave(tmp_path / "2")
     (runs[1].folder / name).write_text("other")
-    assert compare("twin", *runs).first == name
+    assert compare("repeat", *runs).first == name
 
 
 def test_what_explains_a_difference_is_named(tmp_path: Path) -> None:
     runs = leave(tmp_path / "1"), leave(tmp_path / "2")
     runs[1].record["environment"]["commit"] = "d" * 40
     (runs[1].folder / "record.json").write_text(json.dumps(runs[1].record))
-    pair = compare("twin", *runs)
+    pair = compare("repeat", *runs)
     assert pair.first == "record.json"
     assert "commit" in pair.reason
 
 
 def test_the_numbers_of_threads_and_seeds_in_a_record_are_no_difference_of_runs(tmp_path: Path) -> None:
-    """Record and figure name them; only twins have to agree in these too."""
+    """Record and figure name them; only repeats have to agree in these too."""
     one, threads, seed = leave(tmp_path / "1"), leave(tmp_path / "2", threads=2), leave(tmp_path / "3", seed=1)
     (threads.folder / "diagnostics.svg").write_text("2 threads")
     pair = compare("threads", one, threads)
@@ -109,18 +109,18 @@ def test_the_move_of_the_headline_is_told(tmp_path: Path) -> None:
 
 
 def play(monkeypatch: pytest.MonkeyPatch, folder: Path, runs: list[Run | str]) -> Path:
-    """Let `wstal-bench run` leave these runs one after the other, or do what a shell script says.
+    """Let workers leave these runs one after the other, or do what a shell script says.
 
     Returns:
-        The file with the arguments of each.
+        The file with the request of each.
     """
     for number, one in enumerate(runs):
         script = one if isinstance(one, str) else f'mkdir -p "$store/runs" && cp -r {one.folder} "$store/runs/run"'
         (folder / f"{number}.sh").write_text(script)
     program = folder / "program"
     program.write_text(
-        f'#!/bin/sh\necho "$@" >> {folder}/got\nnumber=$(($(wc -l < {folder}/got) - 1))\n'
-        'while [ "$1" != --store ]; do shift; done\nstore=$2\n'
+        f'#!/bin/sh\necho "$3" >> {folder}/got\nnumber=$(($(wc -l < {folder}/got) - 1))\n'
+        """store=$(echo "$3" | sed 's/.*"store": "\\([^"]*\\)".*/\\1/')\n"""
         f". {folder}/$number.sh\n"
     )
     program.chmod(0o755)
@@ -135,55 +135,57 @@ def test_runs_differ_in_what_they_should_and_in_nothing_else(monkeypatch: pytest
     ]  # fmt: skip
     got = play(monkeypatch, tmp_path, runs)
     said: list[str] = []
-    audit = audit_method("acmnet", ["--data", "here"], 7, (1, 2), 2, said.append)
-    words = [line.split() for line in got.read_text().splitlines()]
-    assert [(line[line.index("--seed") + 1], line[-1]) for line in words] == [
-        ("7", "1"), ("7", "1"), ("7", "2"), ("7", "2"), ("8", "1"),
-    ]  # fmt: skip
-    assert all(line[3:5] == ["--method", "acmnet"] and line[-4:-2] == ["--data", "here"] for line in words)
-    stores = {line[line.index("--store") + 1] for line in words}
+    asked = RunRequest(method="acmnet", seed=7, data=DataRequest(data=Path("here")), overrides=("train.epochs=3",))
+    check = check_determinism(asked, (1, 2), 2, said.append)
+    requests = [RunRequest.from_json(line) for line in got.read_text().splitlines()]
+    assert [(request.seed, request.threads) for request in requests] == [(7, 1), (7, 1), (7, 2), (7, 2), (8, 1)]
+    fixed = {"seed": 7, "threads": None, "store": asked.store}
+    assert all(request.model_copy(update=fixed) == asked for request in requests)
+    stores = {request.store for request in requests}
     assert len(stores) == len(said) == 5
-    assert not any(Path(store).exists() for store in stores)
-    found = [(pair.kind, pair.threads, pair.first, pair.good) for pair in audit.pairs]
+    assert not any(store.exists() for store in stores)
+    found = [(pair.kind, pair.threads, pair.first, pair.good) for pair in check.pairs]
     assert found == [
-        ("twin", 1, None, True), ("twin", 2, None, True), ("seed", 1, "weights.safetensors", True),
+        ("repeat", 1, None, True), ("repeat", 2, None, True), ("seed", 1, "weights.safetensors", True),
         ("threads", 2, "weights.safetensors", True),
     ]  # fmt: skip
-    assert (audit.device, audit.operators) == ("cpu", None)
+    assert (check.device, check.operators) == ("cpu", None)
 
 
 def run(*words: str) -> int:
     """The command by its own parser."""
     parser = Parser()
-    command.add(parser.add_subparsers(parser_class=Parser))
-    arguments: argparse.Namespace = parser.parse_args(["audit", *words])
+    commands = parser.add_subparsers(parser_class=Parser)
+    for command in (audit, check):
+        command.add(commands)
+    arguments: argparse.Namespace = parser.parse_args(words)
     return int(arguments.handle(arguments))
 
 
-def test_twins_that_differ_are_told_with_exit_code_5(
+def test_repeats_that_differ_are_reported_with_exit_code_5(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     control = leave(tmp_path / "c", {"a": [9.0]}, seed=1)
     play(monkeypatch, tmp_path, [leave(tmp_path / "a"), leave(tmp_path / "b", {"a": [1.0, 2.5], "b": [3.0]}), control])
-    assert run("determinism", "acmnet", "--threads", "1") == 5
+    assert run("check", "determinism", "acmnet", "--threads", "1") == 5
     said = capsys.readouterr()
-    assert "acmnet, 1 thread(s), beside its twin: weights.safetensors differs first, in a, by 5.0e-01" in said.err
+    assert "acmnet, 1 thread(s), beside its repeat: weights.safetensors differs first, in a, by 5.0e-01" in said.err
     assert "DIFFER" in said.out
-    assert said.err.splitlines()[-1] == "Done: 1 method(s), 0 of 1 pairs of twins agree, 1 finding(s)"
+    assert said.err.splitlines()[-1] == "Done: 1 method(s), 0 of 1 pairs of repeats agree, 1 finding(s)"
 
 
 def test_a_seed_that_decides_nothing_is_told_with_exit_code_5(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     play(monkeypatch, tmp_path, [leave(tmp_path / name, seed=seed) for name, seed in (("a", 0), ("b", 0), ("c", 1))])
-    assert run("--json", "determinism", "acmnet", "--threads", "1") == 5
+    assert run("check", "determinism", "acmnet", "--threads", "1", "--json") == 5
     said = capsys.readouterr()
     pairs = json.loads(said.out)["acmnet"]["pairs"]
-    assert [(pair["kind"], pair["good"]) for pair in pairs] == [("twin", True), ("seed", False)]
+    assert [(pair["kind"], pair["good"]) for pair in pairs] == [("repeat", True), ("seed", False)]
     assert "the seed decides nothing" in said.err
 
 
-def test_a_run_that_fails_does_not_keep_the_others_from_being_audited(
+def test_a_run_that_fails_does_not_keep_the_others_from_being_checked(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("harness.registry.method_entries", lambda: {"acmnet": None, "rmgcl-gksa": None})
@@ -192,7 +194,7 @@ def test_a_run_that_fails_does_not_keep_the_others_from_being_audited(
     good = [leave(tmp_path / "a"), leave(tmp_path / "b"), leave(tmp_path / "c", {"a": [9.0]}, seed=1)]
     play(monkeypatch, tmp_path, [fails, *good])
     with pytest.raises(RunError, match=r"^acmnet: `wstal-bench run --method acmnet .*put_ does not have"):
-        run("determinism", "all", "--threads", "1")
+        run("check", "determinism", "all", "--threads", "1")
     assert "rmgcl-gksa" in capsys.readouterr().out
 
 
@@ -202,7 +204,7 @@ def test_bad_input_is_told_once_in_the_words_of_the_run(
 ) -> None:
     play(monkeypatch, tmp_path, [f"echo some note >&2; echo 'error: the list has an error: none' >&2; exit {code}"])
     with pytest.raises(kind, match=r"^the list has an error: none$"):
-        run("determinism", "acmnet", "--data", "here")
+        run("check", "determinism", "acmnet", "--data", "here")
 
 
 def test_torchs_warning_names_an_operator() -> None:
@@ -230,7 +232,7 @@ def test_operators_are_collected_where_the_runs_were_on_cuda(
         for name, one in zip(("cumsum_cuda_kernel", "put_", "put_"), runs, strict=True)
     ]
     play(monkeypatch, tmp_path, list(scripts))
-    assert run("determinism", "acmnet", "--threads", "1") == 0
+    assert run("check", "determinism", "acmnet", "--threads", "1") == 0
     assert "acmnet on Some GPU: cumsum_cuda_kernel, put_\n" in capsys.readouterr().out
 
 
@@ -238,22 +240,38 @@ def test_operators_are_collected_where_the_runs_were_on_cuda(
     ("words", "message"),
     [
         (["--threads", "1,1"], "distinct"), (["--threads", "0"], "whole number"), (["--threads", ""], "whole number"),
-        (["--twins", "0"], "whole number"),
+        (["--repeats", "0"], "whole number"),
     ],
 )  # fmt: skip
 def test_wrong_options(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        run("determinism", "acmnet", *words)
+        run("check", "determinism", "acmnet", *words)
     assert ended.value.code == 2
     assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("words", "message"), [(["acmnet", "--twins", "1"], "2 or more"), (["acmnett"], "did you mean 'acmnet'")]
+    ("words", "message"), [(["acmnet", "--repeats", "1"], "2 or more"), (["acmnett"], "did you mean 'acmnet'")]
 )
-def test_what_cannot_be_audited(words: list[str], message: str) -> None:
+def test_what_cannot_be_checked(words: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        run("determinism", *words)
+        run("check", "determinism", *words)
+
+
+def test_without_data_the_runs_are_short_and_on_small_data(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [leave(tmp_path / "a"), leave(tmp_path / "b"), leave(tmp_path / "c", {"a": [9.0]}, seed=1)]
+    got = play(monkeypatch, tmp_path, [*runs, *runs])
+    words = ("check", "determinism", "acmnet", "--threads", "1", "--set", "train.epochs=2")
+    assert run(*words) == run(*words, "--data", "here") == 0
+    requests = [RunRequest.from_json(line) for line in got.read_text().splitlines()]
+    (data,) = {request.data.data for request in requests[:3]}
+    assert data is not None
+    assert not data.exists()
+    assert {request.overrides for request in requests[:3]} == {(*QUICK, "train.epochs=2")}
+    assert {request.data for request in requests[3:]} == {DataRequest(data=Path("here"))}
+    assert {request.overrides for request in requests[3:]} == {("train.epochs=2",)}
 
 
 def test_the_small_data_are_whole_and_the_same_each_time(tmp_path: Path) -> None:
@@ -263,15 +281,27 @@ def test_the_small_data_are_whole_and_the_same_each_time(tmp_path: Path) -> None
     assert data.describe()["digests"] == open_dataset(second).describe()["digests"]
 
 
+def test_the_former_name_does_the_same_and_says_the_new_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [leave(tmp_path / "a"), leave(tmp_path / "b"), leave(tmp_path / "c", {"a": [9.0]}, seed=1)]
+    play(monkeypatch, tmp_path, [*runs, *runs])
+    assert run("audit", "--json", "determinism", "acmnet", "--threads", "1", "--twins", "2") == 0
+    out, err = capsys.readouterr()
+    assert "`audit determinism` is now called `check determinism`" in err
+    assert run("check", "determinism", "acmnet", "--threads", "1", "--json") == 0
+    assert capsys.readouterr().out == out
+
+
 @pytest.mark.slow
 def test_a_real_method_agrees_with_itself(capsys: pytest.CaptureFixture[str]) -> None:
     """RMGCL+GKSA, with its memory bank at work in the second epoch."""
     short = ["--threads", "1", "--set", "train.epochs=2", "train.temporal_length=16"]
-    assert main(["audit", "determinism", "rmgcl-gksa", "--json", *short]) == 0
+    assert main(["check", "determinism", "rmgcl-gksa", "--json", *short]) == 0
     said = capsys.readouterr()
     found = json.loads(said.out)["rmgcl-gksa"]
     assert [(pair["kind"], pair["first"], pair["good"]) for pair in found["pairs"]] == [
-        ("twin", None, True), ("seed", "weights.safetensors", True),
+        ("repeat", None, True), ("seed", "weights.safetensors", True),
     ]  # fmt: skip
     assert all(pair["detections"] > 0 for pair in found["pairs"])
     assert found["operators"] is None or found["device"] != "cpu"

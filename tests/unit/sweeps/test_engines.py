@@ -5,10 +5,13 @@ from __future__ import annotations
 import sys
 from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
+from harness.runs.process_environment import THREADS
+from harness.runs.request import RunRequest
 from harness.sweeps import dask_engine, engines
 from harness.sweeps.dask_engine import ClusterFile, connect, job_cluster, local, read_cluster, submit_workers
 from harness.sweeps.engines import Engine, Inline, Outcome, Processes, run_process
@@ -23,45 +26,52 @@ def pretend(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str) -> None:
     monkeypatch.setattr(sys, "executable", str(program))
 
 
-def done(engine: Engine, *arguments: str) -> Future[Outcome]:
-    return engine.submit(arguments, lambda stage, done, total, text: None)
+def requested(method: str = "acmnet", threads: int = 1, **changes: Any) -> RunRequest:
+    return RunRequest(method=method, threads=threads, **changes)
+
+
+def done(engine: Engine, method: str = "acmnet", **changes: Any) -> Future[Outcome]:
+    return engine.submit(requested(method, **changes), lambda stage, done, total, note: None)
 
 
 @pytest.fixture
 def torn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Surroundings that must not decide a run's bits, as a Dask worker's."""
-    for name in (*engines.THREADS, "MALLOC_TRIM_THRESHOLD_"):
+    for name in (*THREADS, "MALLOC_TRIM_THRESHOLD_"):
         monkeypatch.setenv(name, "7")
 
 
-def test_a_run_gets_its_arguments_and_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, torn: None) -> None:
+def test_a_run_gets_its_request_and_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, torn: None) -> None:
     pretend(monkeypatch, tmp_path, f'echo "$@" > {tmp_path}/got; env >> {tmp_path}/got')
-    assert run_process(["--method", "a b"], 3).code == 0
+    request = requested("a b", threads=3)
+    assert run_process(request).code == 0
     got = (tmp_path / "got").read_text().splitlines()
-    assert got[0] == "-m harness run --method a b --threads 3"
+    assert got[0] == f"-m harness.runs.worker {request.to_json()}"
+    assert RunRequest.from_json(request.to_json()) == request
     assert {"OMP_NUM_THREADS=3", "MKL_NUM_THREADS=3", "OPENBLAS_NUM_THREADS=3"} <= set(got)
+    assert "CUBLAS_WORKSPACE_CONFIG=:4096:8" in got
     assert {"MALLOC_TRIM_THRESHOLD_=100000000000", "MALLOC_MMAP_MAX_=0"} <= set(got)
 
 
-def test_progress_is_heard_and_everything_else_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_progress_is_reported_and_everything_else_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     long = "for i in $(seq 1000); do echo line $i >&2; done"
     words = "echo 'run-1 train 2/3 loss 1.5' >&2; echo 'run-1 score 1/9' >&2; printf '\\377 odd\\nerror: no room' >&2"
     # more on stdout than any pipe holds
     pretend(monkeypatch, tmp_path, f"head -c 1000000 /dev/zero; {long}; {words}; exit 4")
-    heard: list[tuple[str, int, int, str]] = []
-    outcome = run_process([], 1, lambda *said: heard.append(said))
-    assert heard == [("train", 2, 3, "loss 1.5"), ("score", 1, 9, "")]
-    lines = outcome.said.splitlines()
+    reported: list[tuple[str, int, int, str]] = []
+    outcome = run_process(requested(), lambda *step: reported.append(step))
+    assert reported == [("train", 2, 3, "loss 1.5"), ("score", 1, 9, "")]
+    lines = outcome.stderr_tail.splitlines()
     assert lines[-3:] == ["line 1000", "\ufffd odd", "error: no room"]
     assert len(lines) == engines.KEPT_LINES
     assert outcome.code == 4
-    assert outcome.why == "(exit 4): error: no room"
+    assert outcome.summary == "(exit 4): error: no room"
 
 
 def test_an_end_by_a_signal_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     pretend(monkeypatch, tmp_path, "echo some note >&2; kill -9 $$")
-    assert run_process([], 1).why == "(killed by signal 9): some note"
-    assert Outcome(None, "error: gone", "").why == "(lost): error: gone"
+    assert run_process(requested()).summary == "(killed by signal 9): some note"
+    assert Outcome(None, "error: gone", "").summary == "(lost): error: gone"
 
 
 def test_inline_does_one_after_another(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -75,10 +85,15 @@ def test_inline_does_one_after_another(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 def test_processes_do_several_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Each of two runs ends only when the other has begun."""
-    pretend(monkeypatch, tmp_path, f"touch {tmp_path}/$4; while [ ! -e {tmp_path}/$5 ]; do sleep 0.01; done")
-    with Processes(2, threads=1) as engine:
+    pretend(
+        monkeypatch,
+        tmp_path,
+        f"case $3 in *first*) me=a you=b;; *) me=b you=a;; esac\n"
+        f"touch {tmp_path}/$me; while [ ! -e {tmp_path}/$you ]; do sleep 0.01; done",
+    )
+    with Processes(threads=1, slots=2) as engine:
         assert engine.slots == 2
-        futures = [done(engine, "a", "b"), done(engine, "b", "a")]
+        futures = [done(engine, "first"), done(engine, "second")]
         assert [future.result(60).code for future in futures] == [0, 0]
 
 
@@ -93,7 +108,7 @@ def test_a_process_that_cannot_be_started_is_a_loss(
 
 def test_a_local_dask_cluster_does_a_run_and_listens_on_loopback_alone(torn: None) -> None:
     pytest.importorskip("distributed")
-    with local(at_once=1, threads=1) as engine:
+    with local(threads=1, slots=1) as engine:
         me = psutil.Process()
         listening = [
             connection.laddr.ip
@@ -104,9 +119,9 @@ def test_a_local_dask_cluster_does_a_run_and_listens_on_loopback_alone(torn: Non
         assert listening
         assert set(listening) == {"127.0.0.1"}
         assert engine.slots == 1
-        outcome = done(engine, "--method", "acmnett").result(120)
+        outcome = done(engine, "acmnett").result(120)
         assert outcome.code == 2
-        assert "did you mean 'acmnet'" in outcome.why
+        assert "did you mean 'acmnet'" in outcome.summary
     assert not [child for child in me.children() if "--multiprocessing-fork" in child.cmdline()]
 
 

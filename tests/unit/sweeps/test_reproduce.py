@@ -16,14 +16,14 @@ from harness.sweeps.engines import Outcome
 from harness.sweeps.jobs import Job
 from harness.sweeps.sweep import run_jobs
 from tests.helpers.records import make_record
-from tests.helpers.sweeps import Pretended
+from tests.helpers.sweeps import Pretended, make_job
 from wstal.errors import RunError
 
 
 def jobs_of(count: int) -> list[Job]:
     """Jobs whose cells came about otherwise than the stored runs."""
     recipe_changes = {"schedule": {}, "ablation": None, "overrides": {"train.epochs": 3}}
-    return [Job("acmnet", s, str(make_record(seed=s)["id"]), recipe_changes, (str(s),)) for s in range(count)]
+    return [make_job("acmnet", s, str(make_record(seed=s)["id"]), recipe_changes) for s in range(count)]
 
 
 def leaving_records(store: Store, code: Callable[[int], int]) -> Pretended:

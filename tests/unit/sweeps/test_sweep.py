@@ -13,20 +13,19 @@ from typing import Any
 
 import pytest
 
-from harness.cli.inputs import overrides_from, source_from
+from harness.cli.inputs import run_request
 from harness.io.atomic import atomic_write
 from harness.io.encoding import pretty_json
 from harness.io.locks import acquire
 from harness.records.store import RECORD, RunStatus, Store, claim_file, failure_file, is_held, status_of
-from harness.runs.plans import find_row, open_plan
-from harness.runs.spec import plan_run
+from harness.runs.plans import open_plan
 from harness.sweeps import sweep as sweeping
 from harness.sweeps.engines import Outcome
 from harness.sweeps.jobs import Job
 from harness.sweeps.sweep import failure_message, sweep
 from tests.helpers.records import make_record
 from tests.helpers.small_data import write_tiny
-from tests.helpers.sweeps import Pretended, parse
+from tests.helpers.sweeps import Pretended, make_job, parse
 from wstal.errors import RunError, StoreError, UserError
 
 PLAN = """
@@ -79,7 +78,7 @@ def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[str, str]]:
 
 
 def jobs_of(count: int) -> list[Job]:
-    return [Job(f"row-{seed}", seed, str(make_record(seed=seed)["id"]), {}, (str(seed),)) for seed in range(count)]
+    return [make_job(f"row-{seed}", seed, str(make_record(seed=seed)["id"])) for seed in range(count)]
 
 
 def put(store: Store, seed: int) -> None:
@@ -144,7 +143,8 @@ def test_a_failure_is_tried_again_kept_and_never_counted(tmp_path: Path, capsys:
     assert [status_of(store, job.run) for job in jobs] == [RunStatus.DONE, RunStatus.FAILED, RunStatus.DONE]
     assert [path.name for path in (tmp_path / "failed").iterdir()] == [f"{jobs[1].run}.json"]
     kept = json.loads(failure_file(store, jobs[1].run).read_text())
-    assert kept["command"] == "wstal-bench run 1 --threads 1"
+    assert kept["command"].startswith("wstal-bench run --method acmnet --seed 1 ")
+    assert kept["command"].endswith(" --threads 1")
     assert (kept["stderr"], kept["exit"], kept["tries"], kept["host"]) == (said, 4, 3, "here")
     assert capsys.readouterr().err.count("It is tried again.") == 4
 
@@ -162,7 +162,7 @@ def test_an_end_without_the_planned_run_is_a_failure(tmp_path: Path) -> None:
         put(store, seed + 1)
         return Outcome(0, "Done", "here")
 
-    assert "data or plan changed" in sweep(jobs, store, Pretended(other), retries=0)[jobs[0].run].why
+    assert "its run is not in the store" in sweep(jobs, store, Pretended(other), retries=0)[jobs[0].run].summary
     assert status_of(store, jobs[0].run) == RunStatus.FAILED
 
 
@@ -173,7 +173,7 @@ def test_a_run_that_cannot_be_started_is_a_failure(tmp_path: Path) -> None:
     jobs = jobs_of(2)
     failed = sweep(jobs, Store(tmp_path), Pretended(do), retries=0)
     assert failed.keys() == {job.run for job in jobs}
-    assert "(lost): error: [Errno 11] Resource temporarily unavailable" in failed[jobs[0].run].why
+    assert "(lost): error: [Errno 11] Resource temporarily unavailable" in failed[jobs[0].run].summary
 
 
 def test_a_success_of_another_process_is_a_success(tmp_path: Path) -> None:
@@ -266,9 +266,8 @@ def replanned(line: str) -> str:
     program, *arguments = shlex.split(line)
     assert program == "wstal-bench"
     parsed = parse(*arguments)
-    row = find_row(parsed.row) if parsed.row else None
-    method = row.method if row else parsed.method
-    return plan_run(method, parsed.seed, source_from(parsed), overrides_from(parsed), row).id
+    request = run_request(parsed)
+    return request.plan(request.data.open(request.store)).id
 
 
 def test_a_planned_line_is_the_run_that_it_names(

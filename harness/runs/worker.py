@@ -1,0 +1,71 @@
+"""Worker: does one run in a process of its own, as `python -m harness.runs.worker REQUEST` with a request as JSON.
+
+Its stderr holds the progress, as lines that engines read, and the messages; its exit codes are the command line's.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness.io.console import ProgressReport, say
+from harness.io.exits import exit_code
+from harness.records.store import Store
+from harness.runs.devices import pick_device
+from harness.runs.environment import git_state
+from harness.runs.execute import execute
+from harness.runs.request import RunRequest
+from wstal.errors import RunError
+
+
+def do_run(request: RunRequest) -> tuple[Path, dict[str, Any], bool]:
+    """Open the data set, plan the run, do it, and report on stderr.
+
+    Args:
+        request: the run.
+
+    Returns:
+        The run's folder, its record, and whether it was there already.
+
+    Raises:
+        UserError: an option or the data cannot be used.
+        RunError: the run failed, or it is not the one that the request expects.
+        StoreError: the store cannot be written.
+    """
+    device = pick_device(request.device)
+    torch.set_num_threads(request.threads or (1 if request.data.data is None else torch.get_num_threads()))
+    source = request.data.open(request.store)
+    say(*source.notes)
+    spec = request.plan(source)
+    if request.expected not in (None, spec.id):
+        raise RunError(f"The run is {spec.id}, not {request.expected}: data or plan changed. Start the sweep again.")
+    with ProgressReport() as progress:
+        folder, record, reused = execute(
+            spec,
+            source,
+            Store(request.store),
+            device,
+            lambda stage, done, total, note: progress.update(f"{spec.id} {stage}", done, total, note),
+        )
+    commit = git_state().get("commit")
+    if reused and record["environment"].get("commit") not in (None, commit):
+        say(f"It was computed by commit {record['environment']['commit']}, the code is at {commit}.")
+    say(f"{'Was done already' if reused else 'Done'}: {folder}")
+    return folder, record, reused
+
+
+def main(request: RunRequest) -> int:
+    """Do a run and return the exit code."""
+
+    def work() -> int:
+        do_run(request)
+        return 0
+
+    return exit_code(work)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(RunRequest.from_json(sys.argv[1])))

@@ -45,7 +45,9 @@ def reproduce_fineaction(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """All tests, fast ones first; options after `--` go to pytest."""
     install(session, "[tests,dask]")
-    session.run("pytest", "-n", "auto", "--benchmark-disable", *session.posargs, env={"OMP_NUM_THREADS": "1"})
+    # worksteal hands out runs of neighbours, which share their module's fixtures
+    command = ("pytest", "-n", "auto", "--dist", "worksteal", "--benchmark-disable")
+    session.run(*command, *session.posargs, env={"OMP_NUM_THREADS": "1"})
 
 
 @nox.session

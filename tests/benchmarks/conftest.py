@@ -24,6 +24,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "full_size: a minute or so at the field's size (nox -s bench -- --all)")
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip slow benchmarks where nothing is measured."""
+    if item.get_closest_marker("slow") and item.config.getoption("benchmark_disable"):
+        pytest.skip("seconds at full size; measured by nox -s bench")
+
+
 def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
     machine_info.clear()
     machine_info.update(facts())
@@ -73,10 +79,3 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def embedded() -> EmbeddedSource:
     return embedded_source(full_size=False)
-
-
-@pytest.fixture
-def heavy(benchmark: Any) -> None:
-    """For what takes too long to be run where it is not measured."""
-    if benchmark.disabled:
-        pytest.skip("seconds at full size; measured by nox -s bench")

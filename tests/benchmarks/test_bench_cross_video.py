@@ -22,7 +22,14 @@ from wstal.summarize.summarizer import Summarizer
 
 ROWS, LENGTH, WIDTH, EMBEDDED = 21, 500, 2048, 128
 ENTRIES = 40  # representative features of a batch of 16 videos
-KINDS = get_args(SummaryKind)
+# EM and codewords of full width against loops: half a minute
+CASES = [
+    *(
+        pytest.param(kind, EMBEDDED, marks=[pytest.mark.slow] * (kind == "em_attention"))
+        for kind in get_args(SummaryKind)
+    ),
+    pytest.param("codewords", WIDTH, marks=pytest.mark.slow),
+]
 
 
 @pytest.mark.benchmark(group="memory update: 40 features of 2,048 columns, 21 x 500 slots")
@@ -109,11 +116,9 @@ def plain_summary(summarizer: Summarizer, tokens: Tensor, row: Tensor) -> Tensor
 
 
 @pytest.mark.benchmark(group="summariser: 40 centres of 10,500 slots")
-@pytest.mark.parametrize(("kind", "width"), [*((kind, EMBEDDED) for kind in KINDS), ("codewords", WIDTH)])
+@pytest.mark.parametrize(("kind", "width"), CASES)
 def test_summarizer(benchmark: Any, machine: Machine, kind: SummaryKind, width: int) -> None:
     """Learned ones forward and backward, as in each step; clusterings computed afresh, as in each epoch."""
-    if benchmark.disabled and width == WIDTH:
-        pytest.skip("a second; measured by nox -s bench")
     torch.manual_seed(0)
     centres = torch.rand(ROWS, 1, width)
     tokens = (centres + 0.3 * torch.rand(ROWS, LENGTH, width)).flatten(0, 1)

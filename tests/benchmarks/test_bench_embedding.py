@@ -74,7 +74,6 @@ CASES = [
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("heavy")
 @pytest.mark.benchmark(group="embedding convolution: [16, 750, 2048] to 2048, kernel 3")
 @pytest.mark.parametrize(("layout", "dtype", "passes"), CASES)
 def test_embedding(benchmark: Any, machine: Machine, layout: Layout, dtype: torch.dtype, passes: str) -> None:

@@ -23,39 +23,13 @@ from harness.comparisons.bootstrap import VideoBootstrap, _weights, paired_boots
 from harness.data.annotations import read_annotations
 from harness.data.detections import read_detections
 from harness.records.matches import RunMatches
+from tests.benchmarks.detections import problem
 from tests.benchmarks.measure import aim
 from tests.helpers.oracles import reference_average_precision, reference_voc_ap
 from wstal.evaluation import PROTOCOLS, THUMOS_TIOUS, EvaluationResult, evaluate, evaluate_all, protocols_for
 from wstal.types import Detections, GroundTruth
 
 AMBIGUOUS = np.array([[index, 5.0, 6.0] for index in range(100)])
-
-
-def problem(videos: int, classes: int, instances: int, detections: int) -> tuple[GroundTruth, Detections]:
-    """Random ground truth of one class a video, and detections of which half lie near an instance."""
-    rng = np.random.default_rng(0)
-    of_video = np.arange(videos) % classes
-    video = np.sort(np.concatenate([np.arange(videos), rng.integers(0, videos, instances - videos)]))
-    start = np.round(rng.uniform(0, 200, instances), 1)
-    end = np.round(start + rng.exponential(4.0, instances) + 0.3, 1)
-    names = tuple(f"video_test_{index:07d}" for index in range(videos))
-    labels = tuple(f"class {index:03d}" for index in range(classes))
-    truth = GroundTruth(names, labels, video, of_video[video], start, end, ambiguous=np.zeros((0, 3)))
-    near = rng.integers(0, instances, detections)
-    length = end[near] - start[near]
-    shift = np.where(
-        rng.random(detections) < 0.5, rng.normal(0, 0.3, detections) * length, rng.normal(0, 60, detections)
-    )
-    first = np.maximum(start[near] + shift, 0)
-    return truth, Detections(
-        names,
-        labels,
-        video[near],
-        np.where(rng.random(detections) < 0.8, of_video[video[near]], rng.integers(0, classes, detections)),
-        first,
-        first + length * np.exp(rng.normal(0, 0.4, detections)) + 0.05,
-        score=rng.random(detections),
-    )
 
 
 def one_detection_at_a_time(detections: Detections, truth: GroundTruth, tious: tuple[float, ...]) -> np.ndarray:
@@ -311,7 +285,7 @@ def test_the_bootstrap_beside_matching_each_resample(benchmark: Any) -> None:
 MILLION = """
 import re, time
 from pathlib import Path
-from tests.benchmarks.test_bench_evaluation import problem
+from tests.benchmarks.detections import problem
 from wstal.evaluation import ACTIVITYNET_TIOUS, PROTOCOLS, evaluate
 truth, detections = problem(videos=4926, classes=200, instances=7654, detections=1_000_000)
 begin = time.perf_counter()
@@ -322,7 +296,6 @@ print(result.detections, taken, peak / 2**20)
 """
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc/self/status")
 @pytest.mark.benchmark(group="evaluation: 1,000,000 ActivityNet-like detections, 10 tIoUs")
 def test_a_million_detections_fit_in_one_gigabyte(benchmark: Any) -> None:

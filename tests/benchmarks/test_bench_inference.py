@@ -69,7 +69,6 @@ def test_embedded_inference(benchmark: Any, machine: Machine, embedded: Embedded
     compare(benchmark, machine, method, embedded.spec.width)
 
 
-@pytest.mark.usefixtures("heavy")
 @pytest.mark.benchmark(group="inference: a video [750, 2048]")
 @pytest.mark.parametrize("name", ["acmnet", "rmgcl-gksa"])
 def test_full_size_inference(benchmark: Any, machine: Machine, name: str) -> None:
@@ -77,7 +76,7 @@ def test_full_size_inference(benchmark: Any, machine: Machine, name: str) -> Non
     compare(benchmark, machine, method, WIDTH)
 
 
-@pytest.mark.usefixtures("one_thread", "heavy")
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.benchmark(group="growth")
 def test_scoring_grows_with_the_number_of_videos(benchmark: Any) -> None:
     """ACM-Net on videos of 30 rows and 16 columns, 10 to 5,000 of them."""

@@ -54,7 +54,6 @@ def loaded_plainly(method: Method, videos: Sequence[Video], train: TrainSpec) ->
     return batches
 
 
-@pytest.mark.usefixtures("heavy")
 @pytest.mark.benchmark(group="feature loading: an epoch of 48 videos to [16, 750, 2048]")
 def test_feature_loading(benchmark: Any, machine: Machine, stored: list[Video]) -> None:
     """Held in memory, as a run does where there is room, against reading files that the system has in its cache."""
@@ -80,7 +79,7 @@ def process(*command: str) -> None:
     subprocess.run([sys.executable, *command], check=True, capture_output=True, env=os.environ | KEEP_MEMORY)
 
 
-@pytest.mark.usefixtures("heavy")
+@pytest.mark.slow
 @pytest.mark.benchmark(group="start-up of the command line")
 @pytest.mark.parametrize("command", [("--help",), ("ls", "methods")], ids=" ".join)
 def test_start_up(benchmark: Any, command: tuple[str, ...]) -> None:
@@ -92,7 +91,6 @@ def test_start_up(benchmark: Any, command: tuple[str, ...]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("heavy")
 @pytest.mark.benchmark(group="a run of the embedded data, 5 epochs")
 @pytest.mark.parametrize("name", ["acmnet", "rmgcl-gksa"])
 def test_whole_run(benchmark: Any, tmp_path: Path, name: str) -> None:

@@ -24,17 +24,15 @@ from harness.random_streams import seed_torch
 from harness.registry import load_method, method_entries
 from harness.runs.process_environment import KEEP_MEMORY
 from harness.runs.spec import plan_run
-from harness.studies.cost import Setting, build
 from tests.benchmarks import plain
 from tests.benchmarks.batches import prepared
+from tests.benchmarks.full_size import VIDEOS, full_size_step
 from tests.benchmarks.hardware import Machine
 from tests.benchmarks.measure import aim, flops, growth, in_turns, note_compute, scaling
 from wstal.memory import MemoryBank
 from wstal.method import Method, TrainSpec
-from wstal.types import Batch, Video
+from wstal.types import Batch
 
-VIDEOS, TIME, WIDTH, CLASSES = 16, 750, 2048, 20
-FULL_SIZE = Setting("thumos14", TIME, CLASSES)
 EPOCHS = 100
 METHODS = tuple(method_entries())
 REFERENCED = ("acmnet", "rmgcl-gksa")
@@ -99,14 +97,6 @@ def embedded_step(name: str, source: EmbeddedSource) -> tuple[Method, Batch, Tra
     return method, batch, spec.recipe.train
 
 
-def full_size_step(name: str, device: str = "cpu", videos: int = VIDEOS) -> tuple[Method, Batch]:
-    method, _ = build(load_method(name), "train", FULL_SIZE, WIDTH)
-    # two videos of a class in a row, for losses of pairs
-    labels = torch.eye(CLASSES)[torch.arange(videos) // 2 % CLASSES]
-    features = torch.rand(videos, TIME, WIDTH)
-    return method.to(device), Batch(features.to(device), labels.to(device), tuple(map(str, range(videos))))
-
-
 def same_step(name: str, source: EmbeddedSource) -> None:
     """The loops give the step's loss, gradients and stored features."""
     found = []
@@ -144,7 +134,6 @@ def test_embedded_step(benchmark: Any, machine: Machine, embedded: EmbeddedSourc
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("heavy")
 @pytest.mark.benchmark(group="training step: [16, 750, 2048]")
 @pytest.mark.parametrize("device", DEVICES)
 def test_full_size_step_beside_the_base(benchmark: Any, machine: Machine, device: str) -> None:
@@ -166,7 +155,6 @@ def test_full_size_step_beside_the_base(benchmark: Any, machine: Machine, device
 
 @pytest.mark.slow
 @pytest.mark.full_size
-@pytest.mark.usefixtures("heavy")
 @pytest.mark.benchmark(group="training step: [16, 750, 2048] against loops")
 @pytest.mark.parametrize("name", REFERENCED)
 def test_full_size_step_against_loops(benchmark: Any, name: str) -> None:
@@ -179,7 +167,6 @@ def test_full_size_step_against_loops(benchmark: Any, name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.full_size
-@pytest.mark.usefixtures("heavy")
 @pytest.mark.benchmark(group="training step: [16, 750, 2048]")
 @pytest.mark.parametrize("name", [name for name in METHODS if name not in REFERENCED])
 def test_full_size_step(benchmark: Any, machine: Machine, name: str) -> None:
@@ -209,34 +196,14 @@ def test_step_growth_with_the_length(benchmark: Any, embedded: EmbeddedSource) -
 TRAINING = """
 import re, tempfile
 from pathlib import Path
-from tests.benchmarks.test_bench_training import full_size_training
+from tests.benchmarks.full_size import full_size_training
 with tempfile.TemporaryDirectory() as folder:
     full_size_training(Path(folder))
 print(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1])
 """
 
 
-def full_size_training(folder: Path) -> None:
-    """Two steps and a checkpoint of RmgclGksa with a full bank, beside THUMOS14's features in memory, as float16."""
-    from harness.runs.training import train
-
-    method, _ = full_size_step("rmgcl-gksa", videos=1)
-    assert isinstance(method, RmgclGksa)
-    options = method.spec.model_copy(update={"memory": method.spec.memory.model_copy(update={"start": 0.0})})
-    trained = RmgclGksa(options, WIDTH, CLASSES)
-    trained.load_state_dict(method.state_dict())
-    del method
-    held = [
-        Video(f"video {number}", torch.rand(TIME, WIDTH).half().numpy(), (number % CLASSES,), 0.64)
-        for number in range(200)
-    ]
-    spec = RmgclGksa.recipe("thumos14").train.model_copy(update={"epochs": 1})
-    train(trained, held[: 2 * VIDEOS], spec, 0, folder, {"run": "a benchmark"})
-    assert len(held) == 200
-
-
 @pytest.mark.slow
-@pytest.mark.usefixtures("heavy")
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc/self/status")
 @pytest.mark.benchmark(group="memory")
 def test_full_size_training_fits_in_six_gigabytes(benchmark: Any) -> None:

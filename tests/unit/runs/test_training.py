@@ -67,7 +67,8 @@ def test_a_process_killed_outright_goes_on_to_the_same_bits(tmp_path: Path) -> N
     expected = train(undisturbed, videos(), SPEC, 0, tmp_path / "a", RUN)
     script = (
         "import os, sys\nfrom pathlib import Path\n"
-        "from tests.unit.runs.test_training import RUN, SPEC, fresh, train, videos\n"
+        "from harness.runs.training import train\n"
+        "from tests.helpers.training import RUN, SPEC, fresh, videos\n"
         "kill = lambda stage, done, total, note: done == 4 and os.kill(os.getpid(), 9)\n"
         "train(fresh(), videos(), SPEC, 0, Path(sys.argv[1]), RUN, on_progress=kill, checkpoint_seconds=0)\n"
     )

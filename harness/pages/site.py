@@ -22,6 +22,7 @@ from harness.pages.html import html_report
 from harness.pages.model import Page, Table
 from harness.pages.paper_tables import table_page
 from harness.pages.readings import readings_page
+from harness.pages.readme import fill_readme, read_readme
 from harness.pages.released import rescored_page
 from harness.pages.reliability import reliability_page
 from harness.pages.robustness import robustness_page
@@ -39,6 +40,7 @@ from harness.studies.stored import StudyFile
 from wstal.errors import UserError
 
 REPORT = "report.html"
+README = "../README.md"
 SUFFIXES = (".md", ".csv", ".tex", ".svg")
 Study = TypeVar("Study", bound=StudyFile)
 
@@ -54,6 +56,7 @@ class Results:
         reliability: figures of the stress tests; None where they were not run.
         robustness: accuracies of the robustness study; None where it was not run.
         refused: a message for each file that cannot be used.
+        readme: text beside the folder that quotes results between markers; empty where there is none.
     """
 
     records: Sequence[Record]
@@ -62,6 +65,7 @@ class Results:
     reliability: ReliabilityFile | None = None
     robustness: RobustnessFile | None = None
     refused: Sequence[str] = ()
+    readme: str = ""
 
 
 def read_results(folder: Path) -> Results:
@@ -83,13 +87,15 @@ def read_results(folder: Path) -> Results:
             refused.append(str(error))
             return None
 
-    return Results(records, rescored, study(CostFile), study(ReliabilityFile), study(RobustnessFile), refused)
+    studies = study(CostFile), study(ReliabilityFile), study(RobustnessFile)
+    return Results(records, rescored, *studies, refused, read_readme(folder / README))
 
 
 def render(results: Results) -> dict[str, str]:
     """Every rendered file by path below the results folder."""
     made = pages(results)
-    return files(made) | {REPORT: html_report(made)}
+    quoted = {README: fill_readme(results.readme, made)} if results.readme else {}
+    return files(made) | {REPORT: html_report(made)} | quoted
 
 
 def pages(results: Results) -> list[Page]:
@@ -145,7 +151,8 @@ def write(rendered: dict[str, str], results: Path, keep_stale: bool = False) -> 
 
 def drifted(rendered: dict[str, str], results: Path) -> list[str]:
     """Names of files below `results` that differ from `rendered`, are absent, or belong to no page."""
-    stored = {name: path.read_bytes() for name, path in _rendered(results).items()}
+    paths = {name: path for name in rendered if (path := results / name).exists()}
+    stored = {name: path.read_bytes() for name, path in (paths | _rendered(results)).items()}
     wanted = {name: text.encode() for name, text in rendered.items()}
     return sorted(name for name in wanted.keys() | stored.keys() if wanted.get(name) != stored.get(name))
 

@@ -41,14 +41,14 @@ def pytest_benchmark_update_json(output_json: dict[str, Any]) -> None:
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """What the table of times does not show: ratios, rates, fractions of peaks, exponents."""
-    for benchmark in config._benchmarksession.benchmarks:  # type: ignore[attr-defined]
+    for benchmark in config._benchmarksession.benchmarks:
         if benchmark.extra_info:
             told = ", ".join(
                 f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
                 for key, value in benchmark.extra_info.items()
             )
             terminalreporter.write_line(f"{benchmark.name}: {told}")
-    for told in missed(config._benchmarksession.benchmarks):  # type: ignore[attr-defined]
+    for told in missed(config._benchmarksession.benchmarks):
         terminalreporter.write_line(f"Aim missed, {told}", yellow=True)
 
 

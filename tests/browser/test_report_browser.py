@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 LONG = "Zhang & Zhao with everything on, pseudo labels weighted by exp(-D), no gradient through it, at T = 750"
 WIDE = {f"0.{tenth}": Estimate(60.0 - 7 * tenth, 2.5, 3) for tenth in range(1, 8)}
-ROWS = [
+ROWS: list[dict[str, Any]] = [
     {"method": "method 10", "published avg": "42.6", "avg": Estimate(9.5, 1.0, 3), "verdict": "below"},
     {"method": "method 9", "published avg": "-", "avg": "not run", "verdict": "not run: no features"},
     {"method": "B", "published avg": "35.0†", "avg": Estimate(31.0, 12.5, 3), "verdict": "reproduced"},
@@ -62,7 +62,7 @@ CONTRASTS = """() => {
 
 
 def pages() -> list[Page]:
-    words = {"caption": "What it shows"}
+    words: dict[str, Any] = {"caption": "What it shows"}
     line = Curve(LONG, [0.1, 0.5], [Estimate(50.0, 3.0, 3), Estimate(20.0, 2.0, 3)])
     figures = [
         dumbbell(

@@ -338,7 +338,7 @@ class Bench:
         return code
 
     @contextlib.contextmanager
-    def replaced(self, file: str, put: Callable[[Path], None]) -> Iterator[None]:
+    def replaced(self, file: str, put: Callable[[Path], object]) -> Iterator[None]:
         """Put something else in a file's place for a while."""
         path = self.folder / file
         valid, status = path.read_bytes(), path.stat()
@@ -359,12 +359,12 @@ class Bench:
         kind = KINDS[name]
         mutated = kind.mutate(draw, (self.folder / kind.file).read_bytes())
         with contextlib.ExitStack() as stack:
-            stack.enter_context(self.replaced(kind.file, lambda path: path.write_bytes(mutated) and None))
+            stack.enter_context(self.replaced(kind.file, lambda path: path.write_bytes(mutated)))
             if kind.signed is not None:
                 record = json.loads((self.folder / kind.signed).read_bytes())
                 record["artefacts"][Path(kind.file).name] = hashlib.sha256(mutated).hexdigest()
                 data = json.dumps(record).encode()
-                stack.enter_context(self.replaced(kind.signed, lambda path: path.write_bytes(data) and None))
+                stack.enter_context(self.replaced(kind.signed, lambda path: path.write_bytes(data)))
             return self.check(name, kind.command, kind.outputs)
 
 

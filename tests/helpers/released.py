@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from wstal.types import Detections
+
 SECONDS = 0.64
 
 
@@ -39,7 +41,7 @@ def plain_detections(
     return found
 
 
-def same_rows(detections, expected: list[tuple[int, float, int, int]]) -> None:
+def same_rows(detections: Detections, expected: list[tuple[int, float, int, int]]) -> None:
     made = np.stack([detections.label, detections.start / SECONDS, detections.end / SECONDS, detections.score], axis=1)
     wanted = np.array([[label, start, end, score] for label, score, start, end in expected])
     np.testing.assert_allclose(made[np.lexsort(made.T[:3].round(6))], wanted[np.lexsort(wanted.T[:3])], atol=1e-12)

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
-from harness.cli.main import plan as plan_command
-from harness.cli.main import run as run_command
-from harness.cli.main import sweep as sweep_command
+from harness.cli import plan as plan_command
+from harness.cli import run as run_command
+from harness.cli import sweep as sweep_command
 from harness.cli.options import Parser
 from harness.io.console import OnProgress
 from harness.runs.request import RunRequest

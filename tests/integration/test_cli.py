@@ -29,7 +29,7 @@ from wstal.errors import RunError
 from wstal.evaluation import class_average_precision
 
 QUICK = ["--set", "train.epochs=12", "train.temporal_length=32", "train.learning_rate=3e-3", "train.batch_size=3"]
-COMMANDS = (
+COMMANDS: tuple[list[str], ...] = (
     [], ["reproduce"], ["run"], ["localize"], ["evaluate"], ["data"], ["data", "verify"], ["data", "convert"], ["ls"],
     ["leaderboard"], ["robustness"], ["replay"], ["sweep"], ["plan"],
     ["compare"], ["audit"], ["check"], ["check", "determinism"], ["cost"], ["rescore"], ["records", "query"],
@@ -437,7 +437,7 @@ def duplicate(data: Path) -> None:
     (data / "annotations.json").write_text(text.replace('"train_001"', '"train_000"'))
 
 
-BAD_DATA: dict[str, tuple[Callable[[Path], None], int, str]] = {
+BAD_DATA: dict[str, tuple[Callable[[Path], object], int, str]] = {
     "truncated": (break_truncated, 2, "train_000.npy"),
     "nan": (break_nan, 2, "train_001"),
     "nan in a test video": (break_test, 2, "test_002"),

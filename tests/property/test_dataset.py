@@ -1,6 +1,7 @@
 """What a data set is does not depend on the order of keys in its JSON files or of files in its folders."""
 
 import json
+import os
 import random
 import tempfile
 from pathlib import Path
@@ -11,7 +12,6 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.data import features
 from harness.data.descriptor import list_digest
 from harness.data.opening import open_dataset
 
@@ -46,7 +46,7 @@ def write(folder: Path, videos: dict[str, tuple[str, list[str]]], order: random.
 
 def observed(folder: Path, order: random.Random) -> list[Any]:
     """All that a run takes from a data set, with files listed in a random order."""
-    scandir = features.os.scandir
+    scandir = os.scandir
 
     class Shuffled:
         def __init__(self, path: Path) -> None:
@@ -59,7 +59,7 @@ def observed(folder: Path, order: random.Random) -> list[Any]:
         def __exit__(self, *_: object) -> None:
             pass
 
-    with patch.object(features.os, "scandir", Shuffled):
+    with patch.object(os, "scandir", Shuffled):
         data = open_dataset(folder)
     result: list[Any] = [data.classes, data.digests()]
     for subset in ("train", "test"):

@@ -61,7 +61,7 @@ class Machine(RuleBasedStateMachine):
         kind=st.sampled_from(KINDS),
     )
     def begin(self, rows: int, dim: int, length: int, momentum: float, kind: str) -> None:
-        self.options = MemoryOptions(length=length, momentum=momentum, update=kind)  # type: ignore[arg-type]
+        self.options = MemoryOptions(length=length, momentum=momentum, update=kind)
         self.rows, self.dim = rows, dim
         self.bank = self.new_bank()
         self.undisturbed = self.new_bank()
@@ -159,7 +159,7 @@ def plain_separation(slots: list[list[Vector]]) -> tuple[float, float]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_single_precision_resumes_to_the_same_bits(kind: str) -> None:
-    options = MemoryOptions(length=3, update=kind)  # type: ignore[arg-type]
+    options = MemoryOptions(length=3, update=kind)
     generator = torch.Generator().manual_seed(0)
     straight, resumed = MemoryBank(3, 8, options), MemoryBank(3, 8, options)
     for _ in range(6):
@@ -181,7 +181,7 @@ def test_updates_by_hand() -> None:
         "class_ema": [0.75 * (0.75 * 1 + 0.25 * 4) + 0.25 * 8, 2.0],
     }
     for kind, slots in expected.items():
-        bank = MemoryBank(1, 1, MemoryOptions(length=2, momentum=0.75, update=kind))  # type: ignore[arg-type]
+        bank = MemoryBank(1, 1, MemoryOptions(length=2, momentum=0.75, update=kind))
         bank.update(features, row)
         assert bank.slots.flatten().tolist() == slots
 

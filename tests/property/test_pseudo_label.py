@@ -43,7 +43,7 @@ def snippet_terms(cas: Tensor, teacher: Tensor) -> list[tuple[float, float]]:
     return found
 
 
-def gradients(cas: Tensor, teacher: Tensor, rho: float, detach: bool = False) -> tuple[Tensor, Tensor]:
+def gradients(cas: Tensor, teacher: Tensor, rho: float, detach: bool = False) -> tuple[Tensor, ...]:
     cas, teacher = cas.clone().requires_grad_(), teacher.clone().requires_grad_()
     return torch.autograd.grad(pseudo_label_loss(cas, teacher, rho, detach).value, (cas, teacher))
 

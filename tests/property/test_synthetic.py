@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -27,9 +29,12 @@ SPECS = st.builds(
 )
 
 
+SUBSETS: tuple[Literal["train"], Literal["test"]] = ("train", "test")
+
+
 def content(data: SyntheticData) -> list[bytes]:
-    columns = [video.features for video in data.train + data.test]
-    for subset in ("train", "test"):
+    columns: list[np.ndarray] = [video.features for video in data.train + data.test]
+    for subset in SUBSETS:
         truth = data.segments[subset]
         columns += [truth.video, truth.label, truth.start, truth.end]
     return [np.ascontiguousarray(column).tobytes() for column in columns]
@@ -39,7 +44,8 @@ def content(data: SyntheticData) -> list[bytes]:
 @given(SPECS)
 def test_every_data_set_is_valid(spec: SyntheticSpec) -> None:
     data = generate(spec)
-    for subset, videos in (("train", data.train), ("test", data.test)):
+    for subset in SUBSETS:
+        videos = {"train": data.train, "test": data.test}[subset]
         truth = data.segments[subset]
         duration = np.array([data.durations[name] for name in truth.videos])
         assert truth.videos == tuple(video.name for video in videos)

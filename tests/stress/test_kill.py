@@ -95,9 +95,9 @@ def test_20_kills_of_one_run_leave_the_undisturbed_bits(method: str, tiny: Path,
         assert finished(store) in ({}, expected)
         stores += bool(finished(store))
     finish(start(method, tiny, tmp_path / str(stores)))
-    for store in range(1, stores + 1):
-        assert finished(tmp_path / str(store)) == expected
-        assert list((tmp_path / str(store)).glob("partial/*")) == []
+    for number in range(1, stores + 1):
+        assert finished(tmp_path / str(number)) == expected
+        assert list((tmp_path / str(number)).glob("partial/*")) == []
         assert list((tmp_path / str(store)).glob("runs/*/.*")) == []
     assert kills["training"] > 0
     places = ", ".join(f"{count} {place}" for place, count in kills.most_common())

@@ -18,7 +18,7 @@ from harness.charts.comparisons import Bar, Compared, Curve, Seeds, ablation_bar
 from harness.charts.figure import Figure
 from harness.seed_statistics import Estimate
 
-WORDS = {"name": "figure", "caption": "What it shows"}
+WORDS: dict[str, Any] = {"name": "figure", "caption": "What it shows"}
 LONG = "Zhang & Zhao with everything on, pseudo labels weighted by exp(-D), no gradient through it <T = 750>"
 KINDS: dict[str, Callable[..., Figure]] = {
     "intervals": lambda label, **words: intervals([Seeds(label, [21.0, 24.0, 24.0])], **WORDS, **words),
@@ -165,7 +165,7 @@ def test_curves_pass_through_their_values_and_a_missing_one_is_a_gap() -> None:
     figure = curves([Curve("A", [0.1, 0.2, 0.3, 0.4], values)], **WORDS)
     x, y = scale(figure, 0), scale(figure, 1)
     expected = [(x(0.1), y(57.4)), (x(0.3), y(40.8)), (x(0.4), y(30.5))]
-    assert [(place, height) for place, height, _ in marks(figure)] == [
+    assert [(place, height) for place, height, _ in marks(figure)] == [  # type: ignore[comparison-overlap]
         (pytest.approx(place, abs=0.05), pytest.approx(height, abs=0.05)) for place, height in expected
     ]
     bands = [path for group in root(figure).iter() if "FillBetween" in group.get("id", "") for path in group.iter()]

@@ -28,7 +28,7 @@ def test_wrong_seeds(text: str) -> None:
         seeds_from(text)
 
 
-HELP = (
+HELP: tuple[list[str], ...] = (
     [], ["reproduce"], ["run"], ["replay"], ["localize"], ["evaluate"], ["rescore"], ["data", "verify"],
     ["data", "convert"], ["ls"], ["records", "query"], ["records", "diff"], ["records", "migrate"], ["records", "gc"],
     ["sweep"], ["plan"], ["leaderboard"],

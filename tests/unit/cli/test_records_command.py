@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from harness.cli.main import records as command
+from harness.cli import records as command
 from harness.cli.options import Parser
 from harness.io.encoding import pretty_json
 from harness.records.diff import diff

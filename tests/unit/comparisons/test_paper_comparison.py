@@ -116,7 +116,7 @@ def test_the_protocol_of_the_rows_own_source_is_used_where_the_run_was_scored_by
     baseline = lines_of("IV", [record])["baseline"]
     assert baseline[0].row.protocol == "anet-212"  # ACM-Net's own, by its sheet
     assert headline(baseline).measured is not None
-    assert headline(baseline).measured.mean == 43.6  # type: ignore[union-attr]
+    assert headline(baseline).measured.mean == 43.6
     rmgcl = lines_of("IV", [record])["rmgcl"]
     assert headline(rmgcl).verdict.kind == "not run"
 
@@ -142,7 +142,7 @@ def test_another_schedule_is_another_number() -> None:
 
 
 def test_the_users_own_options_stand_in_no_table() -> None:
-    ablation = {"schedule": {}, "row": {}}
+    ablation: dict[str, Any] = {"schedule": {}, "row": {}}
     records = [run("acmnet", seed, 42.6, overrides={"train.epochs": 1}, ablation=ablation) for seed in range(3)]
     assert judged(records, "IV", "baseline")[0] == "not run"
 

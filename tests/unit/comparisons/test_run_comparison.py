@@ -428,7 +428,7 @@ def test_what_cannot_be_compared_is_said(tmp_path: Path) -> None:
 )
 def test_runs_of_other_data_or_protocol_are_refused(changes: dict[str, Any], said: str) -> None:
     metrics = {"mAP": {"0.1": 1.0, "0.5": 1.0}}
-    first = {
+    first: dict[str, Any] = {
         "id": "one", "headline": "anet", "metrics": {"anet": metrics, "anet-210": metrics},
         "data": {"name": "data", "labels": "official", "title": "Data", "test": {"list": "m"}},
     }  # fmt: skip

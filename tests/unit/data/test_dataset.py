@@ -86,7 +86,8 @@ MINE = 'name = "mine"\ntitle = "Mine"\nextractor = "I3D"\n'
 @pytest.mark.parametrize("inside", ["features", ""])
 def test_every_layout_gives_the_same_videos(tmp_path: Path, layout: str, inside: str) -> None:
     data = open_dataset(make(tmp_path, layout, inside=inside))
-    for subset, names in (("train", ["t1", "t2"]), ("test", ["s1", "s2"])):
+    subsets: dict[Subset, list[str]] = {"train": ["t1", "t2"], "test": ["s1", "s2"]}
+    for subset, names in subsets.items():
         videos = data.videos(subset)
         assert [video.name for video in videos] == names
         for video in videos:
@@ -513,7 +514,7 @@ def test_ground_truth(tmp_path: Path) -> None:
     truth = open_dataset(tmp_path).ground_truth("test")
     assert truth.videos == ("s1", "s2")
     rows = zip(truth.video.tolist(), truth.label.tolist(), truth.start, truth.end, strict=True)
-    assert [(v, c, pytest.approx(s), pytest.approx(e)) for v, c, s, e in rows] == [
+    assert [(v, c, pytest.approx(s), pytest.approx(e)) for v, c, s, e in rows] == [  # type: ignore[comparison-overlap]
         (0, 0, 0.0, 0.3),
         (1, 1, 0.0, 0.3),
         (1, 1, 0.1, 0.4),
@@ -704,7 +705,7 @@ def test_thumos14_r2plus1d(shared: Path) -> None:
 def test_thumos14_r2plus1d_clock(shared: Path) -> None:
     data = open_dataset(shared / "data/thumos14_r2plus1d")
     rates = json.loads((shared / "data/thumos14/fps.json").read_text())
-    excess = Counter()
+    excess: Counter[int | None] = Counter()
     for subset in ("train", "test"):
         for video in data.videos(subset):
             assert video.seconds_per_snippet == 16 / rates[video.name]

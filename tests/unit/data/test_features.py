@@ -30,7 +30,7 @@ def test_header_reads_shape_and_type_only(tmp_path: Path) -> None:
 
 def broken(folder: Path, case: str) -> Path:
     path = folder / "v.npy"
-    arrays = {
+    arrays: dict[str, np.ndarray] = {
         "one dimension": np.zeros(5, np.float32),
         "three dimensions": np.zeros((1, 5, 2), np.float32),
         "no rows": np.zeros((0, 4), np.float32),

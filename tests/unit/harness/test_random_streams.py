@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from harness.random_streams import derived_seed, numpy_stream, seed_torch
 
 
 def test_streams_differ_by_seed_purpose_and_position_and_repeat() -> None:
-    keys = [(0, "sampling", 0), (1, "sampling", 0), (0, "dropout", 0), (0, "sampling", 1), (0, "sampling")]
+    keys: list[Any] = [(0, "sampling", 0), (1, "sampling", 0), (0, "dropout", 0), (0, "sampling", 1), (0, "sampling")]
     assert len({derived_seed(*key) for key in keys}) == len(keys)
     assert numpy_stream(0, "a").integers(1 << 60) == numpy_stream(0, "a").integers(1 << 60)
 

@@ -45,7 +45,7 @@ def cell(value: Any, role: Role = "fact") -> Element:
 
 
 def sample() -> list[Page]:
-    rows = [
+    rows: list[dict[str, object]] = [
         {"method": "[A](../audit.md)", "published avg": "42.6†", "avg": Estimate(31.0, 2.5, 3), "verdict": "below"},
         {"method": "B", "published avg": "-", "avg": "not run", "verdict": "not run: no features"},
     ]

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.cli.main import audit as command
+from harness.cli import audit as command
 from harness.cli.options import Parser
 from harness.pages.audit import audit_page
 from harness.pages.formats import markdown_page

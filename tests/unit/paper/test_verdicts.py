@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from random import Random
 
 import pytest
 from hypothesis import assume, given
@@ -198,7 +199,7 @@ def test_turning_both_sides_round_swaps_above_and_below(values: list[float], pri
 
 
 @given(seeds, st.randoms())
-def test_the_order_of_seeds_decides_nothing(values: list[float], random) -> None:
+def test_the_order_of_seeds_decides_nothing(values: list[float], random: Random) -> None:
     shuffled = list(values)
     random.shuffle(shuffled)
     published = replace(PRINTED, value=0.5)

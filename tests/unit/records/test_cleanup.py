@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli.main import records
+from harness.cli import records
 from harness.cli.options import Parser
 from harness.io.atomic import atomic_write
 from harness.io.encoding import pretty_json

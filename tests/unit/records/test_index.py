@@ -50,10 +50,12 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     return seen
 
 
-def answers(store: Path) -> tuple[object, object]:
+def answers(store: Path) -> tuple[Any, Any]:
     """With the index, and from the records themselves."""
     (outlines, refused), (records, refused_too) = list_outlines(store), list_records(store / "runs")
-    tests = ([], ["method=acmnet"], ["seed=0", "data=data"], ["mean=26"], ["row="], ["overrides=train.epochs=9"])
+    tests: list[list[str]] = [
+        [], ["method=acmnet"], ["seed=0", "data=data"], ["mean=26"], ["row="], ["overrides=train.epochs=9"],
+    ]  # fmt: skip
     return (
         [[select(outlines, where) for where in tests], refused],
         [[select(records, where) for where in tests], refused_too],
@@ -93,7 +95,7 @@ def test_what_is_refused_is_refused_each_time(store: Path) -> None:
     put(store, make_record(seed=3) | {"status": "dreamt"})
     (store / "runs" / "empty").mkdir()
     for _ in range(2):
-        (rows, refused), (truth, refused_too) = answers(store)  # type: ignore[misc]
+        (rows, refused), (truth, refused_too) = answers(store)
         assert rows == truth
         assert refused == refused_too
         assert len(refused) == 2

@@ -260,7 +260,7 @@ def test_every_stored_run_has_the_name_that_its_content_gives(monkeypatch: pytes
         keys = list(record["metrics"][record["headline"]]["mAP"])
         listed = tuple(map(float, keys))
         tious = next((t for t in (THUMOS_TIOUS, ACTIVITYNET_TIOUS) if [tiou_key(one) for one in t] == keys), listed)
-        recipe = SimpleNamespace(model_dump=lambda mode, record=record: record["recipe"])
+        recipe: Any = SimpleNamespace(model_dump=lambda mode, record=record: record["recipe"])
         spec = run_spec.RunSpec(
             record["method"], record["seed"], recipe, {}, None, {}, record["data"], record["headline"], tious
         )
@@ -337,12 +337,13 @@ def test_seeds_of_one_system_are_of_one_evaluation(tmp_path: Path, what: str) ->
         "mAP": metrics["mAP"] | {"0.6": 1.0},
         "per_class": {name: ap | {"0.6": 1.0} for name, ap in metrics["per_class"].items()},
     }
-    record |= {
+    changes: dict[str, Any] = {
         "a protocol more": {"metrics": {"anet": metrics, "anet-210": metrics}},
         "a tIoU less": {"metrics": {"anet": longer}},
         "an average less": {"metrics": {"anet": metrics, "anet-210": metrics | {"averages": {}}}},
         "another headline": {"metrics": {"anet-210": metrics}, "headline": "anet-210"},
-    }[what]
+    }
+    record |= changes[what]
     stored(tmp_path, {"0.json": make_record(), "1.json": record, "2.json": make_record(method="rmgcl-gksa", seed=1)})
     records, refused = load_records(tmp_path)
     assert [(record["method"], record["seed"]) for record in records] == [("acmnet", 0), ("rmgcl-gksa", 1)]

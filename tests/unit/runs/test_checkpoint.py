@@ -118,7 +118,7 @@ def another_loss(path: Path) -> None:
     path.write_text(json.dumps(about))
 
 
-DAMAGE = {
+DAMAGE: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "flipped tensors": ("safetensors", flip, "the SHA-256 of its tensors differs"),
     "cut tensors": ("safetensors", cut, "the SHA-256 of its tensors differs"),
     "no tensors": ("safetensors", Path.unlink, "No such file or directory"),

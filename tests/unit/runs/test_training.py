@@ -33,7 +33,7 @@ def test_loss_falls_and_every_term_has_one_value_a_step(tmp_path: Path) -> None:
     assert history.steps_per_epoch == 3
     assert {len(values) for values in history.steps.values()} == {3 * spec.epochs}
     for term in ("total", "instance"):
-        assert history.last_epoch_means()[term] < np.mean(history.steps[term][:3])
+        assert history.last_epoch_means()[term] < np.mean(history.steps[term][:3])  # type: ignore[arg-type, operator]
 
 
 class Killed(Exception):

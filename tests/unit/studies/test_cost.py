@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from torch.nn import functional
 
 import harness.studies.cost
 import harness.studies.cost_counting
-from harness.cli.main import cost as command
+from harness.cli import cost as command
 from harness.cli.options import Parser
 from harness.pages.cost import profile_table, true_cost_table
 from harness.pages.model import Table
@@ -367,7 +368,7 @@ def test_all_inputs_of_the_table_are_measured(monkeypatch: pytest.MonkeyPatch) -
 
     lines: list[str] = []
     monkeypatch.setattr(harness.studies.cost, "_in_fresh_process", measure_one)
-    monkeypatch.setattr(harness.studies.cost.os, "getloadavg", lambda: (1.504, 9.0, 9.0))
+    monkeypatch.setattr(os, "getloadavg", lambda: (1.504, 9.0, 9.0))
     cost = harness.studies.cost.measure("acmnet", lines.append)
     assert [f"{row.stage}ing-{row.length}" for row in cost.rows] == list(TABLE_IX)
     assert len(lines) == 6

@@ -15,7 +15,8 @@ import pytest
 import safetensors.numpy
 import torch
 
-from harness.cli.main import audit, check, main
+from harness.cli import audit, check
+from harness.cli.main import main
 from harness.cli.options import Parser
 from harness.data.opening import open_dataset
 from harness.runs.request import DataRequest, RunRequest
@@ -55,7 +56,7 @@ def test_equal_files_agree(tmp_path: Path) -> None:
 
 def test_the_first_tensor_and_the_largest_difference_are_told(tmp_path: Path) -> None:
     other = {"a": [1.0, 2.25], "b": [2.5], "c": [math.nan]}
-    pair = compare("repeat", leave(tmp_path / "1", WEIGHTS | {"c": [math.nan]}), leave(tmp_path / "2", other))
+    pair = compare("repeat", leave(tmp_path / "1", dict(WEIGHTS) | {"c": [math.nan]}), leave(tmp_path / "2", other))
     assert (pair.first, pair.tensor, pair.weights, pair.scores) == ("weights.safetensors", "a", 0.5, 1.0)
     assert not pair.good
     assert pair.complaint.startswith("weights.safetensors differs first, in a, by 5.0e-01 at most; ")
@@ -71,7 +72,7 @@ def test_bits_count_not_values(tmp_path: Path, values: Any, difference: float | 
 
 
 def test_a_tensor_of_one_run_only(tmp_path: Path) -> None:
-    pair = compare("repeat", leave(tmp_path / "1"), leave(tmp_path / "2", WEIGHTS | {"c": [0.0]}))
+    pair = compare("repeat", leave(tmp_path / "1"), leave(tmp_path / "2", dict(WEIGHTS) | {"c": [0.0]}))
     assert (pair.tensor, pair.weights) == ("c", None)
 
 

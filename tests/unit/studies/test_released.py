@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.cli.main import evaluate as evaluate_command
-from harness.cli.main import rescore as command
+from harness.cli import evaluate as evaluate_command
+from harness.cli import rescore as command
 from harness.cli.options import Parser
 from harness.data.descriptor import list_digest, shipped_descriptors
 from harness.io.encoding import sha256

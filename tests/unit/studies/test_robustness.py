@@ -178,8 +178,9 @@ def test_the_rates_are_the_best_on_clean_pairs_of_seeds_that_are_not_reported(ti
 
     for loss, q in LOSSES.items():
         means = [np.mean([validation(rate, q, seed) for seed in SELECTION_SEEDS]) for rate in LEARNING_RATES]
-        best = LEARNING_RATES[int(np.argmax(means))]
-        assert tiny.results[0].learning_rates[loss] == (best, pytest.approx(max(means)))
+        rate, accuracy = tiny.results[0].learning_rates[loss]
+        assert rate == LEARNING_RATES[int(np.argmax(means))]
+        assert accuracy == pytest.approx(max(means))
 
 
 def test_the_same_numbers_again(tiny: RobustnessFile) -> None:

@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -221,7 +222,7 @@ def test_a_run_of_a_process_that_dies_is_taken_over(
     store, jobs = Store(tmp_path), jobs_of(2)
     process = owner(jobs[0].run, held)
     looked = threading.Event()
-    monkeypatch.setattr(sweeping.time, "sleep", lambda seconds: looked.set())
+    monkeypatch.setattr(time, "sleep", lambda seconds: looked.set())
     engine = working(store)
     thread = threading.Thread(target=sweep, args=(jobs, store, engine, 0))
     thread.start()

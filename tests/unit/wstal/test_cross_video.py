@@ -125,9 +125,9 @@ def test_without_its_parts_it_is_acmnet_to_the_bit(changes: dict[str, Any]) -> N
     assert same(method.base.state_dict(), plain.state_dict())
     assert not any(method.diagnostics().get("memory_fill", []))
     features = batch().features[0]
-    scores, others = method.eval().score(features), plain.eval().score(features)
-    assert same(scores.signals, others.signals)
-    assert torch.equal(scores.video_scores, others.video_scores)
+    scores, plain_scores = method.eval().score(features), plain.eval().score(features)
+    assert same(scores.signals, plain_scores.signals)
+    assert torch.equal(scores.video_scores, plain_scores.video_scores)
 
 
 @pytest.mark.parametrize(
@@ -620,7 +620,7 @@ def test_no_step_asks_the_device(changes: dict[str, Any]) -> None:
     here.losses(step)
     here.end_step()
     there = on_meta(step)
-    method.to("meta").losses(there)["total"].backward()  # type: ignore[no-untyped-call]
+    method.to("meta").losses(there)["total"].backward()
     method.end_step()
     assert method.memory is not None
     assert here.memory is not None

@@ -143,7 +143,7 @@ class TestAveragePrecision:
     hit = np.array([True, False, True, True, False])[:, None]
 
     def ap(self, precision: str, positives: float = 4, weight: np.ndarray | None = None) -> float:
-        return float(average_precision(self.hit, None, positives, precision, weight)[0])  # type: ignore[arg-type]
+        return float(average_precision(self.hit, None, positives, precision, weight)[0])
 
     def test_envelope(self) -> None:
         assert self.ap("envelope") == pytest.approx((1 + 3 / 4 + 3 / 4) / 4)
@@ -161,8 +161,8 @@ class TestAveragePrecision:
 
     def test_without_hits_or_detections_it_is_zero(self) -> None:
         for precision in ("envelope", "raw", "eleven-point"):
-            assert average_precision(np.zeros((3, 2), dtype=bool), None, 4, precision).tolist() == [0, 0]  # type: ignore[arg-type]
-            assert average_precision(np.zeros((0, 2), dtype=bool), None, 4, precision).tolist() == [0, 0]  # type: ignore[arg-type]
+            assert average_precision(np.zeros((3, 2), dtype=bool), None, 4, precision).tolist() == [0, 0]
+            assert average_precision(np.zeros((0, 2), dtype=bool), None, 4, precision).tolist() == [0, 0]
 
     def test_excused_detections_are_not_seen(self) -> None:
         counted = np.array([True, False, True, True, True])[:, None]

@@ -22,7 +22,7 @@ A = np.array
 def test_overlap_conventions(kind: str, plus: float, expected: list[float]) -> None:
     start, end = A([4.0, 6.0, 0.0, 20.0]), A([8.0, 9.0, 6.0, 21.0])
     better_start, better_end = np.zeros(4), np.full(4, 6.0)
-    found = overlap(start, end, better_start, better_end, kind, plus)  # type: ignore[arg-type]
+    found = overlap(start, end, better_start, better_end, kind, plus)
     assert found.tolist() == pytest.approx(expected)
 
 

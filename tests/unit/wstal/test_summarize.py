@@ -110,9 +110,9 @@ def test_one_slot_and_equal_slots(kind: str, slots: Tensor) -> None:
 
 
 def test_clusterings_run_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    threads = []
+    threads: list[int] = []
 
-    class Watched(clustering.KMeans):
+    class Watched(clustering.KMeans):  # type: ignore[name-defined]
         def fit_predict(self, *args: np.ndarray) -> np.ndarray:
             threads.extend(pool["num_threads"] for pool in threadpool_info())
             return super().fit_predict(*args)

@@ -97,6 +97,6 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def leaderboard(session: nox.Session) -> None:
-    """Render results/leaderboards from results/records; `-- --check` fails when a page is out of date."""
+    """Render results/leaderboards and the README's results from results/records; `-- --check` only compares."""
     install(session)
     session.run("wstal-bench", "leaderboard", *session.posargs)

@@ -16,7 +16,8 @@ def add(commands: Commands) -> None:
         "leaderboard",
         help="render leaderboards from the stored records",
         description="Render DIR/leaderboards/ (Markdown, CSV, LaTeX, figures), DIR/audit.md, DIR/readings.md and\n"
-        "DIR/report.html from what DIR stores: records/, rescored/, cost.json. The same files give the same bytes.\n"
+        "DIR/report.html from what DIR stores: records/, rescored/, cost.json, and the results\n"
+        "that DIR/../README.md quotes between markers. The same files give the same bytes.\n"
         "A stored file that cannot be used is named, the rest is rendered, and the exit code is 2.",
         epilog="examples:\n  wstal-bench leaderboard\n  wstal-bench leaderboard --check\n\n" + EXIT_CODES,
     )

@@ -149,11 +149,7 @@ LACKS["cublas"] = raises(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED wh
         ("losses", "train.batch_size=6", r"in training of acmnet. Try --set train.batch_size=3 \(now 6\)"),
         ("losses", "train.batch_size=1", r"in training of acmnet. Try --set train.temporal_length=8 \(now 16\)"),
         ("score", "train.test_length=30", r"in scoring of acmnet. Try --set train.test_length=15 \(now 30\)"),
-        (
-            "score",
-            "train.test_length=9000",
-            r"in scoring of acmnet. Try --set train.test_length=2\d \(now [45]\d\)",
-        ),
+        ("score", "train.test_length=9000", r"in scoring of acmnet. Try --set train.test_length=2\d \(now [45]\d\)"),
     ],
 )
 def test_too_little_memory_names_the_value_to_try(

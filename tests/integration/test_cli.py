@@ -592,8 +592,9 @@ def test_reproduce_takes_an_own_data_sets_name(cli, tiny: Path, tmp_path: Path) 
 
 def test_robustness_writes_its_page_and_prints_it(cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from harness.studies import robustness
+    from harness.studies.planted_clusters import Problem
 
-    tiny = robustness.Problem(classes=3, anchors=2, held_out=5, steps=1)
+    tiny = Problem(classes=3, anchors=2, held_out=5, steps=1)
     monkeypatch.setattr(robustness, "PROBLEM", tiny)
     code, out, err = cli("robustness", "--seeds", 2, "--temperature", 0.2, "--out", tmp_path)
     page = (tmp_path / "robustness.md").read_text()

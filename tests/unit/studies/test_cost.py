@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +86,7 @@ def profile() -> tuple[ProfileCost, ...]:
     return profile_costs()
 
 
-def beside(printed: dict[str, tuple[str, ...]], profile: list[ProfileCost], *columns: str) -> Table:
+def beside(printed: Mapping[str, tuple[str, ...]], profile: list[ProfileCost], *columns: str) -> Table:
     cells = {row: dict(zip(COSTS, texts, strict=True)) for row, texts in printed.items()}
     return profile_table("name", "caption", cells, profile, columns)
 

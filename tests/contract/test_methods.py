@@ -246,7 +246,7 @@ def test_cuda_agrees_with_cpu(name: str) -> None:
 @pytest.mark.parametrize("name", list(method_entries()))
 def test_a_training_step_on_cuda_waits_for_nothing(name: str) -> None:
     method, given = late_in_training(load_method(name)).cuda(), example(4)
-    step = dataclasses.replace(given, features=given.features.cuda(), labels=given.labels.cuda())
+    step = Batch(given.features.cuda(), given.labels.cuda(), given.videos, labels_on_host=given.labels)
     torch.cuda.set_sync_debug_mode("error")
     try:
         method.losses(step)["total"].backward()

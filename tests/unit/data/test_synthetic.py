@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from harness.data.source import Subset
 from harness.data.synthetic import SyntheticData, generate
 from harness.data.synthetic_features import MARGIN_LEVELS, MARGIN_MEAN, MARGIN_STD, World
 from harness.data.synthetic_spec import SyntheticSpec
-from harness.data.synthetic_timeline import LEVELS, THUMOS14, Kind, Subset
+from harness.data.synthetic_timeline import LEVELS, THUMOS14, Kind
 from wstal.types import Video
 
 SUBSETS: tuple[Subset, ...] = ("train", "test")

@@ -110,7 +110,7 @@ def test_no_videos_is_a_message(tmp_path: Path) -> None:
 def test_every_method_stops_and_names_the_video_that_is_not_finite(name: str, value: float, tmp_path: Path) -> None:
     recipe = load_method(name).recipe("thumos14")
     bad = videos()
-    bad[3] = replace(bad[3], features=bad[3].features.astype(np.float16))
+    bad[3] = replace(bad[3], source=bad[3].features.astype(np.float16))
     bad[3].features[:, 5] = value
     method = load_method(name)(recipe.method, 16, 3)
     spec = SPEC.model_copy(update={"batch_size": min(recipe.train.batch_size, 4)})

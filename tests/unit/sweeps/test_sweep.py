@@ -20,7 +20,6 @@ from harness.io.encoding import pretty_json
 from harness.io.locks import acquire
 from harness.records.store import RECORD, RunStatus, Store, claim_file, failure_file, is_held, status_of
 from harness.runs.plans import open_plan
-from harness.sweeps import sweep as sweeping
 from harness.sweeps.engines import Outcome
 from harness.sweeps.jobs import Job
 from harness.sweeps.sweep import failure_message, sweep

@@ -74,9 +74,10 @@ def handle_determinism(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
     from harness.cli.inputs import data_request
+    from harness.data.tiny import write_tiny
     from harness.registry import load_method, method_entries
     from harness.runs.request import RunRequest
-    from harness.studies.determinism import QUICK, check_determinism, write_small
+    from harness.studies.determinism import QUICK, check_determinism
 
     if arguments.repeats < 2:
         raise UserError("--repeats wants 2 or more: one run has nothing to agree with.")
@@ -89,7 +90,7 @@ def handle_determinism(arguments: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="wstal-bench-check-") as folder:
         data = data_request(arguments)
         if not arguments.data:
-            data = data.model_copy(update={"data": write_small(Path(folder))})
+            data = data.model_copy(update={"data": write_tiny(Path(folder))})
         for name in names:
             request = RunRequest(
                 method=name,

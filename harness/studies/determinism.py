@@ -15,7 +15,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor
@@ -222,39 +221,6 @@ def _largest(one: Tensor, other: Tensor) -> float:
     """Return the largest difference, infinite where only one of two values is a number."""
     gap = (one.double() - other.double()).abs()
     return float(gap.nan_to_num(nan=torch.inf).max())
-
-
-def write_small(folder: Path) -> Path:
-    """Write a data set that is learned in seconds: noise of 128 columns, where each class lifts three of its own."""
-    rng = np.random.default_rng(0)
-    seconds, classes = 0.64, ("A", "B", "C")
-    database: dict[str, Any] = {}
-    for subset, count in (("train", 24), ("test", 8)):
-        features = folder / "features" / subset / "rgb"
-        features.mkdir(parents=True)
-        for number in range(count):
-            label, rows = number % len(classes), int(rng.integers(60, 100))
-            values = rng.random((rows, 128), dtype=np.float32)
-            starts = (5, 30)
-            ends = [start + int(rng.integers(8, 20)) for start in starts]
-            for start, end in zip(starts, ends, strict=True):
-                values[start:end, 3 * label : 3 * label + 3] += 4
-            video = f"{subset}_{number:02d}"
-            np.save(features / f"{video}.npy", values)
-            database[video] = {
-                "subset": subset,
-                "duration": rows * seconds,
-                "annotations": [
-                    {"label": classes[label], "segment": [start * seconds, end * seconds]}
-                    for start, end in zip(starts, ends, strict=True)
-                ],
-            }
-    (folder / "annotations.json").write_text(json.dumps({"database": database}))
-    (folder / "dataset.toml").write_text(
-        'name = "small"\ntitle = "Small"\nextractor = "random numbers"\nfps = 25.0\nstreams = [{ name = "rgb" }]\n'
-        'tious = "0.1:0.1:0.7"\n'
-    )
-    return folder
 
 
 def rows(checks: Iterable[DeterminismCheck]) -> list[dict[str, str]]:

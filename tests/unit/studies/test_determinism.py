@@ -19,8 +19,9 @@ from harness.cli import audit, check
 from harness.cli.main import main
 from harness.cli.options import Parser
 from harness.data.opening import open_dataset
+from harness.data.tiny import write_tiny
 from harness.runs.request import DataRequest, RunRequest
-from harness.studies.determinism import QUICK, WITHOUT, Run, check_determinism, compare, write_small
+from harness.studies.determinism import QUICK, WITHOUT, Run, check_determinism, compare
 from tests.helpers.records import make_record
 from wstal.errors import MissingDataError, RunError, UserError
 
@@ -276,7 +277,7 @@ def test_without_data_the_runs_are_short_and_on_small_data(
 
 
 def test_the_small_data_are_whole_and_the_same_each_time(tmp_path: Path) -> None:
-    first, second = (write_small(tmp_path / name) for name in "ab")
+    first, second = (write_tiny(tmp_path / name) for name in "ab")
     data = open_dataset(first)
     assert [len(data.videos(subset)) for subset in ("train", "test")] == [24, 8]
     assert data.describe()["digests"] == open_dataset(second).describe()["digests"]

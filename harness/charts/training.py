@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from unicodedata import east_asian_width
 
 import numpy as np
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-FIGURE, HISTORY = "diagnostics.svg", "history.json"
 TOTAL, WEIGHT = "total", "pseudo_label_weight"
 FILL, WITHIN, BETWEEN = "memory_fill", "memory_within", "memory_between"
 SETTINGS: dict[Any, Any] = {
@@ -35,6 +34,34 @@ NAME, PANEL_TITLE, TITLE, CAPTION = 30, 40, 110, 165
 MOST_POINTS = 1_500
 
 Numbers = NDArray[np.float64]
+
+
+class _Titled(Protocol):
+    @property
+    def title(self) -> str: ...
+
+
+class _Options(Protocol):
+    def option(self, name: str) -> Any: ...
+
+
+class _Record(Protocol):
+    """The fields of a run's record that the figure shows."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def title(self) -> str: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def synthetic(self) -> bool: ...
+    @property
+    def classes(self) -> Sequence[str]: ...
+    @property
+    def data(self) -> _Titled: ...
+    @property
+    def recipe(self) -> _Options: ...
 
 
 class _Content(NamedTuple):
@@ -61,7 +88,7 @@ class _Content(NamedTuple):
         return int(filled.argmax()) if filled.any() else None
 
 
-def draw(history: Mapping[str, Any], record: Mapping[str, Any]) -> bytes:
+def draw(history: Mapping[str, Any], record: _Record) -> bytes:
     """Draw the figure as SVG: the same input gives the same bytes.
 
     A value that is null or not finite is a gap. A name without numbers is left out, and the caption lists it.
@@ -114,7 +141,7 @@ def _numbers(values: Sequence[Any] | Numbers, length: int) -> Numbers | None:
     return numbers if len(numbers) == length and numbers.ndim <= 2 and not np.isnan(numbers).all() else None
 
 
-def _figure(content: _Content, record: Mapping[str, Any]) -> Figure:
+def _figure(content: _Content, record: _Record) -> Figure:
     from matplotlib.figure import Figure
 
     lines = _caption(content, record)
@@ -145,12 +172,12 @@ def _figure(content: _Content, record: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def _caption(content: _Content, record: Mapping[str, Any]) -> list[str]:
+def _caption(content: _Content, record: _Record) -> list[str]:
     """Return the title and the lines below it, which explain the marks."""
-    synthetic = "SYNTHETIC DATA, no real video: " if record["synthetic"] else ""
+    synthetic = "SYNTHETIC DATA, no real video: " if record.synthetic else ""
     lines = [
-        _label(f"{synthetic}{record['title']} on {record['data']['title']}, seed {record['seed']}", TITLE),
-        _label(f"Run {record['id']}", CAPTION),
+        _label(f"{synthetic}{record.title} on {record.data.title}, seed {record.seed}", TITLE),
+        _label(f"Run {record.id}", CAPTION),
     ]
     text = (
         f"Losses before weighting; {TOTAL} is what is minimised. Thin: each step. Thick: mean of an epoch of "
@@ -258,14 +285,14 @@ def _draw_heat(
     name: str,
     table: Numbers,
     content: _Content,
-    record: Mapping[str, Any],
+    record: _Record,
     gid: str,
 ) -> None:
     import matplotlib
     from matplotlib.colors import Normalize
 
     count = table.shape[1]
-    names = [*record["classes"], "background"]
+    names = [*record.classes, "background"]
     if count not in (len(names), len(names) - 1):
         names = [str(number) for number in range(1, count + 1)]
     labels = [_label(one, NAME) for one in names[:count]]
@@ -296,7 +323,7 @@ def _draw_heat(
     bar.figure.colorbar(image, cax=bar)
 
 
-def _length(record: Mapping[str, Any]) -> int:
-    """Return the slots of a class in the run's recipe, 0 where a method has no memory bank."""
-    memory = record["recipe"]["method"].get("memory")
-    return memory.get("length", 0) if isinstance(memory, dict) else 0
+def _length(record: _Record) -> int:
+    """Return the slots of a class in the run's recipe, or 0 where a method has no memory."""
+    length = record.recipe.option("method.memory.length")
+    return length if isinstance(length, int) else 0

@@ -27,15 +27,16 @@ def add(commands: Commands) -> None:
 
 def handle(arguments: argparse.Namespace) -> int:
     """Draw the training of finished runs."""
-    from harness.charts.training import FIGURE, draw
+    from harness.charts.training import draw
     from harness.io.atomic import atomic_write
-    from harness.records.run_folder import read_run
+    from harness.records.files import FIGURE
+    from harness.records.run_folder import FinishedRun
 
     # every run is read before the first figure is written
-    runs = [(folder, *read_run(folder)) for folder in arguments.runs]
-    for folder, history, record in runs:
-        path = arguments.out / f"{record['id']}.svg" if arguments.out else folder / FIGURE
-        atomic_write(path, draw(history, record))
+    runs = [(run, run.history()) for run in map(FinishedRun.open, arguments.runs)]
+    for run, history in runs:
+        path = arguments.out / f"{run.record.id}.svg" if arguments.out else run.folder / FIGURE
+        atomic_write(path, draw(history, run.record))
         print(path)
     say(f"Done: {len(runs)} figure(s)")
     return 0

@@ -51,10 +51,10 @@ def handle(arguments: argparse.Namespace) -> int:
     videos = source.videos(_subset(source, arguments.subset))
     method, recipe, record = restore(arguments.run, videos[0].features.shape[1], pick_device(arguments.device))
     # another number of threads rounds sums differently: the run's own number repeats its detections exactly
-    torch.set_num_threads(record["environment"]["threads"])
+    torch.set_num_threads(record.environment.threads)
     with ProgressReport() as progress:
         scores = score_videos(method, videos, recipe.train, progress.update)
-    detections = localize_scores(scores, recipe.localizer, tuple(record["classes"]))
+    detections = localize_scores(scores, recipe.localizer, tuple(record.classes))
     write_detections(arguments.out, detections)
     say(f"Done: {len(detections)} detections in {len(videos)} videos, written to {arguments.out}")
     return 0

@@ -138,13 +138,14 @@ def protocols(store: Path) -> list[dict[str, str]]:
 def runs(store: Path) -> list[dict[str, Any]]:
     """List the finished runs of the store, with averages in percent."""
     from harness.records.reading import list_records
+    from harness.records.store import Store
 
-    records, refused = list_records(store / "runs")
+    folder = Store(store).runs
+    records, refused = list_records(folder)
     rows: list[dict[str, Any]] = []
     for record in records:
-        averages = record["metrics"][record["headline"]]["averages"]
-        row = {"run": str(store / "runs" / record["id"]), "status": record["status"], "protocol": record["headline"]}
-        rows.append(row | {name: round(value, 2) for name, value in averages.items()})
+        row = {"run": str(folder / record.id), "status": record.status, "protocol": record.headline}
+        rows.append(row | {name: round(value, 2) for name, value in record.scored.averages.items()})
     return rows + [{"run": str(path.parent), "status": f"damaged: {message}"} for path, message in refused]
 
 

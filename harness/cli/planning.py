@@ -135,10 +135,9 @@ def statuses_of(jobs: Iterable[Job], store: Store) -> dict[str, RunStatus]:
         jobs: cells of a plan.
         store: where the runs are kept.
     """
-    from harness.records.store import status_of
     from harness.sweeps.jobs import unique
 
-    return {run: status_of(store, run) for run in unique(jobs)}
+    return {run: store.status(run) for run in unique(jobs)}
 
 
 def cells(jobs: Sequence[Job], states: dict[str, RunStatus]) -> list[dict[str, Any]]:

@@ -40,7 +40,7 @@ def handle(arguments: argparse.Namespace) -> int:
 
     folder, record, reused = do_run(run_request(arguments))
     if arguments.json:
-        print(json.dumps(record | {"run": str(folder), "reused": reused}))
+        print(json.dumps(record.to_json() | {"run": str(folder), "reused": reused}))
     else:
-        print_metrics(record["metrics"])
+        print_metrics(record.to_json()["metrics"])
     return 0

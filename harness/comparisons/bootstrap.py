@@ -1,4 +1,4 @@
-"""How far a difference of two systems depends on which videos are in the test set: a paired bootstrap over them."""
+"""Paired bootstrap over test videos: the range of a difference of two systems over which videos are in the test set."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def _instances(run: RunMatches) -> list[tuple[str, str]]:
 
 
 def _widest_range(tious: tuple[float, ...]) -> tuple[str, list[int]]:
-    """The widest of the usual ranges that the thresholds cover, and its columns."""
+    """Return the widest of the usual ranges that the thresholds cover, and its columns."""
     keys = [tiou_key(tiou) for tiou in tious]
     covered = {name: 0.0 for name, wanted in AVERAGES.items() if set(wanted) <= set(keys)}
     if not covered:

@@ -19,7 +19,8 @@ from harness.paper.verdicts import (
     Verdict,
     judge,
 )
-from harness.records.grouping import Record, by_recipe, comparable_groups
+from harness.records.grouping import comparable_groups, systems
+from harness.records.schema import Data, Metrics, Record
 from harness.records.words import changes
 from harness.registry import method_entries
 from harness.runs.plans import plans
@@ -41,8 +42,8 @@ class Measurement:
     """Numbers that may stand beside a published row.
 
     Args:
-        on: data set and features, or whose detections they are.
-        identity: what they are numbers of.
+        on: data set and features, or the source of the detections.
+        identity: data, protocol and schedule that they are numbers of.
         values: mAP in percent by tIoU (`0.5`) and range (`0.1:0.7`), one a seed.
         seeds: of the runs; empty for detections by their authors.
         records: behind them.
@@ -75,7 +76,7 @@ class Cell:
 
     @property
     def measured(self) -> Estimate | None:
-        """Over seeds; None where nothing was measured at this tIoU or range."""
+        """Mean over seeds; None where nothing was measured at this tIoU or range."""
         if self.measurement is None:
             return None
         values = self.measurement.values.get(_metric(self.column), ())
@@ -83,27 +84,29 @@ class Cell:
 
     @property
     def shown(self) -> Estimate | str:
-        """The measured number, or why there is none."""
+        """Measured number, or why there is none."""
         return self.measured or self.verdict.kind
 
 
 def compare(table: PublishedTable, records: Sequence[Record], rescored: Sequence[Rescored]) -> list[list[Cell]]:
-    """Every cell of a table of mAPs: for each row one list of cells, in the table's order, for each of its
-    measurements, or one where there is none.
+    """Judge every cell of a table of mAPs.
 
     Args:
         table: I to VIII.
         records: all stored ones; synthetic ones, those of other data, of held-out videos and with the user's own
             options are left out.
         rescored: detections by their authors; those that name a row of this table stand beside it.
+
+    Returns:
+        For each row one list of cells, in the table's order, for each of its measurements, or one where there is none.
     """
     real = [
         record
         for record in records
-        if not record["synthetic"]
-        and not record["overrides"]
-        and not is_held_out(record["data"]["name"])
-        and family_of(record["classes"]) == table.dataset
+        if not record.synthetic
+        and not record.overrides
+        and not is_held_out(record.data.name)
+        and family_of(record.classes) == table.dataset
     ]
     plan = plans().get(f"table_{table.number}")
     groups = list(comparable_groups(real).values()) if plan else []
@@ -114,7 +117,8 @@ def compare(table: PublishedTable, records: Sequence[Record], rescored: Sequence
             found = [members for group in groups if (members := rows_of(plan, group)[row.id])]
         else:
             method = row.method
-            found = list(by_recipe(real, method))
+            own = (record for record in real if record.method == method and record.ablation is None)
+            found = list(systems(own).values())
         measurements = [_of_runs(row, members) for members in found]
         measurements += [_of_authors(row, one) for one in rescored if one.published == f"table_{table.number}/{row.id}"]
         implemented = method in method_entries()
@@ -124,7 +128,7 @@ def compare(table: PublishedTable, records: Sequence[Record], rescored: Sequence
 
 
 def cell_row(cell: Cell) -> dict[str, Any]:
-    """A cell with its verdict as a row of a table."""
+    """Return a cell with its verdict as a row of a table."""
     return {
         "row": measurement_label(cell.row),
         "column": cell.column.name,
@@ -137,13 +141,13 @@ def cell_row(cell: Cell) -> dict[str, Any]:
 
 
 def first_choice(lines: Sequence[Sequence[Cell]]) -> dict[str, Sequence[Cell]]:
-    """Of a row's measurements the one that stands beside it, by row id: judged before not comparable, then the most
-    seeds, then the newest version.
+    """Choose one measurement for each row, by row id: judged before not comparable, then the most seeds, then the
+    newest version.
     """
 
     def rank(line: Sequence[Cell]) -> tuple[bool, int, list[int]]:
         measurement = line[0].measurement or NOTHING
-        versions = [record["environment"]["wstal-bench"] for record in measurement.records]
+        versions = [record.version for record in measurement.records]
         newest = max(([int(part) for part in re.findall(r"\d+", version)] for version in versions), default=[])
         return headline(line).verdict.kind in JUDGED, len(measurement.seeds), newest
 
@@ -156,48 +160,51 @@ def first_choice(lines: Sequence[Sequence[Cell]]) -> dict[str, Sequence[Cell]]:
 
 
 def headline(line: Sequence[Cell]) -> Cell:
-    """The last printed number of a row, which is its average where it has one."""
+    """Return the cell of the last printed number of a row, which is its average where it has one."""
     printed = [cell for cell in line if cell.row.value(cell.column.name) is not None]
     return (printed or line)[-1]
 
 
 def _of_runs(row: PublishedRow, records: Sequence[Record]) -> Measurement:
     first = records[0]
-    protocol = _protocol_for(row, first["metrics"], first["headline"])
-    metrics = [record["metrics"][protocol] for record in records]
-    values = _by_name([one["mAP"] | one["averages"] for one in metrics])
-    data = first["data"]
-    recipe_changes = first["schedule"] | (first["ablation"] or {"schedule": {}})["schedule"]
+    protocol = _protocol_for(row, first.metrics, first.headline)
+    data, family = first.data, family_of(first.classes)
     identity = Identity(
-        family_of(first["classes"]),
-        LITERATURE if _is_literature(data, family_of(first["classes"])) else data["features"],
+        family,
+        LITERATURE if _is_literature(data, family) else data.features,
         protocol,
-        str(metrics[0]["videos"]),
-        OWN if not recipe_changes else changes(recipe_changes),
+        str(first.metrics[protocol].videos),
+        changes(first.schedule_changes) if first.schedule_changes else OWN,
     )
-    others = {
-        name: _by_name([record["metrics"][name]["mAP"] | record["metrics"][name]["averages"] for record in records])
-        for name in PUBLISHED_PROTOCOLS & first["metrics"].keys() - {protocol}
+    values = {
+        name: _by_name([_values(record.metrics[name]) for record in records])
+        for name in PUBLISHED_PROTOCOLS & first.metrics.keys() | {protocol}
     }
-    seeds = tuple(record["seed"] for record in records)
-    return Measurement(data["title"], identity, values, seeds, tuple(records), others)
+    others = {name: one for name, one in values.items() if name != protocol}
+    seeds = tuple(record.seed for record in records)
+    return Measurement(data.title, identity, values[protocol], seeds, tuple(records), others)
+
+
+def _values(metrics: Metrics) -> dict[str, float]:
+    """Return mAP by tIoU and range."""
+    return metrics.mean_ap | metrics.averages
 
 
 def _protocol_for(row: PublishedRow, scored: Mapping[str, Any], headline: str) -> str:
-    """The evaluator that gave the published number, where that is known and applies; else the data set's."""
+    """Return the evaluator that gave the published number, where that is known and applies; else the data set's."""
     return row.protocol if row.protocol in scored else headline
 
 
 def _by_name(runs: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, ...]]:
-    """Values of several runs by tIoU or range; a name that one of them lacks is left out."""
+    """Return values of several runs by tIoU or range; a name that one of them lacks is left out."""
     return {name: tuple(one[name] for one in runs) for name in runs[0] if all(name in one for one in runs)}
 
 
-def _is_literature(data: Mapping[str, Any], family: str) -> bool:
-    """Whether the features are what the family's shipped descriptor describes: two-stream I3D."""
+def _is_literature(data: Data, family: str) -> bool:
+    """Return whether the features are what the family's shipped descriptor describes: two-stream I3D."""
     described = shipped_descriptors()[family]
     width = sum(stream.width or 0 for stream in described.streams)
-    return bool(data["features"] == described.extractor and data["width"] == width)
+    return data.features == described.extractor and data.width == width
 
 
 def _of_authors(row: PublishedRow, one: Rescored) -> Measurement:
@@ -224,7 +231,7 @@ def _judged(table: PublishedTable, row: PublishedRow, measurement: Measurement |
 
 
 def _under_all(verdict: Verdict, published: Published, measurement: Measurement, metric: str) -> Verdict:
-    """The verdict where the source does not name its evaluator: one that every published evaluator gives, or none."""
+    """Judge where the source does not name its evaluator: a verdict counts if every published evaluator gives it."""
     kinds = {str(measurement.identity.protocol): verdict.kind}
     for protocol, values in sorted(measurement.others.items()):
         kinds[protocol] = judge(published, Measured(values.get(metric, ()), measurement.identity)).kind
@@ -251,7 +258,7 @@ def _published(table: PublishedTable, row: PublishedRow, column: Column, measure
 
 
 def _metric(column: Column) -> str:
-    """The column's name in a record's metrics: `0.5`, or `0.1:0.7` for an average."""
+    """Return the column's name in a record's metrics: `0.5`, or `0.1:0.7` for an average."""
     return f"{column.tious[0]}:{column.tious[-1]}" if column.tious else column.name
 
 

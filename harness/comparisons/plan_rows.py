@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.io.encoding import canonical_json
-from harness.records.grouping import Record, average, field_of
+from harness.records.grouping import average
+from harness.records.schema import Record
 from harness.runs.plans import Plan, Row
 from harness.seed_statistics import SIGNIFICANCE, Estimate, mean_and_half_width, paired_t_p, sign_flip_p
 from wstal.errors import UserError
@@ -33,7 +34,7 @@ class Difference:
     p_t: float
 
     def verdict(self, adjusted: float) -> str:
-        """Whether the first row is better.
+        """Return whether the first row is better, in words.
 
         Args:
             adjusted: `p_t`, corrected for the other comparisons of the table.
@@ -46,12 +47,12 @@ class Difference:
 
     @property
     def estimate(self) -> Estimate:
-        """As a cell of a table."""
+        """The difference as a cell of a table."""
         return Estimate(self.mean, self.half_width, self.seeds, signed=True)
 
 
 def rows_of(plan: Plan, records: Sequence[Record]) -> dict[str, list[Record]]:
-    """The records of each row, by row id; a row that was not run has none.
+    """Return the records of each row, by row id; a row that was not run has none.
 
     Args:
         plan: the table.
@@ -63,10 +64,10 @@ def rows_of(plan: Plan, records: Sequence[Record]) -> dict[str, list[Record]]:
     found = {}
     for row in plan.rows:
         members = [record for record in records if _is_row(record, row)]
-        recipes = {canonical_json(record["recipe"]) for record in members}
-        seeds = {record["seed"] for record in members}
+        recipes = {canonical_json(record.recipe.to_json()) for record in members}
+        seeds = {record.seed for record in members}
         if len(recipes) > 1 or len(seeds) < len(members):
-            names = ", ".join(record["id"] for record in members)
+            names = ", ".join(record.id for record in members)
             raise UserError(
                 f"Row {row.id} of {plan.title} has {len(members)} records of {len(recipes)} recipes and {len(seeds)} "
                 f"seeds: {names}. Remove some."
@@ -76,8 +77,13 @@ def rows_of(plan: Plan, records: Sequence[Record]) -> dict[str, list[Record]]:
 
 
 def difference(better: Sequence[Record], worse: Sequence[Record]) -> Difference | None:
-    """The headline average of one row minus another's, over the seeds that both have; None where there is none."""
-    first, second = ({record["seed"]: average(record) for record in row} for row in (better, worse))
+    """Return the headline average of one row minus another's over the seeds that both have, or None where none is.
+
+    Args:
+        better: records of the first row.
+        worse: records of the second.
+    """
+    first, second = ({record.seed: average(record) for record in row} for row in (better, worse))
     pairs = [first[seed] - second[seed] for seed in sorted(first.keys() & second.keys())]
     if not pairs:
         return None
@@ -85,8 +91,7 @@ def difference(better: Sequence[Record], worse: Sequence[Record]) -> Difference 
 
 
 def _is_row(record: Record, row: Row) -> bool:
-    """Whether a record is of the row: its method, the row's options, and no departure besides."""
-    recipe_changes = (record["ablation"] or {"row": {}})["row"]
-    if record["method"] != row.method or not recipe_changes.keys() <= row.options.keys():
+    """Return whether a record is of the row: its method, the row's options, and no departure besides."""
+    if record.method != row.method or not record.row_options.keys() <= row.options.keys():
         return False
-    return all(field_of(record["recipe"], name) == value for name, value in row.options.items())
+    return all(record.recipe.option(name) == value for name, value in row.options.items())

@@ -13,10 +13,12 @@ import pandas as pd
 
 from harness.comparisons.bootstrap import REPLICATES, paired_bootstrap, resampled_mean_ap
 from harness.comparisons.plan_rows import SEEDS_FOR_P
-from harness.records.grouping import average, system_names
+from harness.records.grouping import SystemKey, average, system_names
 from harness.records.matches import matches_of
-from harness.records.reading import read_record, without_average
-from harness.records.schema import DESCRIPTIVE_FIELDS, RECORD
+from harness.records.query import flatten
+from harness.records.reading import without_average
+from harness.records.run_folder import FinishedRun
+from harness.records.schema import Record, data_identity
 from harness.seed_statistics import (
     SIGNIFICANCE,
     holm,
@@ -30,7 +32,7 @@ NO_VERDICT = "synthetic: no verdict"
 
 
 def compare_methods(frame: pd.DataFrame) -> pd.DataFrame:
-    """All pairs of the methods of a table, paired by seed.
+    """Compare all pairs of the methods of a table, paired by seed.
 
     Args:
         frame: columns `method`, `seed` and `value`; one row a run.
@@ -70,7 +72,7 @@ def compare_methods(frame: pd.DataFrame) -> pd.DataFrame:
 def compare_runs(
     runs: Sequence[Path], annotations: Path | None = None, replicates: int = REPLICATES, seed: int = 0
 ) -> pd.DataFrame:
-    """Compare finished runs: those of one method and recipe are one system, with its seeds.
+    """Compare finished runs: those of one method, recipe and version are one system, with its seeds.
 
     Args:
         runs: folders of finished runs of two or more systems.
@@ -87,27 +89,26 @@ def compare_runs(
             are of one seed, systems share no seed, or data, protocol or test list differ: says which.
         StoreError: a run's files are damaged, or its flags give other mAPs than its record.
     """
-    records = {}
-    for run in runs:
-        if not (run / RECORD).exists():
-            raise UserError(f"{run} holds no finished run ({RECORD} is not there). `wstal-bench ls runs` lists them.")
-        records[run] = read_record(run / RECORD)
-        if not records[run]["metrics"][records[run]["headline"]]["averages"]:
-            raise UserError(f"{run}: {without_average(records[run])}, by which runs are compared.")
-    first, *others = records
+    opened = [FinishedRun.open(folder) for folder in runs]
+    for run in opened:
+        if not run.record.scored.averages:
+            raise UserError(f"{run.folder}: {without_average(run.record)}, by which runs are compared.")
+    first, *others = opened
     for other in others:
-        check_comparable(records[first], records[other])
-    names = system_names(list(records.values()))
-    systems: dict[str, dict[int, Path]] = {}
-    for (run, record), name in zip(records.items(), names, strict=True):
+        check_comparable(first.record, other.record)
+    names = system_names([run.record for run in opened])
+    systems: dict[str, dict[int, FinishedRun]] = {}
+    for run in opened:
+        name, seed_of_run = names[SystemKey.of(run.record)], run.record.seed
         members = systems.setdefault(name, {})
-        if record["seed"] in members:
+        if seed_of_run in members:
             raise UserError(
-                f"{run} and {members[record['seed']]} are both seed {record['seed']} of {name}. Leave one out."
+                f"{run.folder} and {members[seed_of_run].folder} are both seed {seed_of_run} of {name}. Leave one out."
             )
-        members[record["seed"]] = run
+        members[seed_of_run] = run
     if len(systems) < 2:
-        raise UserError(f"All {len(records)} runs are of one system, {names[0]}. Name runs of two or more to compare.")
+        (name,) = systems
+        raise UserError(f"All {len(opened)} runs are of one system, {name}. Name runs of two or more to compare.")
     for (a, mine), (b, theirs) in itertools.combinations(systems.items(), 2):
         if not mine.keys() & theirs.keys():
             raise UserError(
@@ -115,11 +116,13 @@ def compare_runs(
             )
     compared = compare_methods(
         pd.DataFrame(
-            {"method": name, "seed": record["seed"], "value": average(record)}
-            for record, name in zip(records.values(), names, strict=True)
+            {"method": name, "seed": of_seed, "value": average(run.record)}
+            for name, members in systems.items()
+            for of_seed, run in members.items()
         )
     )
-    if records[first]["synthetic"]:
+    synthetic = first.record.synthetic
+    if synthetic:
         compared["verdict"] = NO_VERDICT
     flags = {
         name: {one: matches_of(run, annotations) for one, run in members.items()} for name, members in systems.items()
@@ -131,12 +134,12 @@ def compare_runs(
         high=[pair.high for pair in pairs],
         share=[pair.share for pair in pairs],
         tious=[pair.tious for pair in pairs],
-        synthetic=records[first]["synthetic"],
+        synthetic=synthetic,
     )
 
 
 def comparison_table(compared: pd.DataFrame) -> pd.DataFrame:
-    """What `compare_runs` gives, as text for a page, in mAP points; blank where there is no number."""
+    """Return the rows of `compare_runs` as text for a page, in mAP points; blank where there is no number."""
 
     def shown(value: float, form: str) -> str:
         return "" if math.isnan(value) else format(value, form)
@@ -159,8 +162,12 @@ def comparison_table(compared: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def check_comparable(first: dict[str, Any], second: dict[str, Any]) -> None:
+def check_comparable(first: Record, second: Record) -> None:
     """Raise unless two records are of the same data, test list, protocol and thresholds.
+
+    Args:
+        first: one record.
+        second: the other.
 
     Raises:
         UserError: they are not; names every difference.
@@ -173,23 +180,18 @@ def check_comparable(first: dict[str, Any], second: dict[str, Any]) -> None:
     ]
     if different:
         raise UserError(
-            f"The runs {first['id']} and {second['id']} cannot be compared: they differ in {'; '.join(different)}. "
+            f"The runs {first.id} and {second.id} cannot be compared: they differ in {'; '.join(different)}. "
             "Compare runs of one data set under one protocol."
         )
 
 
-def _identity(record: dict[str, Any]) -> dict[str, Any]:
-    parts = {"protocol": record["headline"], "tIoUs": " ".join(record["metrics"][record["headline"]]["mAP"])}
-    for name, value in record["data"].items():
-        if isinstance(value, dict):
-            parts |= {f"data.{name}.{inner}": one for inner, one in value.items()}
-        elif name not in DESCRIPTIVE_FIELDS:
-            parts[f"data.{name}"] = value
-    return parts
+def _identity(record: Record) -> dict[str, Any]:
+    scored = {"protocol": record.headline, "tIoUs": " ".join(record.scored.mean_ap)}
+    return scored | flatten(data_identity(record.data.to_json()), "data.")
 
 
 def _holm_of_known(p: Sequence[float]) -> list[float]:
-    """Holm over those that are numbers; one pair has no t-test."""
+    """Correct (Holm) those that are numbers; one pair has no t-test."""
     adjusted = iter(holm([value for value in p if not math.isnan(value)]))
     return [value if math.isnan(value) else next(adjusted) for value in p]
 

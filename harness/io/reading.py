@@ -159,13 +159,34 @@ def read_json(path: Path) -> Any:
     """Read a JSON file that this harness wrote.
 
     Raises:
-        UserError: the file is absent, unreadable, too large or not JSON, has a key twice in one object, an integer of
-            more than 64 bits, or text that UTF-8 cannot encode.
+        UserError: the file is absent, unreadable, too large or refused by `parse_own_json`.
+    """
+    return parse_own_json(read_own(path), path)
+
+
+def read_own(path: Path) -> bytes:
+    """Return the content of a file that this harness wrote.
+
+    Raises:
+        UserError: the file is absent, unreadable or too large.
     """
     try:
-        content = read_limited(path)
+        return read_limited(path)
     except MissingDataError as error:
         raise UserError(f"Cannot read {path}: No such file.") from error
+
+
+def parse_own_json(content: bytes, path: Path) -> Any:
+    """Return the JSON value that this harness wrote.
+
+    Args:
+        content: of a file, or a line of one.
+        path: where it stands, for messages.
+
+    Raises:
+        UserError: the content is not JSON, or has a key twice in one object, an integer of more than 64 bits, or text
+            that UTF-8 cannot encode.
+    """
     remedy = "Restore it, or remove it and run again."
     value = parse_json(content, path, remedy, largest_integer=2**64)
     if _SURROGATE.search(content):

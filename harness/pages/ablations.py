@@ -11,8 +11,9 @@ from harness.charts.figure import Figure
 from harness.comparisons.plan_rows import SEEDS_FOR_P, Difference, difference, rows_of
 from harness.pages.model import Page, Role, Table
 from harness.paper.tables import PublishedTable, published_tables
-from harness.records.grouping import Record, average, comparable_groups, field_of, has_ablations
-from harness.records.words import bullets, changes, computed_with, counts
+from harness.records.grouping import average, comparable_groups, has_ablations
+from harness.records.schema import Record
+from harness.records.words import bullets, changes, computed_with, counts, seed_list
 from harness.runs.plans import READINGS, Claim, Plan, Row, plans
 from harness.seed_statistics import estimate, holm
 
@@ -24,16 +25,16 @@ COMPARABLE = (
 
 
 def ablation_page(records: Sequence[Record]) -> Page:
-    """All tables of one data set.
+    """Build the page of all ablation tables of one data set.
 
     Args:
         records: all of its records; those of the methods themselves stand in the rows that are just that.
     """
-    data = records[0]["data"]
+    data = records[0].data
     blocks: list[str | Table | Figure] = []
     groups = {key: members for key, members in comparable_groups(records).items() if has_ablations(members)}
     for number, ((overrides, version, digest), members) in enumerate(groups.items()):
-        name = data["name"] if number == 0 else f"{data['name']}-{number + 1}"
+        name = data.name if number == 0 else f"{data.name}-{number + 1}"
         if len(groups) > 1:
             blocks.append(f"# Data {digest}, wstal-bench {version}, options: {overrides}")
         blocks.append(_facts(members))
@@ -42,31 +43,25 @@ def ablation_page(records: Sequence[Record]) -> Page:
                 found = rows_of(plan, members)
                 # a synthetic result gets no verdict and no published neighbour
                 blocks.append(f"## {plan.title}")
-                if members[0]["synthetic"]:
+                if members[0].synthetic:
                     blocks += [_measured(f"{name}-{table}", plan, found), *_bars(f"{name}-{table}", plan, found)]
                 else:
                     blocks += _beside_published(
                         f"{name}-{table}", plan, found, published_tables().get(table.removeprefix("table_"))
                     )
         blocks += computed_with(members)
-    path = f"leaderboards/{data['name']}-ablations"
-    return Page(path, f"{data['title']}: ablations", blocks, synthetic=records[0]["synthetic"])
-
-
-def _schedule(record: Record) -> dict[str, Any]:
-    own: dict[str, Any] = record["schedule"]
-    recipe_changes: dict[str, Any] = (record["ablation"] or {"schedule": {}})["schedule"]
-    return own | recipe_changes
+    path = f"leaderboards/{data.name}-ablations"
+    return Page(path, f"{data.title}: ablations", blocks, synthetic=records[0].synthetic)
 
 
 def setting(records: Sequence[Record]) -> list[str]:
-    """What the records of one data set have in common, as facts."""
-    data, headline = records[0]["data"], records[0]["headline"]
-    schedules = sorted({f"{record['title']}: {changes(_schedule(record))}" for record in records})
+    """Return the facts that the records of one data set have in common."""
+    data, headline = records[0].data, records[0].headline
+    schedules = sorted({f"{record.title}: {changes(record.schedule_changes)}" for record in records})
     return [
-        f"features: {data['features']}",
-        f"training videos: {data['train']['videos']}, predicted test videos: {data['test']['videos']}",
-        f"protocol: `{headline}` on {counts(records[0]['metrics'][headline])}, mAP in percent over tIoU",
+        f"features: {data.features}",
+        f"training videos: {data.train.videos}, predicted test videos: {data.test.videos}",
+        f"protocol: `{headline}` on {counts(records[0].scored)}, mAP in percent over tIoU",
         "checkpoint: the last of a fixed schedule, never chosen on the scored videos",
         f"schedule, where it differs from the method's own: {'; '.join(schedules)}",
     ]
@@ -78,7 +73,7 @@ def _facts(records: Sequence[Record]) -> str:
         "cells: mean ± half the 95 % Student-t interval over seeds; differences are paired by seed",
         "`not run`: no record is stored; `wstal-bench run --row TABLE/ROW --seed N` makes one",
     ]
-    if not records[0]["synthetic"]:
+    if not records[0].synthetic:
         facts.append(
             "what holds or is reversed is so by the paired t-test at 5 %, corrected (Holm) for all comparisons of its "
             f"table; the exact sign-flip test, which assumes less, needs {SEEDS_FOR_P} seeds to fall below 0.05 once "
@@ -95,8 +90,10 @@ def _measured(name: str, plan: Plan, found: dict[str, list[Record]], printed: Pu
 
 
 def _bars(name: str, plan: Plan, found: dict[str, list[Record]]) -> Iterator[Figure]:
-    """Differences from the reference row, else from the first; nothing where it or all others were not run, or where
-    the rows are of several methods, each with a reference of its own.
+    """Draw the differences from the reference row, else from the first.
+
+    Nothing is drawn where it or all others were not run, or where the rows are of several methods, each with a
+    reference of its own.
     """
     if len({row.method.removesuffix("-rmgcl-gksa") for row in plan.rows if row.method != "rmgcl-gksa"}) > 1:
         return
@@ -105,12 +102,12 @@ def _bars(name: str, plan: Plan, found: dict[str, list[Record]]) -> Iterator[Fig
     if any(moved for _, moved in differences):
         rows = [Bar(_words(row), NOT_RUN if moved is None else moved.estimate) for row, moved in differences]
         caption = f"{plan.title}: change of the mean mAP against {_words(first)}"
-        synthetic = found[first.id][0]["synthetic"]
+        synthetic = found[first.id][0].synthetic
         yield ablation_bars(rows, _words(first), name=name, caption=caption, synthetic=synthetic)
 
 
 def _words(row: Row) -> str:
-    """A row by name, or by its cells where they say what it is."""
+    """Return a row's cells where they say what it is, else its name."""
     marks = {"", "x"}
     return ", ".join(cell for cell in row.cells if cell not in marks) if set(row.cells) - marks else row.id
 
@@ -140,11 +137,11 @@ def _beside_published(
 
 def _table_row(plan: Plan, row: Row, records: list[Record], printed: PublishedTable | None) -> dict[str, Any]:
     cells: dict[str, Any] = dict(zip(plan.columns, row.cells, strict=True))
-    cells["seeds"] = ", ".join(str(seed) for seed in sorted(record["seed"] for record in records)) or "none"
-    metrics = [record["metrics"][record["headline"]] for record in records]
+    cells["seeds"] = seed_list(records) or "none"
+    scored = [record.scored.mean_ap for record in records]
     cells["memory filled (%)"] = _filled(records)
     for tiou in plan.mAP:
-        values = [one["mAP"][tiou] for one in metrics if tiou in one["mAP"]]
+        values = [mean_ap[tiou] for mean_ap in scored if tiou in mean_ap]
         cells[tiou] = estimate(values, len(records)) if records else NOT_RUN
     cells["average"] = estimate([average(record) for record in records], len(records)) if records else NOT_RUN
     if printed:
@@ -154,7 +151,7 @@ def _table_row(plan: Plan, row: Row, records: list[Record], printed: PublishedTa
 
 
 def _adjusted(differences: Sequence[Difference | None], p: Callable[[Difference], float]) -> list[float]:
-    """Holm's p of those differences of a table that have the seeds for one, NaN for the others."""
+    """Return Holm's p of those differences of a table that have the seeds for one, NaN for the others."""
     tested = [one is not None and one.seeds >= SEEDS_FOR_P for one in differences]
     adjusted = iter(holm([p(one) for one, enough in zip(differences, tested, strict=True) if one and enough]))
     return [next(adjusted) if enough else math.nan for enough in tested]
@@ -188,11 +185,10 @@ def _claim_row(
 
 
 def _filled(records: Sequence[Record]) -> str:
-    """Mean share of the slots of the classes (background left out) that hold a feature at the end."""
+    """Return the mean share of the slots of the classes (background left out) that hold a feature at the end."""
     shares = []
     for record in records:
-        fill = record["training"]["diagnostics"].get("memory_fill")
+        fill: Any = record.training.diagnostics.get("memory_fill")
         if fill:
-            length = field_of(record["recipe"], "method.memory.length")
-            shares.append(sum(fill[:-1]) / (len(fill) - 1) / length)
+            shares.append(sum(fill[:-1]) / (len(fill) - 1) / record.recipe.option("method.memory.length"))
     return f"{100 * sum(shares) / len(shares):.0f}" if shares else ""

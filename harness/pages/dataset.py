@@ -10,10 +10,10 @@ from harness.charts.comparisons import Curve, Seeds, curves, intervals
 from harness.charts.figure import Figure
 from harness.charts.style import LINES
 from harness.data.held_out import SUFFIX
-from harness.io.encoding import canonical_json, sha256
 from harness.pages.model import Page, Role, Table
-from harness.records.grouping import Record, average, by_method
-from harness.records.words import bullets, changes, computed_with, counts, widest_average
+from harness.records.grouping import average, by_data, by_method
+from harness.records.schema import Record
+from harness.records.words import bullets, changes, computed_with, counts, seed_list, widest_average
 from harness.registry import load_method, method_entries
 from harness.runs.schedules import schedule_for
 from harness.runs.scoring import common_localizer
@@ -22,44 +22,42 @@ from harness.seed_statistics import estimate
 
 def dataset_page(records: list[Record]) -> Page:
     """Build the leaderboard page of one data set from its records."""
-    data = records[0]["data"]
+    data = records[0].data
     blocks: list[str | Table | Figure] = []
     # runs on other files, lists or labels are other experiments: each gets a section of its own
-    sections: dict[str, list[Record]] = {}
-    for record in records:
-        sections.setdefault(sha256(canonical_json(record["data"]))[:8], []).append(record)
+    sections = by_data(records)
     for digest, members in sections.items():
         several = len(sections) > 1
         if several:
             blocks.append(f"## Data {digest}")
-        blocks += _section(members, f"{data['name']}-{digest}" if several else data["name"])
-    return Page(f"leaderboards/{data['name']}", data["title"], blocks, synthetic=records[0]["synthetic"])
+        blocks += _section(members, f"{data.name}-{digest}" if several else data.name)
+    return Page(f"leaderboards/{data.name}", data.title, blocks, synthetic=records[0].synthetic)
 
 
 def _section(records: list[Record], name: str) -> list[str | Table | Figure]:
-    data, headline = records[0]["data"], records[0]["headline"]
+    data, headline = records[0].data, records[0].headline
     facts = {
-        "features": data["features"],
-        "training videos": f"{data['train']['videos']} ({data['train']['list']}), {data['labels']} video-level labels",
-        "predicted test videos": f"{data['test']['videos']} ({data['test']['list']})",
-        "protocol": f"`{headline}` on {counts(records[0]['metrics'][headline])}, mAP in percent over tIoU",
+        "features": data.features,
+        "training videos": f"{data.train.videos} ({data.train.list}), {data.labels} video-level labels",
+        "predicted test videos": f"{data.test.videos} ({data.test.list})",
+        "protocol": f"`{headline}` on {counts(records[0].scored)}, mAP in percent over tIoU",
         "checkpoint": "the last of a fixed schedule, never chosen on the scored videos",
         "cells": "mean ± half the 95 % Student-t interval over seeds",
     }
     groups = by_method(records)
     headline_rows = [_headline_row(label, group, headline) for label, group in groups.items()]
     protocol_rows = [_protocol_row(label, group) for label, group in groups.items()]
-    caption = f"{data['title']}, `{headline}`, mAP in percent over tIoU"
-    schedule = data["name"].removesuffix(SUFFIX)
+    caption = f"{data.title}, `{headline}`, mAP in percent over tIoU"
+    schedule = data.name.removesuffix(SUFFIX)
     chosen = f" (chosen as `harness/shipped/schedules/{schedule}.toml` says)" if schedule_for(schedule).why else ""
-    schedules = sorted({f"{record['title']}: {changes(record['schedule'])}" for record in records})
+    schedules = sorted({f"{record.title}: {changes(record.schedule)}" for record in records})
     return [
         bullets(f"{fact}: {text}" for fact, text in facts.items()),
         Table(name, caption, headline_rows, _measured(headline_rows)),
-        *_figures(name, data["title"], groups, headline),
+        *_figures(name, data.title, groups, headline),
         "Under every protocol that applies, mean over the range:",
-        Table(f"{name}-protocols", f"{data['title']}, every protocol", protocol_rows, _measured(protocol_rows)),
-        *_localizers(name, data["title"], groups, headline),
+        Table(f"{name}-protocols", f"{data.title}, every protocol", protocol_rows, _measured(protocol_rows)),
+        *_localizers(name, data.title, groups),
         f"Schedules, where they differ from the methods' own papers{chosen}:",
         bullets(schedules),
         *_not_run(groups.values()),
@@ -68,35 +66,35 @@ def _section(records: list[Record], name: str) -> list[str | Table | Figure]:
 
 
 def _not_run(groups: Iterable[list[Record]]) -> Iterator[str]:
-    """The registered methods without a run by their own options."""
+    """Name the registered methods without a run by their own options."""
     groups = list(groups)
-    own = {group[0]["method"] for group in groups if not group[0]["overrides"]}
-    changed = {group[0]["method"] for group in groups} - own
+    own = {group[0].method for group in groups if not group[0].overrides}
+    changed = {group[0].method for group in groups} - own
     lacking = [load_method(name).title for name in method_entries() if name not in own | changed]
     others = [load_method(name).title for name in method_entries() if name in changed]
-    said = [f"Not run here, so not ranked: {', '.join(lacking)}."] if lacking else []
-    said += [f"Run here with other options alone: {', '.join(others)}."] if others else []
-    if said:
-        yield f"{' '.join(said)} `wstal-bench reproduce` with this data runs them by their own."
+    notes = [f"Not run here, so not ranked: {', '.join(lacking)}."] if lacking else []
+    notes += [f"Run here with other options alone: {', '.join(others)}."] if others else []
+    if notes:
+        yield f"{' '.join(notes)} `wstal-bench reproduce` with this data runs them by their own."
 
 
 def _figures(name: str, title: str, groups: Mapping[str, list[Record]], headline: str) -> Iterator[Figure]:
-    """The mean over the widest range with its seeds, and mAP over tIoU."""
+    """Draw the mean over the widest range with its seeds, and mAP over tIoU."""
     first = next(iter(groups.values()))[0]
-    widest = widest_average(first["metrics"][headline]["averages"])
+    widest = widest_average(first.metrics[headline].averages)
     yield intervals(
         [Seeds(label, [average(record) for record in group]) for label, group in groups.items()],
         name=f"{name}-intervals",
         caption=f"{title}: mean mAP {widest}, a dot a seed",
         axis=f"mean mAP {widest} (%)",
-        synthetic=first["synthetic"],
+        synthetic=first.synthetic,
     )
     lines = []
     for label, group in list(groups.items())[: len(LINES)]:
-        metrics = [record["metrics"][headline]["mAP"] for record in group]
+        metrics = [record.metrics[headline].mean_ap for record in group]
         values = [estimate([one[tiou] for one in metrics if tiou in one], len(group)) for tiou in metrics[0]]
         lines.append(Curve(label, [float(tiou) for tiou in metrics[0]], values))
-    yield curves(lines, name=f"{name}-curves", caption=f"{title}: mAP over tIoU", synthetic=first["synthetic"])
+    yield curves(lines, name=f"{name}-curves", caption=f"{title}: mAP over tIoU", synthetic=first.synthetic)
 
 
 def _measured(rows: Sequence[dict[str, Any]]) -> dict[str, Role]:
@@ -104,31 +102,31 @@ def _measured(rows: Sequence[dict[str, Any]]) -> dict[str, Role]:
 
 
 def _headline_row(label: str, group: list[Record], headline: str) -> dict[str, Any]:
-    metrics = [record["metrics"][headline] for record in group]
-    row: dict[str, Any] = {"method": label, "seeds": seed_count(group)}
-    for part in ("mAP", "averages"):
-        for name in metrics[0][part]:
-            values = [one[part][name] for one in metrics if name in one[part]]
-            row[f"avg {name}" if part == "averages" else name] = estimate(values, len(group))
+    metrics = [record.metrics[headline] for record in group]
+    row: dict[str, Any] = {"method": label, "seeds": seed_list(group)}
+    for prefix, numbers in (("", [one.mean_ap for one in metrics]), ("avg ", [one.averages for one in metrics])):
+        for name in numbers[0]:
+            row[f"{prefix}{name}"] = estimate([one[name] for one in numbers if name in one], len(group))
     return row
 
 
 def _protocol_row(label: str, group: list[Record]) -> dict[str, Any]:
     row: dict[str, Any] = {"method": label}
-    for protocol, metrics in group[0]["metrics"].items():
-        if metrics["averages"]:
-            widest = widest_average(metrics["averages"])
-            values = [one for record in group if (one := _average_under(record, protocol, widest)) is not None]
-            row[f"{protocol} {widest} ({metrics['videos']} videos)"] = estimate(values, len(group))
+    for protocol, metrics in group[0].metrics.items():
+        if metrics.averages:
+            widest = widest_average(metrics.averages)
+            scored = [record.metrics[protocol].averages for record in group if protocol in record.metrics]
+            values = [averages[widest] for averages in scored if widest in averages]
+            row[f"{protocol} {widest} ({metrics.videos} videos)"] = estimate(values, len(group))
     return row
 
 
-def _localizers(name: str, title: str, groups: Mapping[str, list[Record]], headline: str) -> Iterator[str | Table]:
-    """The same scores localized by the method's own settings and by those that all have in common."""
+def _localizers(name: str, title: str, groups: Mapping[str, list[Record]]) -> Iterator[str | Table]:
+    """Compare the same scores localized by the method's own settings and by those that all have in common."""
     first = next(iter(groups.values()))[0]
-    if not any(record["common"] for group in groups.values() for record in group):
+    if not any(record.common_localizer for group in groups.values() for record in group):
         return
-    widest = widest_average(first["metrics"][headline]["averages"])
+    widest = widest_average(first.scored.averages)
     rows = []
     for label, group in groups.items():
         own = [average(record) for record in group]
@@ -157,19 +155,8 @@ def _localizers(name: str, title: str, groups: Mapping[str, list[Record]], headl
 
 
 def _common_average(record: Record, over: str) -> float | None:
-    """Under the common localizer; None for a run that was not localized by it."""
-    if record["common"]:
-        value: float = record["common"][record["headline"]]["averages"][over]
-        return value
+    """Return the average under the common localizer, or None for a run that was not localized by it."""
+    if record.common_localizer:
+        return record.common_localizer.averages[over]
     settings = (common_localizer(family).model_dump(mode="json") for family in ("thumos14", "activitynet13"))
-    return average(record) if record["recipe"]["localizer"] in settings else None
-
-
-def _average_under(record: Record, protocol: str, over: str) -> float | None:
-    value: float | None = record["metrics"].get(protocol, {"averages": {}})["averages"].get(over)
-    return value
-
-
-def seed_count(group: list[Record]) -> str:
-    """List the seeds of a group of records."""
-    return ", ".join(str(seed) for seed in sorted(record["seed"] for record in group))
+    return average(record) if record.recipe.localizer in settings else None

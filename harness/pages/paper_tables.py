@@ -31,7 +31,12 @@ SESSIONS = {
 
 
 def table_page(table: PublishedTable, lines: Sequence[Sequence[Cell]]) -> Page:
-    """A table as printed with the verdict on each row's headline, the measured rows in full, and all judged cells."""
+    """Build the page of a table: as printed with a verdict on each row's headline, measured rows, all judged cells.
+
+    Args:
+        table: as printed.
+        lines: its judged cells, by `compare`.
+    """
     name, title = f"table_{table.number}", f"Table {table.number}: {table.title}"
     shown = {row: headline(line) for row, line in first_choice(lines).items()}
     rows = [

@@ -8,14 +8,15 @@ from typing import Any
 from harness.comparisons.plan_rows import difference, rows_of
 from harness.pages.ablations import NOT_RUN, setting
 from harness.pages.model import Page, Role, Table
-from harness.records.grouping import Record, average, comparable_groups
+from harness.records.grouping import average, comparable_groups
+from harness.records.schema import Record
 from harness.records.words import bullets, computed_with
 from harness.runs.plans import READINGS, plans
 from harness.seed_statistics import estimate
 
 
 def readings_page(records: Sequence[Record]) -> Page | None:
-    """How far each open reading moves the mean on each real data set; None where none was run."""
+    """Build the page of how far each open reading moves the mean on real data sets, or None where none was run."""
     plan = plans()[READINGS]
     assert plan.reference is not None
     text = (
@@ -35,8 +36,8 @@ def readings_page(records: Sequence[Record]) -> Page | None:
         found = rows_of(plan, members)
         reference = found[plan.reference]
         others = [row for row in plan.rows if row.id != plan.reference and found[row.id]]
-        data = members[0]["data"]["title"]
-        if members[0]["synthetic"] or overrides != "none" or not (reference and others):
+        data = members[0].data.title
+        if members[0].synthetic or overrides != "none" or not (reference and others):
             continue
         title = data if data not in rows[0] else f"{data} ({digest}, {version})"
         beside = f"against ACM-Net, {title}"

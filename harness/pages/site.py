@@ -1,4 +1,4 @@
-"""From stored results to pages and files: the same results give the same bytes."""
+"""All pages and files that are rendered from stored results: the same results give the same bytes."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from harness.charts.figure import Figure
 from harness.comparisons.paper import compare
 from harness.data.held_out import is_held_out
 from harness.io.atomic import atomic_write
-from harness.io.encoding import pretty_json
+from harness.io.locks import hold
 from harness.pages.ablations import ablation_page
 from harness.pages.audit import audit_page
 from harness.pages.cost import cost_page
-from harness.pages.dataset import dataset_page, seed_count
+from harness.pages.dataset import dataset_page
 from harness.pages.formats import files
 from harness.pages.html import html_report
 from harness.pages.model import Page, Table
@@ -27,9 +27,11 @@ from harness.pages.released import rescored_page
 from harness.pages.reliability import reliability_page
 from harness.pages.robustness import robustness_page
 from harness.paper.tables import published_tables
-from harness.records.grouping import Record, average, by_method, has_ablations
-from harness.records.reading import load_records, read_record
-from harness.records.words import bullets, widest_average
+from harness.records.collection import add_records
+from harness.records.grouping import average, by_method, has_ablations
+from harness.records.reading import load_records
+from harness.records.schema import Record
+from harness.records.words import bullets, seed_list, widest_average
 from harness.seed_statistics import estimate
 from harness.studies.cost import CostFile
 from harness.studies.released import FOLDER as RESCORED
@@ -47,7 +49,7 @@ Study = TypeVar("Study", bound=StudyFile)
 
 @dataclass(frozen=True)
 class Results:
-    """All that is stored of one results folder.
+    """Stored content of one results folder.
 
     Args:
         records: of runs, by data set, method and id.
@@ -69,7 +71,7 @@ class Results:
 
 
 def read_results(folder: Path) -> Results:
-    """What a results folder holds; damaged files and those of a newer version are refused by name, the rest is read.
+    """Read a results folder; damaged records and those of a newer version are refused by place, the rest is read.
 
     Raises:
         UserError: there is no such folder.
@@ -92,24 +94,24 @@ def read_results(folder: Path) -> Results:
 
 
 def render(results: Results) -> dict[str, str]:
-    """Every rendered file by path below the results folder."""
+    """Return every rendered file by path below the results folder."""
     made = pages(results)
     quoted = {README: fill_readme(results.readme, made)} if results.readme else {}
     return files(made) | {REPORT: html_report(made)} | quoted
 
 
 def pages(results: Results) -> list[Page]:
-    """The entry page, then the published tables with verdicts, two pages for each data set (its methods, its
-    ablations), the readings, rescored detections, the audit and the stress tests.
+    """Build all pages: the entry page, the published tables with verdicts, two pages for each data set (its methods,
+    its ablations), the readings, rescored detections, the audit and the stress tests.
     """
     by_dataset: dict[str, list[Record]] = {}
     for record in results.records:
-        by_dataset.setdefault(record["data"]["name"], []).append(record)
+        by_dataset.setdefault(record.data.name, []).append(record)
     real: list[Page] = []
     synthetic: list[Page] = []
     for members in by_dataset.values():
-        of_data = synthetic if members[0]["synthetic"] else real
-        if themselves := [record for record in members if record["ablation"] is None]:
+        of_data = synthetic if members[0].synthetic else real
+        if themselves := [record for record in members if record.ablation is None]:
             of_data.append(dataset_page(themselves))
         if has_ablations(members):
             of_data.append(ablation_page(members))
@@ -150,7 +152,12 @@ def write(rendered: dict[str, str], results: Path, keep_stale: bool = False) -> 
 
 
 def drifted(rendered: dict[str, str], results: Path) -> list[str]:
-    """Names of files below `results` that differ from `rendered`, are absent, or belong to no page."""
+    """Return the names of files below `results` that differ from `rendered`, are absent, or belong to no page.
+
+    Args:
+        rendered: by `render`.
+        results: the folder.
+    """
     paths = {name: path for name in rendered if (path := results / name).exists()}
     stored = {name: path.read_bytes() for name, path in (paths | _rendered(results)).items()}
     wanted = {name: text.encode() for name, text in rendered.items()}
@@ -158,7 +165,7 @@ def drifted(rendered: dict[str, str], results: Path) -> list[str]:
 
 
 def _rendered(results: Path) -> dict[str, Path]:
-    """The files below `results` that `render` is answerable for, by path."""
+    """Return the files below `results` that `render` makes, by path."""
     paths = [path for path in results.glob("leaderboards/**/*") if path.suffix in SUFFIXES]
     names = ("readings.md", "audit.md", "reliability.md", "robustness.md", REPORT)
     paths += [path for name in names if (path := results / name).exists()]
@@ -166,21 +173,20 @@ def _rendered(results: Path) -> dict[str, Path]:
 
 
 def _overview(by_dataset: Mapping[str, list[Record]]) -> list[dict[str, Any]]:
-    """The headline of every method on real test videos, by its own options."""
+    """Return the headline of every method on real test videos, by its own options."""
     rows = []
     for name, members in by_dataset.items():
-        own = [record for record in members if record["ablation"] is None and not record["overrides"]]
-        if not own or own[0]["synthetic"] or is_held_out(name):
+        own = [record for record in members if record.ablation is None and not record.overrides]
+        if not own or own[0].synthetic or is_held_out(name):
             continue
         for label, group in by_method(own).items():
-            over = widest_average(group[0]["metrics"][group[0]["headline"]]["averages"])
             rows.append(
                 {
-                    "data set": group[0]["data"]["title"],
+                    "data set": group[0].data.title,
                     "method": label,
-                    "seeds": seed_count(group),
-                    "protocol": group[0]["headline"],
-                    "mean of": over,
+                    "seeds": seed_list(group),
+                    "protocol": group[0].headline,
+                    "mean of": widest_average(group[0].scored.averages),
                     "mAP (%)": estimate([average(record) for record in group], len(group)),
                 }
             )
@@ -203,28 +209,26 @@ def _entry_page(sections: dict[str, list[Page]], overview: list[dict[str, Any]])
     return Page("leaderboards/README", "Leaderboards", blocks)
 
 
-def publish(records: Sequence[dict[str, Any]], results: Path) -> list[Path]:
+def publish(records: Sequence[Record], results: Path) -> list[Path]:
     """Write the records of finished runs to `results/records/` and render `results/leaderboards/`.
 
-    A record whose numbers are already there is left as it is.
+    A record whose numbers are already there is left as it is. Of two processes that publish, the second waits.
+
+    Args:
+        records: of finished runs.
+        results: the folder.
 
     Returns:
         The leaderboard pages of the runs' data sets.
     """
-    pages = set()
-    for record in records:
-        target = results / "records" / record["data"]["name"] / f"{record['id']}.json"
-        if not (target.exists() and _numbers(read_record(target)) == _numbers(record)):
-            atomic_write(target, pretty_json(record))
-        suffix = "" if record["ablation"] is None else "-ablations"
-        pages.add(results / "leaderboards" / f"{record['data']['name']}{suffix}.md")
-    stored = read_results(results)
-    rendered = render(stored)
-    write(rendered, results, keep_stale=bool(stored.refused))
-    if any(record["ablation"] and not record["synthetic"] for record in records) and "readings.md" in rendered:
-        pages.add(results / "readings.md")
-    return sorted(pages)
-
-
-def _numbers(record: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in record.items() if name != "environment"}
+    lock = results / ".publish.lock"
+    with hold(lock):
+        add_records(results / "records", records)
+        stored = read_results(results)
+        rendered = render(stored)
+        write(rendered, results, keep_stale=bool(stored.refused))
+        lock.unlink(missing_ok=True)  # a process that waits for it sees that and makes another
+    pages = {f"leaderboards/{record.data.name}{'-ablations' if record.ablation else ''}.md" for record in records}
+    if any(record.ablation and not record.synthetic for record in records) and "readings.md" in rendered:
+        pages.add("readings.md")
+    return sorted(results / page for page in pages)

@@ -1,4 +1,4 @@
-"""What a store holds that no run needs, and its removal; what a run can go on from is never touched."""
+"""Cleanup of a store: files that no run needs, and their removal; what a run can go on from is never touched."""
 
 from __future__ import annotations
 
@@ -7,22 +7,21 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.io.locks import acquire, is_locked
-from harness.records.store import Store, claim_file, failure_file, is_done
+from harness.io.locks import acquire
+from harness.records.store import TEMPORARY, Store
 from wstal.errors import StoreError, UserError
 
-TEMPORARY = ".*.tmp"  # `harness.io.reading.atomic_write`
 CHECKPOINTS = "checkpoint*"  # `harness.runs.checkpoint`
 
 
 @dataclass(frozen=True)
 class Garbage:
-    """A file or folder that goes.
+    """A file or folder to be removed.
 
     Args:
-        path: of it.
+        path: of the file or folder.
         why: what it is.
-        size: bytes, of a folder its files'.
+        size: bytes, of a folder those of its files.
     """
 
     path: Path
@@ -48,24 +47,26 @@ def collect(store: Store, dry_run: bool = False) -> list[Garbage]:
         UserError: there is no store.
         StoreError: it cannot be written.
     """
-    folders = [store.root / name for name in ("runs", "partial", "failed", "locks")]
+    folders = [store.runs, store.partial, store.failures, store.locks]
     if not any(folder.is_dir() for folder in folders):
         raise UserError(f"{store.root} is no store of runs. Give the folder that runs were written to.")
     runs = sorted({_run(path) for folder in folders if folder.is_dir() for path in folder.iterdir()})
     found: list[Garbage] = []
     busy = False
     for run in runs:
-        if is_locked(store.lock_file(run)) or is_locked(claim_file(store, run)):
+        if store.is_claimed(run):
             busy = True
         elif garbage := list(_of_run(store, run)):
             found += garbage if dry_run or _remove_of_run(store, run) else []
     if not busy:
         rest = [
-            Garbage(path, "temporary file", _size(path)) for name in ("cache", "failed") for path in _glob(store, name)
+            Garbage(path, "temporary file", _size(path))
+            for folder in (store.cache, store.failures)
+            for path in sorted(folder.glob(TEMPORARY))
         ]
         rest += [
             Garbage(path, "first epochs kept for other runs", _size(path))
-            for path in sorted((store.root / "cache").glob("warmup-*"))
+            for path in sorted(store.cache.glob("warmup-*"))
         ]
         found += rest
         if not dry_run:
@@ -74,16 +75,12 @@ def collect(store: Store, dry_run: bool = False) -> list[Garbage]:
 
 
 def _run(path: Path) -> str:
-    """The run that a member of the store's folders belongs to."""
+    """Return the run that a member of the store's folders belongs to."""
     return path.name.removesuffix(".lock").removesuffix(".claim").removesuffix(".json")
 
 
-def _glob(store: Store, folder: str) -> list[Path]:
-    return sorted((store.root / folder).glob(TEMPORARY))
-
-
 def _of_run(store: Store, run: str) -> Iterator[Garbage]:
-    partial, finished, done = store.partial_folder(run), store.run_folder(run), is_done(store, run)
+    partial, finished, done = store.partial_folder(run), store.run_folder(run), store.is_done(run)
     temporary = set(partial.glob(TEMPORARY))
     yield from (Garbage(path, "temporary file", _size(path)) for path in sorted(temporary))
     yield from (Garbage(path, "temporary file", _size(path)) for path in finished.glob(TEMPORARY))
@@ -95,19 +92,19 @@ def _of_run(store: Store, run: str) -> Iterator[Garbage]:
             yield Garbage(partial, "empty partial folder", 0)
     if done:
         yield from (Garbage(path, "checkpoint of a finished run", _size(path)) for path in finished.glob(CHECKPOINTS))
-        if (failure := failure_file(store, run)).exists():
+        if (failure := store.failure_file(run)).exists():
             yield Garbage(failure, "failure before a success", _size(failure))
-    for lock in (claim_file(store, run), store.lock_file(run)):
+    for lock in (store.claim_file(run), store.lock_file(run)):
         if lock.exists():
             yield Garbage(lock, "lock that nobody holds", _size(lock))
 
 
 def _remove_of_run(store: Store, run: str) -> bool:
-    """Remove a run's garbage while nobody else can begin it; False where somebody has.
+    """Remove a run's garbage while nobody else can begin it, and return False where somebody has.
 
     Its locks go while they are held: who waits for one sees that the file is gone and makes another.
     """
-    held = [acquire(claim_file(store, run)), acquire(store.lock_file(run))]
+    held = [acquire(store.claim_file(run)), acquire(store.lock_file(run))]
     try:
         if not all(held):
             return False

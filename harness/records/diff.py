@@ -1,18 +1,19 @@
-"""What differs between two runs that should agree."""
+"""Differences between two runs that should agree."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.io.text import did_you_mean
-from harness.records.matches import DETECTIONS
+from harness.records.files import DETECTIONS, LINES, RECORD
 from harness.records.query import flatten
-from harness.records.reading import record_files
-from harness.records.schema import DESCRIPTIVE_FIELDS, RECORD
+from harness.records.reading import list_records, parse_record, read_record, record_contents
+from harness.records.schema import Record, data_identity
+from harness.records.store import Store
 from wstal.errors import UserError
 
 ABSENT = "absent"
@@ -32,14 +33,14 @@ CAUSES = {
 
 
 @dataclass(frozen=True)
-class Gap:
+class MetricDifference:
     """The numbers of two runs under one protocol, where they differ; second less first, in mAP points.
 
     Args:
         protocol: its name.
         mean_ap: the difference of mAP that is largest in size, None where the two share no tIoU.
         tiou: where that is.
-        ap: the largest of a class, None where the two share none.
+        ap: the largest of a class under the headline protocol, None where the two share none.
         label: that class.
         label_tiou: where that is.
         note: what else differs: counts, tIoUs or classes of one run only, the whole protocol.
@@ -68,13 +69,13 @@ class Diff:
 
     identity: Pairs
     environment: Pairs
-    metrics: list[Gap]
+    metrics: list[MetricDifference]
     training: Pairs
     artefacts: Pairs
 
     @property
     def agree(self) -> bool:
-        """Whether what decides the numbers, and every number and file that both have, are equal.
+        """Whether what decides the numbers, and every number and file of both runs, are equal.
 
         A loss term or file that one run never had is no disagreement.
         """
@@ -83,7 +84,7 @@ class Diff:
 
     @property
     def cause(self) -> str:
-        """The likely reason in one line; empty where the runs agree."""
+        """Likely reason in one line; empty where the runs agree."""
         if self.agree:
             return ""
         if self.identity:
@@ -102,7 +103,7 @@ class Diff:
 
     @property
     def verdict(self) -> str:
-        """What a reader is told: agreement, and what one run alone has, or the cause of a difference."""
+        """One line for a reader: agreement with what one run alone has, or the cause of a difference."""
         if not self.agree:
             return f"differ: {self.cause}"
         alone = self.training | self.artefacts
@@ -114,61 +115,101 @@ class Diff:
         return f"agree: every number and file that both have is equal; {'; '.join(only)}"
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
+        """Return the differences as JSON values."""
         return asdict(self) | {"agree": self.agree, "cause": self.cause, "verdict": self.verdict}
 
 
-def diff(first: dict[str, Any], second: dict[str, Any]) -> Diff:
-    """What differs between two records of today's schema."""
+def diff(first: Record, second: Record) -> Diff:
+    """Return the differences of two records.
+
+    Args:
+        first: side A.
+        second: side B.
+    """
     return Diff(
         identity=_pairs(_identity(first), _identity(second)),
         environment=_pairs(_environment(first), _environment(second)),
-        metrics=_gaps(first["metrics"], second["metrics"]),
+        metrics=list(_metric_differences(_numbers(first), _numbers(second))),
         training=_pairs(_training(first), _training(second)),
-        artefacts=_pairs(first["artefacts"], second["artefacts"]),
+        artefacts=_pairs(first.artefacts, second.artefacts),
     )
 
 
-def find_record(name: str, results: Path, store: Path) -> Path:
-    """The record file that a name means: a file, a run's folder, or an id in `results/records`, else in the store.
+def find_records(names: tuple[str, str], results: Path, store: Store) -> list[tuple[Path, Record]]:
+    """Find two records by name: a file, a run's folder, or an id in `results/records`, else in the store.
+
+    In a file of several records it is the one whose id the other name has, or gives.
+
+    Args:
+        names: of the two records.
+        results: results folder, for ids.
+        store: for ids.
+
+    Returns:
+        Place and record of each.
 
     Raises:
-        UserError: none of these.
+        UserError: a name is none of these, or its record is damaged.
     """
-    path = Path(name)
-    if os.path.isfile(path):
-        return path
-    if os.path.isfile(path / RECORD):
-        return path / RECORD
-    known = {file.parent.name: file for file in (store / "runs").glob(f"*/{RECORD}")}
-    if os.path.isdir(results / "records"):
-        known |= {file.stem: file for file in record_files(results / "records")}
-    if name not in known:
+    found = [None if name.endswith(LINES) else _find(name, results, store) for name in names]
+    for number, name in enumerate(names):
+        if found[number] is None:
+            other = found[1 - number]
+            found[number] = _line(Path(name), other[1].id if other else None)
+    return [one for one in found if one]
+
+
+def _line(file: Path, run: str | None) -> tuple[Path, Record]:
+    """Return the only record of a JSON-lines file, or the one with an id."""
+    lines = list(record_contents(file))
+    records = [(place, parse_record(content, place)) for place, content in lines]
+    chosen = [one for one in records if one[1].id == run] or records
+    if len(chosen) != 1:
+        without = f", none of them {run}" if run else ""
         raise UserError(
-            f"{name!r} is no record file, no folder with {RECORD}, and no run in {results / 'records'} or "
-            f"{store / 'runs'}{did_you_mean(name, known)} `wstal-bench records query` lists them."
+            f"{file} holds {len(records)} records{without}. Give the id of one: `wstal-bench records query` lists them."
         )
-    return known[name]
+    return chosen[0]
 
 
-def _identity(record: dict[str, Any]) -> dict[str, Any]:
+def _find(name: str, results: Path, store: Store) -> tuple[Path, Record]:
+    path = Path(name)
+    for file in (path, path / RECORD):
+        if os.path.isfile(file):
+            return file, read_record(file)
+    collection = results / "records"
+    for file in collection.glob(f"*/*{LINES}"):
+        if name.startswith(f"{file.parent.name}-{file.stem}-s"):  # how ids begin: other files need no reading
+            for place, content in record_contents(file):
+                if name.encode() in content and (record := parse_record(content, place)).id == name:
+                    return place, record
+    if os.path.isfile(file := store.record_file(name)):
+        return file, read_record(file)
+    known = [record.id for record in list_records(collection)[0]] + [run.name for run in store.finished()]
+    raise UserError(
+        f"{name!r} is no record file, no folder with {RECORD}, and no run in {collection} or "
+        f"{store.runs}{did_you_mean(name, known)} `wstal-bench records query` lists them."
+    )
+
+
+def _identity(record: Record) -> dict[str, Any]:
     return {
-        "method": record["method"],
-        "seed": record["seed"],
-        "data": {name: value for name, value in record["data"].items() if name not in DESCRIPTIVE_FIELDS},
-        "recipe": record["recipe"],
-        "headline": record["headline"],
-        "tious": list(record["metrics"][record["headline"]]["mAP"]),
-        "wstal-bench": record["environment"]["wstal-bench"],
+        "method": record.method,
+        "seed": record.seed,
+        "data": data_identity(record.data.to_json()),
+        "recipe": record.recipe.to_json(),
+        "headline": record.headline,
+        "tious": list(record.scored.mean_ap),
+        "wstal-bench": record.version,
     }
 
 
-def _environment(record: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in record["environment"].items() if name != "wstal-bench"}
+def _environment(record: Record) -> dict[str, Any]:
+    return {name: value for name, value in record.environment.to_json().items() if name != "wstal-bench"}
 
 
-def _training(record: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in record["training"].items() if name != "weights_of"}
+def _training(record: Record) -> dict[str, Any]:
+    return {name: value for name, value in record.training.to_json().items() if name != "weights_of"}
 
 
 def _pairs(first: Mapping[str, Any], second: Mapping[str, Any]) -> Pairs:
@@ -177,19 +218,28 @@ def _pairs(first: Mapping[str, Any], second: Mapping[str, Any]) -> Pairs:
     return {name: pair for name, pair in both.items() if pair[0] != pair[1]}
 
 
-def _gaps(first: dict[str, Any], second: dict[str, Any]) -> list[Gap]:
-    gaps = []
+def _numbers(record: Record) -> dict[str, dict[str, Any]]:
+    """Return the numbers of each protocol, with AP by class under the headline."""
+    numbers = {name: one.to_json() for name, one in record.metrics.items()}
+    numbers[record.headline]["per_class"] = record.ap_by_class()
+    return numbers
+
+
+def _metric_differences(
+    first: dict[str, dict[str, Any]], second: dict[str, dict[str, Any]]
+) -> Iterator[MetricDifference]:
     for protocol in first | second:
         if protocol not in first or protocol not in second:
-            gaps.append(Gap(protocol, note=f"only in the {'first' if protocol in first else 'second'} run"))
+            yield MetricDifference(protocol, note=f"only in the {'first' if protocol in first else 'second'} run")
         elif differing := _pairs(first[protocol], second[protocol]):
             one, other = first[protocol], second[protocol]
             move, tiou = _largest({t: other["mAP"][t] - v for t, v in one["mAP"].items() if t in other["mAP"]})
+            other_classes = other.get("per_class", {})
             moves = {
-                (label, t): other["per_class"][label][t] - value
-                for label, values in one["per_class"].items()
+                (label, t): other_classes[label][t] - value
+                for label, values in one.get("per_class", {}).items()
                 for t, value in values.items()
-                if t in other["per_class"].get(label, {})
+                if t in other_classes.get(label, {})
             }
             ap, worst = _largest(moves)
             label, label_tiou = worst or (None, None)
@@ -198,8 +248,7 @@ def _gaps(first: dict[str, Any], second: dict[str, Any]) -> list[Gap]:
                 for name, (before, after) in differing.items()
                 if ABSENT in (before, after) or "." not in name
             ]
-            gaps.append(Gap(protocol, move, tiou, ap, label, label_tiou, ", ".join(notes)))
-    return gaps
+            yield MetricDifference(protocol, move, tiou, ap, label, label_tiou, ", ".join(notes))
 
 
 def _largest(moves: dict[Any, float]) -> tuple[float | None, Any]:

@@ -1,97 +1,115 @@
-"""Which records belong together: data identity, systems, averages over seeds."""
+"""Grouping of records: systems whose seeds are averaged, and records that may stand in one table."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from statistics import fmean
-from typing import Any
+from typing import NamedTuple
 
 from harness.io.encoding import canonical_json, sha256
-from harness.records.schema import DESCRIPTIVE_FIELDS
+from harness.records.schema import Data, Record, data_identity
 from harness.records.words import changes, widest_average
 
-Record = dict[str, Any]
+
+class SystemKey(NamedTuple):
+    """The one rule for which records average over seeds: those with equal keys.
+
+    Args:
+        data: digest of the data's description without its descriptive fields.
+        method: registered name.
+        recipe: digest of the resolved options.
+        version: of wstal-bench.
+    """
+
+    data: str
+    method: str
+    recipe: str
+    version: str
+
+    @classmethod
+    def of(cls, record: Record) -> SystemKey:
+        """Return the key of a record."""
+        recipe = sha256(canonical_json(record.recipe.to_json()))
+        return cls(data_digest(record.data), record.method, recipe, record.version)
+
+
+def data_digest(data: Data) -> str:
+    """Return the SHA-256 of a data description without the fields that decide no number."""
+    return sha256(canonical_json(data_identity(data.to_json())))
+
+
+def systems(records: Iterable[Record]) -> dict[SystemKey, list[Record]]:
+    """Group records by their system, in order of appearance."""
+    groups: dict[SystemKey, list[Record]] = {}
+    for record in records:
+        groups.setdefault(SystemKey.of(record), []).append(record)
+    return groups
+
+
+def by_data(records: Iterable[Record]) -> dict[str, list[Record]]:
+    """Group records by eight digits of their data's digest, in order of appearance."""
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        groups.setdefault(data_digest(record.data)[:8], []).append(record)
+    return groups
 
 
 def has_ablations(records: Sequence[Record]) -> bool:
-    """Whether any of these records is of an ablation, not just of a method."""
-    return any(record["ablation"] for record in records)
+    """Return whether any of these records is of an ablation, not just of a method."""
+    return any(record.ablation for record in records)
 
 
 def comparable_groups(records: Sequence[Record]) -> dict[tuple[str, str, str], list[Record]]:
-    """Records that may stand in one table, by the user's options, version and data.
+    """Group records that may stand in one table by the user's options, version and eight digits of the data's digest.
 
     Where ablations have a schedule of their own, runs of the methods themselves are other experiments.
     """
     groups: dict[tuple[str, str, str], list[Record]] = {}
     for record in records:
-        data = sha256(canonical_json(record["data"]))[:8]
-        key = (changes(record["overrides"]), record["environment"]["wstal-bench"], data)
+        key = (changes(record.overrides), record.version, data_digest(record.data)[:8])
         groups.setdefault(key, []).append(record)
     kept = {}
     for key, members in groups.items():
-        ablations = [record for record in members if record["ablation"]]
-        own_schedule = any(record["ablation"]["schedule"] for record in ablations)
+        ablations = [record for record in members if record.ablation]
+        own_schedule = any(record.ablation and record.ablation.schedule for record in ablations)
         kept[key] = ablations if own_schedule else members
     return kept
 
 
-def field_of(recipe: dict[str, Any], name: str) -> Any:
-    """Return the value of a dotted option name, or None."""
-    value: Any = recipe
-    for part in name.split("."):
-        value = value.get(part) if isinstance(value, dict) else None
-    return value
-
-
 def average(record: Record) -> float:
-    """The headline: mean mAP over the widest range under the data set's headline protocol, in percent."""
-    averages = record["metrics"][record["headline"]]["averages"]
-    return float(averages[widest_average(averages)])
+    """Return the headline: mean mAP over the widest range under the data set's headline protocol, in percent."""
+    averages = record.scored.averages
+    return averages[widest_average(averages)]
 
 
 def by_method(records: Sequence[Record]) -> dict[str, list[Record]]:
-    """The runs of one method, recipe and version together, by what tells them from the others, the best first."""
-    groups: dict[bytes, list[Record]] = {}
-    for record in records:
-        version = record["environment"]["wstal-bench"]
-        groups.setdefault(canonical_json([record["method"], record["recipe"], version]), []).append(record)
-    versions = {record["environment"]["wstal-bench"] for record in records}
+    """Group the records of one data set by their system, each under a label that tells it from the others, best first.
+
+    A label is the method's title with the user's options, and the version where there are several.
+    """
+    versions = {record.version for record in records}
     labelled: dict[str, list[Record]] = {}
-    for group in groups.values():
+    for group in systems(records).values():
         first = group[0]
-        said = [changes(first["overrides"])] if first["overrides"] else []
-        said += [first["environment"]["wstal-bench"]] if len(versions) > 1 else []
-        label = f"{first['title']} ({', '.join(said)})" if said else str(first["title"])
-        # two recipes that say the same of themselves: a default changed within a version
-        labelled[f"{label} ({first['digest'][:8]})" if label in labelled else label] = group
+        marks = [changes(first.overrides)] if first.overrides else []
+        marks += [first.version] if len(versions) > 1 else []
+        label = f"{first.title} ({', '.join(marks)})" if marks else first.title
+        # two recipes with one label: a default changed within a version
+        labelled[f"{label} ({first.digest[:8]})" if label in labelled else label] = group
     return dict(sorted(labelled.items(), key=lambda item: -fmean(map(average, item[1]))))
 
 
-def by_recipe(records: Sequence[Record], method: str) -> Iterator[list[Record]]:
-    """The runs of a method by its own recipe, those of one data set, version and recipe together."""
-    groups: dict[bytes, list[Record]] = {}
-    for record in records:
-        if record["method"] == method and record["ablation"] is None:
-            version = record["environment"]["wstal-bench"]
-            groups.setdefault(canonical_json([record["data"], record["recipe"], version]), []).append(record)
-    yield from groups.values()
+def system_names(records: Sequence[Record]) -> dict[SystemKey, str]:
+    """Name the systems of runs: title, the options that were set, and the version where there are several.
 
-
-def system_names(records: Sequence[dict[str, Any]]) -> list[str]:
-    """A name for each record's method and recipe, the same for equal ones: its title and the options that were set."""
-    keys = [canonical_json([record["method"], record["recipe"]]) for record in records]
-    names: dict[bytes, str] = {}
-    for key, record in zip(keys, records, strict=True):
-        options = (record["ablation"] or {"row": {}})["row"] | record["overrides"]
-        name = f"{record['title']}, {changes(options)}" if options else str(record["title"])
-        if name in (name for other, name in names.items() if other != key):
-            name = f"{name} ({record['id']})"
-        names.setdefault(key, name)
-    return [names[key] for key in keys]
-
-
-def group_key(record: dict[str, Any]) -> bytes:
-    """Return the key that records of one system share."""
-    data = {name: value for name, value in record["data"].items() if name not in DESCRIPTIVE_FIELDS}
-    return canonical_json([record["method"], record["recipe"], data, record["environment"]["wstal-bench"]])
+    A name that an earlier system has is followed by the id of the first run.
+    """
+    versions = {record.version for record in records}
+    names: dict[SystemKey, str] = {}
+    for key, (first, *_) in systems(records).items():
+        options = first.row_options | first.overrides
+        name = f"{first.title}, {changes(options)}" if options else first.title
+        if len(versions) > 1:
+            name = f"{name} ({first.version})"
+        names[key] = f"{name} ({first.id})" if name in names.values() else name
+    return names

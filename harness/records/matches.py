@@ -1,12 +1,10 @@
-"""The matching behind a run's headline number, kept so that test videos can be resampled without matching again."""
+"""Matching behind a run's headline number, stored so that test videos can be resampled without matching again."""
 
 from __future__ import annotations
 
 import math
-import os
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from decimal import Decimal
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +16,11 @@ from pydantic import BaseModel, ConfigDict
 from harness.data.annotations import Annotations, read_annotations
 from harness.data.detections import read_detections
 from harness.io.atomic import atomic_write
-from harness.io.encoding import canonical_json, sha256, sha256_file
+from harness.io.encoding import canonical_json, sha256
 from harness.io.text import printable
-from harness.records.reading import read_record
-from harness.records.schema import RECORD
+from harness.records.files import DETECTIONS, MATCHES
+from harness.records.run_folder import REMEDY, FinishedRun
+from harness.records.schema import possible_tious
 from wstal.errors import StoreError, UserError
 from wstal.evaluation import (
     DetectionMatches,
@@ -30,14 +29,11 @@ from wstal.evaluation import (
     class_average_precision,
     evaluate,
     get_protocol,
-    parse_tious,
     tiou_key,
 )
 from wstal.types import GroundTruth
 
-MATCHES, DETECTIONS = "flags.safetensors", "detections.json.gz"
 ABOUT = "about"
-REMEDY = "Restore it, or remove the run and do it again."
 SAME = 1e-9  # percent: the same numbers, summed on another machine
 TOLERANCE = 1e-6  # percent, between a record's mAP and what its run's flags give
 
@@ -47,11 +43,11 @@ class RunMatches:
     """DetectionMatches with the names that their indices stand for.
 
     Args:
-        protocol: what they were made under.
+        protocol: that they were made under.
         tious: K thresholds.
         classes: C names.
         videos: V names, those of the ground truth; the protocol may exclude some.
-        flags: what each detection turned out to be.
+        flags: each detection as a hit or not.
     """
 
     protocol: Protocol
@@ -97,20 +93,50 @@ def save_matches(path: Path, result: EvaluationResult, videos: tuple[str, ...]) 
     return sha256(data)
 
 
-def read_matches(run: Path) -> RunMatches:
-    """The flags that a run stored.
+def matches_of(run: FinishedRun, annotations: Path | None = None) -> RunMatches:
+    """Return a run's flags: those it stored, or made again from its detections.
 
     Args:
-        run: folder of a finished run.
+        run: a finished run.
+        annotations: file or folder of the run's ground truth, needed where the run stored no flags.
 
     Raises:
-        UserError: the folder holds no finished run, or one without flags.
+        UserError: no flags and no annotations, or annotations that do not give the run's own numbers.
+        StoreError: a file of the run is damaged, or its flags do not give the record's mAPs.
+    """
+    record = run.record
+    if MATCHES in record.artefacts:
+        return read_matches(run)
+    if annotations is None:
+        raise UserError(
+            f"The run {run.folder} stored no {MATCHES}: it was made by an older version. Name its ground truth with "
+            "--annotations, so that they are made again from its detections, or remove the run and do it again."
+        )
+    classes = tuple(record.classes)
+    detections = read_detections(run.artefact(DETECTIONS), classes, allow_empty=True)
+    truth = _truth(read_annotations(annotations), tuple(sorted(detections.videos)), classes)
+    stated = record.scored.mean_ap
+    protocol = get_protocol(record.headline)
+    for tious in possible_tious(list(stated)):
+        result = evaluate(detections, truth, protocol, tious)
+        if all(abs(100 * result.mean_ap[tiou] - value) <= SAME for tiou, value in stated.items()):
+            return RunMatches(protocol, result.tious, truth.classes, truth.videos, result.flags)
+    raise UserError(
+        f"Under the annotations {annotations} the run {run.folder} has other mAPs than its record says. Give the "
+        "annotations that it was scored on."
+    )
+
+
+def read_matches(run: FinishedRun) -> RunMatches:
+    """Read the flags that a run stored.
+
+    Args:
+        run: a finished run.
+
+    Raises:
         StoreError: the file is absent or damaged, or does not give the record's mAPs.
     """
-    record = _record(run)
-    if MATCHES not in record["artefacts"]:
-        raise UserError(_without_flags(run))
-    path = _checked(run, MATCHES, record)
+    path = run.artefact(MATCHES)
     try:
         with safetensors.safe_open(path, "np") as file:
             about = _About.model_validate_json((file.metadata() or {})[ABOUT])
@@ -122,59 +148,8 @@ def read_matches(run: Path) -> RunMatches:
     except (safetensors.SafetensorError, OSError, LookupError, TypeError, ValueError, AttributeError) as error:
         # the digest is the record's: somebody wrote both
         raise StoreError(f"{path} does not hold a run's flags ({printable(str(error))}). {REMEDY}") from error
-    _check(run, record, found)
+    _check(path, run.record.scored.mean_ap, found)
     return found
-
-
-def matches_of(run: Path, annotations: Path | None = None) -> RunMatches:
-    """A run's flags: those it stored, or made again from its detections.
-
-    Args:
-        run: folder of a finished run.
-        annotations: file or folder of the run's ground truth, needed where the run stored no flags.
-
-    Raises:
-        UserError: no finished run; no flags and no annotations; or annotations that do not give the run's own numbers.
-        StoreError: a file of the run is damaged.
-    """
-    record = _record(run)
-    if MATCHES in record["artefacts"]:
-        return read_matches(run)
-    if annotations is None:
-        raise UserError(_without_flags(run))
-    classes = tuple(record["classes"])
-    detections = read_detections(_checked(run, DETECTIONS, record), classes, allow_empty=True)
-    truth = _truth(read_annotations(annotations), tuple(sorted(detections.videos)), classes)
-    stated = record["metrics"][record["headline"]]["mAP"]
-    protocol = get_protocol(record["headline"])
-    for tious in _readings(list(stated)):
-        result = evaluate(detections, truth, protocol, tious)
-        if all(abs(100 * result.mean_ap[tiou] - value) <= SAME for tiou, value in stated.items()):
-            return RunMatches(protocol, result.tious, truth.classes, truth.videos, result.flags)
-    raise UserError(
-        f"Under the annotations {annotations} the run {run} has other mAPs than its record says. Give the annotations "
-        "that it was scored on."
-    )
-
-
-def _readings(keys: list[str]) -> list[tuple[float, ...]]:
-    """The floats that a record's thresholds may have been, since a range and a list of the same decimals differ."""
-    listed = parse_tious(",".join(keys))
-    steps = {second - first for first, second in pairwise(map(Decimal, keys))}
-    return [parse_tious(f"{keys[0]}:{steps.pop()}:{keys[-1]}"), listed] if len(steps) == 1 else [listed]
-
-
-def _record(run: Path) -> dict[str, Any]:
-    if not os.path.lexists(run / RECORD):
-        raise UserError(f"{run} holds no finished run ({RECORD} is not there). `wstal-bench ls runs` lists them.")
-    return read_record(run / RECORD)
-
-
-def _checked(run: Path, name: str, record: dict[str, Any]) -> Path:
-    path = run / name
-    if not os.path.isfile(path) or sha256_file(path) != record["artefacts"].get(name):
-        raise StoreError(f"{path} is absent, or not the file that was written (its SHA-256 differs). {REMEDY}")
-    return path
 
 
 def _check_columns(found: RunMatches) -> None:
@@ -199,28 +174,20 @@ def _check_columns(found: RunMatches) -> None:
         raise ValueError("there is no instance")
 
 
-def _check(run: Path, record: dict[str, Any], found: RunMatches) -> None:
-    """Raise unless the flags give what the record says under its headline, which a bootstrap of them stands beside."""
+def _check(path: Path, stated: Mapping[str, float], found: RunMatches) -> None:
+    """Raise unless the flags give the mAPs that the record states, beside which a bootstrap of them is shown."""
     ap = class_average_precision(found.flags, len(found.classes), found.protocol)
     given = dict(zip(map(tiou_key, found.tious), 100 * np.nanmean(ap, axis=0), strict=True))
-    stated = record["metrics"][record["headline"]]["mAP"]
     for tiou, value in stated.items():
         if not abs(given.get(tiou, math.nan) - value) <= TOLERANCE:
             raise StoreError(
-                f"{run / MATCHES} gives mAP {given.get(tiou, math.nan):.4f} at tIoU {tiou}, the run's record says "
+                f"{path} gives mAP {given.get(tiou, math.nan):.4f} at tIoU {tiou}, the run's record says "
                 f"{value:.4f}. {REMEDY}"
             )
 
 
-def _without_flags(run: Path) -> str:
-    return (
-        f"The run {run} stored no {MATCHES}: it was made by an older version. Name its ground truth with "
-        "--annotations, so that they are made again from its detections, or remove the run and do it again."
-    )
-
-
 def _truth(annotations: Annotations, videos: tuple[str, ...], classes: tuple[str, ...]) -> GroundTruth:
-    """The instances of some videos, whatever their subset, with the run's order of videos and classes."""
+    """Return the instances of some videos, whatever their subset, with the run's order of videos and classes."""
     place = {name: index for index, name in enumerate(videos)}
     number = {name: index for index, name in enumerate(classes)}
     video = np.array([place.get(name, -1) for name in annotations.videos], dtype=np.int64)[annotations.video]

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from harness.io.text import did_you_mean
-from harness.records.words import changes, widest_average
+from harness.records.grouping import average
+from harness.records.schema import Record
+from harness.records.words import changes
 from wstal.errors import UserError
-
-COLUMNS = ("id", "data", "method", "row", "overrides", "seed", "mean", "commit")
 
 
 def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Values by dotted name (`recipe.train.epochs`); a list, or an object without members, is a value."""
+    """Return values by dotted name (`recipe.train.epochs`); a list, or an object without members, is a value."""
     flat: dict[str, Any] = {}
     for name, inner in value.items():
         if isinstance(inner, Mapping) and inner:
@@ -24,27 +24,37 @@ def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def view(record: dict[str, Any]) -> dict[str, Any]:
-    """A record's fields by dotted name, and the short ones of `COLUMNS`.
+SHORT: dict[str, Callable[[Record], Any]] = {
+    "id": lambda record: record.id,
+    "data": lambda record: record.data.name,
+    "method": lambda record: record.method,
+    "row": lambda record: changes(record.row_options) if record.ablation else "",
+    "overrides": lambda record: changes(record.overrides) if record.overrides else "",
+    "seed": lambda record: record.seed,
+    "mean": lambda record: average(record) if record.scored.averages else None,
+    "commit": lambda record: record.environment.commit and record.environment.commit[:10],
+}
+COLUMNS = tuple(SHORT)
+
+
+def view(record: Record, names: Collection[str] | None = None) -> dict[str, Any]:
+    """Return a record's fields by dotted name, and the short ones of `COLUMNS`.
 
     `row` is the options of an ablation's row, empty for the method itself; `mean` the headline's widest average in
     percent, None where no usual average applies.
+
+    Args:
+        record: any record.
+        names: fields that are needed (default: all), for speed.
     """
-    ablation, averages = record["ablation"], record["metrics"][record["headline"]]["averages"]
-    commit = record["environment"]["commit"]
-    return flatten(record) | {
-        "data": record["data"]["name"],
-        "row": "" if ablation is None else changes(ablation["row"]),
-        "overrides": changes(record["overrides"]) if record["overrides"] else "",
-        "mean": averages[widest_average(averages)] if averages else None,
-        "commit": commit and commit[:10],
-    }
+    short = {name: value(record) for name, value in SHORT.items()}
+    return short if names is not None and SHORT.keys() >= set(names) else flatten(record.to_json()) | short
 
 
 def select(
-    records: Sequence[dict[str, Any]], where: Sequence[str] = (), fields: Sequence[str] = COLUMNS
+    records: Sequence[Record], where: Sequence[str] = (), fields: Sequence[str] = COLUMNS
 ) -> list[dict[str, Any]]:
-    """The named fields of the records that pass every test, in the order given; None where a record lacks one.
+    """Return the named fields of the records that pass every test, in the order given; None where a record lacks one.
 
     Args:
         records: as `list_records` gives them.
@@ -54,15 +64,16 @@ def select(
     Raises:
         UserError: a test without `=`, or a field that no record has.
     """
-    views = [view(record) for record in records]
-    known = {name for one in views for name in one}
     tests: list[tuple[str, str]] = []
     for text in where:
         field, equals, value = text.partition("=")
         if not equals:
             raise UserError(f"--where takes FIELD=VALUE, got {text!r}.")
         tests.append((field, value))
-    for name in (*fields, *(field for field, _ in tests)):
+    named = dict.fromkeys([*fields, *(field for field, _ in tests)])
+    views = [view(record, named) for record in records]
+    known = {name for one in views for name in one}
+    for name in named:
         if records and name not in known:
             raise UserError(
                 f"No record has the field {name!r}{did_you_mean(name, sorted(known))} Fields are those of a record, "

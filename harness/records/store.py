@@ -1,4 +1,4 @@
-"""Where runs live: one content-addressed folder a run, whole or absent.
+"""Store of runs: one content-addressed folder a run, whole or absent.
 
 A run works in `partial/<id>` and is moved to `runs/<id>` by one rename once its record is written, so what stands
 under `runs/` is always complete.
@@ -12,17 +12,24 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
-
-from filelock import FileLock
 
 from harness.io.atomic import atomic_write, remove
-from harness.io.locks import is_locked
+from harness.io.locks import hold, is_locked
+from harness.records.files import RECORD
 from harness.records.reading import read_record
-from harness.records.schema import RECORD
+from harness.records.schema import Record
 from wstal.errors import StoreError
 
-__all__ = ["RECORD", "Store", "read_record", "remove"]
+TEMPORARY = ".*.tmp"  # of `harness.io.atomic.atomic_write`
+
+
+class RunStatus(StrEnum):
+    """Status of a run in a store."""
+
+    DONE = "done"
+    RUNNING = "running"
+    FAILED = "failed"
+    MISSING = "missing"
 
 
 @dataclass(frozen=True)
@@ -31,33 +38,94 @@ class Store:
 
     root: Path
 
+    @property
+    def runs(self) -> Path:
+        """Folder of the finished runs."""
+        return self.root / "runs"
+
+    @property
+    def partial(self) -> Path:
+        """Folder of the runs that were begun and are not finished."""
+        return self.root / "partial"
+
+    @property
+    def failures(self) -> Path:
+        """Folder of the last failures of runs."""
+        return self.root / "failed"
+
+    @property
+    def locks(self) -> Path:
+        """Folder of the locks of runs and of the sweeps that start them."""
+        return self.root / "locks"
+
+    @property
+    def cache(self) -> Path:
+        """Folder of what can be computed again."""
+        return self.root / "cache"
+
+    @property
+    def digest_cache(self) -> Path:
+        """File of the digests of feature files."""
+        return self.cache / "digests.json"
+
     def run_folder(self, run: str) -> Path:
-        """Where the finished run with this id is, or will be."""
-        return self.root / "runs" / run
+        """Return the folder where the finished run with this id is, or will be."""
+        return self.runs / run
+
+    def record_file(self, run: str) -> Path:
+        """Return the record of the finished run with this id, there or not."""
+        return self.runs / run / RECORD
 
     def partial_folder(self, run: str) -> Path:
-        """Where the run with this id works until it is finished."""
-        return self.root / "partial" / run
+        """Return the folder where the run with this id works until it is finished."""
+        return self.partial / run
 
     def lock_file(self, run: str) -> Path:
-        """What the process that does the run with this id holds."""
-        return self.root / "locks" / f"{run}.lock"
+        """Return the lock that the process which does the run holds."""
+        return self.locks / f"{run}.lock"
+
+    def claim_file(self, run: str) -> Path:
+        """Return the lock that the sweep which has started the run holds."""
+        return self.locks / f"{run}.claim.lock"
+
+    def failure_file(self, run: str) -> Path:
+        """Return the file of the run's last failure: its command, exit code and stderr with the traceback."""
+        return self.failures / f"{run}.json"
 
     def warmup_folder(self, digest: str) -> Path:
-        """Where first epochs that several runs have in common are kept: a cache."""
-        return self.root / "cache" / f"warmup-{digest[:16]}"
+        """Return the cache of first epochs that several runs have in common."""
+        return self.cache / f"warmup-{digest[:16]}"
 
-    def find(self, run: str) -> dict[str, Any] | None:
-        """The record of a finished run, or None.
+    def find(self, run: str) -> Record | None:
+        """Return the record of a finished run, or None.
 
         Raises:
             UserError: the record is damaged.
         """
-        path = self.run_folder(run) / RECORD
-        return read_record(path) if path.exists() else None
+        return read_record(self.record_file(run)) if self.is_done(run) else None
+
+    def is_done(self, run: str) -> bool:
+        """Return whether the run is among the finished ones, which are always whole."""
+        return self.record_file(run).exists()
+
+    def is_held(self, run: str) -> bool:
+        """Return whether a process works on the run now."""
+        return is_locked(self.lock_file(run))
+
+    def is_claimed(self, run: str) -> bool:
+        """Return whether a process works on the run now, or a sweep has started it."""
+        return self.is_held(run) or is_locked(self.claim_file(run))
+
+    def status(self, run: str) -> RunStatus:
+        """Return the status of the run; nothing is written."""
+        if self.is_done(run):
+            return RunStatus.DONE
+        if self.is_claimed(run):
+            return RunStatus.RUNNING
+        return RunStatus.FAILED if self.failure_file(run).exists() else RunStatus.MISSING
 
     def begin(self, run: str) -> Path:
-        """The run's working folder, with what an interrupted try left in it.
+        """Return the run's working folder, with what an interrupted try left in it.
 
         Raises:
             StoreError: the store cannot be written.
@@ -65,11 +133,11 @@ class Store:
         folder = self.partial_folder(run)
         probe = folder / ".writable"
         atomic_write(probe, b"")
-        remove((probe, *folder.glob(".*.tmp")))
+        remove((probe, *folder.glob(TEMPORARY)))
         return folder
 
     def is_complete(self, run: str) -> bool:
-        """Whether an interrupted run had written its record and only waits to be moved."""
+        """Return whether an interrupted run had written its record and only waits to be moved."""
         return (self.partial_folder(run) / RECORD).exists()
 
     def finish(self, run: str) -> Path:
@@ -90,63 +158,15 @@ class Store:
         return target
 
     def finished(self) -> list[Path]:
-        """Folders of all finished runs, by id."""
-        return sorted(path.parent for path in (self.root / "runs").glob(f"*/{RECORD}"))
+        """Return the folders of all finished runs, by id."""
+        return sorted(path.parent for path in self.runs.glob(f"*/{RECORD}"))
 
     @contextlib.contextmanager
     def exclusive(self, run: str) -> Iterator[None]:
-        """Hold a run for this process: another that wants it waits, and the system frees it if this one dies.
+        """Hold a run for this process; another that wants it waits until this one releases it or dies.
 
         Raises:
             StoreError: the store cannot be written.
         """
-        lock = FileLock(self.lock_file(run))
-        try:
-            Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
-        except OSError as error:
-            raise StoreError(
-                f"Cannot write {self.root}: {error.strerror}. Choose a folder that is writable and has room."
-            ) from error
-        try:
+        with hold(self.lock_file(run)):
             yield
-        finally:
-            lock.release()
-
-
-class RunStatus(StrEnum):
-    """What has become of a run."""
-
-    DONE = "done"
-    RUNNING = "running"
-    FAILED = "failed"
-    MISSING = "missing"
-
-
-def is_done(store: Store, run: str) -> bool:
-    """Whether the run is among the finished ones, which are whole by the way they get there."""
-    return (store.run_folder(run) / RECORD).exists()
-
-
-def is_held(store: Store, run: str) -> bool:
-    """Whether a process works on the run now."""
-    return is_locked(store.lock_file(run))
-
-
-def status_of(store: Store, run: str) -> RunStatus:
-    """What has become of a run; nothing is written."""
-    if is_done(store, run):
-        return RunStatus.DONE
-    if is_held(store, run) or is_locked(claim_file(store, run)):
-        return RunStatus.RUNNING
-    return RunStatus.FAILED if failure_file(store, run).exists() else RunStatus.MISSING
-
-
-def failure_file(store: Store, run: str) -> Path:
-    """Where the last failure of a run is kept: its command, how it ended, and what it said, traceback included."""
-    return store.root / "failed" / f"{run}.json"
-
-
-def claim_file(store: Store, run: str) -> Path:
-    """What the sweep that has started a run holds."""
-    return store.root / "locks" / f"{run}.claim.lock"

@@ -1,33 +1,39 @@
-"""How records become words: what all rendered pages share."""
+"""Words for records, shared by all rendered pages."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+from harness.records.schema import Environment, Metrics, Record
 
 
 def bullets(items: Iterable[str]) -> str:
-    """A Markdown list."""
+    """Return a Markdown list."""
     return "\n".join(f"- {item}" for item in items)
 
 
-def changes(values: dict[str, Any]) -> str:
-    """Options by name as `name=value, ...`; `none` where there are none."""
+def changes(values: Mapping[str, Any]) -> str:
+    """Return options by name as `name=value, ...`, or `none` where there are none."""
     return ", ".join(f"{name}={value}" for name, value in sorted(values.items())) or "none"
 
 
-def counts(metrics: dict[str, Any]) -> str:
-    """What a protocol scored."""
-    return f"{metrics['videos']:,} videos with {metrics['instances']:,} instances"
+def counts(metrics: Metrics) -> str:
+    """Return how many videos and instances a protocol scored."""
+    return f"{metrics.videos:,} videos with {metrics.instances:,} instances"
 
 
-def computed_with(records: Sequence[dict[str, Any]]) -> list[str]:
-    """The environments of records, each once, with the commits that ran in it."""
+def seed_list(records: Iterable[Record]) -> str:
+    """Return the seeds of records, sorted and separated by commas."""
+    return ", ".join(str(seed) for seed in sorted(record.seed for record in records))
+
+
+def computed_with(records: Sequence[Record]) -> list[str]:
+    """Return the environments of records, each once, with the commits that ran in it."""
     commits: dict[str, set[str]] = {}
     for record in records:
-        environment = record["environment"]
-        commit = environment.get("commit")
-        commits.setdefault(_environment(environment), set()).update([commit[:7]] if commit else [])
+        commit = record.environment.commit
+        commits.setdefault(_environment(record.environment), set()).update([commit[:7]] if commit else [])
     return [
         "Computed with:",
         bullets(
@@ -37,16 +43,16 @@ def computed_with(records: Sequence[dict[str, Any]]) -> list[str]:
     ]
 
 
-def _environment(environment: dict[str, Any]) -> str:
-    packages = ", ".join(f"{name} {version}" for name, version in environment["packages"].items())
+def _environment(environment: Environment) -> str:
+    packages = ", ".join(f"{name} {version}" for name, version in environment.packages.items())
     return (
-        f"wstal-bench {environment['wstal-bench']}, Python {environment['python']}, {packages}; "
-        f"{environment['device']} ({environment['cpu']}), {environment['threads']} thread(s) a run"
+        f"wstal-bench {environment.wstal_bench}, Python {environment.python}, {packages}; "
+        f"{environment.device} ({environment.cpu}), {environment.threads} thread(s) a run"
     )
 
 
-def widest_average(averages: dict[str, float]) -> str:
-    """The name of the average over the widest range of tIoUs."""
+def widest_average(averages: Mapping[str, float]) -> str:
+    """Return the name of the average over the widest range of tIoUs."""
 
     def span(name: str) -> tuple[float, str]:
         low, high = map(float, name.split(":"))

@@ -13,8 +13,6 @@ from harness.io.atomic import atomic_write
 from harness.io.encoding import pretty_json, sha256, sha256_file
 from wstal.types import Detections, SnippetScores
 
-WEIGHTS, SCORES, MANIFEST = "weights.safetensors", "scores.safetensors", "manifest.json"
-
 
 def save_scores(path: Path, scores: list[SnippetScores]) -> str:
     """Write snippet scores as safetensors and return their SHA-256."""

@@ -9,19 +9,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from harness.charts.training import FIGURE, HISTORY, draw
+from harness.charts.training import draw
 from harness.data.features import in_memory
 from harness.data.source import DataSource
 from harness.io.atomic import atomic_write
 from harness.io.console import OnProgress
-from harness.io.encoding import canonical_json
+from harness.io.encoding import pretty_json
 from harness.random_streams import seed_torch
-from harness.records.matches import DETECTIONS, MATCHES, save_matches
-from harness.records.reading import read_record
-from harness.records.schema import RECORD, SCHEMA, Record
+from harness.records.files import DETECTIONS, FIGURE, HISTORY, MANIFEST, MATCHES, RECORD, SCORES, WEIGHTS
+from harness.records.matches import save_matches
+from harness.records.reading import INDENT, parse_record
+from harness.records.run_folder import FinishedRun
+from harness.records.schema import SCHEMA, Record
 from harness.records.store import Store
 from harness.registry import load_method
-from harness.runs.artefacts import MANIFEST, SCORES, WEIGHTS, save_detections, save_json, save_scores
+from harness.runs.artefacts import save_detections, save_json, save_scores
 from harness.runs.checkpoint import History, load_weights, remove_checkpoints, save_weights
 from harness.runs.devices import set_arithmetic
 from harness.runs.environment import environment, git_state
@@ -31,7 +33,7 @@ from harness.runs.scoring import common_localizer, score_videos
 from harness.runs.spec import RunSpec
 from harness.runs.training import check_batches, train
 from wstal.errors import RunError, UserError
-from wstal.evaluation import Protocol, evaluate, evaluate_all, get_protocol, protocols_for, to_json
+from wstal.evaluation import EvaluationResult, Protocol, evaluate, evaluate_all, get_protocol, protocols_for, to_json
 from wstal.localize import localize
 from wstal.method import Method, Recipe, TrainSpec
 from wstal.types import GroundTruth, SnippetScores, Video
@@ -43,7 +45,7 @@ def execute(
     store: Store,
     device: torch.device,
     on_progress: OnProgress = lambda *_: None,
-) -> tuple[Path, dict[str, Any], bool]:
+) -> tuple[Path, Record, bool]:
     """Do a run, or find it done. Two processes that want one run do it once: the second waits.
 
     Args:
@@ -63,7 +65,7 @@ def execute(
             other packages or on another processor.
     """
     if (record := store.find(spec.id)) is not None:
-        return store.run_folder(spec.id), record | spec.recipe_changes, True
+        return store.run_folder(spec.id), record.planned_as(spec.recipe_changes), True
     # all that can be wrong with the input is found before the first epoch, and before anything is written
     clock = _Clock()
     training_videos, test_videos = in_memory(source.videos("train")), source.videos("test")
@@ -77,7 +79,7 @@ def execute(
     clock.lap("check")
     with store.exclusive(spec.id):
         if (record := store.find(spec.id)) is not None:
-            return store.run_folder(spec.id), record | spec.recipe_changes, True
+            return store.run_folder(spec.id), record.planned_as(spec.recipe_changes), True
         if not store.is_complete(spec.id):
             folder = store.begin(spec.id)
             set_arithmetic(device, spec.recipe.train.precision)
@@ -98,9 +100,8 @@ def execute(
             detections = localize(scores, spec.recipe.localizer, source.classes)
             clock.lap("localize")
             results = evaluate_all(detections, truth, protocols, source.tious)
-            metrics = {name: to_json(result) for name, result in results.items()}
             clock.lap("evaluate")
-            common = _common(spec, source, scores, truth)
+            common = _common_metrics(spec, source, scores, truth)
             clock.lap("common localizer")
             artefacts = {
                 WEIGHTS: save_weights(folder / WEIGHTS, method),
@@ -110,13 +111,13 @@ def execute(
                 HISTORY: save_json(folder / HISTORY, history.to_json()),
             }
             save_json(folder / MANIFEST, {**clock.manifest(), "code": git_state(), "notes": list(source.notes)})
-            record = _record(spec, source, method, metrics, common, history, weights_of, computed_on, artefacts)
-            Record.model_validate_json(canonical_json(record))  # what could not be read back is not stored
+            made = _record(spec, source, method, results, common, history, weights_of, computed_on, artefacts)
+            record = parse_record(pretty_json(made), folder / RECORD)  # what could not be read is not stored
             atomic_write(folder / FIGURE, draw(history.to_json(), record))
-            save_json(folder / RECORD, record)
+            atomic_write(folder / RECORD, record.to_bytes(INDENT))
         remove_checkpoints(store.partial_folder(spec.id))
         folder = store.finish(spec.id)
-    return folder, read_record(folder / RECORD) | spec.recipe_changes, False
+    return folder, FinishedRun.open(folder).record.planned_as(spec.recipe_changes), False
 
 
 def _check_unchanged(spec: RunSpec, source: DataSource) -> None:
@@ -160,30 +161,31 @@ def _score(
         return score_videos(method, videos, train, advance)
 
 
-def _common(
+def _common_metrics(
     spec: RunSpec, source: DataSource, scores: list[SnippetScores], truth: GroundTruth
 ) -> dict[str, Any] | None:
-    """The headline metrics of the common localizer's detections; None where it is the run's own."""
+    """Return the headline metrics of the common localizer's detections; None where it is the run's own."""
     settings = common_localizer(source.family)
     if spec.recipe.localizer == settings:
         return None
     protocol = get_protocol(source.headline)
     found = localize(scores, settings, source.classes)
-    return {protocol.name: to_json(evaluate(found, truth, protocol, source.tious))}
+    return _metrics(evaluate(found, truth, protocol, source.tious))
 
 
 def _record(
     spec: RunSpec,
     source: DataSource,
     method: Method,
-    metrics: dict[str, Any],
+    results: dict[str, EvaluationResult],
     common: dict[str, Any] | None,
     history: History,
     weights_of: str | None,
     computed_on: dict[str, Any],
     artefacts: dict[str, str],
 ) -> dict[str, Any]:
-    """What a run leaves for comparison: the same bytes whenever it is repeated in one environment."""
+    """Return the fields of the run's record: the same bytes whenever the run is repeated in one environment."""
+    headline = results[source.headline]
     return {
         "schema": SCHEMA,
         "id": spec.id,
@@ -198,8 +200,12 @@ def _record(
         "recipe": spec.recipe.model_dump(mode="json"),
         **spec.recipe_changes,
         "headline": source.headline,
-        "metrics": metrics,
-        "common": common,
+        "metrics": {name: _metrics(result) for name, result in results.items()},
+        "per_class": [
+            [100 * float(ap) for ap in row] if positives else None
+            for row, positives in zip(headline.ap, headline.positives, strict=True)
+        ],
+        "common_localizer": common,
         "training": {
             "parameters": method.parameter_count(),
             "weights_of": weights_of,
@@ -209,6 +215,10 @@ def _record(
         "environment": computed_on,
         "artefacts": artefacts,
     }
+
+
+def _metrics(result: EvaluationResult) -> dict[str, Any]:
+    return {name: value for name, value in to_json(result).items() if name != "per_class"}
 
 
 def _width(videos: list[Video]) -> int:
@@ -250,28 +260,30 @@ def build(spec: RunSpec, feature_dim: int, num_classes: int, device: torch.devic
     return load_method(spec.method)(spec.recipe.method, feature_dim, num_classes).to(device)
 
 
-def restore(folder: Path, feature_dim: int, device: torch.device) -> tuple[Method, Recipe, dict[str, Any]]:
-    """The trained method of a finished run, with its recipe and record.
+def restore(folder: Path, feature_dim: int, device: torch.device) -> tuple[Method, Recipe, Record]:
+    """Return the trained method of a finished run, with its recipe and record.
+
+    Args:
+        folder: of the run.
+        feature_dim: columns of the features that it is to score.
+        device: where it scores.
 
     Raises:
         UserError: the folder holds no finished run.
         StoreError: its weights are damaged or of another width.
     """
-    if not (folder / RECORD).exists():
-        raise UserError(f"{folder} holds no finished run ({RECORD} is not there). `wstal-bench ls runs` lists them.")
-    record = read_record(folder / RECORD)
-    cls = load_method(record["method"])
-    recipe = Recipe.model_validate(
-        record["recipe"] | {"method": cls.Options.model_validate(record["recipe"]["method"])}
-    )
-    trained = record["data"]["width"]
+    record = FinishedRun.open(folder).record
+    cls = load_method(record.method)
+    options = cls.Options.model_validate(record.recipe.method)
+    recipe = Recipe.model_validate(record.recipe.to_json() | {"method": options})
+    trained = record.data.width
     if trained != feature_dim:
         raise UserError(
             f"The run {folder.name} was trained on features of width {trained}, these have {feature_dim}. "
             "Give features of the same extractor and streams."
         )
-    method = cls(recipe.method, feature_dim, len(record["classes"])).to(device)
-    load_weights(folder / WEIGHTS, method, record["artefacts"][WEIGHTS])
+    method = cls(recipe.method, feature_dim, len(record.classes)).to(device)
+    load_weights(folder / WEIGHTS, method, record.artefacts[WEIGHTS])
     return method, recipe, record
 
 

@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from harness.data.held_out import HeldOutSource
 from harness.data.opening import open_dataset
 from harness.data.synthetic_source import embedded_source
+from harness.records.store import Store
 from harness.runs.overrides import parse_assignments
 from harness.runs.plans import SUFFIX, find_row
 from harness.runs.spec import RunSpec, plan_run
@@ -57,7 +58,7 @@ class DataRequest(Spec):
         elif self.full_size:
             raise UserError("--full-size is for the synthetic data set; leave it out with --data.")
         else:
-            source = self.open_folder(store / "cache" / "digests.json")
+            source = self.open_folder(Store(store).digest_cache)
         return source if self.held_out is None else HeldOutSource.of(source, self.held_out)
 
     def open_folder(self, digest_cache: Path | None = None) -> Dataset:

@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.data.source import DataSource
 from harness.io.encoding import canonical_json, sha256
-from harness.records.schema import DESCRIPTIVE_FIELDS, run_id
+from harness.records.schema import IDENTITY, data_identity, identity_digest, run_id
 from harness.registry import load_method
 from harness.runs.overrides import differences, override
 from harness.runs.plans import Row
@@ -18,7 +18,6 @@ from wstal.errors import UserError
 from wstal.method import Recipe, TrainSpec
 from wstal.streams import StreamOptions
 
-IDENTITY = 1  # of what digests are taken of: apart from the record's schema, because another number renames all runs
 version = cache(metadata.version)  # read from the disk
 
 
@@ -52,17 +51,9 @@ class RunSpec:
     @property
     def digest(self) -> str:
         """SHA-256 of what decides the numbers."""
-        identity = {
-            "schema": IDENTITY,
-            "method": self.method,
-            "seed": self.seed,
-            "recipe": self.recipe.model_dump(mode="json"),
-            "data": {name: value for name, value in self.data.items() if name not in DESCRIPTIVE_FIELDS},
-            "headline": self.headline,
-            "tious": self.tious,
-            "wstal-bench": version("wstal-bench"),
-        }
-        return sha256(canonical_json(identity))
+        recipe = self.recipe.model_dump(mode="json")
+        package = version("wstal-bench")
+        return identity_digest(self.method, self.seed, recipe, self.data, self.headline, self.tious, package)
 
     @property
     def recipe_changes(self) -> dict[str, Any]:
@@ -95,8 +86,7 @@ def training_digest(method: str, seed: int, recipe: dict[str, Any], data: dict[s
     scoring = load_method(method).SCORING_OPTIONS
     options = {name: value for name, value in recipe["method"].items() if name not in scoring}
     schedule = {name: value for name, value in recipe["train"].items() if name != "test_length"}
-    kept = {name: value for name, value in data.items() if name not in DESCRIPTIVE_FIELDS}
-    return sha256(canonical_json([IDENTITY, method, seed, options, schedule, kept, package]))
+    return sha256(canonical_json([IDENTITY, method, seed, options, schedule, data_identity(data), package]))
 
 
 def plan_run(

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from harness.io.console import ProgressReport, say
 from harness.io.exits import exit_code
+from harness.records.schema import Record
 from harness.records.store import Store
 from harness.runs.devices import pick_device
 from harness.runs.environment import git_state
@@ -21,7 +21,7 @@ from harness.runs.request import RunRequest
 from wstal.errors import RunError
 
 
-def do_run(request: RunRequest) -> tuple[Path, dict[str, Any], bool]:
+def do_run(request: RunRequest) -> tuple[Path, Record, bool]:
     """Open the data set, plan the run, do it, and report on stderr.
 
     Args:
@@ -51,8 +51,8 @@ def do_run(request: RunRequest) -> tuple[Path, dict[str, Any], bool]:
             lambda stage, done, total, note: progress.update(f"{spec.id} {stage}", done, total, note),
         )
     commit = git_state().get("commit")
-    if reused and record["environment"].get("commit") not in (None, commit):
-        say(f"It was computed by commit {record['environment']['commit']}, the code is at {commit}.")
+    if reused and record.environment.commit not in (None, commit):
+        say(f"It was computed by commit {record.environment.commit}, the code is at {commit}.")
     say(f"{'Was done already' if reused else 'Done'}: {folder}")
     return folder, record, reused
 

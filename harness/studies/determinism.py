@@ -7,7 +7,6 @@ own, so none reuses anything of another.
 
 from __future__ import annotations
 
-import json
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
@@ -19,12 +18,12 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from harness.charts.training import FIGURE
 from harness.io.encoding import sha256_file
 from harness.records.diff import diff
-from harness.records.schema import RECORD
+from harness.records.files import FIGURE, RECORD, SCORES, WEIGHTS
+from harness.records.run_folder import FinishedRun
+from harness.records.schema import Record
 from harness.records.store import Store
-from harness.runs.artefacts import SCORES, WEIGHTS
 from harness.runs.request import RunRequest
 from harness.sweeps.engines import run_process
 from wstal.errors import MissingDataError, RunError, UserError
@@ -48,7 +47,7 @@ class Run:
     """
 
     folder: Path
-    record: dict[str, Any]
+    record: Record
     threads: int
     operators: frozenset[str]
 
@@ -148,7 +147,7 @@ def check_determinism(
         pairs = [compare("repeat", first, other) for first, *others in runs.values() for other in others]
         pairs.append(compare("seed", reference, control))
         pairs += [compare("threads", reference, runs[count][0]) for count in threads[1:]]
-    device = reference.record["environment"]["device"]
+    device = reference.record.environment.device
     operators = {operator for repeated in runs.values() for run in repeated for operator in run.operators}
     return DeterminismCheck(pairs, device, None if device == "cpu" else sorted(operators))
 
@@ -166,9 +165,8 @@ def run_once(request: RunRequest) -> Run:
             raise refused(re.split(r"^error: ", outcome.stderr_tail, flags=re.MULTILINE)[-1])
         raise RunError(f"`{request.command_line()}` failed {outcome.summary}")
     (folder,) = Store(request.store).finished()
-    # as this version wrote it: no need to check it again
-    record = json.loads((folder / RECORD).read_bytes())
-    return Run(folder, record, record["environment"]["threads"], frozenset(WITHOUT.findall(outcome.stderr_tail)))
+    record = FinishedRun.open(folder).record
+    return Run(folder, record, record.environment.threads, frozenset(WITHOUT.findall(outcome.stderr_tail)))
 
 
 def compare(kind: Kind, first: Run, second: Run) -> Pair:
@@ -179,19 +177,19 @@ def compare(kind: Kind, first: Run, second: Run) -> Pair:
         first: what the second is compared with.
         second: the other run.
     """
-    names = [*first.record["artefacts"], *([FIGURE, RECORD] if kind == "repeat" else [])]
+    names = [*first.record.artefacts, *([FIGURE, RECORD] if kind == "repeat" else [])]
     other = [name for name in names if sha256_file(first.folder / name) != sha256_file(second.folder / name)]
     tensor, weights = _differing(first.folder, second.folder, WEIGHTS) if WEIGHTS in other else (None, None)
     found = diff(first.record, second.record)
-    moves = [abs(gap.mean_ap) for gap in found.metrics if gap.protocol == first.record["headline"] and gap.mean_ap]
-    beside = {"repeat": "its repeat", "seed": f"seed {first.record['seed']}", "threads": f"{first.threads} thread(s)"}
+    moves = [abs(gap.mean_ap) for gap in found.metrics if gap.protocol == first.record.headline and gap.mean_ap]
+    beside = {"repeat": "its repeat", "seed": f"seed {first.record.seed}", "threads": f"{first.threads} thread(s)"}
     reason = found.cause or f"the record's environment: {', '.join(found.environment) or 'nothing on record'}"
     return Pair(
-        second.record["method"],
+        second.record.method,
         kind,
         second.threads,
         beside[kind],
-        second.record["metrics"][second.record["headline"]]["detections"],
+        second.record.scored.detections,
         other[0] if other else None,
         tensor,
         weights,

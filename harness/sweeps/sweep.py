@@ -20,7 +20,8 @@ from harness.io.console import OnProgress, ProgressReport
 from harness.io.encoding import pretty_json
 from harness.io.locks import acquire
 from harness.records.reading import read_record
-from harness.records.store import RECORD, Store, claim_file, failure_file, is_done, is_held
+from harness.records.schema import Record
+from harness.records.store import Store
 from harness.sweeps.engines import Engine, Outcome
 from harness.sweeps.jobs import Job, unique
 from wstal.errors import RunError, StoreError
@@ -60,7 +61,7 @@ def sweep(jobs: Iterable[Job], store: Store, engine: Engine, retries: int) -> di
             # not for ever: another sweep may leave a run, a cluster may grow
             for future in wait(going, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED).done:
                 job, claim = going.pop(future)
-                if is_done(store, job.run):
+                if store.is_done(job.run):
                     failed.pop(job.run, None)
                     _forget_failure(store, job.run)
                 else:
@@ -72,7 +73,7 @@ def sweep(jobs: Iterable[Job], store: Store, engine: Engine, retries: int) -> di
                     if again:
                         waiting[job.run] = job
                 claim.release()
-    return {run: outcome for run, outcome in failed.items() if not is_done(store, run)}
+    return {run: outcome for run, outcome in failed.items() if not store.is_done(run)}
 
 
 def failure_message(jobs: Sequence[Job], failed: Mapping[str, Outcome]) -> str:
@@ -90,11 +91,11 @@ def failure_message(jobs: Sequence[Job], failed: Mapping[str, Outcome]) -> str:
 def _take(waiting: dict[str, Job], store: Store) -> tuple[Job, FileLock] | None:
     """Claim the first job that is neither done nor another process's; it and the done ones wait no longer."""
     for run in list(waiting):
-        if is_done(store, run):
+        if store.is_done(run):
             del waiting[run]
             _forget_failure(store, run)
-        elif not is_held(store, run) and (claim := acquire(claim_file(store, run))) is not None:
-            if not is_done(store, run):
+        elif not store.is_held(run) and (claim := acquire(store.claim_file(run))) is not None:
+            if not store.is_done(run):
                 return waiting.pop(run), claim
             claim.release()  # finished between the two looks
     return None
@@ -130,18 +131,18 @@ def _keep_failure(store: Store, job: Job, outcome: Outcome, tries: int, threads:
         "host": outcome.host,
         "stderr": outcome.stderr_tail,
     }
-    atomic_write(failure_file(store, job.run), pretty_json(kept))
+    atomic_write(store.failure_file(job.run), pretty_json(kept))
 
 
 def _forget_failure(store: Store, run: str) -> None:
-    file = failure_file(store, run)
+    file = store.failure_file(run)
     try:
         file.unlink(missing_ok=True)
     except OSError as error:
         raise StoreError(f"Cannot remove {file}: {error.strerror}. Make its folder writable.") from error
 
 
-def run_jobs(jobs: Sequence[Job], store: Store, engine: Engine) -> list[dict[str, Any]]:
+def run_jobs(jobs: Sequence[Job], store: Store, engine: Engine) -> list[Record]:
     """Do all jobs that are not done.
 
     Args:
@@ -157,4 +158,4 @@ def run_jobs(jobs: Sequence[Job], store: Store, engine: Engine) -> list[dict[str
     """
     if failed := sweep(jobs, store, engine, retries=0):
         raise RunError(failure_message(jobs, failed))
-    return [read_record(store.run_folder(job.run) / RECORD) | job.recipe_changes for job in jobs]
+    return [read_record(store.record_file(job.run)).planned_as(job.recipe_changes) for job in jobs]

@@ -7,11 +7,16 @@ from typing import Any
 
 from harness.pages.site import Results
 from harness.pages.site import render as render_results
-from tests.helpers.records import make_record
+from harness.records.schema import Record
+from tests.helpers.records import make_record, unchecked
 
 
-def render(records: Sequence[dict[str, Any]] | Results) -> dict[str, str]:
-    return render_results(records if isinstance(records, Results) else Results(records))
+def render(records: Sequence[dict[str, Any] | Record] | Results) -> dict[str, str]:
+    return render_results(
+        records
+        if isinstance(records, Results)
+        else Results([unchecked(one) if isinstance(one, dict) else one for one in records])
+    )
 
 
 def record(method: str = "acmnet", seed: int = 0, value: float = 20.0, **changes: Any) -> dict[str, Any]:

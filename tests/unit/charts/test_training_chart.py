@@ -21,12 +21,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from harness.charts.training import FIGURE, HISTORY, MOST_POINTS, PANEL, _extremes, draw
+from harness.charts.training import MOST_POINTS, PANEL, _extremes, draw
 from harness.cli.main import main
 from harness.io.encoding import sha256
-from harness.records.schema import run_id
+from harness.records.files import FIGURE, HISTORY
+from harness.records.reading import read_record
+from harness.records.schema import Record, run_id
 from harness.runs.checkpoint import History
-from tests.helpers.records import make_record
+from tests.helpers.records import make_record, unchecked
 
 CLASSES = ("Diving", "HighJump")
 # two epochs of three steps; the memory is built from the second on
@@ -34,7 +36,11 @@ TOTAL = [4.0, 1.0, 7.0, 2.0, 9.0, 4.0]
 FILL = [[0, 0, 0], [2, 0, 5], [4, 0, 5]]
 
 
-def record(**changes: Any) -> dict[str, Any]:
+def record(**changes: Any) -> Record:
+    return unchecked(stored(**changes))
+
+
+def stored(**changes: Any) -> dict[str, Any]:
     recipe = {"method": {"memory": {"length": 5}}, "train": {}, "localizer": {}}
     return make_record("rmgcl-gksa", 3, classes=CLASSES, title="Ours", recipe=recipe, schedule={}) | changes
 
@@ -100,7 +106,7 @@ def test_a_method_without_memory_has_its_losses_alone() -> None:
 
 def test_titles_say_what_run_it_is_and_that_data_are_synthetic() -> None:
     assert "Ours on Data, seed 3" in texts(drawn())
-    assert f"Run {record()['id']}" in texts(drawn())
+    assert f"Run {record().id}" in texts(drawn())
     synthetic = texts(ElementTree.fromstring(draw(history(), record(synthetic=True))))
     assert "SYNTHETIC DATA, no real video: Ours on Data, seed 3" in synthetic
 
@@ -260,7 +266,7 @@ def store_run(folder: Path, content: Any, raw: bytes | None = None, **changes: A
     data = content if isinstance(content, bytes) else json.dumps(content).encode()
     folder.mkdir()
     (folder / HISTORY).write_bytes(data if raw is None else raw)
-    made = record(artefacts={HISTORY: sha256(data)}, **changes)
+    made = stored(artefacts={HISTORY: sha256(data)}, **changes)
     made["data"]["name"] = folder.name
     made["id"] = run_id(folder.name, made["method"], made["seed"], made["digest"])
     (folder / "record.json").write_text(json.dumps(made))
@@ -271,7 +277,7 @@ def test_the_command_draws_each_run(tmp_path: Path, capsys: pytest.CaptureFixtur
     runs = [store_run(tmp_path / name, history({"memory_fill": FILL})) for name in ("one", "two")]
     assert main(["diagnose", *map(str, runs)]) == 0
     assert capsys.readouterr().out.splitlines() == [str(run / FIGURE) for run in runs]
-    expected = draw(history({"memory_fill": FILL}), json.loads((runs[0] / "record.json").read_text()))
+    expected = draw(history({"memory_fill": FILL}), read_record(runs[0] / "record.json"))
     assert (runs[0] / FIGURE).read_bytes() == expected
     out = tmp_path / "new" / "figures"
     assert main(["diagnose", *map(str, runs), "--out", str(out)]) == 0

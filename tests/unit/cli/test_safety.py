@@ -35,9 +35,11 @@ from harness.io.encoding import canonical_json, pretty_json, sha256
 from harness.io.reading import parse_json, read_json, read_toml
 from harness.io.text import check_text
 from harness.pages.site import Results, render
-from harness.records.matches import ABOUT, MATCHES, read_matches
+from harness.records.files import MATCHES, RECORD
+from harness.records.matches import ABOUT, read_matches
 from harness.records.reading import load_records, read_record
-from harness.records.schema import RECORD, Record, run_id
+from harness.records.run_folder import FinishedRun
+from harness.records.schema import Record, run_id
 from harness.runs.plans import Plan
 from harness.studies.released import read_sources
 from tests.helpers.html import Reader
@@ -548,7 +550,7 @@ def test_flags_that_no_run_writes(tmp_path: Path, name: str, change: Any, messag
     (tmp_path / MATCHES).write_bytes(data)
     (tmp_path / RECORD).write_bytes(pretty_json(record))
     with pytest.raises(StoreError, match=message) as caught:
-        read_matches(tmp_path)
+        read_matches(FinishedRun.open(tmp_path))
     assert "\n" not in str(caught.value)
 
 

@@ -23,11 +23,12 @@ from harness.comparisons.bootstrap import (
 from harness.comparisons.runs import NO_VERDICT, check_comparable, compare_methods, compare_runs, comparison_table
 from harness.data.detections import write_detections
 from harness.io.encoding import pretty_json, sha256_file
-from harness.records.grouping import system_names
-from harness.records.matches import DETECTIONS, MATCHES, RunMatches, matches_of, read_matches, save_matches
-from harness.records.reading import read_record
-from harness.records.schema import RECORD
-from tests.helpers.records import make_record
+from harness.records.files import DETECTIONS, MATCHES, RECORD
+from harness.records.grouping import SystemKey, system_names
+from harness.records.matches import RunMatches, matches_of, read_matches, save_matches
+from harness.records.run_folder import FinishedRun
+from harness.records.schema import Record, run_id
+from tests.helpers.records import as_record, make_record, unchecked
 from wstal.errors import StoreError, UserError
 from wstal.evaluation import PROTOCOLS, THUMOS_TIOUS, class_average_precision, evaluate, to_json
 from wstal.types import Detections, GroundTruth
@@ -253,8 +254,14 @@ def stored_run(
         artefacts[MATCHES] = save_matches(folder / MATCHES, result, truth.videos)
     # the value gives each run a digest of its own
     record = make_record(method, seed, value=20.0 + len(list(store.iterdir())), synthetic=synthetic) | {
-        "classes": list(CLASSES), "metrics": {"anet": to_json(result)}, "artefacts": artefacts,
+        "classes": list(CLASSES), "artefacts": artefacts,
     }  # fmt: skip
+    metrics = to_json(result)
+    by_class = metrics.pop("per_class")
+    record |= {
+        "metrics": {"anet": metrics},
+        "per_class": [list(by_class[name].values()) if name in by_class else None for name in CLASSES],
+    }
     (folder / RECORD).write_bytes(pretty_json(record))
     return folder.rename(store / record["id"])
 
@@ -284,8 +291,8 @@ def test_flags_come_back_as_they_were_in_few_bytes(tmp_path: Path) -> None:
     truth = truth_of()
     detections = found_in(truth, 1)
     run = stored_run(tmp_path, truth, detections, 0)
-    assert_same(read_matches(run), flags_from(detections, truth))
-    assert read_matches(run).videos == VIDEOS
+    assert_same(read_matches(FinishedRun.open(run)), flags_from(detections, truth))
+    assert read_matches(FinishedRun.open(run)).videos == VIDEOS
     # one byte a small number: detection, video, label, excused, 7 hits and 8 of the score; twice 20 of instances
     data = (run / MATCHES).read_bytes()
     assert len(data) - 8 - int.from_bytes(data[:8], "little") == 120 * (4 + 7 + 8) + 2 * 20
@@ -298,8 +305,8 @@ def test_flags_of_a_run_without_detections(tmp_path: Path) -> None:
     truth = truth_of()
     nothing = found_in(truth, 1).select(np.zeros(120, dtype=bool))
     run = stored_run(tmp_path, truth, nothing, 0)
-    assert read_matches(run).flags.hit.shape == (0, 7)
-    assert resampled_mean_ap(read_matches(run), 5).tolist() == [0] * 6
+    assert read_matches(FinishedRun.open(run)).flags.hit.shape == (0, 7)
+    assert resampled_mean_ap(read_matches(FinishedRun.open(run)), 5).tolist() == [0] * 6
 
 
 def test_an_older_run_makes_its_flags_again_from_its_detections(tmp_path: Path) -> None:
@@ -307,16 +314,16 @@ def test_an_older_run_makes_its_flags_again_from_its_detections(tmp_path: Path) 
     detections = found_in(truth, 1)
     run = stored_run(tmp_path, truth, detections, 0, flags=False)
     with pytest.raises(UserError, match=r"stored no flags.safetensors.*--annotations"):
-        matches_of(run)
-    with pytest.raises(UserError, match="stored no flags"):
-        read_matches(run)
+        matches_of(FinishedRun.open(run))
+    with pytest.raises(StoreError, match=r"flags\.safetensors is absent"):
+        read_matches(FinishedRun.open(run))
     annotations = annotated(tmp_path / "annotations.json", truth)
-    again = matches_of(run, annotations)
+    again = matches_of(FinishedRun.open(run), annotations)
     assert again.videos == tuple(sorted(VIDEOS))
     np.testing.assert_allclose(resampled_mean_ap(again, 20), resampled_mean_ap(flags_from(detections, truth), 20))
     moved = annotated(tmp_path / "moved.json", replace(truth, end=truth.end + 5))
     with pytest.raises(UserError, match=r"moved\.json .* has other mAPs than its record says"):
-        matches_of(run, moved)
+        matches_of(FinishedRun.open(run), moved)
 
 
 def test_damaged_files_are_refused_with_their_path(tmp_path: Path) -> None:
@@ -326,16 +333,16 @@ def test_damaged_files_are_refused_with_their_path(tmp_path: Path) -> None:
     data[-1] ^= 1
     (run / MATCHES).write_bytes(data)
     with pytest.raises(StoreError, match=r"flags\.safetensors is absent, or not the file that was written"):
-        matches_of(run)
+        matches_of(FinishedRun.open(run))
     (run / MATCHES).unlink()
     with pytest.raises(StoreError, match=r"flags\.safetensors is absent"):
-        read_matches(run)
+        read_matches(FinishedRun.open(run))
     with pytest.raises(UserError, match="holds no finished run"):
-        matches_of(tmp_path / "nowhere")
+        matches_of(FinishedRun.open(tmp_path / "nowhere"))
     older = stored_run(tmp_path, truth, found_in(truth, 1), 1, flags=False)
     write_detections(older / DETECTIONS, found_in(truth, 2))
     with pytest.raises(StoreError, match=r"detections\.json\.gz is absent, or not"):
-        matches_of(older, annotated(tmp_path / "annotations.json", truth))
+        matches_of(FinishedRun.open(older), annotated(tmp_path / "annotations.json", truth))
 
 
 def test_runs_are_grouped_into_systems_and_compared(tmp_path: Path) -> None:
@@ -350,10 +357,14 @@ def test_runs_are_grouped_into_systems_and_compared(tmp_path: Path) -> None:
     compared = compare_runs([*good, *bad], annotations, 100)
     (row,) = compared.to_dict("records")
     assert (row["a"], row["b"], row["seeds"], row["verdict"], row["tious"]) == (
-        "ACMNET", "OURS", 6, "better", "0.1:0.7",
+        "ACMNET", "RMGCL-GKSA", 6, "better", "0.1:0.7",
     )  # fmt: skip
     expected = bootstrap(
-        *({seed: matches_of(run, annotations) for seed, run in enumerate(runs)} for runs in (good, bad)), 100
+        *(
+            {seed: matches_of(FinishedRun.open(run), annotations) for seed, run in enumerate(runs)}
+            for runs in (good, bad)
+        ),
+        100,
     )
     assert (row["difference"], row["low"], row["high"], row["share"]) == pytest.approx(
         (expected.difference, expected.low, expected.high, expected.share)
@@ -388,7 +399,7 @@ def test_synthetic_runs_get_their_numbers_and_no_verdict(tmp_path: Path) -> None
 def test_flags_that_do_not_give_the_records_numbers_are_refused(tmp_path: Path) -> None:
     truth = truth_of()
     good, other = (stored_run(tmp_path, truth, found_in(truth, seed), seed) for seed in range(2))
-    record = read_record(good / RECORD)
+    record = json.loads((good / RECORD).read_bytes())
     # whole and of the record's digest, but another run's
     (good / MATCHES).write_bytes((other / MATCHES).read_bytes())
     record["artefacts"][MATCHES] = sha256_file(good / MATCHES)
@@ -404,13 +415,13 @@ def test_what_cannot_be_compared_is_said(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="All 2 runs are of one system, ACMNET"):
         compare_runs([first, second])
     ours = stored_run(tmp_path, truth, found_in(truth, 3), 3, method="rmgcl-gksa")
-    with pytest.raises(UserError, match=r"ACMNET \(seeds \[0, 1\]\) and OURS \(seeds \[3\]\) share no seed"):
+    with pytest.raises(UserError, match=r"ACMNET \(seeds \[0, 1\]\) and RMGCL-GKSA \(seeds \[3\]\) share no seed"):
         compare_runs([first, second, ours])
     with pytest.raises(UserError, match="are both seed 0 of ACMNET"):
         compare_runs([first, stored_run(tmp_path, truth, found_in(truth, 4), 0), ours])
     with pytest.raises(UserError, match="nowhere holds no finished run"):
         compare_runs([first, tmp_path / "nowhere"])
-    record = read_record(ours / RECORD)
+    record = json.loads((ours / RECORD).read_bytes())
     record["metrics"]["anet"]["averages"] = {}
     (ours / RECORD).write_bytes(pretty_json(record))
     with pytest.raises(UserError, match=rf"{ours}: it has none of the usual averages .*, by which runs are compared"):
@@ -421,30 +432,44 @@ def test_what_cannot_be_compared_is_said(tmp_path: Path) -> None:
     ("changes", "said"),
     [
         ({"headline": "anet-210"}, r"protocol \(anet against anet-210\)"),
-        ({"data": {"name": "data", "labels": "annotations"}}, r"data\.labels \(official against annotations\)"),
-        ({"data": {"name": "data", "test": {"list": "n"}}}, r"data\.test\.list \(m against n\)"),
-        ({"metrics": {"anet": {"mAP": {"0.5": 1.0}}}}, r"tIoUs \(0\.1 0\.5 against 0\.5\)"),
+        ({"data": {"labels": "annotations"}}, r"data\.labels \(official against annotations\)"),
+        ({"data": {"test": {"list": "n", "videos": 2}}}, r"data\.test\.list \(m against n\)"),
+        ({"metrics": {"anet": {"mAP": {"0.5": 1.0}}}}, r"tIoUs \(0\.1 0\.2 0\.3 0\.4 0\.5 against 0\.5\)"),
     ],
 )
 def test_runs_of_other_data_or_protocol_are_refused(changes: dict[str, Any], said: str) -> None:
-    metrics = {"mAP": {"0.1": 1.0, "0.5": 1.0}}
-    first: dict[str, Any] = {
-        "id": "one", "headline": "anet", "metrics": {"anet": metrics, "anet-210": metrics},
-        "data": {"name": "data", "labels": "official", "title": "Data", "test": {"list": "m"}},
-    }  # fmt: skip
-    check_comparable(first, first | {"id": "two", "data": first["data"] | {"title": "other words"}})
-    with pytest.raises(UserError, match=f"one and two cannot be compared: they differ in .*{said}"):
-        check_comparable(first, first | {"id": "two"} | changes)
+    first = make_record()
+    first["metrics"]["anet-210"] = first["metrics"]["anet"]
+    titled = first | {"data": first["data"] | {"title": "other words"}}
+    check_comparable(as_record(first), as_record(titled))
+    other = first | changes | {"data": first["data"] | changes.get("data", {})}
+    with pytest.raises(UserError, match=f"{first['id']} and .* cannot be compared: they differ in .*{said}"):
+        check_comparable(as_record(first), unchecked(other))
 
 
 def test_systems_are_named_by_what_was_set() -> None:
-    plain = {
-        "id": "x-1", "title": "Ours", "method": "rmgcl-gksa", "recipe": {"method": {"a": 1}}, "ablation": None,
-        "overrides": {},
-    }  # fmt: skip
-    row = plain | {"recipe": {"method": {"a": 2}}, "ablation": {"schedule": {"t": 1}, "row": {"method.a": 2}}}
-    other = plain | {"id": "x-4", "recipe": {"method": {"a": 3}}}
-    set_by_hand = row | {"ablation": None, "overrides": {"method.a": 2}}
-    assert system_names([plain, row, plain, other, set_by_hand]) == [
-        "Ours", "Ours, method.a=2", "Ours", "Ours (x-4)", "Ours, method.a=2",
+    def of(number: int, value: int = 1, **changes: Any) -> Record:
+        recipe = {"method": {"a": value}}
+        return as_record(make_record("rmgcl-gksa", number, title="Ours", recipe=recipe, **changes))
+
+    plain, again, other = of(1), of(2), of(3, 3)
+    row = of(4, 2, ablation={"schedule": {"t": 1}, "row": {"method.a": 2}})
+    set_by_hand = of(5, 2, overrides={"method.a": 2})
+    runs = [plain, row, again, other, set_by_hand]
+    names = system_names(runs)
+    assert [names[SystemKey.of(run)] for run in runs] == [
+        "Ours", "Ours, method.a=2", "Ours", f"Ours ({other.id})", "Ours, method.a=2",
     ]  # fmt: skip
+
+
+def test_runs_of_two_package_versions_are_two_systems(tmp_path: Path) -> None:
+    truth = truth_of()
+    runs = [stored_run(tmp_path, truth, found_in(truth, seed), seed) for seed in range(4)]
+    for run in runs[2:]:
+        record = json.loads((run / RECORD).read_bytes())
+        record["environment"]["wstal-bench"] = "1"
+        record |= {"seed": record["seed"] - 2}
+        record["id"] = run_id(record["data"]["name"], record["method"], record["seed"], record["digest"])
+        (run / RECORD).write_bytes(pretty_json(record))
+    (row,) = compare_runs(runs, replicates=20).to_dict("records")
+    assert (row["a"], row["b"], row["seeds"]) == ("ACMNET (0)", "ACMNET (1)", 2)

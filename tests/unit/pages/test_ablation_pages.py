@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -11,8 +12,10 @@ from harness.comparisons.plan_rows import Difference, difference, rows_of
 from harness.pages.ablations import ablation_page
 from harness.pages.formats import markdown_page
 from harness.pages.readings import readings_page
+from harness.records.schema import Record
 from harness.runs.plans import find_plan
 from tests.helpers.pages import record, render
+from tests.helpers.records import unchecked
 from wstal.errors import UserError
 
 FULL = {"rmgcl": True, "gks": True, "gka": True, "pseudo": True, "summary": {"kind": "codewords", "count": 40}}
@@ -22,13 +25,16 @@ def run(method: str, seed: int, average: float, **changes: Any) -> dict[str, Any
     """A record of a row: `changes` are the row's options of the method."""
     options = FULL | changes if method == "rmgcl-gksa" else {}
     made = record(method, seed, average, recipe={"method": options, "train": {"epochs": 3}})
-    made["id"] = f"{method}-{seed}-{sorted(changes)}"
     made["ablation"] = {
         "schedule": {"train.epochs": 3},
         "row": {f"method.{name}": value for name, value in changes.items()},
     }
     made["metrics"]["anet"]["averages"] = {"0.1:0.7": average}
     return made
+
+
+def typed(records: Sequence[dict[str, Any]]) -> list[Record]:
+    return [unchecked(record) for record in records]
 
 
 WITHOUT = {"gks": False, "gka": False, "pseudo": False}
@@ -39,35 +45,35 @@ def test_each_record_is_in_its_own_row() -> None:
         run("acmnet", 0, 20.0), run("rmgcl-gksa", 0, 24.0), run("rmgcl-gksa", 0, 21.0, **WITHOUT),
         run("rmgcl-gksa", 1, 23.0, pseudo=False),
     ]  # fmt: skip
-    found = rows_of(find_plan("IV"), records)
-    assert {row: [r["metrics"]["anet"]["averages"]["0.1:0.7"] for r in members] for row, members in found.items()} == {
+    found = rows_of(find_plan("IV"), typed(records))
+    assert {row: [r.scored.averages["0.1:0.7"] for r in members] for row, members in found.items()} == {
         "baseline": [20.0], "rmgcl": [21.0], "gka-without-gks": [], "pseudo-without-gks": [], "no-pseudo": [23.0],
         "full": [24.0],
     }  # fmt: skip
-    assert [len(members) for members in rows_of(find_plan("VII"), records).values()] == [0, 0, 1, 0, 0, 0]
+    assert [len(members) for members in rows_of(find_plan("VII"), typed(records)).values()] == [0, 0, 1, 0, 0, 0]
 
 
 def test_a_departure_that_no_row_has_is_in_no_row() -> None:
-    assert not any(rows_of(find_plan("IV"), [run("rmgcl-gksa", 0, 24.0, fusion_width=7)]).values())
+    assert not any(rows_of(find_plan("IV"), typed([run("rmgcl-gksa", 0, 24.0, fusion_width=7)])).values())
 
 
 def test_two_recipes_in_one_row_are_refused() -> None:
     other = run("rmgcl-gksa", 1, 24.0)
     other["recipe"]["train"]["epochs"] = 4
     with pytest.raises(UserError, match="of 2 recipes"):
-        rows_of(find_plan("IV"), [run("rmgcl-gksa", 0, 24.0), other])
+        rows_of(find_plan("IV"), typed([run("rmgcl-gksa", 0, 24.0), other]))
 
 
 def test_differences_are_paired_by_seed() -> None:
     better = [run("rmgcl-gksa", seed, value) for seed, value in ((0, 21.0), (1, 25.0), (2, 30.0), (7, 99.0))]
     worse = [run("acmnet", seed, value) for seed, value in ((2, 27.0), (1, 23.0), (0, 20.0), (8, 9.0))]
-    found = difference(better, worse)
+    found = difference(typed(better), typed(worse))
     assert found is not None
     assert found.seeds == 3
     low, high = stats.t.interval(0.95, 2, loc=2, scale=stats.sem([1, 2, 3]))
     assert (found.mean - found.half_width, found.mean + found.half_width) == pytest.approx((low, high))
     assert found.p == 2 / 8
-    assert difference(better, []) is None
+    assert difference(typed(better), []) is None
 
 
 @pytest.mark.parametrize(
@@ -90,7 +96,7 @@ def test_page_has_measured_beside_printed_and_says_what_was_not_run() -> None:
         for method, value in (("acmnet", 20.0), ("rmgcl-gksa", 24.0))
         for seed in range(6)
     ]
-    page = markdown_page(ablation_page(records))
+    page = markdown_page(ablation_page(typed(records)))
     table = page[page.index("## Table IV") : page.index("## Table V:")]
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("|")]
     assert lines[2] == ["", "", "", "", "0, 1, 2, 3, 4, 5", "", "22.5 ± 2.0", "", "22.5 ± 2.0", "68.9", "55.0", "42.6"]
@@ -107,7 +113,7 @@ def test_few_seeds_have_no_p() -> None:
         for method, value in (("acmnet", 20.0), ("rmgcl-gksa", 24.0))
         for seed in range(3)
     ]
-    page = markdown_page(ablation_page(records))
+    page = markdown_page(ablation_page(typed(records)))
     assert "needs 6 seeds" in page
     assert "too few seeds" in page
     assert "| holds" not in page
@@ -141,8 +147,8 @@ def test_methods_themselves_stand_in_the_rows_that_are_just_that() -> None:
 
 
 def test_other_overrides_are_another_section() -> None:
-    records = [run("rmgcl-gksa", 0, 24.0), run("rmgcl-gksa", 0, 25.0) | {"overrides": {"train.epochs": 9}, "id": "x"}]
-    page = markdown_page(ablation_page(records))
+    records = [run("rmgcl-gksa", 0, 24.0), run("rmgcl-gksa", 0, 25.0) | {"overrides": {"train.epochs": 9}}]
+    page = markdown_page(ablation_page(typed(records)))
     assert page.index("options: none") < page.index("24.0") < page.index("options: train.epochs=9") < page.index("25.0")
 
 
@@ -150,24 +156,24 @@ def test_other_data_or_another_version_is_another_section_never_another_seed() -
     other_data, other_version = run("rmgcl-gksa", 1, 54.0), run("rmgcl-gksa", 1, 74.0)
     other_data["data"] = other_data["data"] | {"labels": "annotations"}
     other_version["environment"] = other_version["environment"] | {"wstal-bench": "9"}
-    page = markdown_page(ablation_page([run("rmgcl-gksa", 0, 24.0), other_data, other_version]))
+    page = markdown_page(ablation_page(typed([run("rmgcl-gksa", 0, 24.0), other_data, other_version])))
     assert page.count("## Table IV") == 3
     assert "±" not in page.split("## Table IV")[1].split("## Table V:")[0].replace("95 %", "")
 
 
 def test_two_records_of_one_seed_are_refused() -> None:
     with pytest.raises(UserError, match="2 records of 1 recipes and 1 seeds"):
-        rows_of(find_plan("IV"), [run("rmgcl-gksa", 0, 24.0), run("rmgcl-gksa", 0, 25.0) | {"id": "again"}])
+        rows_of(find_plan("IV"), typed([run("rmgcl-gksa", 0, 24.0), run("rmgcl-gksa", 0, 25.0)]))
 
 
 def test_the_fill_of_the_memory_is_shown() -> None:
     record = run("rmgcl-gksa", 0, 24.0, memory={"length": 100})
     record["ablation"]["row"] = {}
-    record["training"] = {"diagnostics": {"memory_fill": [50, 100, 0, 100]}}
-    line = next(line for line in markdown_page(ablation_page([record])).splitlines() if line.startswith("| x "))
+    record["training"]["diagnostics"] = {"memory_fill": [50, 100, 0, 100]}
+    line = next(line for line in markdown_page(ablation_page(typed([record]))).splitlines() if line.startswith("| x "))
     full = next(
         line
-        for line in markdown_page(ablation_page([record])).splitlines()
+        for line in markdown_page(ablation_page(typed([record]))).splitlines()
         if line.replace(" ", "").startswith("|x|x|x|x|0|")
     )
     assert "| 50 " in full
@@ -180,7 +186,7 @@ def test_p_is_corrected_for_the_comparisons_of_its_table() -> None:
         *(run("rmgcl-gksa", seed, 21.0 + seed, **WITHOUT) for seed in range(6)),
         *(run("rmgcl-gksa", seed, 24.0) for seed in range(6)),
     ]
-    page = markdown_page(ablation_page(records))
+    page = markdown_page(ablation_page(typed(records)))
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines()]
     p = {line[0]: line[4:7] for line in lines if len(line) == 8}
     # of Table IV two were run, each with p = 2/64 = 0.03125: Holm doubles the smaller and lifts the other to it. The
@@ -195,7 +201,7 @@ def test_readings_are_changes_against_the_defaults() -> None:
     # a seed that the defaults lack makes no pair
     moved = [run("rmgcl-gksa", seed, 23.0 + seed, fusion_width=1024) for seed in range(3)]
     baseline = [run("acmnet", seed, 20.0 + 3 * seed) for seed in range(2)]
-    rendered = readings_page([*records, *moved, *baseline])
+    rendered = readings_page(typed([*records, *moved, *baseline]))
     assert rendered is not None
     page = markdown_page(rendered)
     assert "Computed with" in page
@@ -208,5 +214,5 @@ def test_readings_are_changes_against_the_defaults() -> None:
     assert default == ["24.5 ± 6.4", "+3.0 ± 12.7", "2"]
     assert wide == ["-1.0 ± 0.0", "+2.0 ± 12.7", "2"]
     assert page.count("not run") == 2 * (len(find_plan("readings").rows) - 2)
-    assert readings_page(records) is None
-    assert readings_page([record | {"synthetic": True} for record in [*records, *moved]]) is None
+    assert readings_page(typed(records)) is None
+    assert readings_page(typed([record | {"synthetic": True} for record in [*records, *moved]])) is None

@@ -53,7 +53,7 @@ def test_own_and_common_localizer_stand_side_by_side() -> None:
     for seed, (value, common) in enumerate([(20.0, 14.0), (22.0, 18.0)]):
         made = record("basnet", seed, value, recipe=own)
         other = record("basnet", seed, common)["metrics"]
-        records.append(made | {"common": other})
+        records.append(made | {"common_localizer": other["anet"]})
     shared = common_localizer("thumos14").model_dump(mode="json")
     records += [record("acmnet", seed, 30.0, recipe=own | {"localizer": shared}) for seed in range(2)]
     # a run of before there was a common localizer
@@ -73,6 +73,15 @@ def test_other_data_is_another_section_never_another_seed() -> None:
     page = render([record(seed=0), other])["leaderboards/data.md"]
     assert page.count("## Data ") == 2
     assert "20.0 ±" not in page
+
+
+def test_seeds_whose_data_differ_in_words_alone_share_a_row() -> None:
+    other = record(seed=1, value=22.0)
+    other["data"] = other["data"] | {"title": "The same data, titled anew", "features": "RGB, in other words"}
+    page = render([record(seed=0), other])["leaderboards/data.md"]
+    assert "## Data" not in page
+    assert "0, 1" in page
+    assert "21.0 ± 12.7" in page
 
 
 def test_synthetic_results_say_so() -> None:
@@ -109,7 +118,7 @@ def test_rendering_does_not_depend_on_file_order_and_drift_is_found(tmp_path: Pa
         (lambda text: text.replace("20.0", "NaN", 1), r"bad\.json"),
         (lambda text: text.replace("20.0", "120.0"), r"bad\.json.*120"),
         (lambda text: text.replace('"method": "acmnet"', '"method": "acmmet"'), r"bad\.json.*acmmet.*acmnet"),
-        (lambda text: text.replace('"schema": 3', '"schema": 99'), r"bad\.json is of schema 99.*newer"),
+        (lambda text: text.replace('"schema": 4', '"schema": 99'), r"bad\.json is of schema 99.*newer"),
         (lambda text: text[: len(text) // 2], r"bad\.json"),
     ],
 )

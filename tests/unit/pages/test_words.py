@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from harness.records.schema import Record
 from harness.records.words import computed_with
+from tests.helpers.records import as_record, make_record
 
 
-def ran(commit: str | None, threads: int = 1) -> dict[str, Any]:
+def ran(commit: str | None, threads: int = 1) -> Record:
+    made = make_record()
     versions = {"wstal-bench": "0.2.0", "python": "3.11", "packages": {"torch": "2.13.0", "numpy": "2.4"}}
-    return {"environment": versions | {"device": "cpu", "cpu": "X", "threads": threads, "commit": commit}}
+    where = {"device": "cpu", "cpu": "X", "threads": threads, "commit": commit}
+    return as_record(made | {"environment": made["environment"] | versions | where})
 
 
 def test_an_environment_is_named_once_with_its_commits() -> None:

@@ -14,7 +14,8 @@ from harness.io.atomic import atomic_write
 from harness.io.encoding import pretty_json
 from harness.io.locks import acquire
 from harness.records.cleanup import collect
-from harness.records.store import RECORD, Store, claim_file, failure_file
+from harness.records.files import RECORD
+from harness.records.store import Store
 from tests.helpers.records import make_record
 from wstal.errors import StoreError, UserError
 
@@ -43,7 +44,7 @@ def store(tmp_path: Path) -> Store:
         store.begin(run) / "checkpoint-000001.json", begun / ".weights.x3.tmp",
         resumable / "checkpoint-000003.json", resumable / "checkpoint-000003.safetensors",
         resumable / "failed-step.safetensors", resumable / ".checkpoint-000004.json.x2.tmp",
-        store.lock_file(run), claim_file(store, run), failure_file(store, run), failure_file(store, "resumable"),
+        store.lock_file(run), store.claim_file(run), store.failure_file(run), store.failure_file("resumable"),
         tmp_path / "failed" / ".resumable.json.x4.tmp", tmp_path / "cache" / ".digests.json.x5.tmp",
         tmp_path / "cache" / "digests.json", tmp_path / "mine" / ".notes.tmp", tmp_path / ".mine.tmp",
     ):  # fmt: skip
@@ -76,7 +77,7 @@ def test_what_no_run_needs_goes_and_the_rest_stays(store: Store) -> None:
 def test_a_run_that_is_worked_on_keeps_everything(store: Store) -> None:
     (run,) = (folder.name for folder in store.finished())
     before = files(store.root)
-    held = [acquire(store.lock_file(run)), acquire(claim_file(store, "resumable")), acquire(store.lock_file("begun"))]
+    held = [acquire(store.lock_file(run)), acquire(store.claim_file("resumable")), acquire(store.lock_file("begun"))]
     collect(store)
     kept = files(store.root) - {"locks/resumable.claim.lock", "locks/begun.lock"}
     assert kept == before

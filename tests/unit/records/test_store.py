@@ -10,8 +10,10 @@ import pytest
 
 from harness.io.atomic import atomic_write
 from harness.io.encoding import pretty_json
-from harness.records.store import RECORD, Store, read_record
-from tests.helpers.records import make_record
+from harness.records.files import RECORD
+from harness.records.reading import read_record
+from harness.records.store import Store
+from tests.helpers.records import as_record, make_record
 from wstal.errors import StoreError, UserError
 
 RECORDED = make_record()
@@ -26,9 +28,13 @@ def test_a_run_stands_among_the_finished_ones_only_when_whole(tmp_path: Path) ->
     atomic_write(folder / RECORD, pretty_json(RECORDED))
     assert store.find("r1") is None
     target = store.finish("r1")
-    assert store.find("r1") == RECORDED
-    (target / RECORD).write_text(json.dumps(RECORDED | {"schema": 1}))
-    assert store.find("r1") == RECORDED
+    assert store.find("r1") == as_record(RECORDED)
+    old = {name: value for name, value in RECORDED.items() if name not in ("per_class", "common_localizer")}
+    by_class = as_record(RECORDED).ap_by_class()
+    (target / RECORD).write_text(
+        json.dumps(old | {"schema": 1, "metrics": {"anet": RECORDED["metrics"]["anet"] | {"per_class": by_class}}})
+    )
+    assert store.find("r1") == as_record(RECORDED)
     assert store.finished() == [target]
     assert sorted(p.name for p in target.iterdir()) == [RECORD, "weights"]
     assert not store.partial_folder("r1").exists()

@@ -15,9 +15,8 @@ import pytest
 import torch
 
 from baselines.acmnet import AcmNet
-from harness.charts.training import HISTORY
 from harness.cli.main import main
-from harness.records.schema import RECORD
+from harness.records.files import HISTORY, RECORD
 from tests.helpers.faults import Killed, finished
 from tests.helpers.runs import EPOCHS, at, check_killed_run, die, run
 from tests.helpers.small_data import write_tiny

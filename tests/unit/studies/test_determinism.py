@@ -22,7 +22,7 @@ from harness.data.opening import open_dataset
 from harness.data.tiny import write_tiny
 from harness.runs.request import DataRequest, RunRequest
 from harness.studies.determinism import QUICK, WITHOUT, Run, check_determinism, compare
-from tests.helpers.records import make_record
+from tests.helpers.records import as_record, make_record
 from wstal.errors import MissingDataError, RunError, UserError
 
 Arrays = Mapping[str, Any]
@@ -45,7 +45,7 @@ def leave(
     # by digest, as a run states them; what the check trusts is the files
     record["artefacts"] = dict.fromkeys(record["artefacts"], "0" * 64)
     (folder / "record.json").write_text(json.dumps(record))
-    return Run(folder, record, threads, frozenset())
+    return Run(folder, as_record(record), threads, frozenset())
 
 
 def test_equal_files_agree(tmp_path: Path) -> None:
@@ -86,8 +86,8 @@ def test_every_file_counts(tmp_path: Path, name: str) -> None:
 
 def test_what_explains_a_difference_is_named(tmp_path: Path) -> None:
     runs = leave(tmp_path / "1"), leave(tmp_path / "2")
-    runs[1].record["environment"]["commit"] = "d" * 40
-    (runs[1].folder / "record.json").write_text(json.dumps(runs[1].record))
+    runs[1].record.environment.__dict__["commit"] = "d" * 40
+    (runs[1].folder / "record.json").write_text(json.dumps(runs[1].record.to_json()))
     pair = compare("repeat", *runs)
     assert pair.first == "record.json"
     assert "commit" in pair.reason

@@ -18,7 +18,8 @@ from harness.cli.inputs import run_request
 from harness.io.atomic import atomic_write
 from harness.io.encoding import pretty_json
 from harness.io.locks import acquire
-from harness.records.store import RECORD, RunStatus, Store, claim_file, failure_file, is_held, status_of
+from harness.records.files import RECORD
+from harness.records.store import RunStatus, Store
 from harness.runs.plans import open_plan
 from harness.sweeps.engines import Outcome
 from harness.sweeps.jobs import Job
@@ -50,9 +51,9 @@ OWNER = """
 import sys
 from pathlib import Path
 from harness.io.locks import acquire
-from harness.records.store import Store, claim_file
+from harness.records.store import Store
 store = Store(Path(sys.argv[1]))
-claim = acquire(claim_file(store, sys.argv[2])) if "claim" in sys.argv else None
+claim = acquire(store.claim_file(sys.argv[2])) if "claim" in sys.argv else None
 with store.exclusive(sys.argv[2]):
     print("held", flush=True)
     sys.stdin.read()
@@ -140,9 +141,9 @@ def test_a_failure_is_tried_again_kept_and_never_counted(tmp_path: Path, capsys:
     assert engine.seen == {0: 1, 1: 3, 2: 3}
     assert failed == {jobs[1].run: Outcome(4, said, "here")}
     assert failure_message(jobs, failed) == "1 of 3 runs failed:\nrow-1-s1 (exit 4): error: no room"
-    assert [status_of(store, job.run) for job in jobs] == [RunStatus.DONE, RunStatus.FAILED, RunStatus.DONE]
+    assert [store.status(job.run) for job in jobs] == [RunStatus.DONE, RunStatus.FAILED, RunStatus.DONE]
     assert [path.name for path in (tmp_path / "failed").iterdir()] == [f"{jobs[1].run}.json"]
-    kept = json.loads(failure_file(store, jobs[1].run).read_text())
+    kept = json.loads(store.failure_file(jobs[1].run).read_text())
     assert kept["command"].startswith("wstal-bench run --method acmnet --seed 1 ")
     assert kept["command"].endswith(" --threads 1")
     assert (kept["stderr"], kept["exit"], kept["tries"], kept["host"]) == (said, 4, 3, "here")
@@ -152,7 +153,7 @@ def test_a_failure_is_tried_again_kept_and_never_counted(tmp_path: Path, capsys:
     again = working(store)
     assert sweep(jobs, store, again, retries=0) == {}
     assert again.seen == {1: 1}
-    assert not failure_file(store, jobs[1].run).exists()
+    assert not store.failure_file(jobs[1].run).exists()
 
 
 def test_an_end_without_the_planned_run_is_a_failure(tmp_path: Path) -> None:
@@ -163,7 +164,7 @@ def test_an_end_without_the_planned_run_is_a_failure(tmp_path: Path) -> None:
         return Outcome(0, "Done", "here")
 
     assert "its run is not in the store" in sweep(jobs, store, Pretended(other), retries=0)[jobs[0].run].summary
-    assert status_of(store, jobs[0].run) == RunStatus.FAILED
+    assert store.status(jobs[0].run) == RunStatus.FAILED
 
 
 def test_a_run_that_cannot_be_started_is_a_failure(tmp_path: Path) -> None:
@@ -228,27 +229,27 @@ def test_a_run_of_a_process_that_dies_is_taken_over(
     assert looked.wait(60)
     # the other run is done meanwhile, this one is not touched
     assert engine.seen == {1: 1}
-    assert status_of(store, jobs[0].run) == RunStatus.RUNNING
+    assert store.status(jobs[0].run) == RunStatus.RUNNING
     process.kill()
     process.wait()
     thread.join(60)
     assert engine.seen == {0: 1, 1: 1}
-    assert status_of(store, jobs[0].run) == RunStatus.DONE
+    assert store.status(jobs[0].run) == RunStatus.DONE
 
 
 def test_a_lock_is_free_when_its_owner_is_killed(tmp_path: Path, owner: Callable[..., subprocess.Popen[str]]) -> None:
     store = Store(tmp_path)
-    assert status_of(store, "r1") == RunStatus.MISSING
+    assert store.status("r1") == RunStatus.MISSING
     assert not (tmp_path / "locks").exists()  # looking makes no file
     process = owner("r1")
-    assert is_held(store, "r1")
+    assert store.is_held("r1")
     assert acquire(store.lock_file("r1")) is None
     process.kill()
     process.wait()
-    assert status_of(store, "r1") == RunStatus.MISSING
+    assert store.status("r1") == RunStatus.MISSING
     with store.exclusive("r1"):
-        assert is_held(store, "r1")
-    assert not claim_file(store, "r1").exists()
+        assert store.is_held("r1")
+    assert not store.claim_file("r1").exists()
 
 
 def test_a_store_that_cannot_be_written_ends_the_sweep(tmp_path: Path) -> None:
@@ -301,7 +302,7 @@ def test_what_a_plan_lists_can_be_chosen_by_state(cli, tiny: Path, tmp_path: Pat
     cells = json.loads(cli("plan", *rest, "--format", "json")[0])
     store, runs = Store(tmp_path), [cell["run"] for cell in cells]
     atomic_write(store.run_folder(runs[0]) / RECORD, b"{}")
-    atomic_write(failure_file(store, runs[1]), b"{}")
+    atomic_write(store.failure_file(runs[1]), b"{}")
     with store.exclusive(runs[2]):
         states = ["done", "failed", "running", "missing"]
         assert [cell["state"] for cell in json.loads(cli("plan", *rest, "--format", "json")[0])] == states
@@ -413,7 +414,7 @@ def test_the_command_does_the_runs_and_says_what_is_missing(
     (folder,) = store.finished()
     record = store.find(folder.name)
     assert record is not None
-    assert record["environment"]["threads"] == 1
+    assert record.environment.threads == 1
     (failure,) = (store.root / "failed").iterdir()
     kept = json.loads(failure.read_text())
     assert replanned(kept["command"]) == kept["run"]

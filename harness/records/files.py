@@ -1,0 +1,6 @@
+"""Names of the files of a run, and of a collection of records."""
+
+RECORD, MANIFEST = "record.json", "manifest.json"
+WEIGHTS, SCORES, DETECTIONS = "weights.safetensors", "scores.safetensors", "detections.json.gz"
+MATCHES, HISTORY, FIGURE = "flags.safetensors", "history.json", "diagnostics.svg"
+LINES = ".jsonl"

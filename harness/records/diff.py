@@ -75,7 +75,7 @@ class Diff:
 
     @property
     def agree(self) -> bool:
-        """Whether what decides the numbers, and every number and file of both runs, are equal.
+        """True where all that decides the numbers, and every number and file of both runs, are equal.
 
         A loss term or file that one run never had is no disagreement.
         """

@@ -53,7 +53,7 @@ class Videos(_Part):
 
 
 class Data(_Part):
-    """What identifies the data: stored features (`streams`, `classes`, `digests`) or generated ones."""
+    """Identity of the data: stored features (`streams`, `classes`, `digests`) or generated ones."""
 
     name: DataName
     title: str
@@ -85,7 +85,7 @@ class Recipe(_Part):
 
 
 class Ablation(_Part):
-    """Where a row of an ablation plan departs from the method, by option."""
+    """Options in which a row of an ablation plan departs from the method."""
 
     schedule: Options
     row: Options
@@ -116,7 +116,7 @@ def _check_mean(name: str, stored: float, members: Sequence[float]) -> None:
 
 
 class Training(_Part):
-    """What training left in numbers."""
+    """Numbers at the end of training."""
 
     parameters: Count
     weights_of: str | None = Field(description="the run whose weights were taken over, if they were")
@@ -125,7 +125,7 @@ class Training(_Part):
 
 
 class Environment(_Part):
-    """What the run was computed with."""
+    """Software and hardware that computed the run."""
 
     wstal_bench: str = Field(alias="wstal-bench", description="version of the package")
     commit: str | None = Field(description="of the code; null outside a checkout")

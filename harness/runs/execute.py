@@ -121,7 +121,7 @@ def execute(
 
 
 def _check_unchanged(spec: RunSpec, source: DataSource) -> None:
-    """Whether the data are still those that the run claims; of files, those are read again whose status changed.
+    """Check that the data are still those that the run claims; of files, those are read again whose status changed.
 
     Called after the last read of what is about to be stored, so that nothing is stored that saw other data.
     """

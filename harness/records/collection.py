@@ -92,18 +92,18 @@ class Migration:
         return sorted({*self.written, *self.removed})
 
     def apply(self) -> None:
-        """Write first and remove last: what a killed process leaves is complete, and migrates to the same files.
+        """Write before removing: what a killed process leaves is complete, and migrates to the same files.
 
         Raises:
             StoreError: a folder cannot be written.
         """
-        for file, content in self.written.items():
-            atomic_write(file, content)
         for old, new in self.moved:
             try:
                 old.rename(new)
             except OSError as error:
                 raise StoreError(f"Cannot move {old} to {new}: {error.strerror}. Move it by hand.") from error
+        for file, content in self.written.items():
+            atomic_write(file, content)
         remove(self.removed)
 
 
@@ -139,10 +139,12 @@ def plan_migration(paths: Sequence[Path]) -> Migration:
             training = record.training.model_copy(update={"weights_of": taken_from})
             record = record.model_copy(update={"training": training})
         if file.suffix != LINES and collection is None:
-            if json.loads(content) != record.to_json():
-                plan.written[file] = record.to_bytes(INDENT)
+            target = file
             if file.name == RECORD and file.parent.name == old != record.id:
-                plan.moved.append((file.parent, file.parent.with_name(record.id)))
+                target = file.parent.with_name(record.id) / RECORD
+                plan.moved.append((file.parent, target.parent))
+            if json.loads(content) != record.to_json():
+                plan.written[target] = record.to_bytes(INDENT)
             continue
         root = collection and (collection.parent if collection.name == record.data.name else collection)
         target = lines_file(root, record) if root else file

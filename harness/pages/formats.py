@@ -7,7 +7,9 @@ import io
 import math
 import posixpath
 import re
+import textwrap
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -70,12 +72,13 @@ def markdown_table(table: Table) -> str:
 
 def terminal_table(table: Table) -> str:
     """Write a table for a terminal, with wrapped columns."""
-    return _tabulated(table, "simple", _one_line, widths=[WRAPPED] * len(table.columns))
+    # not tabulate's own wrapping: it reads "1,161.1" as a number in spite of disable_numparse and fails
+    return _tabulated(table, "simple", partial(textwrap.fill, width=WRAPPED))
 
 
-def _tabulated(table: Table, style: str, written: Callable[[str], str], widths: list[int] | None = None) -> str:
+def _tabulated(table: Table, style: str, written: Callable[[str], str]) -> str:
     columns = {written(name): [written(shown(value)) for value in table.column(name)] for name in table.columns}
-    text: str = tabulate(columns, headers="keys", tablefmt=style, disable_numparse=True, maxcolwidths=widths)
+    text: str = tabulate(columns, headers="keys", tablefmt=style, disable_numparse=True)
     return text
 
 

@@ -61,6 +61,15 @@ def markdown_cells(line: str) -> list[str]:
     return [cell.strip() for cell in cells[1:-1]]
 
 
+def test_the_terminal_shows_cells_as_they_are_and_wraps_long_ones() -> None:
+    long = "one two three four five six seven eight nine ten eleven"
+    table = Table(None, "", [{"time": "1,161.1", "step": "1,161", "same": "False", "note": long}])
+    lines = terminal_table(table).splitlines()
+    assert lines[2].split()[:3] == ["1,161.1", "1,161", "False"]
+    assert " ".join(lines[2].split()[3:] + lines[3].split()) == long
+    assert len(lines) == 4
+
+
 def test_a_cell_of_a_markdown_table_is_text_and_a_link_survives() -> None:
     table = Table(None, "", [{"a | b": "one | two\n\n<script>alert(1)</script>", "link": "[A](b.md) **c**"}])
     assert markdown_table(table).splitlines()[0].count("|") == 4

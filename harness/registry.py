@@ -9,6 +9,7 @@ from importlib import metadata
 from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING, Any
 
+from harness.io.console import say
 from harness.io.text import did_you_mean
 from wstal.errors import UserError
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from wstal.method import Method
 
 GROUP = "wstal_bench.methods"
-# names of earlier versions, of methods and of rows of plans
+# names of earlier versions: of methods, of plans and of their rows
 RENAMED = {
     "ours": "rmgcl-gksa",
     "basnet-ours": "basnet-rmgcl-gksa",
@@ -24,7 +25,20 @@ RENAMED = {
     "stpn-ours": "stpn-rmgcl-gksa",
     "bas-net-ours": "bas-net-rmgcl-gksa",
     "fac-net-ours": "fac-net-rmgcl-gksa",
+    "readings": "interpretations",
 }
+
+
+def current_name(kind: str, name: str) -> str:
+    """Return a name as it is today, with a note on stderr where it is one of an earlier version.
+
+    Args:
+        kind: what it names, for the note.
+        name: the name as given.
+    """
+    if name in RENAMED:
+        say(f"The {kind} `{name}` is now called `{RENAMED[name]}`.")
+    return RENAMED.get(name, name)
 
 
 def entry_points(group: str) -> Iterable[EntryPoint]:

@@ -5,9 +5,9 @@ learning from pseudo labels.
 
 Paper: Zhang & Zhao, "Cross-Video Contextual Knowledge Exploration and Exploitation for Ambiguity Reduction in Weakly
 Supervised Temporal Action Localization". Equation numbers refer to it. No code was released. Each choice that the paper
-leaves open is an option marked "not stated", and `results/readings.md` shows how much each one changes the result. One
-choice has no option: A_hat's classification loss has weight 1. The text says that labels train both branches, but
-Eq. 17 omits this term.
+leaves open is an option marked "not stated", and `results/interpretations.md` shows how much each one changes the
+result. One choice has no option: A_hat's classification loss has weight 1. The text says that labels train both
+branches, but Eq. 17 omits this term.
 """
 
 from __future__ import annotations

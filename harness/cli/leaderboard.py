@@ -15,8 +15,8 @@ def add(commands: Commands) -> None:
     command = commands.add_parser(
         "leaderboard",
         help="render leaderboards from the stored records",
-        description="Render DIR/leaderboards/ (Markdown, CSV, LaTeX, figures), DIR/audit.md, DIR/readings.md and\n"
-        "DIR/report.html from what DIR stores: records/, rescored/, cost.json, and the results\n"
+        description="Render DIR/leaderboards/ (Markdown, CSV, LaTeX, figures), DIR/audit.md, DIR/interpretations.md\n"
+        "and DIR/report.html from what DIR stores: records/, rescored/, cost.json, and the results\n"
         "that DIR/../README.md quotes between markers. The same files give the same bytes.\n"
         "A stored file that cannot be used is named, the rest is rendered, and the exit code is 2.",
         epilog="examples:\n  wstal-bench leaderboard\n  wstal-bench leaderboard --check\n\n" + EXIT_CODES,

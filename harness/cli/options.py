@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from harness.io.console import say
-from harness.registry import RENAMED
+from harness.registry import current_name
 
 MOST_THREADS = 1024
 EXIT_CODES = """\
@@ -52,11 +52,8 @@ def count(text: str) -> int:
     return int(text)
 
 
-def method_name(text: str) -> str:
-    """Parse a method's name, and translate a name of an earlier version with a note on stderr."""
-    if text in RENAMED:
-        say(f"The method `{text}` is now called `{RENAMED[text]}`.")
-    return RENAMED.get(text, text)
+# types of arguments: a name of an earlier version is translated, with a note on stderr
+method_name, plan_name = partial(current_name, "method"), partial(current_name, "plan")
 
 
 def add_json_option(

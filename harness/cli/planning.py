@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.cli.inputs import run_request, source_from
-from harness.cli.options import add_data_options, add_training_options, count, method_name
+from harness.cli.options import add_data_options, add_training_options, count, method_name, plan_name
 from harness.io.console import say
 from wstal.errors import UserError
 
@@ -27,7 +27,7 @@ MOST_SEEDS = 10_000
 
 def add_plan_options(command: argparse.ArgumentParser) -> None:
     """Add the options that name a plan and its runs."""
-    command.add_argument("plan", metavar="PLAN", help="methods, a shipped plan's name, or a plan TOML")
+    command.add_argument("plan", type=plan_name, metavar="PLAN", help="methods, a shipped plan's name, or a plan TOML")
     command.add_argument(
         "--methods",
         type=method_name,

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from harness.cli.inputs import run_request, source_from
-from harness.cli.options import EXIT_CODES, Commands, add_data_options, add_training_options, method_name
+from harness.cli.options import EXIT_CODES, Commands, add_data_options, add_training_options, method_name, plan_name
 from harness.cli.planning import add_jobs_option, add_seeds_option, engine_from, seeds_from
 from harness.io.console import say
 from wstal.errors import MissingDataError, UserError
@@ -46,7 +46,11 @@ def add(commands: Commands) -> None:
         help="only these methods (default: all registered, and all ablations)",
     )
     what.add_argument(
-        "--table", nargs="+", metavar="T", help="only these ablations: IV, V, VI, VII, VIII, figure_5 or readings"
+        "--table",
+        type=plan_name,
+        nargs="+",
+        metavar="T",
+        help="only these ablations: IV, V, VI, VII, VIII, figure_5 or interpretations",
     )
     command.add_argument(
         "--profile", choices=("quick", "full"), help="default: quick on the embedded data, full with --data"
@@ -69,7 +73,7 @@ def handle(arguments: argparse.Namespace) -> int:
     from harness.pages.site import publish
     from harness.records.store import Store
     from harness.registry import method_entries
-    from harness.runs.plans import READINGS, find_plan, paper_tables
+    from harness.runs.plans import INTERPRETATIONS, find_plan, paper_tables
     from harness.runs.schedules import schedule_for
     from harness.sweeps.jobs import Job, Planner, unique
     from harness.sweeps.sweep import run_jobs
@@ -99,8 +103,8 @@ def handle(arguments: argparse.Namespace) -> int:
             for seed in seeds or schedule_for(source.schedule).seeds
         ]
     ablations = schedule_for(source.schedule).ablations
-    if source.synthetic and READINGS in (arguments.table or ()):
-        raise UserError("Readings are about real features: give --data DIR.")
+    if source.synthetic and INTERPRETATIONS in (arguments.table or ()):
+        raise UserError("Interpretations are about real features: give --data DIR.")
     for table in arguments.table or ([] if arguments.methods else paper_tables()):
         plan = find_plan(table)
         for row in plan.rows:

@@ -65,7 +65,8 @@ def is_frame_rate(value: float) -> bool:
 
 # pages and tables of a data set are files with its name, which other pages must not have
 RESERVED = re.compile(
-    r"(readme|readings|overview|tables|figures|(table_|rescored|audit).*|.*-(ablations|protocols|curves|intervals))"
+    r"(readme|interpretations|overview|tables|figures|(table_|rescored|audit).*"
+    r"|.*-(ablations|protocols|curves|intervals))"
 )
 LONGEST_DATA_NAME = 100
 

@@ -14,7 +14,7 @@ from harness.paper.tables import PublishedTable, published_tables
 from harness.records.grouping import average, comparable_groups, has_ablations
 from harness.records.schema import Record
 from harness.records.words import bullets, changes, computed_with, counts, seed_list
-from harness.runs.plans import READINGS, Claim, Plan, Row, plans
+from harness.runs.plans import INTERPRETATIONS, Claim, Plan, Row, plans
 from harness.seed_statistics import estimate, holm
 
 NOT_RUN = "not run"
@@ -39,7 +39,7 @@ def ablation_page(records: Sequence[Record]) -> Page:
             blocks.append(f"# Data {digest}, wstal-bench {version}, options: {overrides}")
         blocks.append(_facts(members))
         for table, plan in plans().items():
-            if table != READINGS:
+            if table != INTERPRETATIONS:
                 found = rows_of(plan, members)
                 # a synthetic result gets no verdict and no published neighbour
                 blocks.append(f"## {plan.title}")

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from harness.pages.model import Page, Table
 from harness.paper.audit.intervals import Finding, Paper, Tally, interval
 from harness.paper.audit.rules import RULES, tallies, the_paper
-from harness.paper.audit.text import readings
+from harness.paper.audit.text import interpretations
 
 
 def audit_page() -> Page:
-    """Build the page: the rules, their findings, and the readings of the text's claims."""
+    """Build the page: the rules, their findings, and the interpretations of the text's claims."""
     paper = the_paper()
     found = tallies(paper)
     findings = [finding for tally in found.values() for finding in tally.findings]
@@ -35,13 +35,13 @@ def audit_page() -> Page:
         findings_table(findings),
         "## Gains that the text quotes",
         "Each is read as a difference in points and in per cent of the smaller number, in the columns that its "
-        "sentence allows. With several columns and two readings a fit may be chance.",
+        "sentence allows. With several columns and two interpretations a fit may be chance.",
         claims_table(paper),
         "## Limits",
         "- Averages over tIoUs that the table does not print can only be bounded. What AVG is the mean of in Tables IV "
         "to VIII is not stated; it is read as 0.1:0.7.\n"
-        '- Which rows are one configuration is our reading: "Ours" in Tables I, IV, VI and VII; the baseline of IV and '
-        "V; RMGCL alone in IV and V; BaS-Net, FAC-Net and STPN in I and VIII.\n"
+        '- Which rows are one configuration is our interpretation: "Ours" in Tables I, IV, VI and VII; the baseline of '
+        "IV and V; RMGCL alone in IV and V; BaS-Net, FAC-Net and STPN in I and VIII.\n"
         "- Rows of other methods are compared with each other, not with the papers that they are quoted from.",
     ]
     return Page("audit", "Audit of the published numbers", blocks)
@@ -70,13 +70,13 @@ def findings_table(findings: Sequence[Finding]) -> Table:
 
 
 def claims_table(paper: Paper) -> Table:
-    """Build a row for each claim of the text: where, what, quoted, and the readings that give the quoted number."""
+    """Build a row for each claim of the text: where, what, quoted, the interpretations that give the quoted number."""
     tables = {table.number: table for table in paper.tables}
     rows = []
     for claim in paper.claims:
-        allowed = [reading for reading in readings(claim, tables[claim.table]) if reading.allowed]
+        allowed = [one for one in interpretations(claim, tables[claim.table]) if one.allowed]
         row = {"where": claim.where, "what": claim.about, "quoted": f"{claim.quoted} %"}
         for fit, heading in (("printed", "fits as printed"), ("rounding", "fits within rounding")):
-            row[heading] = "; ".join(str(reading) for reading in allowed if reading.fit == fit) or "none"
+            row[heading] = "; ".join(str(one) for one in allowed if one.fit == fit) or "none"
         rows.append(row)
     return Table("audit-claims", "Gains that the text quotes", rows, {"quoted": "published"})

@@ -19,9 +19,9 @@ from harness.pages.cost import cost_page
 from harness.pages.dataset import dataset_page
 from harness.pages.formats import files
 from harness.pages.html import html_report
+from harness.pages.interpretations import interpretations_page
 from harness.pages.model import Page, Table
 from harness.pages.paper_tables import table_page
-from harness.pages.readings import readings_page
 from harness.pages.readme import fill_readme, read_readme
 from harness.pages.released import rescored_page
 from harness.pages.reliability import reliability_page
@@ -102,7 +102,7 @@ def render(results: Results) -> dict[str, str]:
 
 def pages(results: Results) -> list[Page]:
     """Build all pages: the entry page, the published tables with verdicts, two pages for each data set (its methods,
-    its ablations), the readings, rescored detections, the audit and the stress tests.
+    its ablations), the interpretations, rescored detections, the audit and the stress tests.
     """
     by_dataset: dict[str, list[Record]] = {}
     for record in results.records:
@@ -115,8 +115,8 @@ def pages(results: Results) -> list[Page]:
             of_data.append(dataset_page(themselves))
         if has_ablations(members):
             of_data.append(ablation_page(members))
-    if readings := readings_page(results.records):
-        real.append(readings)
+    if interpretations := interpretations_page(results.records):
+        real.append(interpretations)
     if results.rescored:
         real.append(rescored_page(results.rescored))
     if results.robustness:
@@ -167,7 +167,8 @@ def drifted(rendered: dict[str, str], results: Path) -> list[str]:
 def _rendered(results: Path) -> dict[str, Path]:
     """Return the files below `results` that `render` makes, by path."""
     paths = [path for path in results.glob("leaderboards/**/*") if path.suffix in SUFFIXES]
-    names = ("readings.md", "audit.md", "reliability.md", "robustness.md", REPORT)
+    # readings.md is the name that interpretations.md had
+    names = ("interpretations.md", "readings.md", "audit.md", "reliability.md", "robustness.md", REPORT)
     paths += [path for name in names if (path := results / name).exists()]
     return {path.relative_to(results).as_posix(): path for path in paths}
 
@@ -229,6 +230,6 @@ def publish(records: Sequence[Record], results: Path) -> list[Path]:
         write(rendered, results, keep_stale=bool(stored.refused))
         lock.unlink(missing_ok=True)  # a process that waits for it sees that and makes another
     pages = {f"leaderboards/{record.data.name}{'-ablations' if record.ablation else ''}.md" for record in records}
-    if any(record.ablation and not record.synthetic for record in records) and "readings.md" in rendered:
-        pages.add("readings.md")
+    if any(record.ablation and not record.synthetic for record in records) and "interpretations.md" in rendered:
+        pages.add("interpretations.md")
     return sorted(results / page for page in pages)

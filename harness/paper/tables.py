@@ -38,7 +38,9 @@ class Column(Spec):
 
     name: str = Field(description="its heading; a tIoU such as 0.5, the name of an average, or a cost with its unit")
     mean_of: str | None = Field(None, description="the tIoUs of an average, as FIRST:STEP:LAST")
-    stated: bool = Field(True, description="whether the paper says what the average is of; else `mean_of` is a reading")
+    stated: bool = Field(
+        True, description="whether the paper says what the average is of; else `mean_of` is an interpretation"
+    )
 
     @field_validator("mean_of")
     @classmethod

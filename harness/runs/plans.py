@@ -12,12 +12,11 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from harness.io.reading import read_toml
 from harness.io.text import by_id, did_you_mean, problems
-from harness.registry import RENAMED
+from harness.registry import RENAMED, current_name
 from wstal.errors import MissingDataError, UserError
 from wstal.spec import Spec
 
-READINGS = "readings"
-
+INTERPRETATIONS = "interpretations"
 SUFFIX = ".toml"
 
 # a plan written for an earlier version names methods by their earlier names
@@ -101,12 +100,12 @@ def paper_tables() -> list[str]:
 
 
 def find_plan(name: str) -> Plan:
-    """Return a shipped plan by its name or a table's number: `table_IV`, `IV`, `figure_5`, `readings`.
+    """Return a shipped plan by its name or a table's number: `table_IV`, `IV`, `figure_5`, `interpretations`.
 
     Raises:
         UserError: no such plan.
     """
-    known = plans()
+    known, name = plans(), current_name("plan", name)
     for candidate in (name, f"table_{name}", f"figure_{name}"):
         if candidate in known:
             return known[candidate]

@@ -264,7 +264,7 @@ def test_representatives_equal_the_loops(
     features, row = representative_features(embedded, scores, present, threshold)
     assert row.tolist() == rows
     torch.testing.assert_close(features, torch.tensor(expected, dtype=torch.float64).reshape(-1, 3))
-    if scale == "min_max":  # the reading's reason: every label contributes
+    if scale == "min_max":  # the interpretation's reason: every label contributes
         assert len(rows) == present.sum()
 
 

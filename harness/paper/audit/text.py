@@ -26,7 +26,7 @@ Fit = Literal["printed", "rounding"]
 
 
 @dataclass(frozen=True)
-class Reading:
+class Interpretation:
     """One way to read a claimed gain.
 
     Args:
@@ -51,7 +51,7 @@ class Reading:
         return f"{rounded(self.value, 2)}{unit} ({self.cells[0]} over {self.cells[1]}, {self.column})"
 
 
-def readings(claim: PublishedClaim, table: PublishedTable) -> list[Reading]:
+def interpretations(claim: PublishedClaim, table: PublishedTable) -> list[Interpretation]:
     """Read a claim in each column, in points and in per cent of the worse row.
 
     Args:
@@ -65,7 +65,7 @@ def readings(claim: PublishedClaim, table: PublishedTable) -> list[Reading]:
         rivals = [row for row in table.rows if row != better and table.group(row) == table.group(better)]
     quoted = interval(claim.quoted)
     assert quoted is not None  # the pattern of PublishedClaim
-    found: list[Reading] = []
+    found: list[Interpretation] = []
     for name in (column.name for column in table.columns):
         known = [(value, row.cells[name]) for row in rivals if (value := interval(row.cells[name]))]
         mine = interval(better.cells[name])
@@ -83,7 +83,7 @@ def readings(claim: PublishedClaim, table: PublishedTable) -> list[Reading]:
             if quoted.low <= gain <= quoted.high:
                 fit = "printed"
             allowed = not claim.columns or name in claim.columns
-            found.append(Reading(name, unit, (better.cells[name], text), gain, fit, allowed))
+            found.append(Interpretation(name, unit, (better.cells[name], text), gain, fit, allowed))
     return found
 
 
@@ -94,14 +94,14 @@ def claimed(paper: Paper) -> Iterator[Outcome]:
     by_subject: dict[str, list[PublishedClaim]] = defaultdict(list)
     for claim in paper.claims:
         by_subject[claim.about].append(claim)
-        found = readings(claim, tables[claim.table])
-        elsewhere = "; ".join(str(reading) for reading in found if reading.fit)
-        yield any(reading.fit for reading in found if reading.allowed) or Finding(
+        found = interpretations(claim, tables[claim.table])
+        elsewhere = "; ".join(str(one) for one in found if one.fit)
+        yield any(one.fit for one in found if one.allowed) or Finding(
             "claim",
             f"{claim.where}: {claim.about}",
             f"{claim.quoted} %",
-            "; ".join(str(reading) for reading in found if reading.allowed),
-            f"no reading fits in {', '.join(claim.columns) or 'any column'}"
+            "; ".join(str(one) for one in found if one.allowed),
+            f"no interpretation fits in {', '.join(claim.columns) or 'any column'}"
             + (f"; elsewhere: {elsewhere}" if elsewhere else ""),
         )
     for about, group in by_subject.items():

@@ -94,7 +94,7 @@ def test_a_path_is_read(tmp_path: Path) -> None:
         (MINIMAL + "fps = \n", "is not valid TOML"),
         ('extends = "thumos15"\nname = "x"\n', "`extends`: unknown data set 'thumos15'"),
         ('extends = "thumos14"\nfps = 30.0\n', "state a `name` of its own"),
-        ('extends = "thumos14"\nname = "readings"\n', "'readings' is the name of other pages"),
+        ('extends = "thumos14"\nname = "interpretations"\n', "'interpretations' is the name of other pages"),
     ],
 )
 def test_messages(tmp_path: Path, text: str, message: str) -> None:

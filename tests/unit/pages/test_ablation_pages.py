@@ -11,7 +11,7 @@ from scipy import stats
 from harness.comparisons.plan_rows import Difference, difference, rows_of
 from harness.pages.ablations import ablation_page
 from harness.pages.formats import markdown_page
-from harness.pages.readings import readings_page
+from harness.pages.interpretations import interpretations_page
 from harness.records.schema import Record
 from harness.runs.plans import find_plan
 from tests.helpers.pages import record, render
@@ -130,7 +130,7 @@ def test_synthetic_pages_have_neither_verdict_nor_printed_values() -> None:
     assert "Synthetic data" in page
     assert "42.6" not in page
     assert "holds" not in page
-    assert "readings.md" not in pages
+    assert "interpretations.md" not in pages
 
 
 def test_methods_themselves_stand_in_the_rows_that_are_just_that() -> None:
@@ -201,7 +201,7 @@ def test_readings_are_changes_against_the_defaults() -> None:
     # a seed that the defaults lack makes no pair
     moved = [run("rmgcl-gksa", seed, 23.0 + seed, fusion_width=1024) for seed in range(3)]
     baseline = [run("acmnet", seed, 20.0 + 3 * seed) for seed in range(2)]
-    rendered = readings_page(typed([*records, *moved, *baseline]))
+    rendered = interpretations_page(typed([*records, *moved, *baseline]))
     assert rendered is not None
     page = markdown_page(rendered)
     assert "Computed with" in page
@@ -213,6 +213,6 @@ def test_readings_are_changes_against_the_defaults() -> None:
     # two differences 2a apart have a t-interval of 12.71 a: 4 and 2, 3 and 1
     assert default == ["24.5 ± 6.4", "+3.0 ± 12.7", "2"]
     assert wide == ["-1.0 ± 0.0", "+2.0 ± 12.7", "2"]
-    assert page.count("not run") == 2 * (len(find_plan("readings").rows) - 2)
-    assert readings_page(typed(records)) is None
-    assert readings_page(typed([record | {"synthetic": True} for record in [*records, *moved]])) is None
+    assert page.count("not run") == 2 * (len(find_plan("interpretations").rows) - 2)
+    assert interpretations_page(typed(records)) is None
+    assert interpretations_page(typed([record | {"synthetic": True} for record in [*records, *moved]])) is None

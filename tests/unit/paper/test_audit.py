@@ -106,7 +106,7 @@ def test_the_tables_of_the_page() -> None:
     for row in demanded.rows:
         assert row["checked"] == row["agree"] + row["findings"]
     assert gains.column("quoted") == [f"{said.quoted} %" for said in claims()]
-    # a gain of the text is no finding where a reading fits
+    # a gain of the text is no finding where an interpretation fits
     wrong = {finding.place for finding in findings() if finding.kind == "claim"}
     for row in gains.rows:
         fits = {row["fits as printed"], row["fits within rounding"]} != {"none"}

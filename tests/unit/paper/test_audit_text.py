@@ -1,4 +1,4 @@
-"""Readings of quoted gains, citations and venues, on tables made for them; and the paper's own gains, by hand."""
+"""Interpretations of quoted gains, citations and venues, on made-up tables; and the paper's own gains, by hand."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 
 from harness.paper.audit.intervals import Paper
-from harness.paper.audit.text import citations, claimed, readings, venues
+from harness.paper.audit.text import citations, claimed, interpretations, venues
 from harness.paper.tables import PublishedClaim, Reference, claims, find_table
 from tests.helpers.printed_tables import half_up, only, table, thousandths
 
@@ -23,14 +23,14 @@ GAINS = table(["0.1", "0.3"], {"a": ["40.0", "20.0"], "b": ["41.0", "19.0"], "rm
 
 
 def test_a_gain_is_read_in_points_and_per_cent_of_the_best_rival() -> None:
-    found = readings(claim("1.0", columns=[]), GAINS)
+    found = interpretations(claim("1.0", columns=[]), GAINS)
     assert [(r.column, r.unit, r.cells, round(float(r.value), 4)) for r in found] == [
         ("0.1", "points", ("42.0", "41.0"), 1.0),
         ("0.1", "%", ("42.0", "41.0"), 2.439),
         ("0.3", "points", ("25.0", "20.0"), 5.0),
         ("0.3", "%", ("25.0", "20.0"), 25.0),
     ]
-    named = readings(claim("2.0", worse="a"), GAINS)
+    named = interpretations(claim("2.0", worse="a"), GAINS)
     assert [r.cells for r in named if r.column == "0.1"] == [("42.0", "40.0")] * 2
 
 
@@ -51,7 +51,7 @@ def test_a_gain_is_read_in_points_and_per_cent_of_the_best_rival() -> None:
 )
 def test_a_gain_fits_as_printed_or_within_rounding(quoted: str, fits: dict[str, str]) -> None:
     said = claim(quoted)
-    found = {r.unit: r.fit for r in readings(said, GAINS) if r.column == "0.1" and r.fit}
+    found = {r.unit: r.fit for r in interpretations(said, GAINS) if r.column == "0.1" and r.fit}
     assert found == fits
     tally = claimed(Paper([GAINS], [said]))
     assert (tally.checked, len(tally.findings)) == (1, 0 if fits else 1)
@@ -60,7 +60,7 @@ def test_a_gain_fits_as_printed_or_within_rounding(quoted: str, fits: dict[str, 
 def test_a_gain_that_fits_elsewhere_only_is_a_finding_that_says_so() -> None:
     found = only(claimed(Paper([GAINS], [claim("5.0")])))
     assert found.recomputed == "1.00 points (42.0 over 41.0, 0.1); 2.44 % (42.0 over 41.0, 0.1)"
-    assert found.why == "no reading fits in 0.1; elsewhere: 5.00 points (25.0 over 20.0, 0.3)"
+    assert found.why == "no interpretation fits in 0.1; elsewhere: 5.00 points (25.0 over 20.0, 0.3)"
 
 
 def test_one_gain_is_quoted_with_one_number() -> None:
@@ -73,18 +73,18 @@ def test_one_gain_is_quoted_with_one_number() -> None:
 def test_a_gain_computed_before_rounding_always_fits(first: Fraction, second: Fraction) -> None:
     low, high = sorted((first, second))
     rows = {"a": [half_up(low)], "rmgcl-gksa": [half_up(high)]}
-    found = readings(claim(half_up(high - low), columns=[]), table(["0.1"], rows))
-    assert [reading.fit is not None for reading in found if reading.unit == "points"] == [True]
+    found = interpretations(claim(half_up(high - low), columns=[]), table(["0.1"], rows))
+    assert [one.fit is not None for one in found if one.unit == "points"] == [True]
 
 
 def test_nothing_is_a_share_of_what_may_be_zero() -> None:
-    found = readings(claim("1.0"), table(["0.1"], {"a": ["0.0"], "rmgcl-gksa": ["1.0"]}))
-    assert [(reading.unit, reading.fit) for reading in found] == [("points", "printed")]
+    found = interpretations(claim("1.0"), table(["0.1"], {"a": ["0.0"], "rmgcl-gksa": ["1.0"]}))
+    assert [(one.unit, one.fit) for one in found] == [("points", "printed")]
 
 
 def test_readings_of_the_quoted_gains() -> None:
     fits = {
-        said.id: {(r.column, r.unit): r.fit for r in readings(said, find_table(said.table)) if r.fit}
+        said.id: {(r.column, r.unit): r.fit for r in interpretations(said, find_table(said.table)) if r.fit}
         for said in claims()
     }
     # 71.5 / 67.5 = 1.0593: the paper's 5.9 % is relative and at 0.1, not of the average (45.3 - 42.4 = 2.9)

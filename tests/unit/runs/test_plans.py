@@ -40,8 +40,14 @@ def test_rows_that_tables_share_are_one_run(source: Any) -> None:
 
     assert run("IV/baseline") == run("V/baseline")
     assert run("IV/rmgcl") == run("V/robust")
-    assert run("IV/full") == run("VI/codewords") == run("VII/40") == run("figure_5/500") == run("readings/default")
+    assert run("IV/full") == run("VI/codewords") == run("VII/40") == run("figure_5/500")
+    assert run("IV/full") == run("interpretations/default")
     assert run("IV/pseudo-without-gks") == run("figure_5/500-without-gks")
+
+
+def test_a_plan_is_found_by_its_earlier_name_which_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert find_row("readings/softmax") == find_row("interpretations/softmax")
+    assert capsys.readouterr().err == "The plan `readings` is now called `interpretations`.\n"
 
 
 def test_a_baseline_is_trained_by_the_schedule_of_what_it_is_compared_with() -> None:

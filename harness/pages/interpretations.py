@@ -11,13 +11,13 @@ from harness.pages.model import Page, Role, Table
 from harness.records.grouping import average, comparable_groups
 from harness.records.schema import Record
 from harness.records.words import bullets, computed_with
-from harness.runs.plans import READINGS, plans
+from harness.runs.plans import INTERPRETATIONS, plans
 from harness.seed_statistics import estimate
 
 
-def readings_page(records: Sequence[Record]) -> Page | None:
-    """Build the page of how far each open reading moves the mean on real data sets, or None where none was run."""
-    plan = plans()[READINGS]
+def interpretations_page(records: Sequence[Record]) -> Page | None:
+    """Build the page of how far each interpretation moves the mean on real data sets, or None where none was run."""
+    plan = plans()[INTERPRETATIONS]
     assert plan.reference is not None
     text = (
         "The paper released no code and does not state every choice. Each row changes one choice of RMGCL+GKSA, all "
@@ -26,7 +26,7 @@ def readings_page(records: Sequence[Record]) -> Page | None:
         "the 95 % t-interval, with the seeds in the third column. A change whose interval holds 0 is within the noise "
         "of the seeds; the intervals are not corrected for the number of rows, of which one in twenty would leave out "
         "0 by chance. `wstal-bench ls rows` gives the option behind each row; `wstal-bench reproduce thumos14 --data "
-        "DIR --table readings` runs them."
+        "DIR --table interpretations` runs them."
     )
     facts: list[str] = []
     rows: list[dict[str, Any]] = [dict(zip(plan.columns, row.cells, strict=True)) for row in plan.rows]
@@ -54,6 +54,6 @@ def readings_page(records: Sequence[Record]) -> Page | None:
         facts += [f"{title}:", bullets(setting(reference))]
     if not used:
         return None
-    table = Table(READINGS, "What each open reading changes", rows, roles)
-    title = "Readings: what the paper leaves open, and whether it matters"
-    return Page(READINGS, title, [text, table, *facts, *computed_with(used)])
+    table = Table(INTERPRETATIONS, "What each interpretation changes", rows, roles)
+    title = "Interpretations: what the paper leaves open, and whether it matters"
+    return Page(INTERPRETATIONS, title, [text, table, *facts, *computed_with(used)])

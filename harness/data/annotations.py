@@ -17,15 +17,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from harness.data.descriptor import list_digest, shipped_descriptors
+from harness.data.descriptor import with_classes
 from harness.io.reading import parse_json, read_limited, read_text
 from harness.io.text import check_text, printable
 from wstal.errors import UserError
-from wstal.types import FloatArray, GroundTruth, IntArray
+from wstal.types import FloatArray, GroundTruth, Segments
 
 ANNOTATIONS = "annotations.json"
 AMBIGUOUS = "Ambiguous_test.txt"
-TEST_SUBSETS = (("test", "testing"), ("validation", "val"))
+TEST_SUBSETS = ("test", "testing", "validation", "val")
 LONGEST = 1e7  # seconds (116 days) of a video, so that row counts fit an integer
 FARTHEST = 1e12  # largest time in any unit, so that lengths and their sums stay finite
 
@@ -39,31 +39,21 @@ class Interval(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Annotations:
-    """Content of one annotation file.
+class Annotations(Segments):
+    """Content of one annotation file: its instances, videos and classes in all subsets.
+
+    Videos and instances are in file order, and classes are sorted.
 
     Args:
         path: the file.
-        classes: sorted names of all classes that occur in the file, in any subset.
-        videos: names in file order, including videos without annotation.
         subset: `[V]` subset of each video.
         duration: `[V]` seconds, NaN where the file has none. Some circulating files have wrong ones: never clip to it.
-        video: `[N]` index into `videos` of each instance, in file order.
-        label: `[N]` index into `classes`.
-        start: `[N]` seconds.
-        end: `[N]` seconds, not before `start`.
         ambiguous: intervals that some protocols excuse, from `Ambiguous_test.txt` beside the file.
     """
 
     path: Path
-    classes: tuple[str, ...]
-    videos: tuple[str, ...]
     subset: tuple[str, ...]
     duration: FloatArray
-    video: IntArray
-    label: IntArray
-    start: FloatArray
-    end: FloatArray
     ambiguous: tuple[Interval, ...] = ()
 
     @property
@@ -77,26 +67,20 @@ class Annotations:
         Raises:
             UserError: none of these.
         """
-        annotated: list[str] = [self.subset[i] for i in np.unique(self.video)]
-        for wanted in (name for names in TEST_SUBSETS for name in names):
-            for name in annotated:
-                if name.casefold() == wanted:
-                    return name
-        if len(self.subsets) == 1:
-            return self.subsets[0]
+        annotated = [self.subset[i] for i in np.unique(self.video)]
+        known = [name for wanted in TEST_SUBSETS for name in annotated if name.casefold() == wanted]
+        if known or len(self.subsets) == 1:
+            return (known or self.subsets)[0]
         raise UserError(
             f"{self.path} has no test or validation subset with annotations. "
             f"Name one of its subsets: {', '.join(self.subsets) or '(it lists no video)'}."
         )
 
-    def ground_truth(
-        self, subset: str | None = None, *, ambiguous: Sequence[tuple[str, float, float]] | None = None
-    ) -> GroundTruth:
+    def ground_truth(self, subset: str | None = None) -> GroundTruth:
         """Return one subset's videos and instances in file order, with all classes of the file.
 
         Args:
             subset: its name (by default `default_test_subset()`).
-            ambiguous: (video, start, end) to use instead of those beside the file. Those of other subsets are left out.
 
         Raises:
             UserError: the file has no such subset.
@@ -105,17 +89,9 @@ class Annotations:
         if subset not in self.subsets:
             raise UserError(f"{self.path} has no subset {subset!r}. It has: {', '.join(self.subsets)}.")
         place = {name: i for i, name in enumerate(self.videos)}
-        intervals = self.ambiguous if ambiguous is None else ambiguous
-        rows = [(place[video], start, end) for video, start, end in intervals if video in place]
-        whole = GroundTruth(
-            videos=self.videos,
-            classes=self.classes,
-            video=self.video,
-            label=self.label,
-            start=self.start,
-            end=self.end,
-            ambiguous=np.array(rows, dtype=np.float64).reshape(-1, 3),
-        )
+        rows = [(place[video], start, end) for video, start, end in self.ambiguous if video in place]
+        excused = np.array(rows, dtype=np.float64).reshape(-1, 3)
+        whole = GroundTruth(self.videos, self.classes, self.video, self.label, self.start, self.end, excused)
         return select_videos(whole, [name for name, own in zip(self.videos, self.subset, strict=True) if own == subset])
 
 
@@ -161,27 +137,26 @@ def read_annotations(path: Path) -> Annotations:
             'Expected {"database": {video: {"subset", "duration", "annotations"}}}.'
         )
     subsets: list[str] = []
-    durations: list[float] = []
+    durations: list[float | None] = []
     instances: list[tuple[int, str, float, float]] = []
     for i, (name, entry) in enumerate(database.items()):
         check_text(name, f"{path}: video id")
         where = f"{path}, video {name}"
-        if not isinstance(entry, dict):
-            raise UserError(f"{where}: expected an object, got {_shown(entry)}.")
+        _expect(isinstance(entry, dict), f"{where}: expected an object", entry)
         subsets.append(name_text(entry.get("subset"), f"{where}: `subset`"))
         durations.append(seconds(entry.get("duration"), f"{where}: expected `duration`"))
         annotations = entry.get("annotations", [])
-        if not isinstance(annotations, list):
-            raise UserError(f"{where}: expected `annotations` to be a list, got {_shown(annotations)}.")
+        _expect(isinstance(annotations, list), f"{where}: expected `annotations` to be a list", annotations)
         for k, annotation in enumerate(annotations):
-            if not isinstance(annotation, dict):
-                raise UserError(f"{where}, annotation {k}: expected an object, got {_shown(annotation)}.")
+            _expect(isinstance(annotation, dict), f"{where}, annotation {k}: expected an object", annotation)
             times = _segment(annotation.get("segment"), f"{where}, annotation {k}")
             instances.append((i, name_text(annotation.get("label"), f"{where}, annotation {k}: `label`"), *times))
     video, label, start, end = zip(*instances, strict=True) if instances else ((), (), (), ())
     classes = tuple(sorted(set(label)))
-    if empty := [(i, at) for i, at, until in zip(video, start, end, strict=True) if at == until]:
-        _refuse_empty(f"{path}, video {tuple(database)[empty[0][0]]}", empty[0][1], classes)
+    empty = [(i, at) for i, _, at, until in instances if at == until]
+    if empty and not any(known.empty_instances for known in with_classes(classes)):
+        where = f"{path}, video {tuple(database)[empty[0][0]]}"
+        raise UserError(f"{where}: `segment` ends where it starts, at {empty[0][1]:g} s. Correct or remove it.")
     number = {name: i for i, name in enumerate(classes)}
     beside = path.parent / AMBIGUOUS
     return Annotations(
@@ -207,14 +182,14 @@ def read_ambiguous(path: Path) -> tuple[Interval, ...]:
     """
     intervals = []
     for number, line in enumerate(read_text(path).splitlines(), 1):
-        fields = line.split()
-        if not fields:
+        if not line.strip():
             continue
         try:
-            video, start, end = fields[0], float(fields[1]), float(fields[2])
-        except (IndexError, ValueError):
+            video, *times = line.split()
+            start, end = map(float, times)
+        except ValueError:
             start = end = math.nan
-        if len(fields) != 3 or not -FARTHEST <= start <= end <= FARTHEST:
+        if not -FARTHEST <= start <= end <= FARTHEST:
             got = printable(line.strip(), 80)
             raise UserError(f"{path}, line {number}: expected `video start end` in seconds, got '{got}'.")
         check_text(video, f"{path}, line {number}: video id")
@@ -232,27 +207,26 @@ def read_data_json(path: Path) -> Any:
     return parse_json(read_limited(path), path)
 
 
-def _refuse_empty(where: str, time: float, classes: Sequence[str]) -> None:
-    """Refuse an instance of length 0, unless the classes are those of a data set that is known to have some."""
-    digest = list_digest(classes)
-    if not any(known.empty_instances and digest in known.class_sets for known in shipped_descriptors().values()):
-        raise UserError(f"{where}: `segment` ends where it starts, at {time:g} s. Correct or remove it.")
+def _expect(holds: bool, expected: str, value: Any) -> None:
+    """Raise an error that names what was expected and shows the value, unless the expectation holds."""
+    if not holds:
+        raise UserError(f"{expected}, got {shown(value)}.")
 
 
 def _segment(segment: Any, where: str) -> tuple[float, float]:
     """Return the start and end of an instance."""
-    if not (isinstance(segment, list) and len(segment) == 2 and all(map(is_number, segment))):
-        raise UserError(f"{where}: expected `segment` to be two finite numbers (seconds), got {_shown(segment)}.")
+    pair = isinstance(segment, list) and len(segment) == 2 and all(map(is_number, segment))
+    _expect(pair, f"{where}: expected `segment` to be two finite numbers (seconds)", segment)
     start, end = float(segment[0]), float(segment[1])
     if max(abs(start), abs(end)) > FARTHEST:
-        raise UserError(f"{where}: `segment` is beyond {FARTHEST:.0e} s: {_shown(segment)}. Correct it.")
+        raise UserError(f"{where}: `segment` is beyond {FARTHEST:.0e} s: {shown(segment)}. Correct it.")
     if end < start:
-        raise UserError(f"{where}: `segment` ends before it starts: {_shown(segment)}. Correct it.")
+        raise UserError(f"{where}: `segment` ends before it starts: {shown(segment)}. Correct it.")
     return start, end
 
 
-def seconds(value: Any, expected: str) -> float:
-    """Return a video's duration from a JSON value, NaN for None.
+def seconds(value: Any, expected: str) -> float | None:
+    """Return a video's duration from a JSON value, None where it is not stated.
 
     Args:
         value: the number, or None.
@@ -261,11 +235,9 @@ def seconds(value: Any, expected: str) -> float:
     Raises:
         UserError: it is no number above 0 and below `LONGEST`.
     """
-    if value is None:
-        return math.nan
-    if not is_number(value) or not 0 < value < LONGEST:
-        raise UserError(f"{expected} to be seconds, above 0 and below {LONGEST:.0e}, got {_shown(value)}. Correct it.")
-    return float(value)
+    if value is not None and not (is_number(value) and 0 < value < LONGEST):
+        raise UserError(f"{expected} to be seconds, above 0 and below {LONGEST:.0e}, got {shown(value)}. Correct it.")
+    return None if value is None else float(value)
 
 
 def is_number(value: Any) -> bool:
@@ -288,12 +260,17 @@ def name_text(value: Any, what: str) -> str:
     Raises:
         UserError: it is no such text.
     """
-    if not isinstance(value, str) or not value:
-        raise UserError(f"{what}: expected a name, got {_shown(value)}.")
+    _expect(isinstance(value, str) and value != "", f"{what}: expected a name", value)
     check_text(value, what)
-    return value
+    return str(value)
 
 
-def _shown(value: Any) -> str:
-    """Shorten a value for messages. An absent field reads as None and is shown as nothing."""
-    return "nothing" if value is None else printable(json.dumps(value, ensure_ascii=False, default=str), 60)
+def shown(value: Any, longest: int = 60) -> str:
+    """Shorten a JSON value for messages. An absent field reads as None and is shown as nothing.
+
+    Args:
+        value: the value, in which objects that JSON does not have are shown as dots.
+        longest: most characters.
+    """
+    as_json = json.dumps(value, ensure_ascii=False, default=lambda value: "...")
+    return "nothing" if value is None else printable(as_json, longest)

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.data.annotations import FARTHEST, LONGEST, name_text, read_data_json
-from harness.data.descriptor import is_frame_rate, list_digest, shipped_descriptors
+from harness.data.descriptor import is_frame_rate, with_classes
 from harness.data.feature_layout import JOINT, check_name
 from harness.data.features import check_finite
 from harness.data.unpickle import MAX_BYTES, load_array
@@ -298,8 +298,7 @@ def _write(
 def _describe(entries: Sequence[_Entry], blocks: Sequence[npt.NDArray[Any]], fps: float, notes: list[str]) -> str:
     """Return the text of `dataset.toml`, for the known data set with these classes or else as given."""
     classes = {label for entry in entries for label, _, _ in entry.instances}
-    digest = list_digest(classes)
-    known = next((d for d in shipped_descriptors().values() if d.name == d.family and digest in d.class_sets), None)
+    known = next((known for known in with_classes(classes) if known.name == known.family), None)
     width = blocks[0].shape[1] if blocks else None
     lines = ["# Written by `wstal-bench data convert`. State here what no file shows."]
     if known is not None:

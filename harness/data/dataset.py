@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from harness.data.annotations import Annotations, Interval, select_videos
+from harness.data.annotations import Annotations, select_videos
 from harness.data.clock import Clock
 from harness.data.descriptor import DatasetDescriptor, VideoList, list_digest
 from harness.data.digests import annotations_digest, file_digests
@@ -17,7 +17,7 @@ from harness.data.discovery import Columns
 from harness.data.feature_layout import FeatureFolder, feature_root
 from harness.data.features import FeatureFiles, StoredFeatures, some
 from harness.data.source import SUBSETS, DataSource, Subset
-from harness.data.video_facts import Annotated, OfficialLabels
+from harness.data.video_facts import VideoFacts
 from harness.io.encoding import canonical_json, sha256
 from wstal.errors import MissingDataError, UserError
 from wstal.types import GroundTruth, Video
@@ -51,6 +51,18 @@ class SubsetFiles:
         files = self.features.files if self.features else {}
         return tuple(video for video in self.annotated if self.stems.get(video) in files)
 
+    @property
+    def lacking(self) -> dict[str, tuple[str, ...]]:
+        """Annotated videos that are not available, with the missing streams of those that have some stream."""
+        incomplete = self.features.incomplete if self.features else {}
+        missing = sorted(set(self.annotated).difference(self.available))
+        return {video: incomplete.get(self.stems.get(video, ""), ()) for video in missing}
+
+    def paths(self, video: str) -> tuple[Path, ...]:
+        """Return the feature files of an available video, one per stream."""
+        assert self.features is not None
+        return self.features.files[self.stems[video]]
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Dataset(DataSource):
@@ -61,12 +73,12 @@ class Dataset(DataSource):
         descriptor: facts that the files do not show.
         annotations: content of the annotation file.
         entries: the same by video, without the times of instances.
+        facts: labels of the chosen source, official duration if there is one, and subset of each video.
         label_source: origin of the video-level labels.
         columns: feature streams and their columns.
         allow_missing: whether videos without features may be left out of a list that has no name.
         official: official labels by video, where their file exists.
         clock: time of each feature row.
-        ambiguous: intervals that some protocols excuse, or None for those that the annotations came with.
         subsets: annotated videos and feature files by subset.
         digest_cache: JSON file that remembers digests of feature files.
     """
@@ -74,13 +86,13 @@ class Dataset(DataSource):
     data_dir: Path
     descriptor: DatasetDescriptor
     annotations: Annotations
-    entries: dict[str, Annotated]
+    entries: dict[str, VideoFacts]
+    facts: dict[str, VideoFacts]
     label_source: LabelSource
     columns: Columns
     allow_missing: bool
-    official: dict[str, OfficialLabels] | None
+    official: dict[str, VideoFacts] | None
     clock: Clock
-    ambiguous: tuple[Interval, ...] | None
     subsets: dict[Subset, SubsetFiles]
     digest_cache: Path | None = None
 
@@ -107,24 +119,20 @@ class Dataset(DataSource):
         labels = tuple(sorted(self._class_index(label, name) for label in self.labels(name)))
         return Video(name, StoredFeatures(name, files), labels, seconds, offset)
 
-    def ground_truth(self, subset: Subset, scored_only: bool = True) -> GroundTruth:
+    def ground_truth(self, subset: Subset) -> GroundTruth:
         """Return the annotated instances and the ambiguous intervals of a subset, for the evaluator alone.
 
-        Args:
-            subset: the subset.
-            scored_only: whether to take only the videos that the predicted list's `truth` names, or else the predicted
-                ones, and not every annotated video, with features or without.
+        They are those of the videos that the predicted list's `truth` names, or else of the predicted ones.
 
         Raises:
-            MissingDataError: as `videos`, if `scored_only`.
+            MissingDataError: as `videos`.
         """
         name = self.subsets[subset].name
         if name is None:
             raise MissingDataError(self._missing(subset))
-        truth = self.annotations.ground_truth(name, ambiguous=self.ambiguous)
-        videos = self._lists(subset)[1] if scored_only else tuple(sorted(truth.videos))
+        truth = self.annotations.ground_truth(name)
+        chosen = select_videos(truth, self._lists(subset)[1])
         labels = [self._class_index(label, str(self.annotations.path)) for label in truth.classes]
-        chosen = select_videos(truth, videos)
         return replace(chosen, classes=self.classes, label=np.array(labels, dtype=np.int64)[chosen.label])
 
     def predicted_list(self, subset: Subset) -> VideoList:
@@ -184,10 +192,8 @@ class Dataset(DataSource):
         if files.features is None:
             folders = " or ".join(str(root / folder) for folder in self.descriptor.subset(subset).folders[:2])
             return f"No {subset} features: there is no {folders}, nor .npy files in {root}. Put them there."
-        available = set(files.available)
-        missing = [video for video in files.annotated if video not in available]
-        halves = [video for video in missing if video in files.stems]
-        lacking = sorted({stream for video in halves for stream in files.features.incomplete[files.stems[video]]})
+        missing, halves = list(files.lacking), [streams for streams in files.lacking.values() if streams]
+        lacking = sorted({stream for streams in halves for stream in streams})
         detail = f" ({len(halves)} of these lack the {' and '.join(lacking)} stream only)" if halves else ""
         lists = ", ".join(rule.name for rule in self.descriptor.lists if rule.subset == subset)
         return (
@@ -203,9 +209,7 @@ class Dataset(DataSource):
             subset: the video's subset.
             video: its name.
         """
-        features = self.subsets[subset].features
-        assert features is not None
-        return FeatureFiles(features.files[self.subsets[subset].stems[video]], self.columns.range)
+        return FeatureFiles(self.subsets[subset].paths(video), self.columns.range)
 
     def labels(self, video: str) -> tuple[str, ...]:
         """Return the sorted names of the classes that occur in a video.
@@ -216,16 +220,13 @@ class Dataset(DataSource):
         Raises:
             MissingDataError: the official labels lack a training video.
         """
-        if self.label_source == "annotations" or self.official is None:
-            return self.entries[video].labels
-        if video in self.official:
-            return self.official[video].labels
-        if self.entries[video].subset == self.subsets["train"].name:
+        official, facts = self.official or {}, self.facts[video]
+        if self.label_source == "official" and video not in official and facts.subset == self.subsets["train"].name:
             raise MissingDataError(
                 f"{self.descriptor.labels_file} has no labels of {video}. Add it, or take the annotations' labels with "
                 "--labels annotations."
             )
-        return self.entries[video].labels
+        return facts.labels
 
     def _class_index(self, label: str, video: str) -> int:
         if label not in self.classes:
@@ -245,7 +246,7 @@ class Dataset(DataSource):
         subsets = [subset for subset in SUBSETS if subset in subsets]
         listed = sorted({video for subset in subsets for video in self.subsets[subset].annotated})
         result = {
-            "annotations": annotations_digest(self.annotations, self.ambiguous),
+            "annotations": annotations_digest(self.annotations),
             "labels": sha256(canonical_json({video: self.labels(video) for video in listed})),
             "clock": sha256(canonical_json(self.clock.facts(listed))),
         }

@@ -18,10 +18,10 @@ from typing import Annotated, Any, Self
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
-    field_validator,
     model_validator,
 )
 
@@ -79,17 +79,23 @@ def _no_page(name: str) -> str:
     return name
 
 
-def _checked_by(check: Callable[[str], object], value: str) -> str:
-    """Return the value if `check` accepts it, and turn its error into one about the field."""
-    try:
-        check(value)
-    except UserError as error:
-        raise ValueError(str(error).removesuffix(".")) from error
+def _accepted_by(check: Callable[[str], object]) -> AfterValidator:
+    """Return a validator of text that turns the error of `check` into one about the field."""
+
+    def validate(value: str) -> str:
+        try:
+            check(value)
+        except UserError as error:
+            raise ValueError(str(error).removesuffix(".")) from error
+        return value
+
+    return AfterValidator(validate)
+
+
+def _text_of_tious(value: object) -> object:
+    if not isinstance(value, str):
+        raise ValueError(f'expected text, as "0.1:0.1:0.7" or "0.3,0.5,0.7", got {value}')
     return value
-
-
-def _line(value: str) -> str:
-    return _checked_by(lambda text: check_text(text, "the text"), value)
 
 
 def _inside(value: str) -> str:
@@ -101,7 +107,7 @@ def _inside(value: str) -> str:
 Count = Annotated[int, Field(strict=True, gt=0, le=1_000_000)]
 """Number of rows, columns, frames or videos, limited so that a typing error does not exhaust memory."""
 
-Line = Annotated[str, AfterValidator(_line)]
+Line = Annotated[str, _accepted_by(lambda text: check_text(text, "the text"))]
 """Text of one line."""
 
 Folder = Annotated[Line, AfterValidator(_inside)]
@@ -203,10 +209,10 @@ class DatasetDescriptor(_Facts):
     """Named lists of videos. Features may lack annotated videos only where the rest is one of these."""
     sample_length: Count | None = None
     """Snippets T that training samples from a video, from the paper."""
-    tious: str = "0.1:0.1:0.7"
+    tious: Annotated[str, BeforeValidator(_text_of_tious), _accepted_by(parse_tious)] = "0.1:0.1:0.7"
     """tIoU thresholds of the data set's headline mAP, written as for `wstal-bench evaluate --tious`: `0.1:0.1:0.7` or
     `0.3,0.5,0.7`. A range and a list of the same decimals are not the same floats (see `parse_tious`)."""
-    headline: str = "anet"
+    headline: Annotated[str, _accepted_by(get_protocol)] = "anet"
     """Evaluation protocol whose mAP ranks methods; `wstal-bench ls protocols` lists them."""
 
     @property
@@ -224,21 +230,13 @@ class DatasetDescriptor(_Facts):
         """Digests of the class sets that this data set is known by; empty where it states none."""
         return frozenset((*self.class_digests, *([list_digest(self.classes)] if self.classes else [])))
 
+    def excludes(self, classes: Iterable[str]) -> bool:
+        """Return whether these classes are none of the data set's class sets, if it states any."""
+        return bool(self.class_sets) and list_digest(classes) not in self.class_sets
+
     def subset(self, name: Subset) -> SubsetNames:
         """Return the names of the training or the test subset."""
         return self.train if name == "train" else self.test
-
-    @field_validator("tious", mode="before")
-    @classmethod
-    def _known_form(cls, value: object) -> object:
-        if not isinstance(value, str):
-            raise ValueError(f'expected text, as "0.1:0.1:0.7" or "0.3,0.5,0.7", got {value}')
-        return _checked_by(parse_tious, value)
-
-    @field_validator("headline")
-    @classmethod
-    def _known_protocol(cls, value: str) -> str:
-        return _checked_by(get_protocol, value)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -319,17 +317,21 @@ def find_descriptor(name_or_path: str | Path) -> DatasetDescriptor:
     Raises:
         UserError: neither exists. The message names the known ones.
     """
-    known = shipped_descriptors()
-    if str(name_or_path) in known:
-        return known[str(name_or_path)]
-    path = Path(name_or_path)
+    known, name, path = shipped_descriptors(), str(name_or_path), Path(name_or_path)
+    if name in known:
+        return known[name]
     if path.suffix == ".toml" or os.path.isfile(path):
         return read_descriptor(path)
-    name, hint = str(name_or_path), did_you_mean(str(name_or_path), known)
+    hint = did_you_mean(name, known)
     raise UserError(f"Unknown data set {name!r}{hint} Known: {', '.join(known)}; or give a TOML file.")
+
+
+def with_classes(classes: Iterable[str]) -> list[DatasetDescriptor]:
+    """Return the shipped descriptors with exactly these classes, sorted by name."""
+    digest = list_digest(classes)
+    return [known for known in shipped_descriptors().values() if digest in known.class_sets]
 
 
 def family_of(classes: Iterable[str]) -> str:
     """Return the family of the shipped data set with exactly these classes, or an empty text."""
-    digest = list_digest(classes)
-    return next((d.family for d in shipped_descriptors().values() if digest in d.class_sets), "")
+    return next((known.family for known in with_classes(classes)), "")

@@ -8,21 +8,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from harness.data.annotations import Annotations, Interval
+from harness.data.annotations import Annotations
 from harness.io.atomic import atomic_write
 from harness.io.encoding import canonical_json, sha256, sha256_file
 from harness.io.reading import read_json
 from wstal.errors import UserError
 
 
-def annotations_digest(content: Annotations, ambiguous: Sequence[Interval] | None) -> str:
+def annotations_digest(content: Annotations) -> str:
     """Compute the digest of videos, subsets, durations, instances and excused intervals, for videos in any order.
 
     A video's instances keep their order, which may break ties in evaluation. Numbers count by value, so 3 equals 3.0.
-
-    Args:
-        content: the annotations.
-        ambiguous: intervals used instead of those that the annotations came with.
     """
     instances: dict[str, list[Any]] = {video: [] for video in content.videos}
     for video, label, start, end in zip(content.video, content.label, content.start, content.end, strict=True):
@@ -33,7 +29,7 @@ def annotations_digest(content: Annotations, ambiguous: Sequence[Interval] | Non
             video: [subset, duration, instances[video]]
             for video, subset, duration in zip(content.videos, content.subset, durations, strict=True)
         },
-        "ambiguous": sorted(content.ambiguous if ambiguous is None else ambiguous),
+        "ambiguous": sorted(content.ambiguous),
     }
     return sha256(canonical_json(facts))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness.data.annotations import ANNOTATIONS, Annotations, read_annotations
-from harness.data.descriptor import DatasetDescriptor, list_digest, shipped_descriptors
+from harness.data.descriptor import DatasetDescriptor, shipped_descriptors, with_classes
 from harness.data.feature_layout import JOINT, FeatureFolder, feature_root, find_features
 from harness.data.features import Header, read_header
 from harness.data.source import SUBSETS, Subset
@@ -97,8 +97,7 @@ def recognise(data_dir: Path, content: Annotations, notes: list[str]) -> Dataset
         content: its annotations.
         notes: notes for people, to which one is added.
     """
-    digest = list_digest(content.classes)
-    same = [descriptor for descriptor in shipped_descriptors().values() if digest in descriptor.class_sets]
+    same = with_classes(content.classes)
     fitting = {descriptor.name: _fit(data_dir, content, descriptor) for descriptor in same}
     best = max(same, key=lambda descriptor: fitting[descriptor.name], default=None)
     if best is not None and fitting[best.name]:

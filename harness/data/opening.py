@@ -2,9 +2,9 @@
 
 Steps and their results:
 
-1. the annotation file: `Annotations`, and `Annotated` for each video
+1. the annotation file: `Annotations`, and `VideoFacts` for each video
 2. the facts that no file shows: `DatasetDescriptor`, stated, recognised or assumed
-3. the official labels, if there are any: `OfficialLabels` for each video
+3. the official labels, if there are any: `VideoFacts` again
 4. the feature files of each subset: `FeatureFolder`, and `SubsetFiles` with the videos that they belong to
 5. the feature columns that are used: `Columns`
 6. all of it together with the `Clock` of the rows: `Dataset`
@@ -20,12 +20,12 @@ from pathlib import Path
 from harness.data.annotations import Annotations, read_ambiguous
 from harness.data.clock import Clock
 from harness.data.dataset import Dataset, LabelSource, SubsetFiles
-from harness.data.descriptor import DatasetDescriptor, find_descriptor, list_digest, read_descriptor
+from harness.data.descriptor import DatasetDescriptor, find_descriptor, read_descriptor
 from harness.data.discovery import choose_columns, find_annotations, locate, recognise, subset_names
 from harness.data.feature_layout import FeatureFolder, check_name, feature_root
 from harness.data.features import some
 from harness.data.source import SUBSETS, Subset
-from harness.data.video_facts import Annotated, per_video, read_frame_rates, read_official
+from harness.data.video_facts import VideoFacts, per_video, read_frame_rates, read_official
 from harness.io.reading import read_text
 from harness.io.text import check_text
 from wstal.errors import MissingDataError, UserError
@@ -69,24 +69,25 @@ def open_dataset(
     if not os.path.isdir(data_dir):
         raise MissingDataError(f"{data_dir} is not a folder. Give the folder that holds `features`.")
     notes: list[str] = []
-    stated = find_descriptor(dataset) if dataset is not None else None
-    if stated is None and os.path.isfile(data_dir / "dataset.toml"):
-        stated = read_descriptor(data_dir / "dataset.toml")
-    content = find_annotations(data_dir, annotations, stated, notes)
-    descriptor = stated or recognise(data_dir, content, notes)
+    given = find_descriptor(dataset) if dataset is not None else None
+    if given is None and os.path.isfile(data_dir / "dataset.toml"):
+        given = read_descriptor(data_dir / "dataset.toml")
+    content = find_annotations(data_dir, annotations, given, notes)
+    descriptor = given or recognise(data_dir, content, notes)
 
     def beside(name: str) -> Path:
         return data_dir / name if os.path.isfile(data_dir / name) else content.path.parent / name
 
     entries, official = per_video(content), read_official(beside(descriptor.labels_file))
-    labels = {video: entry.labels for video, entry in entries.items()}
     if official is None and label_source == "official":
         label_source = "annotations"
         notes.append(f"No {descriptor.labels_file} with official video-level labels: took the annotations' classes.")
-    elif official is not None and label_source == "official":
-        labels |= {video: official[video].labels for video in entries if video in official}
     known = official or {}
-    durations = {video: (video in known and known[video].duration) or one.duration for video, one in entries.items()}
+    stated = known if label_source == "official" else {}
+    facts = {
+        video: VideoFacts(stated.get(video, one).labels, known.get(video, one).duration or one.duration, one.subset)
+        for video, one in entries.items()
+    }
     names, found = subset_names(content, descriptor), locate(data_dir, content, descriptor, streams)
     if not any(found.values()):
         stray = next(feature_root(data_dir).rglob("*.npy"), None)
@@ -98,7 +99,9 @@ def open_dataset(
             "with subset train or test, stream rgb or flow."
         )
     columns = choose_columns(descriptor, found.values(), streams, notes)
-    ambiguous = beside(descriptor.ambiguous)
+    if os.path.isfile(ambiguous := beside(descriptor.ambiguous)):
+        content = replace(content, ambiguous=read_ambiguous(ambiguous))
+    rates = read_frame_rates(beside(descriptor.fps_file)) if descriptor.fps_file else None
     data = Dataset(
         name=descriptor.name,
         family=descriptor.family,
@@ -112,16 +115,14 @@ def open_dataset(
         descriptor=descriptor,
         annotations=content,
         entries=entries,
+        facts=facts,
         label_source=label_source,
         columns=columns,
         allow_missing=allow_missing,
         official=official,
-        clock=Clock(
-            descriptor, durations, read_frame_rates(beside(descriptor.fps_file)) if descriptor.fps_file else None
-        ),
-        ambiguous=read_ambiguous(ambiguous) if os.path.isfile(ambiguous) else None,
+        clock=Clock(descriptor, {video: one.duration for video, one in facts.items()}, rates),
         subsets={
-            subset: _subset_files(subset, names[subset], found[subset], entries, labels, descriptor.file_prefixes)
+            subset: _subset_files(subset, names[subset], found[subset], facts, descriptor.file_prefixes)
             for subset in SUBSETS
         },
         digest_cache=digest_cache,
@@ -175,27 +176,22 @@ def _classes(descriptor: DatasetDescriptor, content: Annotations, beside: Callab
 
 
 def _subset_files(
-    subset: Subset,
-    name: str | None,
-    features: FeatureFolder | None,
-    entries: dict[str, Annotated],
-    labels: dict[str, tuple[str, ...]],
-    prefixes: Sequence[str],
+    subset: Subset, name: str | None, found: FeatureFolder | None, facts: dict[str, VideoFacts], prefixes: Sequence[str]
 ) -> SubsetFiles:
     """Assign feature files to the annotated videos of a subset."""
-    videos = sorted(video for video, entry in entries.items() if entry.subset == name)
+    videos = sorted(video for video, one in facts.items() if one.subset == name)
     for video in videos:
         check_name(video)
-    unlabelled = tuple(video for video in videos if subset == "train" and not labels[video])
+    unlabelled = tuple(video for video in videos if subset == "train" and not facts[video].labels)
     annotated = tuple(video for video in videos if video not in unlabelled)
-    if features is None:
+    if found is None:
         return SubsetFiles(name, annotated, None, unlabelled=unlabelled)
-    stems = {video: stem for video in annotated if (stem := features.stem(video, prefixes)) is not None}
+    stems = {video: stem for video in annotated if (stem := found.stem(video, prefixes)) is not None}
     owned = set(stems.values()) | set(unlabelled)
-    if not features.nested:  # other subsets' files are in the same folder
-        owned.update(prefix + video for video in entries for prefix in prefixes)
-    extra = tuple(sorted({*features.files, *features.incomplete} - owned))
-    return SubsetFiles(name, annotated, features, stems, unlabelled, extra)
+    if not found.nested:  # other subsets' files are in the same folder
+        owned.update(prefix + video for video in facts for prefix in prefixes)
+    extra = tuple(sorted({*found.files, *found.incomplete} - owned))
+    return SubsetFiles(name, annotated, found, stems, unlabelled, extra)
 
 
 def _check_classes(data: Dataset) -> None:
@@ -206,8 +202,7 @@ def _check_classes(data: Dataset) -> None:
             f"{data.annotations.path} has labels that {data.name} does not know: {some(unknown)}. "
             "Correct them, or choose another --descriptor."
         )
-    known = data.descriptor.class_sets
-    if known and list_digest(data.classes) not in known:
+    if data.descriptor.excludes(data.classes):
         raise UserError(
             f"The {len(data.classes)} classes in {data.annotations.path} are not those of {data.name}. "
             "Give its annotations (--annotations), or choose another --descriptor."
@@ -217,24 +212,17 @@ def _check_classes(data: Dataset) -> None:
 def _check_clock(data: Dataset, subset: Subset) -> list[str]:
     """Refuse a clock that contradicts most of a subset's durations by more than a row, and note fewer such videos."""
     available = data.subsets[subset].available
-    checked, wrong, durations = 0, [], data.clock.durations
-    for video in available[:: max(1, len(available) // _CLOCK_SAMPLE)]:
-        rows = data.files(subset, video).header().rows
-        excess = data.clock.excess_rows(video, rows)
-        if excess is not None:
-            checked += 1
-            wrong += [(video, rows, excess)] if abs(excess) > 1 else []
-    if 2 * len(wrong) > checked:
-        video, rows, excess = wrong[0]
+    sample = available[:: max(1, len(available) // _CLOCK_SAMPLE)]
+    rows = {video: data.files(subset, video).header().rows for video in sample}
+    excess = {video: more for video in sample if (more := data.clock.excess_rows(video, rows[video])) is not None}
+    wrong = [video for video, more in excess.items() if abs(more) > 1]
+    counted = f"{len(wrong)} of {len(excess)} {subset} videos"
+    if 2 * len(wrong) > len(excess):
+        video = wrong[0]
         raise UserError(
-            f"Row counts of {len(wrong)} of {checked} {subset} videos contradict their durations under {data.name}'s "
-            f"clock: {video} has {rows} rows, {rows - excess} fit its {durations[video]:.1f} s. State the true "
+            f"Row counts of {counted} contradict their durations under {data.name}'s clock: {video} has {rows[video]} "
+            f"rows, {rows[video] - excess[video]} fit its {data.clock.durations[video]:.1f} s. State the true "
             f"fps, snippet_frames and stride in {data.data_dir / 'dataset.toml'}, or `resampled = true` for features "
             "stretched to a fixed number of rows."
         )
-    if not wrong:
-        return []
-    return [
-        f"{len(wrong)} of {checked} {subset} videos have more or fewer rows than their durations say: "
-        f"{some([video for video, _, _ in wrong])}."
-    ]
+    return [f"{counted} have more or fewer rows than their durations say: {some(wrong)}."] if wrong else []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +12,6 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.data.dataset import Dataset
-from harness.data.descriptor import list_digest
 from harness.data.discovery import usual_headers
 from harness.data.features import check_finite, map_features, read_header, some
 from harness.data.opening import open_dataset
@@ -56,16 +54,7 @@ class Check:
         if passed:
             self.passed += 1
         else:
-            self.fail(name, problem)
-
-    def fail(self, name: str, problem: str) -> None:
-        """Record the problem of a file or video.
-
-        Args:
-            name: the file or video.
-            problem: the problem.
-        """
-        self.failures.append((printable(name), problem))
+            self.failures.append((printable(name), problem))
 
 
 @dataclass(frozen=True)
@@ -130,7 +119,6 @@ def verify(
     annotations: Path | None = None,
     dataset: str | Path | None = None,
     *,
-    subsets: Sequence[Subset] = SUBSETS,
     write_manifest: bool = False,
 ) -> VerifyReport:
     """Check all files of a data set: unlike `open_dataset`, read every value and continue after a failure.
@@ -139,7 +127,6 @@ def verify(
         data_dir: as in `open_dataset`.
         annotations: as in `open_dataset`.
         dataset: as in `open_dataset`.
-        subsets: subsets that must exist.
         write_manifest: whether to write `DIR/SHA256SUMS` of all feature files and the descriptor, in the format of
             `sha256sum`, and not to check against it.
 
@@ -148,18 +135,15 @@ def verify(
         UserError: annotations or descriptor cannot be read, or `write_manifest` is given and files fail a check.
     """
     data = open_dataset(data_dir, annotations, dataset, allow_missing=True, checked=False)
-    checks: list[Check] = []
-    for subset in subsets:
-        checks += [_presence(data, subset), *_contents(data, subset)]
-    checks += [*_training_labels(data, subsets), _labels(data), *_trained(data, subsets)]
-    checks += [_instances(data, subsets), _extra(data, subsets)]
+    checks = [check for subset in SUBSETS for check in (_presence(data, subset), *_contents(data, subset))]
+    checks += [*_training_labels(data), _labels(data), _trained(data), _instances(data), _extra(data)]
+    if not write_manifest and os.path.lexists(data_dir / MANIFEST):
+        checks += _manifest(data_dir)
     report = VerifyReport(data.name, tuple(checks), data.notes)
     if write_manifest:
         if report.failed("bad"):
             raise UserError(f"Some files of {data_dir} are bad, so no manifest was written. Correct them first.")
         _write_manifest(data)
-    elif os.path.lexists(data_dir / MANIFEST):
-        report = VerifyReport(data.name, (*checks, *_manifest(data_dir)), data.notes)
     return report
 
 
@@ -167,19 +151,15 @@ def _presence(data: Dataset, subset: Subset) -> Check:
     """Check that every annotated video, or a named list, has features."""
     check = Check(f"{subset}: features there", "missing")
     files = data.subsets[subset]
-    available = set(files.available)
-    check.passed = len(available)
-    name = data.video_list(subset).name if available else "available-0"
-    if name.startswith("available-") or not files.annotated:
-        lacking = files.features.incomplete if files.features else {}
-        for video in files.annotated:
-            if video not in available:
-                streams = lacking.get(files.stems.get(video, ""), ())
-                check.fail(video, f"no {' and '.join(streams) + ' ' if streams else ''}features")
-        if not files.annotated:
-            check.fail(str(data.annotations.path), f"annotates no {subset} videos")
-    else:
+    check.passed = len(files.available)
+    name = data.video_list(subset).name if files.available else "available-0"
+    if not files.annotated:
+        check.record(str(data.annotations.path), False, f"annotates no {subset} videos")
+    elif not name.startswith("available-"):
         check.name += f" ({name})"
+    else:
+        for video, streams in files.lacking.items():
+            check.record(video, False, f"no {' and '.join(streams) + ' ' if streams else ''}features")
     return check
 
 
@@ -193,12 +173,12 @@ def _contents(data: Dataset, subset: Subset) -> tuple[Check, ...]:
     expected = _widths(data)
     for video in data.subsets[subset].available:
         rows = []
-        for path, columns in zip(data.files(subset, video).paths, expected, strict=True):
+        for path, columns in zip(data.subsets[subset].paths(video), expected, strict=True):
             name = str(path.relative_to(data.data_dir))
             try:
                 header = read_header(path)
             except UserError as error:
-                readable.fail(name, str(error))
+                readable.record(name, False, str(error))
                 continue
             readable.passed += 1
             rows.append(header.rows)
@@ -207,7 +187,7 @@ def _contents(data: Dataset, subset: Subset) -> tuple[Check, ...]:
                 check_finite(map_features(path), name)
                 finite.passed += 1
             except UserError as error:
-                finite.fail(name, str(error))
+                finite.record(name, False, str(error))
         if len(rows) == len(expected):
             alike.record(video, len(set(rows)) == 1, f"{' and '.join(map(str, rows))} rows")
             _record_length(length, data, video, rows[0])
@@ -224,15 +204,15 @@ def _record_length(check: Check, data: Dataset, video: str, rows: int) -> None:
     try:
         excess = data.clock.excess_rows(video, rows)
     except UserError as error:
-        check.fail(video, str(error))
+        check.record(video, False, str(error))
         return
     if excess is not None:
         check.record(video, abs(excess) <= 1, f"{rows} rows, {rows - excess} fit {data.clock.durations[video]:.1f} s")
 
 
-def _training_labels(data: Dataset, subsets: Sequence[Subset]) -> list[Check]:
+def _training_labels(data: Dataset) -> list[Check]:
     """Check that the official labels, if there are any, have every training video."""
-    if data.official is None or "train" not in subsets:
+    if data.official is None:
         return []
     check = Check("train: official labels there", "missing")
     for video in data.subsets["train"].annotated:
@@ -243,48 +223,39 @@ def _training_labels(data: Dataset, subsets: Sequence[Subset]) -> list[Check]:
 def _labels(data: Dataset) -> Check:
     """Check that every label, annotated or official, is a known class."""
     check = Check("labels known", "bad")
-    for video in sorted(data.entries):
-        official = data.official.get(video) if data.official else None
-        labels = {*data.entries[video].labels, *(official.labels if official else ())}
-        unknown = sorted(labels - set(data.classes))
+    official = data.official or {}
+    for video, entry in sorted(data.entries.items()):
+        unknown = sorted({*entry.labels, *official.get(video, entry).labels} - set(data.classes))
         check.record(video, not unknown, f"unknown {some(unknown)}")
-    digest = list_digest(data.classes)
-    if data.descriptor.class_sets and digest not in data.descriptor.class_sets:
-        check.fail(str(data.annotations.path), f"its classes are not those of {data.name}")
+    if data.descriptor.excludes(data.classes):
+        check.record(str(data.annotations.path), False, f"its classes are not those of {data.name}")
     return check
 
 
-def _trained(data: Dataset, subsets: Sequence[Subset]) -> list[Check]:
+def _trained(data: Dataset) -> Check:
     """Check that every class of the test videos has a training video, since no method can learn another."""
-    if set(subsets) != set(SUBSETS):
-        return []
     check = Check("test classes have training videos", "note")
-    official = data.official if data.official and data.label_source == "official" else {}
     test = {label for video in data.subsets["test"].available for label in data.entries[video].labels}
-    train = {
-        label for video in data.subsets["train"].available for label in official.get(video, data.entries[video]).labels
-    }
+    train = {label for video in data.subsets["train"].available for label in data.facts[video].labels}
     for label in sorted(test):
         check.record(label, label in train, "in no training video")
-    return [check]
-
-
-def _instances(data: Dataset, subsets: Sequence[Subset]) -> Check:
-    check = Check("videos have instances", "note")
-    for subset in subsets:
-        files = data.subsets[subset]
-        for video in sorted((*files.annotated, *files.unlabelled)):
-            check.record(video, data.entries[video].instances > 0, f"a {subset} video without any")
     return check
 
 
-def _extra(data: Dataset, subsets: Sequence[Subset]) -> Check:
+def _instances(data: Dataset) -> Check:
+    check = Check("videos have instances", "note")
+    for subset, files in data.subsets.items():
+        for video in sorted((*files.annotated, *files.unlabelled)):
+            check.record(video, bool(data.entries[video].labels), f"a {subset} video without any")
+    return check
+
+
+def _extra(data: Dataset) -> Check:
     check = Check("files belong to annotated videos", "note")
-    for subset in subsets:
-        files = data.subsets[subset]
+    for subset, files in data.subsets.items():
         check.passed += len(files.stems)
         for stem in files.extra:
-            check.fail(f"{subset}: {stem}", "not annotated in this subset")
+            check.record(f"{subset}: {stem}", False, "not annotated in this subset")
     return check
 
 
@@ -295,12 +266,12 @@ def _manifest(data_dir: Path) -> tuple[Check, Check]:
     for number, line in enumerate(read_limited(data_dir / MANIFEST).decode(errors="replace").splitlines(), 1):
         match = _LINE.fullmatch(line)
         if match is None:
-            same.fail(f"line {number}", "not `<sha256>  <path>`")
+            same.record(f"line {number}", False, "not `<sha256>  <path>`")
             continue
         digest, name = match.groups()
         path = data_dir / name
         if os.path.isabs(name) or ".." in path.parts:
-            same.fail(name, "leads out of the folder")
+            same.record(name, False, "leads out of the folder")
             continue
         there.record(name, os.path.isfile(path), "listed, but not there")
         if os.path.isfile(path):
@@ -312,9 +283,8 @@ def _write_manifest(data: Dataset) -> None:
     labels = data.annotations.path.parent / data.descriptor.labels_file
     own = (data.data_dir / "dataset.toml", data.annotations.path, labels)
     paths = {path for path in own if os.path.isfile(path) and path.is_relative_to(data.data_dir)}
-    for subset in SUBSETS:
-        for video in data.subsets[subset].available:
-            paths.update(data.files(subset, video).paths)
+    for files in data.subsets.values():
+        paths.update(path for video in files.available for path in files.paths(video))
     names = sorted((path.relative_to(data.data_dir).as_posix(), path) for path in paths)
     lines = [f"{sha256_file(path)}  {name}\n" for name, path in names]
     atomic_write(data.data_dir / MANIFEST, "".join(lines).encode())

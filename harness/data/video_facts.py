@@ -7,8 +7,6 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from harness.data.annotations import Annotations, is_number, name_text, read_data_json, seconds
 from harness.data.descriptor import is_frame_rate
 from harness.data.features import some
@@ -16,37 +14,32 @@ from harness.io.text import check_text
 from wstal.errors import MissingDataError, UserError
 
 
-class OfficialLabels(NamedTuple):
-    """Official class names of a video, sorted, and its duration in seconds where stated."""
+class VideoFacts(NamedTuple):
+    """Facts about a video with no time but its duration.
+
+    Args:
+        labels: sorted class names.
+        duration: seconds, None where not stated.
+        subset: its name in the annotation file, empty in official labels.
+    """
 
     labels: tuple[str, ...]
     duration: float | None
+    subset: str = ""
 
 
-class Annotated(NamedTuple):
-    """Entry of a video in the annotation file, with no time but its duration in seconds (None where not stated)."""
-
-    subset: str
-    duration: float | None
-    labels: tuple[str, ...]
-    instances: int
-
-
-def per_video(content: Annotations) -> dict[str, Annotated]:
-    """Return the entries of the annotation file by video, with sorted class names."""
-    labels: list[set[str]] = [set() for _ in content.videos]
-    instances = np.bincount(content.video, minlength=len(content.videos))
+def per_video(content: Annotations) -> dict[str, VideoFacts]:
+    """Return the facts in an annotation file by video."""
+    labels: dict[str, set[str]] = {video: set() for video in content.videos}
     for video, label in zip(content.video.tolist(), content.label.tolist(), strict=True):
-        labels[video].add(content.classes[label])
+        labels[content.videos[video]].add(content.classes[label])
     return {
-        name: Annotated(subset, None if math.isnan(duration) else duration, tuple(sorted(names)), count)
-        for name, subset, duration, names, count in zip(
-            content.videos, content.subset, content.duration.tolist(), labels, instances.tolist(), strict=True
-        )
+        name: VideoFacts(tuple(sorted(labels[name])), None if math.isnan(duration) else duration, subset)
+        for name, duration, subset in zip(content.videos, content.duration.tolist(), content.subset, strict=True)
     }
 
 
-def read_official(path: Path) -> dict[str, OfficialLabels] | None:
+def read_official(path: Path) -> dict[str, VideoFacts] | None:
     """Read official labels by video, `{video: {"labels": [...], "duration_seconds": s}}`, or None without the file.
 
     Raises:
@@ -55,14 +48,14 @@ def read_official(path: Path) -> dict[str, OfficialLabels] | None:
     if not os.path.isfile(path):
         return None
     table = _read_object(path)
-    labels: dict[str, OfficialLabels] = {}
+    labels: dict[str, VideoFacts] = {}
     for video, entry in table.items():
         where = f"{path}, video {name_text(video, f'{path}: video id')}"
         if not isinstance(entry, dict) or not isinstance(entry.get("labels"), list):
             raise UserError(f'{where}: expected {{"labels": [names], "duration_seconds": s}}. Correct it.')
         names = tuple(sorted({name_text(label, f"{where}: `labels`") for label in entry["labels"]}))
         duration = seconds(entry.get("duration_seconds"), f"{where}: expected `duration_seconds`")
-        labels[video] = OfficialLabels(names, None if math.isnan(duration) else duration)
+        labels[video] = VideoFacts(names, duration)
     return labels
 
 

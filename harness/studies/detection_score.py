@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.data.annotations import Annotations, read_annotations
-from harness.data.descriptor import DatasetDescriptor, list_digest, shipped_descriptors
+from harness.data.descriptor import DatasetDescriptor, list_digest, shipped_descriptors, with_classes
 from harness.data.detections import read_detections
 from wstal.errors import UserError
 from wstal.evaluation import (
@@ -107,7 +107,7 @@ def score_file(
     truth = known.ground_truth(subset)
     chosen = protocols_for(truth) if protocols is None else tuple(map(get_protocol, protocols))
     reasons = {name: PROTOCOLS[name].inapplicable(truth) for name in (PROTOCOLS if protocols is None else ())}
-    known_as = _known_as(known.classes)
+    known_as = next(iter(with_classes(known.classes)), None)
     thresholds = default_tious(known_as.family if known_as else "") if tious is None else parse_tious(tious)
     found = read_detections(detections, known.classes)
     try:
@@ -116,9 +116,3 @@ def score_file(
         raise UserError(f"{detections} against subset {subset!r} of {known.path}: {error}") from error
     left_out = {name: why for name, why in reasons.items() if why}
     return ScoredFile(found, known, subset, truth, known_as, results, left_out)
-
-
-def _known_as(classes: Sequence[str]) -> DatasetDescriptor | None:
-    """Return the first shipped data set with exactly these classes."""
-    digest = list_digest(classes)
-    return next((known for known in shipped_descriptors().values() if digest in known.class_sets), None)

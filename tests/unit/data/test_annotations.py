@@ -6,6 +6,7 @@ import json
 import math
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ class TestReading:
         with pytest.raises(UserError, match="video a: `segment` ends where it starts, at 2 s"):
             read_annotations(path)
         known = shipped_descriptors()["activitynet13"].model_copy(update={"class_digests": (list_digest(["Run"]),)})
-        monkeypatch.setattr("harness.data.annotations.shipped_descriptors", lambda: {"known": known})
+        monkeypatch.setattr("harness.data.descriptor.shipped_descriptors", lambda: {"known": known})
         assert len(read_annotations(path).ground_truth()) == 1
 
     def test_a_byte_order_mark_is_no_error(self, tmp_path: Path) -> None:
@@ -87,7 +88,7 @@ class TestReading:
         (tmp_path / "Ambiguous_test.txt").write_text("c  1.5 2\nelsewhere 0 1\n\nb 3 4.5\n")
         truth = read_annotations(tmp_path).ground_truth("test")
         assert truth.ambiguous.tolist() == [[2, 1.5, 2], [0, 3, 4.5]]
-        given = read_annotations(tmp_path).ground_truth("test", ambiguous=[("a", 1, 2)])
+        given = replace(read_annotations(tmp_path), ambiguous=(Interval("a", 1, 2),)).ground_truth("test")
         assert given.ambiguous.tolist() == [[1, 1, 2]]
 
     def test_fifteen_thousand_videos_are_read_at_once(self, tmp_path: Path) -> None:

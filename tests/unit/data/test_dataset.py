@@ -523,15 +523,13 @@ def test_ground_truth(tmp_path: Path) -> None:
     assert sorted(map(tuple, truth.ambiguous.tolist())) == [(0.0, 0.1, 0.2), (1.0, 0.5, 0.6)]
 
 
-def test_ground_truth_of_scored_videos_or_all(tmp_path: Path) -> None:
+def test_ground_truth_of_scored_videos(tmp_path: Path) -> None:
     make(tmp_path, write={"Ambiguous_test.txt": "s2 0.5 0.6\ns1 0.1 0.2\n"})
     for stream in ("rgb", "flow"):
         (tmp_path / f"features/test/{stream}/s1.npy").unlink()
     data = open_dataset(tmp_path, allow_missing=True)
     scored = data.ground_truth("test")
     assert (scored.videos, len(scored), scored.ambiguous.tolist()) == (("s2",), 2, [[0.0, 0.5, 0.6]])
-    every = data.ground_truth("test", scored_only=False)
-    assert (every.videos, len(every), len(every.ambiguous)) == (("s1", "s2"), 3, 2)
 
 
 def snapshot(data: Dataset) -> list[tuple[Any, ...]]:
@@ -699,7 +697,6 @@ def test_thumos14_r2plus1d(shared: Path) -> None:
     kept = {truth.videos.index(video) for video in predicted.videos}
     assert sum(video in kept for video in truth.video.tolist()) == 2522
     assert len(data.ground_truth("train")) == 2420
-    assert len(data.ground_truth("test", scored_only=False)) == 3358
 
 
 @pytest.mark.shared

@@ -17,7 +17,6 @@ from typing import Annotated, Any, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -30,6 +29,7 @@ from harness.io.reading import parse_toml, read_toml
 from harness.io.text import check_text, did_you_mean, field, printable, problem
 from wstal.errors import MissingDataError, UserError
 from wstal.evaluation import get_protocol, parse_tious
+from wstal.spec import Spec
 
 
 def list_digest(names: Iterable[str]) -> str:
@@ -104,57 +104,61 @@ def _inside(value: str) -> str:
     return value
 
 
+# number of rows, columns, frames or videos, limited so that a typing error does not exhaust memory
 Count = Annotated[int, Field(strict=True, gt=0, le=1_000_000)]
-"""Number of rows, columns, frames or videos, limited so that a typing error does not exhaust memory."""
 
+# text of one line
 Line = Annotated[str, _accepted_by(lambda text: check_text(text, "the text"))]
-"""Text of one line."""
-
+# folder below the data set's own, because a data set from elsewhere must not point outside
 Folder = Annotated[Line, AfterValidator(_inside)]
-"""Folder below the data set's own, because a data set from elsewhere must not point outside."""
 
+# short name of a data set
 DataName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$"), AfterValidator(_no_page)]
-"""Short name of a data set."""
 
 
-class _Facts(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+class Stream(Spec):
+    """Feature columns of one modality.
 
-
-class Stream(_Facts):
-    """Feature columns of one modality."""
+    Args:
+        name: the stream's folder name, as `rgb`.
+        width: feature columns (unset: whatever the files have, as long as they agree).
+    """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
-    """The stream's folder name, as `rgb`."""
     width: Count | None = None
-    """Feature columns; unset: whatever the files have, as long as they agree."""
 
 
-class SubsetNames(_Facts):
-    """Names of a subset outside this package."""
+class SubsetNames(Spec):
+    """Names of a subset outside this package.
+
+    Args:
+        annotation: names in the annotation file, compared without case. The first that has annotated videos counts.
+        folders: names of its feature folder. The first that exists counts.
+    """
 
     annotation: tuple[Line, ...]
-    """Names in the annotation file, compared without case; the first that has annotated videos counts."""
     folders: tuple[Folder, ...]
-    """Names of its feature folder; the first that exists counts."""
 
 
-class ListRule(_Facts):
-    """Named list of videos, defined by a rule and checked by its digest, so that the list itself is not stored."""
+class ListRule(Spec):
+    """Named list of videos, defined by a rule and checked by its digest, so that the list itself is not stored.
+
+    Args:
+        name: the name that a number's identity carries, as `thumos14-test-212`.
+        subset: subset whose annotated videos belong to the list, except those of `exclude`.
+        exclude: videos of the subset that do not belong to the list. Ids without annotation are allowed.
+        count: number of videos in the list.
+        sha256: `list_digest` of its videos.
+        truth: name of the annotated list, if runs predict this list where all its videos have features. The annotated
+            list also has videos whose annotations are known to be wrong, which some protocols count as missed.
+    """
 
     name: Line
-    """The name that a number's identity carries, as `thumos14-test-212`."""
     subset: Subset
-    """Subset whose annotated videos belong to the list, except those of `exclude`."""
     exclude: tuple[str, ...] = ()
-    """Videos of the subset that do not belong to the list. Ids without annotation are allowed."""
     count: Count
-    """Number of videos in the list."""
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    """`list_digest` of its videos."""
     truth: str | None = None
-    """Name of the annotated list, if runs predict this list where all its videos have features. The annotated list also
-    has videos whose annotations are known to be wrong, which some protocols count as missed."""
 
     def apply(self, annotated: Iterable[str]) -> tuple[str, ...] | None:
         """Return the sorted videos of the list, or None where the annotated videos do not give the list."""
@@ -162,8 +166,10 @@ class ListRule(_Facts):
         return videos if list_digest(videos) == self.sha256 else None
 
 
-class DatasetDescriptor(_Facts):
+class DatasetDescriptor(Spec):
     """Facts about a data set that its files do not show. Paths are relative to the folder of the annotations."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     name: DataName
     """Short name, whose part before the first `-` is the family of data sets that share annotations."""

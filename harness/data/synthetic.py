@@ -23,7 +23,7 @@ import numpy as np
 from harness.data.source import SUBSETS, Subset
 from harness.data.synthetic_features import World, features
 from harness.data.synthetic_spec import Purpose, SyntheticSpec, stream
-from harness.data.synthetic_timeline import THUMOS14, Plan, Timeline, place, plan_subset
+from harness.data.synthetic_timeline import THUMOS14, Timeline, place, plan_subset
 from wstal.types import GroundTruth, Video
 
 SECONDS_PER_SNIPPET = 0.64  # 16 frames at 25 fps
@@ -35,14 +35,12 @@ class SyntheticData:
     """Generated data set.
 
     Args:
-        classes: names, indexed by `Video.labels`.
         train: training videos, labels as `label_noise` left them.
         test: test videos with their true labels.
         durations: seconds of every video, by name.
         segments: true instances of each subset.
     """
 
-    classes: tuple[str, ...]
     train: list[Video]
     test: list[Video]
     durations: Mapping[str, float]
@@ -60,8 +58,7 @@ def generate(spec: SyntheticSpec) -> SyntheticData:
     segments: dict[Subset, GroundTruth] = {}
     durations: dict[str, float] = {}
     for subset in SUBSETS:
-        plans = _plans(spec, subset)
-        timelines = [place(stream(spec, Purpose.TIMELINE, subset, i), plan) for i, plan in enumerate(plans)]
+        timelines = _timelines(spec, subset)
         names = [f"synth_{subset}_{i:04d}" for i in range(len(timelines))]
         labels = [timeline.labels for timeline in timelines]
         if subset == "train":
@@ -72,14 +69,24 @@ def generate(spec: SyntheticSpec) -> SyntheticData:
             rows = features(spec, world, timeline, subset, i, seconds)
             videos[subset].append(Video(name, rows, labels[i], seconds))
             durations[name] = timeline.duration
-        segments[subset] = _ground_truth(names, spec.class_names, timelines)
-    return SyntheticData(spec.class_names, videos["train"], videos["test"], durations, segments)
+        instance = np.concatenate([timeline.instance for timeline in timelines])
+        segments[subset] = GroundTruth(
+            videos=tuple(names),
+            classes=spec.class_names,
+            video=np.repeat(np.arange(len(names)), [len(timeline.instance) for timeline in timelines]),
+            label=np.concatenate([timeline.instance_label for timeline in timelines]),
+            start=instance[:, 0],
+            end=instance[:, 1],
+            ambiguous=np.empty((0, 3)),
+        )
+    return SyntheticData(videos["train"], videos["test"], durations, segments)
 
 
-def _plans(spec: SyntheticSpec, subset: Subset) -> list[Plan]:
+def _timelines(spec: SyntheticSpec, subset: Subset) -> list[Timeline]:
     videos = spec.train_videos if subset == "train" else spec.test_videos
     rng = stream(spec, Purpose.PLAN, subset)
-    return plan_subset(rng, THUMOS14[subset], videos, spec.classes, spec.max_length // ROWS_PER_INSTANCE)
+    plans = plan_subset(rng, THUMOS14[subset], videos, spec.classes, spec.max_length // ROWS_PER_INSTANCE)
+    return [place(stream(spec, Purpose.TIMELINE, subset, i), plan) for i, plan in enumerate(plans)]
 
 
 def _noisy_labels(spec: SyntheticSpec, labels: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
@@ -99,16 +106,3 @@ def _noisy_labels(spec: SyntheticSpec, labels: Sequence[tuple[int, ...]]) -> lis
         else:
             noisy[i] = tuple(sorted((true[0], (true[0] + int(added[i])) % spec.classes)))
     return noisy
-
-
-def _ground_truth(names: Sequence[str], classes: tuple[str, ...], timelines: Sequence[Timeline]) -> GroundTruth:
-    instance = np.concatenate([timeline.instance for timeline in timelines])
-    return GroundTruth(
-        videos=tuple(names),
-        classes=classes,
-        video=np.repeat(np.arange(len(names)), [len(timeline.instance) for timeline in timelines]),
-        label=np.concatenate([timeline.instance_label for timeline in timelines]),
-        start=instance[:, 0],
-        end=instance[:, 1],
-        ambiguous=np.empty((0, 3)),
-    )

@@ -6,59 +6,49 @@ from enum import IntEnum
 from typing import Any, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from harness.data.source import SUBSETS, Subset
+from wstal.spec import Spec
 
 
-class SyntheticSpec(BaseModel):
+class SyntheticSpec(Spec):
     """Identity of a synthetic data set: two equal specifications give the same bits on one machine.
 
     The last five fields are dials. Each draws from its own random streams, so that changing one keeps the timelines
     and every feature row and label that the dial does not concern.
+
+    Args:
+        seed: root of every random stream.
+        train_videos: training videos, at least one a class.
+        test_videos: test videos, at least one a class.
+        classes: classes, which come in look-alike pairs.
+        width: feature dimensions D.
+        max_length: most rows of a video. A longer one is compressed in time.
+        dtype: storage of the features.
+        label_noise: fraction of training videos with a wrong label set: one label missing where there are two, one
+            extra elsewhere. In THUMOS14 two official lists disagree on 8 of 200.
+        context_strength: latent correlation of an action's prominent phase with the context that occurs beside it but
+            is not it: 0 unlike, 1 identical.
+        class_similarity: latent correlation of the non-prominent phases of two look-alike classes: 0 unlike, 1
+            identical.
+        recurring_background: share of background shots drawn from a pool that all videos of both subsets have in
+            common.
+        snippet_noise: standard deviation of what varies from row to row, relative to the calibrated one.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    seed: int = Field(default=0, ge=0, description="Root of every random stream.")
-    train_videos: int = Field(default=200, ge=1, description="Training videos; at least one a class.")
-    test_videos: int = Field(default=212, ge=1, description="Test videos; at least one a class.")
-    classes: int = Field(default=20, ge=2, multiple_of=2, description="Classes; they come in look-alike pairs.")
-    width: int = Field(default=128, ge=8, description="Feature dimensions D.")
-    max_length: int = Field(default=128, ge=16, description="Most rows of a video; a longer one is compressed in time.")
-    dtype: Literal["float32", "float16"] = Field(default="float32", description="Storage of the features.")
-    label_noise: float = Field(
-        default=0.04,
-        ge=0,
-        le=1,
-        description="Fraction of training videos with a wrong label set: one label missing where there are two, one "
-        "extra elsewhere. In THUMOS14 two official lists disagree on 8 of 200.",
-    )
-    context_strength: float = Field(
-        default=0.5,
-        ge=0,
-        le=1,
-        description="Latent correlation of an action's prominent phase with the context that occurs beside it but is "
-        "not it: 0 unlike, 1 identical.",
-    )
-    class_similarity: float = Field(
-        default=0.5,
-        ge=0,
-        le=1,
-        description="Latent correlation of the non-prominent phases of two look-alike classes: 0 unlike, 1 identical.",
-    )
-    recurring_background: float = Field(
-        default=0.5,
-        ge=0,
-        le=1,
-        description="Share of background shots drawn from a pool that all videos of both subsets have in common.",
-    )
-    snippet_noise: float = Field(
-        default=1.0,
-        ge=0,
-        le=4,
-        description="Standard deviation of what varies from row to row, relative to the calibrated one.",
-    )
+    seed: int = Field(default=0, ge=0)
+    train_videos: int = Field(default=200, ge=1)
+    test_videos: int = Field(default=212, ge=1)
+    classes: int = Field(default=20, ge=2, multiple_of=2)
+    width: int = Field(default=128, ge=8)
+    max_length: int = Field(default=128, ge=16)
+    dtype: Literal["float32", "float16"] = "float32"
+    label_noise: float = Field(default=0.04, ge=0, le=1)
+    context_strength: float = Field(default=0.5, ge=0, le=1)
+    class_similarity: float = Field(default=0.5, ge=0, le=1)
+    recurring_background: float = Field(default=0.5, ge=0, le=1)
+    snippet_noise: float = Field(default=1.0, ge=0, le=4)
 
     @classmethod
     def full_size(cls, **changes: Any) -> Self:

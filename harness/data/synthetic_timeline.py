@@ -255,15 +255,8 @@ class _Writer:
 
     def timeline(self) -> Timeline:
         """Return what was written, as arrays."""
-        instances = sorted(self.instances)
-        start, end, kind, label, shot = zip(*self.spans, strict=True)
-        return Timeline(
-            duration=self.duration,
-            labels=tuple(sorted({label for _, _, label in instances})),
-            instance=np.array([row[:2] for row in instances], dtype=np.float64),
-            instance_label=np.array([row[2] for row in instances], dtype=np.int64),
-            span=np.column_stack([start, end]).astype(np.float64),
-            kind=np.array(kind, dtype=np.int64),
-            label=np.array(label, dtype=np.int64),
-            shot=np.array(shot, dtype=np.int64),
-        )
+        *times, classes = map(np.array, zip(*sorted(self.instances), strict=True))
+        start, end, kind, label, shot = map(np.array, zip(*self.spans, strict=True))
+        labels = tuple(sorted(set(classes.tolist())))
+        instance, span = np.column_stack(times), np.column_stack([start, end])
+        return Timeline(self.duration, labels, instance, classes, span, kind, label, shot)

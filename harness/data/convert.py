@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -19,15 +18,12 @@ from harness.data.annotations import FARTHEST, LONGEST, name_text, read_data_jso
 from harness.data.descriptor import is_frame_rate, with_classes
 from harness.data.feature_layout import JOINT, check_name
 from harness.data.features import check_finite
-from harness.data.unpickle import MAX_BYTES, load_array
+from harness.data.unpickle import load_array
 from harness.io.atomic import atomic_write
 from harness.io.encoding import pretty_json
-from harness.io.text import check_text
 from wstal.errors import MissingDataError, StoreError, UserError
 
 HAAN_TRAIN_VIDEOS = 8440  # HAAN's arrays list FineAction's training videos first
-
-ObjectArray = npt.NDArray[np.object_]
 
 
 @dataclass(frozen=True)
@@ -64,7 +60,6 @@ def convert(
     features: Path | None = None,
     class_names: Path | None = None,
     fps: float = 25.0,
-    max_bytes: int = MAX_BYTES,
 ) -> Converted:
     """Convert W-TALC's or HAAN's arrays into `out_dir`, which appears complete or not at all.
 
@@ -79,7 +74,6 @@ def convert(
         class_names: JSON object number -> name for HAAN's anonymous class numbers. Without it the name of a class is
             `fine-` and its number in three digits.
         fps: frames per second at which `features` were extracted, with 16-frame snippets and stride 16.
-        max_bytes: size of the largest file that is read.
 
     Raises:
         MissingDataError: an array does not exist.
@@ -95,29 +89,25 @@ def convert(
         raise UserError(f"{out_dir} is not an empty folder. Choose another one: nothing is overwritten.")
     notes: list[str] = []
     if os.path.lexists(annotations / "videoname.npy"):
-        form, entries = "wtalc", _wtalc(annotations, max_bytes)
+        form, entries = "wtalc", _wtalc(annotations)
     elif os.path.lexists(annotations / "video_names.npy"):
-        form, entries = "haan", _haan(annotations, class_names, max_bytes)
+        form, entries = "haan", _haan(annotations, class_names)
     else:
         raise UserError(f"{annotations} has neither `videoname.npy` (W-TALC) nor `video_names.npy` (HAAN).")
     if features is not None and form == "haan":
         raise UserError(f"Cannot convert {features}: HAAN's features are one .npy file per video already, keep them.")
     _check_entries(entries, annotations)
     entries = _drop_without_length(entries, notes)
-    blocks = _feature_blocks(features, entries, max_bytes) if features is not None else []
+    blocks = _feature_blocks(features, entries) if features is not None else []
     try:
         out_dir.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=out_dir.parent, prefix=f".{out_dir.name}."))
+        beside = tempfile.TemporaryDirectory(dir=out_dir.parent, prefix=f".{out_dir.name}.", ignore_cleanup_errors=True)
+        with beside as temporary:
+            complete = Path(temporary) / "complete"
+            _write(complete, entries, blocks, fps, notes)
+            complete.replace(out_dir)
     except OSError as error:
-        raise StoreError(f"Cannot write beside {out_dir}: {error.strerror}. Choose another folder.") from error
-    try:
-        _write(temporary, entries, blocks, fps, notes)
-        temporary.chmod(0o755)
-        temporary.replace(out_dir)
-    except OSError as error:
-        raise StoreError(f"Cannot write {out_dir}: {error.strerror}. Free some room or choose another.") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        raise StoreError(f"Cannot write {out_dir}: {error.strerror}. Free some room or choose another one.") from error
     videos = dict(Counter(entry.subset for entry in entries))
     return Converted(form, videos, sum(len(entry.instances) for entry in entries), len(blocks), tuple(notes))
 
@@ -129,36 +119,25 @@ def _is_empty_folder(path: Path) -> bool:
         return False
 
 
-def _wtalc(folder: Path, max_bytes: int) -> list[_Entry]:
+def _wtalc(folder: Path) -> list[_Entry]:
     """Read W-TALC's arrays of bytes and objects, one entry per video, in file order."""
-    keys = ("videoname", "subset", "duration", "labels", "labels_all", "segments")
-    columns = {key: load_array(folder / f"{key}.npy", max_bytes) for key in keys}
-    _same_length(folder, columns)
     entries = []
-    for video, subset, duration, labels, official, segments in zip(*columns.values(), strict=True):
+    columns = ("videoname", "subset", "duration", "labels", "labels_all", "segments")
+    for video, subset, duration, labels, official, segments in _rows(folder, columns):
         name = _name(video, f"{folder / 'videoname.npy'}: video id")
         instances = _instances(folder, name, _names(labels, folder / "labels.npy", name), segments)
         names = sorted(set(_names(official, folder / "labels_all.npy", name)))
-        entries.append(
-            _Entry(
-                name,
-                _name(subset, f"{folder / 'subset.npy'}: {name} has a subset"),
-                _number(duration, folder / "duration.npy", name),
-                instances,
-                names,
-            )
-        )
+        own = _name(subset, f"{folder / 'subset.npy'}: {name} has a subset")
+        entries.append(_Entry(name, own, _number(duration, folder / "duration.npy", name), instances, names))
     return entries
 
 
-def _haan(folder: Path, class_names: Path | None, max_bytes: int) -> list[_Entry]:
+def _haan(folder: Path, class_names: Path | None) -> list[_Entry]:
     """Read HAAN's FineAction arrays, with labels (coarse, fine) and durations of 100 clips / ratio."""
-    keys = ("video_names", "labels", "segments", "sec2clip_ratios")
-    columns = {key: load_array(folder / f"{key}.npy", max_bytes) for key in keys}
-    _same_length(folder, columns)
     known = _class_names(class_names) if class_names is not None else None
     entries = []
-    for index, (video, labels, segments, per_clip) in enumerate(zip(*columns.values(), strict=True)):
+    columns = ("video_names", "labels", "segments", "sec2clip_ratios")
+    for index, (video, labels, segments, per_clip) in enumerate(_rows(folder, columns)):
         name = _name(video, f"{folder / 'video_names.npy'}: video id")
         try:
             fine = [int(label[1]) for label in labels]
@@ -182,10 +161,13 @@ def _class_names(path: Path) -> dict[int, str]:
     return {int(number): name_text(name, f"{path}: class {number}").strip() for number, name in table.items()}
 
 
-def _same_length(folder: Path, columns: dict[str, npt.NDArray[Any]]) -> None:
+def _rows(folder: Path, names: Sequence[str]) -> Iterable[tuple[Any, ...]]:
+    """Read the arrays of a folder, and return what they hold of each video."""
+    columns = {name: load_array(folder / f"{name}.npy") for name in names}
     lengths = {key: column.shape[0] if column.ndim else 0 for key, column in columns.items()}
     if len(set(lengths.values())) > 1:
         raise UserError(f"The arrays in {folder} differ in length: {lengths}. They must have one entry per video.")
+    return zip(*columns.values(), strict=True)
 
 
 def _name(value: object, what: str) -> str:
@@ -221,36 +203,28 @@ def _instances(folder: Path, video: str, labels: Sequence[str], segments: Any) -
 
 
 def _check_entries(entries: Sequence[_Entry], folder: Path) -> None:
-    seen: set[str] = set()
+    for name, count in Counter(entry.name for entry in entries).items():
+        check_name(name)
+        if count > 1:
+            raise UserError(f"{folder} lists {name} twice. Remove one of the entries.")
     for entry in entries:
-        check_text(entry.name, f"{folder}: video id")
-        check_name(entry.name)
-        if entry.name in seen:
-            raise UserError(f"{folder} lists {entry.name} twice. Remove one of the entries.")
-        seen.add(entry.name)
         times = [entry.duration, *(time for _, start, end in entry.instances for time in (start, end))]
         if not all(abs(time) <= FARTHEST for time in times) or not 0 < entry.duration < LONGEST:
             raise UserError(
                 f"{folder}: {entry.name} has a time that is not finite, or no duration below {LONGEST:.0e} s."
             )
-        for label in {*(label for label, _, _ in entry.instances), *(entry.official or ())}:
-            check_text(label, f"{folder}: {entry.name} has a label")
 
 
 def _drop_without_length(entries: Sequence[_Entry], notes: list[str]) -> list[_Entry]:
     """Leave out instances that end before or where they start, which the reader refuses."""
     lengths = [end - start for entry in entries for _, start, end in entry.instances]
-    for count, fault in (
-        (sum(length < 0 for length in lengths), "end before they start"),
-        (sum(length == 0 for length in lengths), "end where they start"),
-    ):
-        if count:
-            notes.append(f"Left out {count} instances that {fault}.")
+    faults = {"end before they start": sum(length < 0 for length in lengths), "end where they start": lengths.count(0)}
+    notes += [f"Left out {count} instances that {fault}." for fault, count in faults.items() if count]
     return [replace(entry, instances=[i for i in entry.instances if i[2] > i[1]]) for entry in entries]
 
 
-def _feature_blocks(path: Path, entries: Sequence[_Entry], max_bytes: int) -> list[npt.NDArray[Any]]:
-    array = load_array(path, max_bytes)
+def _feature_blocks(path: Path, entries: Sequence[_Entry]) -> list[npt.NDArray[Any]]:
+    array = load_array(path)
     if array.ndim < 1 or len(array) != len(entries):
         raise UserError(f"{path} has shape {list(array.shape)}, expected one entry for each of {len(entries)} videos.")
     blocks: list[npt.NDArray[Any]] = []

@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from harness.data.annotations import FARTHEST
+from harness.data.annotations import FARTHEST, shown
 from harness.io.atomic import atomic_write
 from harness.io.reading import parse_json, read_limited, unique_keys
-from harness.io.text import check_text, did_you_mean, printable
+from harness.io.text import check_text, did_you_mean
 from wstal.errors import UserError
 from wstal.types import Detections
 
@@ -64,10 +64,8 @@ def read_detections(path: Path, classes: Sequence[str] | None = None, *, allow_e
     ):
         if bad.any():
             row = int(np.argmax(bad))
-            shown = f"[{start[row]}, {end[row]}] with score {score[row]}"
-            raise UserError(
-                f"{path}, video {names[video[row]]}: the detection {shown} {fault} ({bad.sum()} such). Remove it."
-            )
+            detection = f"the detection [{start[row]}, {end[row]}] with score {score[row]}"
+            raise UserError(f"{path}, video {names[video[row]]}: {detection} {fault} ({bad.sum()} such). Remove it.")
     if not len(columns) and not allow_empty:
         raise UserError(f"{path} has no detections: `results` is empty. Check how it was written.")
     known = tuple(sorted(columns.labels)) if classes is None else tuple(classes)
@@ -82,9 +80,7 @@ def read_detections(path: Path, classes: Sequence[str] | None = None, *, allow_e
                 f"The annotations have {len(known)} classes: {few}."
             )
     to_known = np.array([number[name] for name in columns.labels], dtype=np.int64)
-    return Detections(
-        videos=names, classes=known, video=video, label=to_known[label], start=start, end=end, score=score
-    )
+    return Detections(names, known, video, to_known[label], start, end, score)
 
 
 def write_detections(path: Path, detections: Detections, version: str = "wstal-bench") -> None:
@@ -150,7 +146,7 @@ class _Columns:
             if not (type(start) is type(end) is type(score) is float and type(label) is str):
                 label, start, end, score = _checked(label, start, end, score)
         except (KeyError, TypeError, ValueError, OverflowError):
-            self.faults[len(self)] = f"expected label, segment and score, got {_brief(fields)}"
+            self.faults[len(self)] = f"expected label, segment and score, got {shown(fields, 100)}"
             label, start, end, score = "", math.nan, math.nan, math.nan
         self.start.append(start)
         self.end.append(end)
@@ -200,8 +196,3 @@ def _checked(label: Any, *numbers: Any) -> tuple[str, float, float, float]:
         raise TypeError
     start, end, score = map(float, numbers)
     return label, start, end, score
-
-
-def _brief(fields: dict[str, Any]) -> str:
-    """Shorten a detection for messages."""
-    return printable(json.dumps(fields, ensure_ascii=False, default=lambda value: "..."), 100)

@@ -9,9 +9,10 @@ import contextlib
 import math
 import os
 import re
+import struct
 import warnings
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tokenize import TokenError
@@ -26,6 +27,10 @@ from wstal.types import FloatArray, Video
 
 LONGEST_HEADER = 10_000  # bytes, NumPy's own limit
 _ODD_HEADER = re.compile(rb"\d[A-Za-z]|\\")
+_DAMAGE = (
+    OSError, EOFError, MemoryError, RecursionError, ArithmeticError, LookupError,
+    ValueError, TypeError, AttributeError, AssertionError, struct.error,
+)  # fmt: skip
 _CHECK_ROWS = 256  # rows checked at a time: 2 MiB of two-stream I3D in float32
 
 
@@ -38,6 +43,22 @@ class Header:
     dtype: np.dtype[Any]
 
 
+@contextlib.contextmanager
+def naming_damage(path: Path) -> Iterator[None]:
+    """Name the file where it is absent or damaged, on which NumPy, pickle and the system raise many kinds of errors.
+
+    Raises:
+        MissingDataError: there is no such file.
+        UserError: it cannot be read.
+    """
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise MissingDataError(f"{path} is not there. Restore the file.") from error
+    except _DAMAGE as error:
+        raise UserError(f"{path} is not a readable .npy file ({error}). Copy or extract it again.") from error
+
+
 def read_header(path: Path) -> Header:
     """Read a feature file's shape and type from its header, and check its size, without reading the features.
 
@@ -45,15 +66,10 @@ def read_header(path: Path) -> Header:
         MissingDataError: there is no such file.
         UserError: it is no `.npy` file, cut short, an object array, not float, not `[T, width]`, or empty.
     """
-    try:
-        with open_regular(path) as file:
-            shape, dtype = parse_header(file)
-            expected = file.tell() + math.prod(shape) * dtype.itemsize
-            size = os.fstat(file.fileno()).st_size
-    except FileNotFoundError as error:
-        raise MissingDataError(f"{path} is not there. Restore the file.") from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is not a readable .npy file ({error}). Copy or extract it again.") from error
+    with naming_damage(path), open_regular(path) as file:
+        shape, dtype = parse_header(file)
+        expected = file.tell() + math.prod(shape) * dtype.itemsize
+        size = os.fstat(file.fileno()).st_size
     if dtype.hasobject:
         raise UserError(f"{path} is a pickled object array. Convert it once with `wstal-bench data convert`.")
     if dtype.kind != "f" or dtype.itemsize not in (2, 4, 8):
@@ -98,12 +114,11 @@ def map_features(path: Path) -> FloatArray:
     """Map a feature file's array into memory, read-only.
 
     Raises:
+        MissingDataError: there is no such file.
         UserError: NumPy cannot map it, although its header may be valid.
     """
-    try:
+    with naming_damage(path):
         return np.asanyarray(np.load(path, mmap_mode="r", allow_pickle=False))
-    except (OSError, ValueError, TypeError, EOFError) as error:
-        raise UserError(f"{path} is not a readable .npy file ({error}). Copy or extract it again.") from error
 
 
 @dataclass(frozen=True)

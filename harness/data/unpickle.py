@@ -10,17 +10,16 @@ import math
 import os
 import pickle
 import re
-import struct
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from harness.data.features import parse_header
+from harness.data.features import naming_damage, parse_header
 from harness.io.reading import open_regular
 from harness.io.text import printable
-from wstal.errors import MissingDataError, UserError
+from wstal.errors import UserError
 
 MAX_BYTES = 32 * 2**30  # W-TALC's joint THUMOS14 features are 2-4 GB
 
@@ -36,29 +35,20 @@ def load_array(path: Path, max_bytes: int = MAX_BYTES) -> npt.NDArray[Any]:
         MissingDataError: the file does not exist.
         UserError: it is too large, no `.npy` file, or a pickle that names anything but NumPy's array parts.
     """
-    try:
-        with open_regular(path) as file:
-            size = os.fstat(file.fileno()).st_size
-            if size > max_bytes:
-                raise UserError(
-                    f"{path} has {size} bytes, more than {max_bytes}. Raise the limit if the file is genuine."
-                )
-            shape, dtype = parse_header(file)
-            if not dtype.hasobject:
-                if file.tell() + math.prod(shape) * dtype.itemsize > size:
-                    raise ValueError(f"{size} bytes do not hold {dtype} {list(shape)}")
-                file.seek(0)
-                return np.asarray(np.load(file, allow_pickle=False))
+    with naming_damage(path), open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > max_bytes:
+            raise UserError(f"{path} has {size} bytes, more than {max_bytes}. Raise the limit if the file is genuine.")
+        shape, dtype = parse_header(file)
+        if not dtype.hasobject:
+            if file.tell() + math.prod(shape) * dtype.itemsize > size:
+                raise ValueError(f"{size} bytes do not hold {dtype} {list(shape)}")
+            file.seek(0)
+            return np.asarray(np.load(file, allow_pickle=False))
+        try:
             array = _ArrayUnpickler(file).load()
-    except FileNotFoundError as error:
-        raise MissingDataError(f"{path} is not there. Restore the file.") from error
-    except pickle.UnpicklingError as error:
-        raise UserError(f"{path} cannot be unpickled: {error}") from error
-    except (OSError, EOFError, MemoryError, RecursionError, ArithmeticError, LookupError) as error:
-        raise UserError(f"{path} is not a readable .npy file ({error}). Copy or extract it again.") from error
-    except (ValueError, TypeError, AttributeError, AssertionError, struct.error) as error:
-        # NumPy and pickle raise these on damaged bytes too
-        raise UserError(f"{path} is not a readable .npy file ({error}). Copy or extract it again.") from error
+        except pickle.UnpicklingError as error:
+            raise UserError(f"{path} cannot be unpickled: {error}") from error
     if not isinstance(array, np.ndarray) or array.shape != shape:
         raise UserError(f"{path} does not hold the array of shape {list(shape)} that its header states.")
     return array

@@ -55,11 +55,7 @@ class _Entry:
 
 
 def convert(
-    annotations: Path,
-    out_dir: Path,
-    features: Path | None = None,
-    class_names: Path | None = None,
-    fps: float = 25.0,
+    annotations: Path, out_dir: Path, features: Path | None = None, class_names: Path | None = None, fps: float = 25.0
 ) -> Converted:
     """Convert W-TALC's or HAAN's arrays into `out_dir`, which appears complete or not at all.
 

@@ -10,14 +10,13 @@ from typing import Any, Literal
 import numpy as np
 
 from harness.data.annotations import Annotations, select_videos
-from harness.data.clock import Clock
 from harness.data.descriptor import DatasetDescriptor, VideoList, list_digest
 from harness.data.digests import annotations_digest, file_digests
 from harness.data.discovery import Columns
 from harness.data.feature_layout import FeatureFolder, feature_root
 from harness.data.features import FeatureFiles, StoredFeatures, some
 from harness.data.source import SUBSETS, DataSource, Subset
-from harness.data.video_facts import VideoFacts
+from harness.data.video_facts import Clock, VideoFacts
 from harness.io.encoding import canonical_json, sha256
 from wstal.errors import MissingDataError, UserError
 from wstal.types import GroundTruth, Video
@@ -273,18 +272,14 @@ class Dataset(DataSource):
         Raises:
             MissingDataError: as `video_list`, for a subset that has some features.
         """
-        lists: dict[str, Any] = {}
-        for subset in SUBSETS:
-            if subset in subsets and self.subsets[subset].available:
-                chosen = self.predicted_list(subset)
-                lists[subset] = {"list": chosen.name, "videos": len(chosen.videos), "sha256": chosen.sha256}
+        listed = [subset for subset in SUBSETS if subset in subsets and self.subsets[subset].available]
         return {
             "name": self.name,
             "title": self.descriptor.title,
             "features": self.descriptor.extractor,
             "streams": list(self.columns.streams),
             "width": self.columns.width,
-            **lists,
+            **{subset: self.predicted_list(subset).describe() for subset in listed},
             "classes": len(self.classes),
             "labels": self.label_source,
             "digests": self.digests(subsets=subsets),

@@ -15,14 +15,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from harness.data.source import Subset
 from harness.io.reading import parse_toml, read_toml
@@ -48,10 +41,9 @@ class VideoList:
     name: str
     videos: tuple[str, ...]
 
-    @property
-    def sha256(self) -> str:
-        """Digest of the videos by `list_digest`."""
-        return list_digest(self.videos)
+    def describe(self) -> dict[str, Any]:
+        """Identify the list for a record."""
+        return {"list": self.name, "videos": len(self.videos), "sha256": list_digest(self.videos)}
 
 
 _CLOCK = {"fps", "fps_file", "resampled"}

@@ -135,16 +135,16 @@ class _Columns:
 
     def take(self, pairs: list[tuple[str, Any]]) -> Any:
         """Put a detection into the columns and return a mark, or return another object unchanged (object hook)."""
-        fields = dict(pairs)
-        if len(fields) != len(pairs):
-            return unique_keys(pairs)  # raises
+        fields = unique_keys(pairs)
         if "segment" not in fields:
             return fields
         try:
             label, (start, end), score = fields["label"], fields["segment"], fields["score"]
             # the cheap test decides for nearly every row, and integers and faults take the other one
             if not (type(start) is type(end) is type(score) is float and type(label) is str):
-                label, start, end, score = _checked(label, start, end, score)
+                if type(label) is not str or not {type(start), type(end), type(score)} <= {int, float}:
+                    raise TypeError
+                start, end, score = float(start), float(end), float(score)
         except (KeyError, TypeError, ValueError, OverflowError):
             self.faults[len(self)] = f"expected label, segment and score, got {shown(fields, 100)}"
             label, start, end, score = "", math.nan, math.nan, math.nan
@@ -183,16 +183,3 @@ def _content(path: Path) -> bytes:
             f"{path} holds more than {LARGEST / 2**20:,.0f} MiB of JSON, the limit. Leave out the lowest scores."
         )
     return content
-
-
-def _checked(label: Any, *numbers: Any) -> tuple[str, float, float, float]:
-    """Convert the values of a detection whose numbers are not all written with a decimal point.
-
-    Raises:
-        TypeError: they are not text and three numbers.
-        OverflowError: an integer is too large for a float.
-    """
-    if not isinstance(label, str) or any(isinstance(n, bool) or not isinstance(n, int | float) for n in numbers):
-        raise TypeError
-    start, end, score = map(float, numbers)
-    return label, start, end, score

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from harness.data.annotations import ANNOTATIONS, Annotations, read_annotations
 from harness.data.descriptor import DatasetDescriptor, shipped_descriptors, with_classes
 from harness.data.feature_layout import JOINT, FeatureFolder, feature_root, find_features
-from harness.data.features import Header, read_header
+from harness.data.features import read_header
 from harness.data.source import SUBSETS, Subset
 from harness.io.text import printable
 from wstal.errors import MissingDataError, UserError
@@ -126,24 +126,23 @@ def _fit(data_dir: Path, content: Annotations, descriptor: DatasetDescriptor) ->
     return min(counts, default=0)
 
 
-def usual_headers(folder: FeatureFolder) -> tuple[Header, ...]:
-    """Read one header per stream, of the first video with the most frequent widths of eight videos.
+def usual_widths(folder: FeatureFolder) -> tuple[int, ...]:
+    """Read the most frequent widths of the streams of eight videos.
 
     Raises:
         UserError: none of the eight can be read. The error is the first video's.
     """
     failure: UserError | None = None
-    headers = []
+    widths = []
     for stem in list(folder.files)[:8]:
         try:
-            headers.append(tuple(read_header(path) for path in folder.files[stem]))
+            widths.append(tuple(read_header(path).width for path in folder.files[stem]))
         except UserError as error:
             failure = failure or error
-    if not headers:
+    if not widths:
         lacking = f"No video in {folder.folder} has all of {', '.join(folder.streams)}. Add them."
         raise failure or MissingDataError(lacking)
-    widths = [tuple(header.width for header in video) for video in headers]
-    return headers[widths.index(Counter(widths).most_common(1)[0][0])]
+    return Counter(widths).most_common(1)[0][0]
 
 
 def subset_names(content: Annotations, descriptor: DatasetDescriptor) -> dict[Subset, str | None]:
@@ -227,36 +226,35 @@ def choose_columns(
             f"The subsets have different streams: {parts}. Add the missing one, or select one with --streams."
         )
     folder = next((folder for folder in folders if folder.files), folders[0])
-    header = usual_headers(folder)
+    widths = usual_widths(folder)
     known, stated = stream_names(descriptor), {stream.name: stream.width for stream in descriptor.streams}
     if folder.streams == (JOINT,):
-        return _joint_columns(descriptor, folder, header[0].width, streams)
-    for name, one in zip(folder.streams, header, strict=True):
-        if stated.get(name) not in (None, one.width):
-            raise UserError(
-                f"{name} features in {folder.folder} have width {one.width}, {descriptor.name} states {stated[name]}. "
-                "Choose another --descriptor, or describe them in dataset.toml."
-            )
+        return _joint_columns(descriptor, folder, widths[0], streams)
+    for name, width in zip(folder.streams, widths, strict=True):
+        _check_width(f"{name} features in {folder.folder}", width, descriptor, stated.get(name))
     if streams is None and descriptor.streams and len(folder.streams) < len(known):
         notes.append(f"Of the streams {', '.join(known)}, there is only {', '.join(folder.streams)}.")
-    return Columns(folder.streams, tuple(one.width for one in header), None)
+    return Columns(folder.streams, widths, None)
+
+
+def _check_width(features: str, width: int, descriptor: DatasetDescriptor, stated: int | None) -> None:
+    if stated not in (None, width):
+        raise UserError(
+            f"{features} have width {width}, {descriptor.name} states {stated}. "
+            "Choose another --descriptor, or describe them in dataset.toml."
+        )
 
 
 def _joint_columns(
     descriptor: DatasetDescriptor, folder: FeatureFolder, width: int, streams: Sequence[str] | None
 ) -> Columns:
-    stated = [stream.width for stream in descriptor.streams]
-    widths = tuple(stream for stream in stated if stream is not None)
-    total = sum(widths)
-    if stated and len(widths) == len(stated) and total != width:
-        raise UserError(
-            f"Features in {folder.folder} have width {width}, {descriptor.name} states {total}. "
-            "Choose another --descriptor, or describe them in dataset.toml."
-        )
+    widths = tuple(stream.width for stream in descriptor.streams if stream.width is not None)
+    all_stated = len(widths) == len(descriptor.streams) > 0
+    _check_width(f"Features in {folder.folder}", width, descriptor, sum(widths) if all_stated else None)
     known = stream_names(descriptor)
     if streams is None or set(streams) == set(known):
-        return Columns((JOINT,), widths if len(widths) == len(stated) > 0 else (width,), None)
-    if len(widths) < len(stated) or not stated:
+        return Columns((JOINT,), widths if all_stated else (width,), None)
+    if not all_stated:
         raise UserError(f"Cannot take {', '.join(streams)} from joint files: state every width in dataset.toml.")
     first = min(known.index(name) for name in streams)
     chosen = known[first : first + len(streams)]

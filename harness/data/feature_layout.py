@@ -81,13 +81,15 @@ def find_features(root: Path, folders: Sequence[str], streams: Sequence[str]) ->
         streams: names of stream folders in joining order, of which those that exist are used.
     """
     subset = _first_folder(root, folders)
-    if subset and (found := _per_stream(subset, _stream_folders(subset, streams)) or _joint(subset)):
-        return found
+    if subset:
+        found = _per_stream(subset, _stream_folders(subset, streams)) or _per_stream(subset, {JOINT: subset})
+        if found:
+            return found
     outer = _stream_folders(root, streams)
     inner = {stream: own for stream, folder in outer.items() if (own := _first_folder(folder, folders))}
     if inner and (found := _per_stream(next(iter(inner.values())), inner)):
         return found
-    flat = _per_stream(root, outer) or _joint(root)
+    flat = _per_stream(root, outer) or _per_stream(root, {JOINT: root})
     return flat and replace(flat, nested=False)
 
 
@@ -117,11 +119,6 @@ def _npy_files(folder: Path) -> dict[str, Path]:
     """Map stems to files, in the order of file names."""
     names = sorted(name for name in _listed(folder) if name.endswith(".npy") and not name.startswith("."))
     return {(path := folder / name).stem: path for name in names}
-
-
-def _joint(folder: Path) -> FeatureFolder | None:
-    files: dict[str, tuple[Path, ...]] = {stem: (path,) for stem, path in _npy_files(folder).items()}
-    return FeatureFolder(folder, (JOINT,), files) if files else None
 
 
 def _per_stream(folder: Path, folders: dict[str, Path]) -> FeatureFolder | None:

@@ -7,13 +7,14 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
 from harness.data.annotations import select_videos
-from harness.data.descriptor import list_digest
+from harness.data.descriptor import VideoList
 from harness.data.source import SUBSETS, DataSource, Subset
 from harness.random_streams import numpy_stream
 from wstal.errors import UserError
 from wstal.types import GroundTruth, Video
 
 SUFFIX = "-held-out"
+PARTS: dict[Subset, str] = {"train": "kept", "test": "held-out"}
 
 
 def is_held_out(name: str) -> bool:
@@ -69,21 +70,20 @@ class HeldOutSource(DataSource):
         """Return the videos that train, or those that are held out."""
         return self.parts[subset]
 
+    def _names(self, subset: Subset) -> tuple[str, ...]:
+        return tuple(video.name for video in self.parts[subset])
+
     def ground_truth(self, subset: Subset) -> GroundTruth:
         """Return the instances of the subset's videos, without ambiguous intervals."""
-        truth = select_videos(self.source.ground_truth("train"), [video.name for video in self.parts[subset]])
+        truth = select_videos(self.source.ground_truth("train"), self._names(subset))
         return replace(truth, ambiguous=truth.ambiguous[:0])
 
     def describe(self, subsets: Sequence[Subset] = SUBSETS) -> dict[str, Any]:
         """Describe the source's training subset, with the two parts in place of subsets."""
         described = self.source.describe(("train",))
-        train, test = (
-            {
-                "list": f"{part} part of {described['train']['list']}",
-                "videos": len(videos),
-                "sha256": list_digest(video.name for video in videos),
-            }
-            for part, videos in (("kept", self.parts["train"]), ("held-out", self.parts["test"]))
-        )
         title = f"{described['title']}, held-out part of the training videos"
-        return described | {"name": self.name, "title": title, "train": train, "test": test}
+        lists: dict[str, Any] = {
+            subset: VideoList(f"{part} part of {described['train']['list']}", self._names(subset)).describe()
+            for subset, part in PARTS.items()
+        }
+        return described | {"name": self.name, "title": title, **lists}

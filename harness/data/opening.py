@@ -18,14 +18,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.data.annotations import Annotations, read_ambiguous
-from harness.data.clock import Clock
 from harness.data.dataset import Dataset, LabelSource, SubsetFiles
 from harness.data.descriptor import DatasetDescriptor, find_descriptor, read_descriptor
 from harness.data.discovery import choose_columns, find_annotations, locate, recognise, subset_names
 from harness.data.feature_layout import FeatureFolder, check_name, feature_root
 from harness.data.features import some
 from harness.data.source import SUBSETS, Subset
-from harness.data.video_facts import VideoFacts, per_video, read_frame_rates, read_official
+from harness.data.video_facts import Clock, VideoFacts, per_video, read_frame_rates, read_official
 from harness.io.reading import read_text
 from harness.io.text import check_text
 from wstal.errors import MissingDataError, UserError
@@ -162,17 +161,15 @@ def _subset_notes(data: Dataset, subset: Subset) -> list[str]:
 
 def _classes(descriptor: DatasetDescriptor, content: Annotations, beside: Callable[[str], Path]) -> tuple[str, ...]:
     """Return class names in sorted order, whatever their order in a file."""
-    names = descriptor.classes or content.classes
-    if descriptor.class_file:
-        path = beside(descriptor.class_file)
-        try:
-            lines = read_text(path, "Give one class name per line.").splitlines()
-        except MissingDataError as error:
-            raise MissingDataError(f"{path} is not there: the descriptor takes the classes from it.") from error
-        names = tuple(line.strip() for line in lines if line.strip())
-        for name in names:
-            check_text(name, f"{path}: class name")
-    return tuple(sorted(set(names)))
+    if not descriptor.class_file:
+        return tuple(sorted(set(descriptor.classes or content.classes)))
+    path = beside(descriptor.class_file)
+    if not os.path.exists(path):
+        raise MissingDataError(f"{path} is not there: the descriptor takes the classes from it.")
+    names = {line.strip() for line in read_text(path, "Give one class name per line.").splitlines()} - {""}
+    for name in sorted(names):
+        check_text(name, f"{path}: class name")
+    return tuple(sorted(names))
 
 
 def _subset_files(

@@ -15,17 +15,26 @@ which holds back three videos in ten and lengthens their instances.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Self
 
 import numpy as np
 
-from harness.data.source import SUBSETS, Subset
+from harness.data.source import SUBSETS, DataSource, Subset
 from harness.data.synthetic_features import World, features
 from harness.data.synthetic_spec import Purpose, SyntheticSpec, stream
 from harness.data.synthetic_timeline import THUMOS14, Timeline, place, plan_subset
+from wstal.evaluation import THUMOS_TIOUS
 from wstal.types import GroundTruth, Video
 
+NOTE = (
+    "SYNTHETIC DATA: no --data was given, so features are generated. The numbers show that everything works and say "
+    "nothing about real video. To use real features: --data DIR with DIR/features/{train,test}/{rgb,flow}/VIDEO.npy "
+    "and annotations.json."
+)
 SECONDS_PER_SNIPPET = 0.64  # 16 frames at 25 fps
 ROWS_PER_INSTANCE = 8
 
@@ -35,42 +44,33 @@ class SyntheticData:
     """Generated data set.
 
     Args:
-        train: training videos, labels as `label_noise` left them.
-        test: test videos with their true labels.
+        videos: videos of each subset. Labels of training videos are as `label_noise` left them.
+        truth: true instances of each subset, for evaluation and diagnosis and never for training.
         durations: seconds of every video, by name.
-        segments: true instances of each subset.
     """
 
-    train: list[Video]
-    test: list[Video]
-    durations: Mapping[str, float]
-    segments: Mapping[Subset, GroundTruth]
-
-    def ground_truth(self, subset: Subset) -> GroundTruth:
-        """Return the true instances of a subset in seconds, for evaluation and diagnosis and never for training."""
-        return self.segments[subset]
+    videos: dict[Subset, list[Video]] = field(default_factory=dict)
+    truth: dict[Subset, GroundTruth] = field(default_factory=dict)
+    durations: dict[str, float] = field(default_factory=dict)
 
 
 def generate(spec: SyntheticSpec) -> SyntheticData:
     """Generate the data set of a specification, which takes about a second for the default."""
-    world = World.of(spec)
-    videos: dict[Subset, list[Video]] = {}
-    segments: dict[Subset, GroundTruth] = {}
-    durations: dict[str, float] = {}
+    world, data = World.of(spec), SyntheticData()
     for subset in SUBSETS:
         timelines = _timelines(spec, subset)
         names = [f"synth_{subset}_{i:04d}" for i in range(len(timelines))]
         labels = [timeline.labels for timeline in timelines]
         if subset == "train":
             labels = _noisy_labels(spec, labels)
-        videos[subset] = []
+        data.videos[subset] = []
         for i, (name, timeline) in enumerate(zip(names, timelines, strict=True)):
             seconds = max(SECONDS_PER_SNIPPET, timeline.duration / spec.max_length)
             rows = features(spec, world, timeline, subset, i, seconds)
-            videos[subset].append(Video(name, rows, labels[i], seconds))
-            durations[name] = timeline.duration
+            data.videos[subset].append(Video(name, rows, labels[i], seconds))
+            data.durations[name] = timeline.duration
         instance = np.concatenate([timeline.instance for timeline in timelines])
-        segments[subset] = GroundTruth(
+        data.truth[subset] = GroundTruth(
             videos=tuple(names),
             classes=spec.class_names,
             video=np.repeat(np.arange(len(names)), [len(timeline.instance) for timeline in timelines]),
@@ -79,7 +79,7 @@ def generate(spec: SyntheticSpec) -> SyntheticData:
             end=instance[:, 1],
             ambiguous=np.empty((0, 3)),
         )
-    return SyntheticData(videos["train"], videos["test"], durations, segments)
+    return data
 
 
 def _timelines(spec: SyntheticSpec, subset: Subset) -> list[Timeline]:
@@ -106,3 +106,71 @@ def _noisy_labels(spec: SyntheticSpec, labels: Sequence[tuple[int, ...]]) -> lis
         else:
             noisy[i] = tuple(sorted((true[0], (true[0] + int(added[i])) % spec.classes)))
     return noisy
+
+
+# once for all sources of a process and the runs that are forked from it
+_generated = lru_cache(maxsize=1)(generate)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class EmbeddedSource(DataSource):
+    """Embedded default data set, made in seconds from a seed without any file.
+
+    Args:
+        spec: identity of the generated data.
+    """
+
+    spec: SyntheticSpec
+
+    @classmethod
+    def of(cls, spec: SyntheticSpec, name: str = "synthetic") -> Self:
+        """Return the data set of a specification.
+
+        Args:
+            spec: identity of the generated data.
+            name: name of the data set and its schedule.
+        """
+        return cls(
+            name=name,
+            family="synthetic",
+            schedule=name,
+            classes=spec.class_names,
+            stream_widths=(spec.width,),
+            tious=THUMOS_TIOUS,
+            synthetic=True,
+            notes=(NOTE,),
+            spec=spec,
+        )
+
+    def videos(self, subset: Subset) -> list[Video]:
+        """Return the videos of a subset, whose training labels carry the label noise of the specification."""
+        return _generated(self.spec).videos[subset]
+
+    def ground_truth(self, subset: Subset) -> GroundTruth:
+        """Return the instances that the features were generated from."""
+        return _generated(self.spec).truth[subset]
+
+    def describe(self, subsets: Sequence[Subset] = SUBSETS) -> dict[str, Any]:
+        """Return the specification and the digest of the generated bytes, always of both subsets."""
+        digest, truth = hashlib.sha256(), self.ground_truth("test")
+        features = [video.features for subset in SUBSETS for video in self.videos(subset)]
+        for column in (*features, truth.video, truth.label, truth.start, truth.end):
+            digest.update(np.ascontiguousarray(column).tobytes())
+        rows = max(len(video.features) for video in self.videos("train"))
+        return {
+            "name": self.name,
+            "title": "Synthetic data set calibrated to THUMOS14",
+            "features": f"generated, {self.spec.width} columns, up to {rows} rows a video",
+            "width": self.spec.width,
+            "train": {"list": "generated", "videos": self.spec.train_videos},
+            "test": {"list": "generated", "videos": self.spec.test_videos},
+            "labels": "generated",
+            "generator": self.spec.model_dump(mode="json"),
+            "sha256": digest.hexdigest(),
+        }
+
+
+def embedded_source(full_size: bool) -> EmbeddedSource:
+    """Return the embedded data set, at its small size or with the field's 2048 columns and T = 750."""
+    spec = SyntheticSpec.full_size() if full_size else SyntheticSpec()
+    return EmbeddedSource.of(spec, "synthetic-full-size" if full_size else "synthetic")

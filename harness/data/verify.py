@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.data.dataset import Dataset
-from harness.data.discovery import usual_headers
+from harness.data.discovery import usual_widths
 from harness.data.features import check_finite, map_features, read_header, some
 from harness.data.opening import open_dataset
 from harness.data.source import SUBSETS, Subset
@@ -115,11 +115,7 @@ class VerifyReport:
 
 
 def verify(
-    data_dir: Path,
-    annotations: Path | None = None,
-    dataset: str | Path | None = None,
-    *,
-    write_manifest: bool = False,
+    data_dir: Path, annotations: Path | None = None, dataset: str | Path | None = None, *, write_manifest: bool = False
 ) -> VerifyReport:
     """Check all files of a data set: unlike `open_dataset`, read every value and continue after a failure.
 
@@ -170,7 +166,9 @@ def _contents(data: Dataset, subset: Subset) -> tuple[Check, ...]:
     finite = Check(f"{subset}: values finite", "bad")
     alike = Check(f"{subset}: streams of one length", "bad")
     length = Check(f"{subset}: rows fit durations", "bad")
-    expected = _widths(data)
+    # the widths of most videos of the first subset, which opening checked
+    folder = next(files.features for files in data.subsets.values() if files.features and files.features.files)
+    expected = usual_widths(folder)
     for video in data.subsets[subset].available:
         rows = []
         for path, columns in zip(data.subsets[subset].paths(video), expected, strict=True):
@@ -192,12 +190,6 @@ def _contents(data: Dataset, subset: Subset) -> tuple[Check, ...]:
             alike.record(video, len(set(rows)) == 1, f"{' and '.join(map(str, rows))} rows")
             _record_length(length, data, video, rows[0])
     return readable, width, finite, alike, length
-
-
-def _widths(data: Dataset) -> tuple[int, ...]:
-    """Return the columns of each stream in most videos of the first subset, which opening checked."""
-    folder = next(files.features for files in data.subsets.values() if files.features and files.features.files)
-    return tuple(header.width for header in usual_headers(folder))
 
 
 def _record_length(check: Check, data: Dataset, video: str, rows: int) -> None:

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from harness.data.held_out import HeldOutSource
 from harness.data.opening import open_dataset
-from harness.data.synthetic_source import embedded_source
+from harness.data.synthetic import embedded_source
 from harness.records.store import Store
 from harness.runs.overrides import parse_assignments
 from harness.runs.plans import SUFFIX, find_row

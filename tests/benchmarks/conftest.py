@@ -15,7 +15,7 @@ import pytest
 import torch
 from pytest_benchmark.utils import load_timer
 
-from harness.data.synthetic_source import EmbeddedSource, embedded_source
+from harness.data.synthetic import EmbeddedSource, embedded_source
 from tests.benchmarks.hardware import Machine, facts, strip
 from tests.benchmarks.measure import missed
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness.data.synthetic_source import EmbeddedSource
+from harness.data.synthetic import EmbeddedSource
 from harness.registry import load_method, method_entries
 from harness.runs.scoring import score_videos
 from harness.runs.spec import plan_run

@@ -19,7 +19,7 @@ import torch
 
 from baselines.acmnet import AcmNet
 from baselines.rmgcl_gksa import RmgclGksa
-from harness.data.synthetic_source import EmbeddedSource
+from harness.data.synthetic import EmbeddedSource
 from harness.random_streams import seed_torch
 from harness.registry import load_method, method_entries
 from harness.runs.process_environment import KEEP_MEMORY

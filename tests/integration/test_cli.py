@@ -18,7 +18,7 @@ import pytest
 import safetensors.numpy
 
 from harness.cli.main import main
-from harness.data.synthetic_source import embedded_source
+from harness.data.synthetic import embedded_source
 from harness.records.files import DETECTIONS
 from harness.records.matches import read_matches
 from harness.records.run_folder import FinishedRun

@@ -33,9 +33,9 @@ SUBSETS: tuple[Literal["train"], Literal["test"]] = ("train", "test")
 
 
 def content(data: SyntheticData) -> list[bytes]:
-    columns: list[np.ndarray] = [video.features for video in data.train + data.test]
+    columns: list[np.ndarray] = [video.features for video in data.videos["train"] + data.videos["test"]]
     for subset in SUBSETS:
-        truth = data.segments[subset]
+        truth = data.truth[subset]
         columns += [truth.video, truth.label, truth.start, truth.end]
     return [np.ascontiguousarray(column).tobytes() for column in columns]
 
@@ -45,8 +45,8 @@ def content(data: SyntheticData) -> list[bytes]:
 def test_every_data_set_is_valid(spec: SyntheticSpec) -> None:
     data = generate(spec)
     for subset in SUBSETS:
-        videos = {"train": data.train, "test": data.test}[subset]
-        truth = data.segments[subset]
+        videos = data.videos[subset]
+        truth = data.truth[subset]
         duration = np.array([data.durations[name] for name in truth.videos])
         assert truth.videos == tuple(video.name for video in videos)
         assert (truth.end > truth.start).all()

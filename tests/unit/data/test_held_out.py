@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from harness.data.held_out import HeldOutSource
-from harness.data.synthetic_source import EmbeddedSource
+from harness.data.synthetic import EmbeddedSource
 from harness.data.synthetic_spec import SyntheticSpec
 from wstal.errors import UserError
 

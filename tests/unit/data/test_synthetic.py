@@ -96,7 +96,7 @@ SMALL = SyntheticSpec(seed=3, train_videos=30, test_videos=24, classes=6, width=
 def timeline_statistics(data: SyntheticData) -> dict[str, float]:
     duration, count, covered, gaps, lengths, relative, two_class = [], [], [], [], [], [], []
     for subset in SUBSETS:
-        truth = data.ground_truth(subset)
+        truth = data.truth[subset]
         for i, name in enumerate(truth.videos):
             mine = np.flatnonzero(truth.video == i)
             order = mine[np.argsort(truth.start[mine], kind="stable")]
@@ -136,8 +136,8 @@ def clips(data: SyntheticData) -> tuple[Any, Any, Any, Any]:
     """Rows inside exactly one instance, of instances with three such rows: features, class, video, instance."""
     features, label, video, clip = [], [], [], []
     for subset in SUBSETS:
-        truth = data.ground_truth(subset)
-        for i, one in enumerate(getattr(data, subset)):
+        truth = data.truth[subset]
+        for i, one in enumerate(data.videos[subset]):
             mine = np.flatnonzero(truth.video == i)
             left = np.arange(len(one.features))[:, None] * one.seconds_per_snippet
             right = left + one.seconds_per_snippet
@@ -313,32 +313,32 @@ def test_labels_are_true_but_for_the_label_noise(default: SyntheticData) -> None
     assert len(wrong["train"]) == 8
     assert not wrong["test"]
     for subset in SUBSETS:
-        assert {label for video in getattr(default, subset) for label in video.labels} == set(range(20))
-        assert set(default.ground_truth(subset).label.tolist()) == set(range(20))
+        assert {label for video in default.videos[subset] for label in video.labels} == set(range(20))
+        assert set(default.truth[subset].label.tolist()) == set(range(20))
     for video, true in wrong["train"]:
         assert len(video.labels) == (1 if len(true) == 2 else 2)
         assert set(video.labels) < set(true) or set(true) < set(video.labels)
 
 
 def differing(data: SyntheticData, subset: Subset) -> list[tuple[Video, tuple[int, ...]]]:
-    truth = data.ground_truth(subset)
+    truth = data.truth[subset]
     true = [tuple(sorted(set(truth.label[truth.video == i].tolist()))) for i in range(len(truth.videos))]
-    return [(v, t) for v, t in zip(getattr(data, subset), true, strict=True) if v.labels != t]
+    return [(v, t) for v, t in zip(data.videos[subset], true, strict=True) if v.labels != t]
 
 
 def test_default_fits_its_rows_and_full_size_keeps_real_ones(default: SyntheticData) -> None:
-    for video in default.train + default.test:
+    for video in default.videos["train"] + default.videos["test"]:
         assert video.features.shape[0] <= 128
         assert video.features.shape[0] * video.seconds_per_snippet <= default.durations[video.name] + 1e-6
     real = generate(SyntheticSpec.full_size(width=8))
-    videos = real.train + real.test
+    videos = real.videos["train"] + real.videos["test"]
     assert {video.seconds_per_snippet for video in videos} == {0.64}
     assert {str(video.features.dtype) for video in videos} == {"float16"}
     assert 2000 < max(len(video.features) for video in videos) <= 2612  # THUMOS14's longest video
 
 
 def rows(data: SyntheticData) -> list[Any]:
-    return [video.features for video in data.train + data.test]
+    return [video.features for video in data.videos["train"] + data.videos["test"]]
 
 
 def changed_rows(first: SyntheticData, second: SyntheticData) -> Any:
@@ -349,8 +349,8 @@ def covered_rows(data: SyntheticData, whole: bool) -> Any:
     """Which rows lie whole, or with any part, under instances of the ground truth."""
     flags = []
     for subset in SUBSETS:
-        truth = data.ground_truth(subset)
-        for i, video in enumerate(getattr(data, subset)):
+        truth = data.truth[subset]
+        for i, video in enumerate(data.videos[subset]):
             mine = truth.video == i
             left = np.arange(len(video.features))[:, None] * video.seconds_per_snippet
             right = left + video.seconds_per_snippet
@@ -367,14 +367,14 @@ def test_a_dial_leaves_instances_and_videos_alone(base: SyntheticData, dial: str
     turned = generate(SMALL.model_copy(update={dial: 0.9}))
     for subset in SUBSETS:
         for column in ("video", "label", "start", "end"):
-            np.testing.assert_array_equal(
-                getattr(base.ground_truth(subset), column), getattr(turned.ground_truth(subset), column)
-            )
-        assert [v.seconds_per_snippet for v in getattr(base, subset)] == [
-            v.seconds_per_snippet for v in getattr(turned, subset)
+            np.testing.assert_array_equal(getattr(base.truth[subset], column), getattr(turned.truth[subset], column))
+        assert [v.seconds_per_snippet for v in base.videos[subset]] == [
+            v.seconds_per_snippet for v in turned.videos[subset]
         ]
-    assert (dial == "label_noise") == ([v.labels for v in base.train] != [v.labels for v in turned.train])
-    assert [v.labels for v in base.test] == [v.labels for v in turned.test]
+    assert (dial == "label_noise") == (
+        [v.labels for v in base.videos["train"]] != [v.labels for v in turned.videos["train"]]
+    )
+    assert [v.labels for v in base.videos["test"]] == [v.labels for v in turned.videos["test"]]
 
 
 def test_label_noise_moves_labels_only_and_adds_to_itself(base: SyntheticData) -> None:
@@ -411,7 +411,7 @@ def similarity(data: SyntheticData, first: Any, second: Any) -> float:
 def test_context_strength_makes_what_it_changes_look_like_action(base: SyntheticData) -> None:
     weak, strong = (generate(SMALL.model_copy(update={"context_strength": s})) for s in (0.0, 1.0))
     context = changed_rows(weak, strong) & ~covered_rows(base, whole=False)
-    label = np.concatenate([np.full(len(v.features), v.labels[0]) for v in base.train + base.test])
+    label = np.concatenate([np.full(len(v.features), v.labels[0]) for v in base.videos["train"] + base.videos["test"]])
     action = covered_rows(base, whole=True)
     gain = [
         similarity(data, context & (label == c), action & (label == c)) for data in (weak, strong) for c in range(6)
@@ -438,7 +438,7 @@ def test_recurring_background_repeats_across_videos() -> None:
     def nearest(share: float) -> float:
         """How close a background row's most similar background row of another video is, noise off."""
         data = generate(SMALL.model_copy(update={"recurring_background": share, "snippet_noise": 0.0}))
-        video = np.repeat(np.arange(54), [len(v.features) for v in data.train + data.test])
+        video = np.repeat(np.arange(54), [len(v.features) for v in data.videos["train"] + data.videos["test"]])
         keep = ~covered_rows(data, whole=False)
         features = np.concatenate(rows(data))[keep]
         centred = features - features.mean(axis=0)
@@ -461,7 +461,7 @@ def test_snippet_noise_scales_the_change_from_row_to_row() -> None:
 
 def test_two_class_videos_overlap_only_there(default: SyntheticData) -> None:
     for subset in SUBSETS:
-        truth = default.ground_truth(subset)
+        truth = default.truth[subset]
         for i in range(len(truth.videos)):
             mine = truth.video == i
             for label in set(truth.label[mine].tolist()):

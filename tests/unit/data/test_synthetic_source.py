@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from harness.data.synthetic_source import EmbeddedSource, embedded_source
+from harness.data.synthetic import EmbeddedSource, embedded_source
 from harness.data.synthetic_spec import SyntheticSpec
 
 SMALL = SyntheticSpec(train_videos=8, test_videos=6, classes=4, width=8, max_length=32)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from harness.data.synthetic_source import embedded_source
+from harness.data.synthetic import embedded_source
 from harness.runs.plans import Plan, find_row, paper_tables, plans
 from harness.runs.spec import plan_run
 from wstal.errors import UserError

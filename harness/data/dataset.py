@@ -165,17 +165,14 @@ class Dataset(DataSource):
         named = next((n for n, videos in self._rules(subset).items() if videos == available), None)
         if named is not None:
             return VideoList(named, available)
-        digest = list_digest(available)[:8]
-        if available and available == files.annotated:
-            return VideoList(f"{subset}-{len(available)}-{digest}", available)
-        if available and self.allow_missing:
-            return VideoList(f"available-{len(available)}-{digest}", available)
+        if available and (self.allow_missing or available == files.annotated):
+            kind = subset if available == files.annotated else "available"
+            return VideoList(f"{kind}-{len(available)}-{list_digest(available)[:8]}", available)
         raise MissingDataError(self._missing(subset))
 
     def _rules(self, subset: Subset) -> dict[str, tuple[str, ...]]:
-        annotated = self.subsets[subset].annotated
-        rules = {rule.name: rule.apply(annotated) for rule in self.descriptor.lists if rule.subset == subset}
-        return {name: videos for name, videos in rules.items() if videos is not None}
+        annotated, rules = self.subsets[subset].annotated, [r for r in self.descriptor.lists if r.subset == subset]
+        return {rule.name: videos for rule in rules if (videos := rule.apply(annotated)) is not None}
 
     def _missing(self, subset: Subset) -> str:
         files = self.subsets[subset]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,18 +21,13 @@ def annotations_digest(content: Annotations) -> str:
 
     A video's instances keep their order, which may break ties in evaluation. Numbers count by value, so 3 equals 3.0.
     """
-    instances: dict[str, list[Any]] = {video: [] for video in content.videos}
-    for video, label, start, end in zip(content.video, content.label, content.start, content.end, strict=True):
-        instances[content.videos[video]].append([content.classes[label], float(start), float(end)])
-    durations = [None if duration != duration else float(duration) for duration in content.duration]
-    facts = {
-        "videos": {
-            video: [subset, duration, instances[video]]
-            for video, subset, duration in zip(content.videos, content.subset, durations, strict=True)
-        },
-        "ambiguous": sorted(content.ambiguous),
+    videos: dict[str, list[Any]] = {
+        video: [subset, None if math.isnan(duration) else duration, []]
+        for video, subset, duration in zip(content.videos, content.subset, content.duration.tolist(), strict=True)
     }
-    return sha256(canonical_json(facts))
+    for video, label, start, end in zip(content.video, content.label, content.start, content.end, strict=True):
+        videos[content.videos[video]][2].append([content.classes[label], float(start), float(end)])
+    return sha256(canonical_json({"videos": videos, "ambiguous": sorted(content.ambiguous)}))
 
 
 def file_digests(paths: Sequence[Path], cache_file: Path | None = None) -> dict[Path, str]:

@@ -77,7 +77,6 @@ class World:
         directions = rng.standard_normal((count, spec.width)) * np.arange(1, count + 1)[:, None] ** -DIRECTION_DECAY
         directions *= np.sqrt((DIRECTED_SHARE - LEVEL_SHARE) / (directions[1:] ** 2).sum(axis=0))
         directions[0] = math.sqrt(LEVEL_SHARE)
-        directions32 = directions.astype(np.float32)
 
         own = [_independent(rng, spec.classes, spec.width) for _ in Kind]
         pair = np.repeat(_independent(rng, spec.classes // 2, spec.width), 2, axis=0)
@@ -87,7 +86,7 @@ class World:
         alone = _blend(prominent, own[Kind.NON_PROMINENT], PHASE_CORRELATION)
         phases[Kind.NON_PROMINENT] = _blend(pair, alone, spec.class_similarity**0.5)
         return cls(
-            directions=directions32,
+            directions=directions.astype(np.float32),
             mean=mean.astype(np.float32),
             shape=((mean / std) ** 2).astype(np.float32),
             phases=phases,

@@ -102,11 +102,6 @@ class Timeline:
     shot: IntArray
 
 
-def partner(label: int) -> int:
-    """Return the class that looks like this one, in the pairs (0, 1), (2, 3), and so on."""
-    return label ^ 1
-
-
 @dataclass(frozen=True)
 class Plan:
     """Video before its instances are placed: seconds, counts, the fraction under instances, classes and style."""
@@ -153,7 +148,8 @@ def plan_subset(
     plans = []
     for i in range(videos):
         style, own = str(styles[i]), int(first[i])
-        other = {"single": (), "apart": (int(stranger[i]),)}.get(style, (partner(own),))
+        # else the class that looks like this one, in the pairs (0, 1), (2, 3), and so on
+        other = {"single": (), "apart": (int(stranger[i]),)}.get(style, (own ^ 1,))
         plans.append(Plan(float(duration[i]), int(instances[i]), float(covered[i]), (own, *other), style))
     return plans
 

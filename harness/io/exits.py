@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable
 
@@ -22,14 +23,12 @@ def exit_code(work: Callable[[], int]) -> int:
     except UserError as error:
         print(f"error: {_shortened(str(error))}", file=sys.stderr)
         return error.exit_code
-    except RuntimeError as error:
-        if "allocate memory" not in str(error) and "out of memory" not in str(error):
+    except (MemoryError, RuntimeError) as error:
+        # PyTorch raises RuntimeError where Python and NumPy raise MemoryError
+        if isinstance(error, RuntimeError) and not re.search(r"(allocate|out of) memory", str(error)):
             raise
-        print("error: out of memory. Lower train.batch_size, train.temporal_length or what --set made large.",
-              file=sys.stderr)  # fmt: skip
-        return RunError.exit_code
-    except MemoryError:
-        print("error: out of memory. Lower train.batch_size or train.temporal_length.", file=sys.stderr)
+        remedy = "Lower train.batch_size, train.temporal_length or what --set made large."
+        print(f"error: out of memory. {remedy}", file=sys.stderr)
         return RunError.exit_code
     except KeyboardInterrupt:
         print("interrupted; finished epochs are kept, the same command goes on from there", file=sys.stderr)

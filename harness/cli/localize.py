@@ -63,9 +63,7 @@ def handle(arguments: argparse.Namespace) -> int:
 def _subset(data: Dataset, name: str) -> Subset:
     """Return the subset with this name, either `train` or `test` or the annotation file's own name."""
     names: dict[str, Subset] = {"train": "train", "test": "test"}
-    own: dict[str, Subset] = {files.name: subset for subset, files in data.subsets.items() if files.name is not None}
-    subset = (names | own).get(name)
-    if subset is None:
-        known = dict.fromkeys([*names, *own])
-        raise UserError(f"Unknown subset {name!r} of {data.data_dir}. Subsets: {', '.join(known)}.")
-    return subset
+    names |= {files.name: subset for subset, files in data.subsets.items() if files.name is not None}
+    if name not in names:
+        raise UserError(f"Unknown subset {name!r} of {data.data_dir}. Subsets: {', '.join(names)}.")
+    return names[name]

@@ -129,8 +129,8 @@ class Dataset(DataSource):
         name = self.subsets[subset].name
         if name is None:
             raise MissingDataError(self._missing(subset))
-        truth = self.annotations.ground_truth(name)
-        chosen = select_videos(truth, self._lists(subset)[1])
+        truth, scored = self.annotations.ground_truth(name), self.predicted_list(subset)
+        chosen = select_videos(truth, scored.truth or scored.videos)
         labels = [self._class_index(label, str(self.annotations.path)) for label in truth.classes]
         return replace(chosen, classes=self.classes, label=np.array(labels, dtype=np.int64)[chosen.label])
 
@@ -140,16 +140,11 @@ class Dataset(DataSource):
         Raises:
             MissingDataError: as `video_list`.
         """
-        return self._lists(subset)[0]
-
-    def _lists(self, subset: Subset) -> tuple[VideoList, tuple[str, ...]]:
-        """Return the predicted list and the videos whose annotations are its ground truth."""
         rules, available = self._rules(subset), set(self.subsets[subset].available)
         for rule in self.descriptor.lists:
             if rule.name in rules and rule.truth in rules and available.issuperset(rules[rule.name]):
-                return VideoList(rule.name, rules[rule.name]), rules[rule.truth]
-        chosen = self.video_list(subset)
-        return chosen, chosen.videos
+                return VideoList(rule.name, rules[rule.name], rules[rule.truth])
+        return self.video_list(subset)
 
     def video_list(self, subset: Subset) -> VideoList:
         """Return the videos that this data set has, under the list's name.

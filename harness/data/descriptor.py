@@ -36,10 +36,17 @@ def list_digest(names: Iterable[str]) -> str:
 
 @dataclass(frozen=True)
 class VideoList:
-    """Named and sorted list of videos, which identifies the videos that a number is computed over."""
+    """Named and sorted list of videos, which identifies the videos that a number is computed over.
+
+    Args:
+        name: its name.
+        videos: the videos.
+        truth: videos whose annotations are the ground truth, where they are not these videos.
+    """
 
     name: str
     videos: tuple[str, ...]
+    truth: tuple[str, ...] | None = None
 
     def describe(self) -> dict[str, Any]:
         """Identify the list for a record."""

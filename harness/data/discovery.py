@@ -188,11 +188,9 @@ def locate(
         if name not in known:
             raise UserError(f"{descriptor.name} has no stream {name!r}. Its streams: {', '.join(known)}.")
     wanted = [name for name in known if streams is None or name in streams]
-    found: dict[Subset, FeatureFolder | None] = {}
-    for subset, own in subset_names(content, descriptor).items():
-        folders = [*([own] if own else []), *descriptor.subset(subset).folders]
-        found[subset] = find_features(feature_root(data_dir), folders, wanted)
-    return found
+    root, names = feature_root(data_dir), subset_names(content, descriptor)
+    folders = {subset: (*filter(None, [own]), *descriptor.subset(subset).folders) for subset, own in names.items()}
+    return {subset: find_features(root, possible, wanted) for subset, possible in folders.items()}
 
 
 def stream_names(descriptor: DatasetDescriptor) -> tuple[str, ...]:

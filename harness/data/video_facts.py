@@ -106,12 +106,10 @@ class Clock:
         Raises:
             UserError: the frame-rate file lacks the video.
         """
-        if self.rates is None:
-            assert self.descriptor.fps is not None
-            return self.descriptor.fps
-        if video not in self.rates:
+        rate = self.descriptor.fps if self.rates is None else self.rates.get(video)
+        if rate is None:
             raise UserError(f"{self.descriptor.fps_file} has no frame rate of {video}. Add it.")
-        return self.rates[video]
+        return rate
 
     def row_time(self, video: str, rows: int) -> tuple[float, float]:
         """Return the seconds that one row advances and the seconds before row 0's span starts.

@@ -29,7 +29,7 @@ LONGEST_HEADER = 10_000  # bytes, NumPy's own limit
 _ODD_HEADER = re.compile(rb"\d[A-Za-z]|\\")
 _DAMAGE = (
     OSError, EOFError, MemoryError, RecursionError, ArithmeticError, LookupError,
-    ValueError, TypeError, AttributeError, AssertionError, struct.error,
+    ValueError, TypeError, AttributeError, AssertionError, SyntaxError, TokenError, struct.error,
 )  # fmt: skip
 _CHECK_ROWS = 256  # rows checked at a time: 2 MiB of two-stream I3D in float32
 
@@ -86,25 +86,20 @@ def read_header(path: Path) -> Header:
 def parse_header(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype[Any]]:
     """Read shape and type from the header of an `.npy` file, and leave the file at its first value.
 
-    Raises:
-        ValueError: it is no such header.
+    A damaged header raises errors of many kinds, which `naming_damage` turns into one.
     """
-    try:
-        major, _ = np.lib.format.read_magic(file)
-        begin = file.tell()
-        size = int.from_bytes(file.read(2 if major == 1 else 4), "little")
-        # NumPy reads as much as a header claims to have, and its parser warns of damaged headers and those of Python 2
-        if size > LONGEST_HEADER:
-            raise ValueError("its header is damaged")
-        odd = _ODD_HEADER.search(file.read(size))
-        file.seek(begin)
-        read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
-        # only then: warning filters belong to the whole process, and threads read features
-        with warnings.catch_warnings(action="ignore") if odd else contextlib.nullcontext():
-            shape, _, dtype = read(file)
-    except (TypeError, EOFError, MemoryError, RecursionError, OverflowError, SyntaxError, TokenError) as error:
-        # these too are raised by the parser of headers on damaged bytes
-        raise ValueError(str(error)) from error
+    major, _ = np.lib.format.read_magic(file)
+    begin = file.tell()
+    size = int.from_bytes(file.read(2 if major == 1 else 4), "little")
+    # NumPy reads as much as a header claims to have, and its parser warns of damaged headers and those of Python 2
+    if size > LONGEST_HEADER:
+        raise ValueError("its header is damaged")
+    odd = _ODD_HEADER.search(file.read(size))
+    file.seek(begin)
+    read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
+    # only then: warning filters belong to the whole process, and threads read features
+    with warnings.catch_warnings(action="ignore") if odd else contextlib.nullcontext():
+        shape, _, dtype = read(file)
     if any(type(length) is not int or length < 0 for length in shape):
         raise ValueError(f"its header states shape {list(shape)}")
     return shape, dtype

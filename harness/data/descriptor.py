@@ -294,10 +294,7 @@ def _extended(stated: dict[str, Any], source: str) -> dict[str, Any]:
         raise UserError(f"{source}: `extends`: unknown data set {printable(repr(base))}. Known: {known}.")
     if stated and "name" not in stated:
         raise UserError(f"{source}: state a `name` of its own, such as {base + '-mine'!r}: numbers carry it.")
-    inherited = shipped_descriptors()[base].model_dump()
-    for key in _CLOCK if _CLOCK & stated.keys() else ():
-        del inherited[key]
-    return inherited | stated
+    return shipped_descriptors()[base].model_dump(exclude=_CLOCK if _CLOCK & stated.keys() else set()) | stated
 
 
 def _problem(kind: str, message: str, location: tuple[int | str, ...]) -> str:

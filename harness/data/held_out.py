@@ -60,10 +60,8 @@ class HeldOutSource(DataSource):
         facts["name"] += SUFFIX
         facts["headline"] = "anet"
         facts["notes"] += (f"{count} of {len(videos)} training videos are held out and scored.",)
-        parts: dict[Subset, list[Video]] = {
-            "train": [videos[index] for index in sorted(order[count:])],
-            "test": [videos[index] for index in sorted(order[:count])],
-        }
+        places: dict[Subset, list[int]] = {"train": sorted(order[count:]), "test": sorted(order[:count])}
+        parts = {subset: [videos[index] for index in chosen] for subset, chosen in places.items()}
         return cls(source=source, parts=parts, **facts)
 
     def videos(self, subset: Subset) -> list[Video]:

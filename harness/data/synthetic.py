@@ -101,10 +101,8 @@ def _noisy_labels(spec: SyntheticSpec, labels: Sequence[tuple[int, ...]]) -> lis
     noisy = list(labels)
     for i in order[: round(spec.label_noise * len(labels))]:
         true = labels[i]
-        if len(true) > 1:
-            noisy[i] = (true[dropped[i]],)
-        else:
-            noisy[i] = tuple(sorted((true[0], (true[0] + int(added[i])) % spec.classes)))
+        both = tuple(sorted((true[0], (true[0] + int(added[i])) % spec.classes)))
+        noisy[i] = (true[dropped[i]],) if len(true) > 1 else both
     return noisy
 
 

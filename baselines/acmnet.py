@@ -15,7 +15,7 @@ recorded from it. Deviations:
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -107,9 +107,9 @@ ACTIVITYNET_LOCALIZER = LocalizerSpec(
 class AcmNet(BaseMethod):
     """ACM-Net over features `[B, T, D]`. The embedding keeps the width D."""
 
-    name: ClassVar[str] = "acmnet"
-    title: ClassVar[str] = "ACM-Net"
-    Options: ClassVar[type[Spec]] = AcmNetOptions
+    name = "acmnet"
+    title = "ACM-Net"
+    Options = AcmNetOptions
     spec: AcmNetOptions
 
     def __init__(self, spec: AcmNetOptions, feature_dim: int, num_classes: int) -> None:

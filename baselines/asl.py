@@ -20,7 +20,6 @@ tensors recorded from it. Deviations:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -32,7 +31,7 @@ from wstal.localize.spec import LocalizerSpec, Nms, ProposalSource
 from wstal.losses.mil import cross_entropy
 from wstal.method import Method, Recipe, TrainSpec
 from wstal.parts.pooling import top_k_count
-from wstal.spec import Count, Spec
+from wstal.spec import Count
 from wstal.streams import StreamOptions, split_streams
 from wstal.tensors import Cas, Features, Foreground, VideoFeatures, VideoScores
 from wstal.types import Batch, Scores
@@ -72,9 +71,9 @@ LOCALIZER = LocalizerSpec(
 class Asl(Method):
     """ASL over features `[B, T, D]`. No layer reads neighbouring snippets."""
 
-    name: ClassVar[str] = "asl"
-    title: ClassVar[str] = "ASL"
-    Options: ClassVar[type[Spec]] = AslOptions
+    name = "asl"
+    title = "ASL"
+    Options = AslOptions
     TRAIN_SAMPLER = sampling.grid_random
     TEST_SAMPLER = sampling.grid
     spec: AslOptions

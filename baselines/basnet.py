@@ -19,7 +19,6 @@ against tensors recorded from it. Deviations:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from pydantic import Field
@@ -85,9 +84,9 @@ class Suppressed(Snippets):
 class BasNet(BaseMethod):
     """BaS-Net over features `[B, T, D]`. The embedding keeps the width D."""
 
-    name: ClassVar[str] = "basnet"
-    title: ClassVar[str] = "BaS-Net"
-    Options: ClassVar[type[Spec]] = BasNetOptions
+    name = "basnet"
+    title = "BaS-Net"
+    Options = BasNetOptions
     TRAIN_SAMPLER = sampling.grid_random
     TEST_SAMPLER = sampling.grid
     spec: BasNetOptions

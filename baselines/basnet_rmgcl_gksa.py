@@ -15,15 +15,11 @@ combined. Interpretations:
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from pydantic import Field
 
 from baselines.basnet import BasNet, BasNetOptions
-from baselines.rmgcl_gksa import DECAY_EVERY, EPOCHS, codewords
-from wstal.cross_video import CrossVideo, CrossVideoOptions
-from wstal.method import BaseMethod, Recipe
-from wstal.spec import Spec
+from baselines.rmgcl_gksa import RmgclGksa
+from wstal.cross_video import CrossVideoOptions
 
 
 class BasNetRmgclGksaOptions(CrossVideoOptions):
@@ -32,20 +28,10 @@ class BasNetRmgclGksaOptions(CrossVideoOptions):
     base: BasNetOptions = Field(BasNetOptions(), description="BaS-Net's options")
 
 
-class BasNetRmgclGksa(CrossVideo):
+class BasNetRmgclGksa(RmgclGksa):
     """RMGCL+GKSA over BaS-Net."""
 
-    name: ClassVar[str] = "basnet-rmgcl-gksa"
-    title: ClassVar[str] = "BaS-Net + RMGCL+GKSA"
-    Options: ClassVar[type[Spec]] = BasNetRmgclGksaOptions
-    Base: ClassVar[type[BaseMethod]] = BasNet
-
-    @classmethod
-    def recipe(cls, dataset: str) -> Recipe:
-        """Return BaS-Net's network and localizer with the paper's schedule."""
-        base = BasNet.recipe(dataset)
-        return Recipe(
-            method=BasNetRmgclGksaOptions(summary=codewords(dataset)),
-            train=base.train.model_copy(update={"epochs": EPOCHS, "decay_every": DECAY_EVERY}),
-            localizer=base.localizer,
-        )
+    name = "basnet-rmgcl-gksa"
+    title = "BaS-Net + RMGCL+GKSA"
+    Options = BasNetRmgclGksaOptions
+    Base = BasNet

@@ -10,7 +10,6 @@ Paper: none, both are our own. They have the same classifier: linear, on the mea
 from __future__ import annotations
 
 import zlib
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -32,9 +31,9 @@ class ChanceOptions(Spec):
 class WholeVideo(Method):
     """Detection of each class of a video from its beginning to its end."""
 
-    name: ClassVar[str] = "whole-video"
-    title: ClassVar[str] = "Whole video"
-    Options: ClassVar[type[Spec]] = ChanceOptions
+    name = "whole-video"
+    title = "Whole video"
+    Options = ChanceOptions
     spec: ChanceOptions
 
     def __init__(self, spec: ChanceOptions, feature_dim: int, num_classes: int) -> None:
@@ -73,8 +72,8 @@ class WholeVideo(Method):
 class RandomScores(WholeVideo):
     """Detection of a video's classes at random times, the same each time the video is scored."""
 
-    name: ClassVar[str] = "random"
-    title: ClassVar[str] = "Random scores"
+    name = "random"
+    title = "Random scores"
     seed: Tensor
 
     def __init__(self, spec: ChanceOptions, feature_dim: int, num_classes: int) -> None:

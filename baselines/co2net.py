@@ -22,7 +22,6 @@ may set, limits them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -41,7 +40,7 @@ from wstal.losses.coactivity import coactivity_loss
 from wstal.method import Method, Recipe, TrainSpec
 from wstal.parts.layers import he_conv
 from wstal.parts.pooling import smooth
-from wstal.spec import ALL_ROWS, Count, Spec
+from wstal.spec import ALL_ROWS, Count
 from wstal.streams import StreamOptions, split_streams
 from wstal.tensors import Cas, Features, Foreground, Scalar, VideoFeatures
 from wstal.types import Batch, IntArray, Scores
@@ -122,11 +121,11 @@ class Consensus(nn.Module):
 class Co2Net(Method):
     """CO2-Net over features `[B, T, D]` of one or two streams."""
 
-    name: ClassVar[str] = "co2net"
-    title: ClassVar[str] = "CO2-Net"
-    Options: ClassVar[type[Spec]] = Co2NetOptions
+    name = "co2net"
+    title = "CO2-Net"
+    Options = Co2NetOptions
     TRAIN_SAMPLER = sampling.grid_random
-    SCORING_OPTIONS: ClassVar[frozenset[str]] = frozenset({"score_ratio"})
+    SCORING_OPTIONS = frozenset({"score_ratio"})
     spec: Co2NetOptions
 
     def __init__(self, spec: Co2NetOptions, feature_dim: int, num_classes: int) -> None:

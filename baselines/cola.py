@@ -18,7 +18,7 @@ from branch anet12 at 314c8d7), checked against tensors recorded from it. Deviat
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -106,9 +106,9 @@ def localizer(class_threshold: float, step: float) -> LocalizerSpec:
 class Cola(Method):
     """CoLA over features `[B, T, D]`. The embedding keeps the width D."""
 
-    name: ClassVar[str] = "cola"
-    title: ClassVar[str] = "CoLA"
-    Options: ClassVar[type[Spec]] = ColaOptions
+    name = "cola"
+    title = "CoLA"
+    Options = ColaOptions
     TRAIN_SAMPLER = sampling.grid_random
     spec: ColaOptions
 

@@ -18,7 +18,6 @@ Paper: Huang, Wang & Li, ICCV 2021, arXiv 2108.06524. Facts: its released code
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 import torch
 from pydantic import Field, PositiveFloat
@@ -28,7 +27,7 @@ from wstal import sampling
 from wstal.families import many_classes
 from wstal.localize.spec import LocalizerSpec, Nms, ProposalSource, StreamFusion
 from wstal.losses.mil import cross_entropy, with_background
-from wstal.method import BaseMethod, Method, Recipe, TrainSpec
+from wstal.method import BaseMethod, Recipe, TrainSpec
 from wstal.parts.cosine import ClassVectors, cosines, pool
 from wstal.parts.layers import xavier_linear
 from wstal.spec import Spec
@@ -70,9 +69,9 @@ class FacNetOptions(FacNetNetworkOptions, StreamOptions):
 class FacNetNetwork(BaseMethod):
     """Network of one stream over features `[B, T, D]`. The embedding keeps the width D."""
 
-    name: ClassVar[str] = "facnet-network"
-    title: ClassVar[str] = "FAC-Net (one stream)"
-    Options: ClassVar[type[Spec]] = FacNetNetworkOptions
+    name = "facnet-network"
+    title = "FAC-Net (one stream)"
+    Options = FacNetNetworkOptions
     TRAIN_SAMPLER = sampling.whole
     TEST_SAMPLER = sampling.whole
     spec: FacNetNetworkOptions
@@ -190,10 +189,10 @@ class FacNetNetwork(BaseMethod):
 class FacNet(SeparateStreams):
     """FAC-Net: one `FacNetNetwork` per stream."""
 
-    name: ClassVar[str] = "facnet"
-    title: ClassVar[str] = "FAC-Net"
-    Options: ClassVar[type[Spec]] = FacNetOptions
-    Network: ClassVar[type[Method]] = FacNetNetwork
+    name = "facnet"
+    title = "FAC-Net"
+    Options = FacNetOptions
+    Network = FacNetNetwork
 
     @classmethod
     def recipe(cls, dataset: str) -> Recipe:

@@ -18,18 +18,15 @@ are combined is decided here:
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import numpy as np
 from pydantic import Field
 
 from baselines.acmnet import AcmNet
 from baselines.facnet import FacNetNetwork, FacNetNetworkOptions
-from baselines.rmgcl_gksa import DECAY_EVERY, EPOCHS, codewords
+from baselines.rmgcl_gksa import RmgclGksa
 from wstal import sampling
-from wstal.cross_video import BoundedCrossVideoOptions, CrossVideo
-from wstal.method import BaseMethod, Recipe
-from wstal.spec import Spec
+from wstal.cross_video import BoundedCrossVideoOptions
+from wstal.method import Recipe
 from wstal.types import IntArray
 
 
@@ -39,33 +36,26 @@ class FacNetRmgclGksaOptions(BoundedCrossVideoOptions):
     base: FacNetNetworkOptions = Field(FacNetNetworkOptions(), description="options of FAC-Net's network")
 
 
-class FacNetRmgclGksa(CrossVideo):
+class FacNetRmgclGksa(RmgclGksa):
     """RMGCL+GKSA over one FAC-Net network."""
 
-    name: ClassVar[str] = "facnet-rmgcl-gksa"
-    title: ClassVar[str] = "FAC-Net + RMGCL+GKSA"
-    Options: ClassVar[type[Spec]] = FacNetRmgclGksaOptions
-    Base: ClassVar[type[BaseMethod]] = FacNetNetwork
+    name = "facnet-rmgcl-gksa"
+    title = "FAC-Net + RMGCL+GKSA"
+    Options = FacNetRmgclGksaOptions
+    Base = FacNetNetwork
 
     @classmethod
     def recipe(cls, dataset: str) -> Recipe:
         """Return FAC-Net's network, localizer and learning rate, with the paper's epochs and ACM-Net's T."""
-        base = FacNetNetwork.recipe(dataset)
-        videos = base.train.accumulate
-        return Recipe(
-            method=FacNetRmgclGksaOptions(summary=codewords(dataset)),
-            train=base.train.model_copy(
-                update={
-                    "epochs": EPOCHS,
-                    "decay_every": DECAY_EVERY,
-                    "batch_size": videos,
-                    "accumulate": 1,
-                    "temporal_length": AcmNet.recipe(dataset).train.temporal_length,
-                    "weight_decay": base.train.weight_decay / videos,
-                }
-            ),
-            localizer=base.localizer,
-        )
+        recipe = super().recipe(dataset)
+        videos = recipe.train.accumulate
+        batches = {
+            "batch_size": videos,
+            "accumulate": 1,
+            "temporal_length": AcmNet.recipe(dataset).train.temporal_length,
+            "weight_decay": recipe.train.weight_decay / videos,
+        }
+        return recipe.model_copy(update={"train": recipe.train.model_copy(update=batches)})
 
     def train_indices(self, length: int, count: int, rng: np.random.Generator) -> IntArray:
         """Return ACM-Net's sample: the videos of a batch have one length."""

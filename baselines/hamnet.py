@@ -15,8 +15,6 @@ which a data set's schedule may set, limits them.
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import numpy as np
 from pydantic import Field
 from torch import Tensor, nn
@@ -90,9 +88,9 @@ LOCALIZER = LocalizerSpec(
 class HamNet(Method):
     """HAM-Net over features `[B, T, D]`. Classifier and attention both read the features."""
 
-    name: ClassVar[str] = "hamnet"
-    title: ClassVar[str] = "HAM-Net"
-    Options: ClassVar[type[Spec]] = HamNetOptions
+    name = "hamnet"
+    title = "HAM-Net"
+    Options = HamNetOptions
     TRAIN_SAMPLER = sampling.grid_random
     spec: HamNetOptions
 

@@ -27,16 +27,10 @@ from baselines.acmnet import AcmNet, AcmNetOptions
 from wstal.cross_video import CrossVideo, CrossVideoOptions
 from wstal.families import many_classes
 from wstal.method import BaseMethod, Recipe
-from wstal.spec import Spec
 from wstal.summarize.options import SummaryOptions
 
 EPOCHS, DECAY_EVERY = 200, 100
 MANY_CLASSES_CODEWORDS = 200
-
-
-def codewords(dataset: str) -> SummaryOptions:
-    """Return the paper's number of codewords for a data set, which is larger if there are many classes."""
-    return SummaryOptions(count=MANY_CLASSES_CODEWORDS) if many_classes(dataset) else SummaryOptions()
 
 
 class RmgclGksaOptions(CrossVideoOptions):
@@ -46,19 +40,23 @@ class RmgclGksaOptions(CrossVideoOptions):
 
 
 class RmgclGksa(CrossVideo):
-    """RMGCL+GKSA over ACM-Net."""
+    """RMGCL+GKSA over ACM-Net. Subclasses set another `Base` and its `Options`."""
 
-    name: ClassVar[str] = "rmgcl-gksa"
-    title: ClassVar[str] = "RMGCL+GKSA (Zhang & Zhao)"
-    Options: ClassVar[type[Spec]] = RmgclGksaOptions
+    name = "rmgcl-gksa"
+    title = "RMGCL+GKSA (Zhang & Zhao)"
+    Options: ClassVar[type[CrossVideoOptions]] = RmgclGksaOptions
     Base: ClassVar[type[BaseMethod]] = AcmNet
 
     @classmethod
     def recipe(cls, dataset: str) -> Recipe:
-        """Return ACM-Net's network and localizer for the data set, with the paper's schedule for all data sets."""
-        base = AcmNet.recipe(dataset)
+        """Return the base's network and localizer for the data set, with the paper's schedule for all data sets.
+
+        The number of codewords is larger if there are many classes.
+        """
+        base = cls.Base.recipe(dataset)
+        summary = SummaryOptions(count=MANY_CLASSES_CODEWORDS) if many_classes(dataset) else SummaryOptions()
         return Recipe(
-            method=RmgclGksaOptions(base=base.method, summary=codewords(dataset)),
+            method=cls.Options(base=base.method, summary=summary),
             train=base.train.model_copy(update={"epochs": EPOCHS, "decay_every": DECAY_EVERY}),
             localizer=base.localizer,
         )

@@ -20,7 +20,7 @@ Paper: Huang, Wang & Li, CVPR 2022, arXiv 2203.02925. Facts: its released code
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -116,12 +116,12 @@ class Branch(NamedTuple):
 class Rskp(Method):
     """RSKP over features `[B, T, D]` of all streams. The embedding keeps the width D."""
 
-    name: ClassVar[str] = "rskp"
-    title: ClassVar[str] = "RSKP"
-    Options: ClassVar[type[Spec]] = RskpOptions
+    name = "rskp"
+    title = "RSKP"
+    Options = RskpOptions
     TRAIN_SAMPLER = sampling.whole
     TEST_SAMPLER = sampling.whole
-    SCORING_OPTIONS: ClassVar[frozenset[str]] = frozenset({"fusion"})
+    SCORING_OPTIONS = frozenset({"fusion"})
     spec: RskpOptions
     slots: Tensor
     slot_scores: Tensor

@@ -29,7 +29,7 @@ from torch.nn import functional
 from wstal import sampling
 from wstal.families import epochs_for
 from wstal.localize.spec import LocalizerSpec, Nms, ProposalSource, StreamFusion
-from wstal.method import BaseMethod, Method, Recipe, TrainSpec
+from wstal.method import BaseMethod, Recipe, TrainSpec
 from wstal.parts.layers import init_xavier
 from wstal.spec import Count, Spec
 from wstal.streams import SeparateStreams, StreamOptions
@@ -64,7 +64,7 @@ LOCALIZER = LocalizerSpec(
 class StpnNetwork(BaseMethod):
     """STPN of one stream. F is the features themselves, A the T-CAM: logits without the classifier's bias."""
 
-    Options: ClassVar[type[Spec]] = StpnNetworkOptions
+    Options = StpnNetworkOptions
     TRAIN_SAMPLER = sampling.grid_random
     TEST_SAMPLER = sampling.grid
     BACKGROUND: ClassVar[int] = 0
@@ -141,11 +141,11 @@ class StpnNetwork(BaseMethod):
 class Stpn(SeparateStreams):
     """STPN: one network per stream over features `[B, T, D]`."""
 
-    name: ClassVar[str] = "stpn"
-    title: ClassVar[str] = "STPN"
-    Options: ClassVar[type[Spec]] = StpnOptions
-    SCORING_OPTIONS: ClassVar[frozenset[str]] = frozenset({"own_weight"})
-    Network: ClassVar[type[Method]] = StpnNetwork
+    name = "stpn"
+    title = "STPN"
+    Options = StpnOptions
+    SCORING_OPTIONS = frozenset({"own_weight"})
+    Network = StpnNetwork
     networks: Sequence[StpnNetwork]
     spec: StpnOptions
 

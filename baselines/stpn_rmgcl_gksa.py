@@ -18,28 +18,25 @@ Deviations:
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from baselines.rmgcl_gksa import codewords
+from baselines.rmgcl_gksa import RmgclGksa
 from baselines.stpn import StpnNetwork, StpnNetworkOptions
-from wstal.cross_video import BoundedCrossVideoOptions, CrossVideo
+from wstal.cross_video import BoundedCrossVideoOptions
 from wstal.losses.mil import with_background
-from wstal.method import BaseMethod, Recipe
+from wstal.method import Recipe
 from wstal.parts.layers import TemporalConv
-from wstal.spec import Spec
 from wstal.tensors import Cas, Embedded, Features, Foreground, Labels, Scalar
 
 
 class StpnEmbedded(StpnNetwork):
     """STPN with an embedding of width D and a background output."""
 
-    name: ClassVar[str] = "stpn-embedded"
-    title: ClassVar[str] = "STPN with embedding and background"
-    BACKGROUND: ClassVar[int] = 1
+    name = "stpn-embedded"
+    title = "STPN with embedding and background"
+    BACKGROUND = 1
 
     def __init__(self, spec: StpnNetworkOptions, feature_dim: int, num_classes: int) -> None:
         super().__init__(spec, feature_dim, num_classes)
@@ -66,17 +63,15 @@ class StpnRmgclGksaOptions(BoundedCrossVideoOptions):
     base: StpnNetworkOptions = Field(StpnNetworkOptions(), description="STPN's options")
 
 
-class StpnRmgclGksa(CrossVideo):
+class StpnRmgclGksa(RmgclGksa):
     """RMGCL+GKSA over STPN."""
 
-    name: ClassVar[str] = "stpn-rmgcl-gksa"
-    title: ClassVar[str] = "STPN + RMGCL+GKSA"
-    Options: ClassVar[type[Spec]] = StpnRmgclGksaOptions
-    Base: ClassVar[type[BaseMethod]] = StpnEmbedded
+    name = "stpn-rmgcl-gksa"
+    title = "STPN + RMGCL+GKSA"
+    Options = StpnRmgclGksaOptions
+    Base = StpnEmbedded
 
     @classmethod
     def recipe(cls, dataset: str) -> Recipe:
         """Return the base's recipe, with as many codewords as over ACM-Net."""
-        return StpnEmbedded.recipe(dataset).model_copy(
-            update={"method": StpnRmgclGksaOptions(summary=codewords(dataset))}
-        )
+        return super().recipe(dataset).model_copy(update={"train": StpnEmbedded.recipe(dataset).train})

@@ -19,7 +19,7 @@ All rows of a test video are scored, unless `train.test_length`, which a data se
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -33,7 +33,7 @@ from wstal.localize.spec import LocalizerSpec, ProposalSource
 from wstal.losses.mil import cross_entropy
 from wstal.method import Method, Recipe, TrainSpec
 from wstal.parts.pooling import top_k_mean
-from wstal.spec import ALL_ROWS, Count, Spec
+from wstal.spec import ALL_ROWS, Count
 from wstal.streams import SeparateStreams, StreamOptions
 from wstal.tensors import Features, VideoFeatures, VideoScores
 from wstal.types import Batch, IntArray, Scores
@@ -66,7 +66,7 @@ LOCALIZER = LocalizerSpec(
 class UntrimmedNetwork(Method):
     """UntrimmedNet's head on one stream."""
 
-    Options: ClassVar[type[Spec]] = UntrimmedNetOptions
+    Options = UntrimmedNetOptions
     TRAIN_SAMPLER = sampling.grid_random  # with 21 rows, three of each of 7 clips
     spec: UntrimmedNetOptions
 
@@ -136,10 +136,10 @@ class UntrimmedNetwork(Method):
 class UntrimmedNet(SeparateStreams):
     """UntrimmedNet: one head per stream over features `[B, T, D]`, whose softmaxes are averaged."""
 
-    name: ClassVar[str] = "untrimmednet"
-    title: ClassVar[str] = "UntrimmedNet"
-    Options: ClassVar[type[Spec]] = UntrimmedNetOptions
-    Network: ClassVar[type[Method]] = UntrimmedNetwork
+    name = "untrimmednet"
+    title = "UntrimmedNet"
+    Options = UntrimmedNetOptions
+    Network = UntrimmedNetwork
     spec: UntrimmedNetOptions
 
     @classmethod

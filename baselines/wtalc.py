@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -72,10 +71,10 @@ LOCALIZER = LocalizerSpec(
 class Wtalc(Method):
     """W-TALC over features `[B, T, D]`. The embedding keeps the width D, and no layer reads neighbouring snippets."""
 
-    name: ClassVar[str] = "wtalc"
-    title: ClassVar[str] = "W-TALC"
-    Options: ClassVar[type[Spec]] = WtalcOptions
-    PADS: ClassVar[bool] = True
+    name = "wtalc"
+    title = "W-TALC"
+    Options = WtalcOptions
+    PADS = True
     TRAIN_SAMPLER = sampling.crop
     spec: WtalcOptions
 

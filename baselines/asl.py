@@ -47,9 +47,7 @@ class AslOptions(StreamOptions):
     q: float = Field(0.7, gt=0, le=1, description="of the actionness loss; near 0 cross-entropy, 1 mean absolute error")
 
 
-TRAIN = TrainSpec(
-    epochs=100, batch_size=16, temporal_length=750, test_length=750, learning_rate=1e-4, weight_decay=5e-4
-)
+TRAIN = TrainSpec(epochs=100, weight_decay=5e-4)
 LOCALIZER = LocalizerSpec(
     class_threshold=0.25,
     class_threshold_inclusive=True,

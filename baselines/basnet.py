@@ -110,8 +110,7 @@ class BasNet(BaseMethod):
 
         The paper's settings for ActivityNet were not released.
         """
-        epochs = epochs_for(dataset, STEPS, BATCH)
-        train = TrainSpec(epochs=epochs, batch_size=BATCH, learning_rate=1e-4, weight_decay=5e-4)
+        train = TrainSpec(epochs=epochs_for(dataset, STEPS, BATCH), batch_size=BATCH, weight_decay=5e-4)
         return Recipe(method=BasNetOptions(), train=train, localizer=LOCALIZER)
 
     def snippets(self, features: Features) -> Suppressed:
@@ -127,8 +126,7 @@ class BasNet(BaseMethod):
 
     def embed(self, features: Features) -> Embedded:
         """Return F: two temporal convolutions of width 3 with LeakyReLU, the same in both passes."""
-        embedded: Tensor = self.embedding(features.transpose(1, 2))
-        return embedded.transpose(1, 2)
+        return torch.transpose(self.embedding(features.transpose(1, 2)), 1, 2)
 
     def classify(self, embedded: Embedded) -> Cas:
         """Return A: logits of the C classes and, last, background."""

@@ -129,19 +129,14 @@ class Cola(Method):
         Each keeps its number of steps on every data set.
         """
         if dataset not in ACTIVITYNET_CLS_SCALE:
-            train = TrainSpec(
-                epochs=epochs_for(dataset, THUMOS_STEPS, THUMOS_BATCH),
-                batch_size=THUMOS_BATCH,
-                learning_rate=1e-4,
-                weight_decay=5e-4,
-            )
+            epochs = epochs_for(dataset, THUMOS_STEPS, THUMOS_BATCH)
+            train = TrainSpec(epochs=epochs, batch_size=THUMOS_BATCH, weight_decay=5e-4)
             return Recipe(method=ColaOptions(), train=train, localizer=localizer(0.2, 0.025))
         train = TrainSpec(
             epochs=epochs_for(dataset, ACTIVITYNET_STEPS, ACTIVITYNET_BATCH),
             batch_size=ACTIVITYNET_BATCH,
             temporal_length=50,
             test_length=50,
-            learning_rate=1e-4,
             weight_decay=5e-4,
         )
         options = ACTIVITYNET_OPTIONS.model_copy(update={"cls_scale": ACTIVITYNET_CLS_SCALE[dataset]})
@@ -149,14 +144,11 @@ class Cola(Method):
 
     def embed(self, features: Features) -> Embedded:
         """Return E: temporal convolution and ReLU."""
-        embedded: Tensor = self.embedding(features)
-        return embedded.relu()
+        return torch.relu(self.embedding(features))
 
     def classify(self, embedded: Embedded) -> Cas:
         """Return A: scores of the C classes, none below 0 and none for background. Actionness is their sum."""
-        dropped = functional.dropout(embedded, self.spec.dropout, self.training)
-        scores: Tensor = self.classifier(dropped)
-        return scores.relu()
+        return torch.relu(self.classifier(functional.dropout(embedded, self.spec.dropout, self.training)))
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Return the classification loss, the contrasts of hard action and hard background, and the `total`."""

@@ -18,6 +18,7 @@ Paper: Huang, Wang & Li, ICCV 2021, arXiv 2108.06524. Facts: its released code
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
 import torch
 from pydantic import Field, PositiveFloat
@@ -78,14 +79,8 @@ class FacNetNetwork(BaseMethod):
 
     def __init__(self, spec: FacNetNetworkOptions, feature_dim: int, num_classes: int) -> None:
         super().__init__(spec, feature_dim, num_classes)
-        self.embedding = nn.Sequential(
-            xavier_linear(feature_dim, feature_dim),
-            nn.ReLU(),
-            nn.Dropout(spec.dropout),
-            xavier_linear(feature_dim, feature_dim),
-            nn.ReLU(),
-            nn.Dropout(spec.dropout),
-        )
+        layers = [(xavier_linear(feature_dim, feature_dim), nn.ReLU(), nn.Dropout(spec.dropout)) for _ in range(2)]
+        self.embedding = nn.Sequential(*chain(*layers))
         self.vectors = ClassVectors(feature_dim, num_classes)
 
     @classmethod

@@ -81,13 +81,8 @@ class StpnNetwork(BaseMethod):
     @classmethod
     def recipe(cls, dataset: str) -> Recipe:
         """Return THUMOS14's settings and steps for every data set. No others are known."""
-        train = TrainSpec(
-            epochs=epochs_for(dataset, STEPS, BATCH),
-            batch_size=BATCH,
-            temporal_length=400,
-            test_length=400,
-            learning_rate=1e-4,
-        )
+        epochs = epochs_for(dataset, STEPS, BATCH)
+        train = TrainSpec(epochs=epochs, batch_size=BATCH, temporal_length=400, test_length=400)
         return Recipe(method=cls.Options(), train=train, localizer=LOCALIZER)
 
     def embed(self, features: Features) -> Embedded:
@@ -96,8 +91,7 @@ class StpnNetwork(BaseMethod):
 
     def attend(self, embedded: Embedded) -> Foreground:
         """Return lambda: the sigmoid of two layers with a ReLU between them."""
-        logits: Tensor = self.attention(self.hidden(embedded).relu())
-        return logits.sigmoid()
+        return torch.sigmoid(self.attention(self.hidden(embedded).relu()))
 
     def classify(self, embedded: Embedded) -> Cas:
         """Return the T-CAM."""

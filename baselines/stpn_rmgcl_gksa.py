@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import torch
 from pydantic import Field
-from torch import Tensor
 
 from baselines.rmgcl_gksa import RmgclGksa
 from baselines.stpn import StpnNetwork, StpnNetworkOptions
@@ -44,8 +43,7 @@ class StpnEmbedded(StpnNetwork):
 
     def embed(self, features: Features) -> Embedded:
         """Return F (Eq. 1)."""
-        embedded: Tensor = self.embedding(features)
-        return embedded.relu()
+        return torch.relu(self.embedding(features))
 
     def classification_loss(self, cas: Cas, attention: Foreground, labels: Labels) -> Scalar:
         """Return the losses of the video's actions under the attention and of background under the rest of it.

@@ -82,15 +82,8 @@ class UntrimmedNetwork(Method):
     @classmethod
     def recipe(cls, dataset: str) -> Recipe:
         """Return THUMOS14's settings, with 1.5 times the steps on ActivityNet and (not in the paper) FineAction."""
-        steps = ACTIVITYNET_STEPS if many_classes(dataset) else THUMOS_STEPS
-        train = TrainSpec(
-            epochs=epochs_for(dataset, steps, BATCH),
-            batch_size=BATCH,
-            temporal_length=21,
-            test_length=ALL_ROWS,
-            learning_rate=1e-4,
-            weight_decay=5e-4,
-        )
+        epochs = epochs_for(dataset, ACTIVITYNET_STEPS if many_classes(dataset) else THUMOS_STEPS, BATCH)
+        train = TrainSpec(epochs=epochs, batch_size=BATCH, temporal_length=21, test_length=ALL_ROWS, weight_decay=5e-4)
         return Recipe(method=UntrimmedNetOptions(), train=train, localizer=LOCALIZER)
 
     def test_indices(self, length: int, at_most: int) -> IntArray:

@@ -24,6 +24,7 @@ import torch
 from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn import functional
 
 from wstal import sampling
 from wstal.families import epochs_for
@@ -81,21 +82,14 @@ class Wtalc(Method):
     def __init__(self, spec: WtalcOptions, feature_dim: int, num_classes: int) -> None:
         super().__init__(spec, feature_dim, num_classes)
         self.embedding = nn.Linear(feature_dim, feature_dim)
-        self.dropout = nn.Dropout(spec.dropout)
         self.classifier = nn.Linear(feature_dim, num_classes)
         init_xavier(self.embedding, self.classifier)
 
     @classmethod
     def recipe(cls, dataset: str) -> Recipe:
         """Return the released code's settings and steps for every data set."""
-        train = TrainSpec(
-            epochs=epochs_for(dataset, STEPS, BATCH),
-            batch_size=BATCH,
-            temporal_length=750,
-            test_length=ALL_ROWS,
-            learning_rate=1e-4,
-            weight_decay=5e-4,
-        )
+        epochs = epochs_for(dataset, STEPS, BATCH)
+        train = TrainSpec(epochs=epochs, batch_size=BATCH, test_length=ALL_ROWS, weight_decay=5e-4)
         return Recipe(method=WtalcOptions(), train=train, localizer=LOCALIZER)
 
     @property
@@ -112,8 +106,7 @@ class Wtalc(Method):
 
     def embed(self, features: Features) -> Embedded:
         """Return F: fully connected layer, ReLU, dropout."""
-        embedded: Tensor = self.dropout(self.embedding(features).relu())
-        return embedded
+        return functional.dropout(self.embedding(features).relu(), self.spec.dropout, self.training)
 
     def classify(self, embedded: Embedded) -> Float[Tensor, "batch time actions"]:
         """Return A: logits of the C classes. There is no background."""

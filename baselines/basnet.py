@@ -30,8 +30,7 @@ from wstal.families import epochs_for
 from wstal.localize.spec import LocalizerSpec, Nms, ProposalSource
 from wstal.losses.mil import normalized, with_background
 from wstal.method import BaseMethod, Recipe, TrainSpec
-from wstal.parts.normalize import min_max
-from wstal.parts.pooling import top_k_share_mean
+from wstal.parts.pooling import min_max, top_k_share_mean
 from wstal.spec import Count, Spec
 from wstal.tensors import Cas, Embedded, Features, Foreground, Labels, Scalar, VideoScores
 from wstal.types import Scores, Snippets

@@ -33,8 +33,7 @@ from wstal.losses.contrast import info_nce
 from wstal.losses.mil import normalized
 from wstal.method import Method, Recipe, TrainSpec
 from wstal.parts.layers import TemporalConv
-from wstal.parts.normalize import min_max
-from wstal.parts.pooling import take_rows, top_k_count, top_k_share_mean
+from wstal.parts.pooling import min_max, take_rows, top_k_count, top_k_share_mean
 from wstal.spec import Count, Spec
 from wstal.tensors import Cas, Embedded, Features, Scalar, VideoFeatures, VideoScores
 from wstal.types import Batch, Scores

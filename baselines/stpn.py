@@ -62,13 +62,16 @@ LOCALIZER = LocalizerSpec(
 
 
 class StpnNetwork(BaseMethod):
-    """STPN of one stream. F is the features themselves, A the T-CAM: logits without the classifier's bias."""
+    """STPN of one stream. F is the features themselves, A the T-CAM: logits without the classifier's bias.
+
+    Attributes:
+        BACKGROUND: outputs of the classifier for background, after the C actions'.
+    """
 
     Options = StpnNetworkOptions
     TRAIN_SAMPLER = sampling.grid_random
     TEST_SAMPLER = sampling.grid
     BACKGROUND: ClassVar[int] = 0
-    """Outputs of the classifier for background, after the C actions'."""
     spec: StpnNetworkOptions
 
     def __init__(self, spec: StpnNetworkOptions, feature_dim: int, num_classes: int) -> None:

@@ -30,7 +30,8 @@ from wstal.losses.pseudo_label import pseudo_label_loss
 from wstal.memory import MemoryBank, MemoryOptions, representative_features, scaled_scores
 from wstal.method import BaseMethod, Method
 from wstal.spec import Count, Spec
-from wstal.summarize.options import SummaryOptions, build_summarizer
+from wstal.summarize.build import build_summarizer
+from wstal.summarize.options import SummaryOptions
 from wstal.tensors import Cas, Embedded, VideoFeatures
 from wstal.types import Batch, IntArray, Scores, Snippets, Video
 

@@ -73,20 +73,23 @@ class Method(nn.Module, ABC):
         spec: the method's options, an instance of `cls.Options`.
         feature_dim: D, columns of the features.
         num_classes: C, action classes without background.
+
+    Attributes:
+        SCORING_OPTIONS: options that only `score` reads. Runs that differ in nothing else have the same weights.
+        PADS: treat rows of zeros at the end of a training video as padding, so that no loss depends on their number.
+            Only such a method may sample fewer than `temporal_length` rows of a short video in a batch of several
+            videos.
+        TRAIN_SAMPLER: sampler of `wstal.sampling` that `train_indices` calls.
+        TEST_SAMPLER: sampler of `wstal.sampling` that `test_indices` calls.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     Options: ClassVar[type[Spec]]
     SCORING_OPTIONS: ClassVar[frozenset[str]] = frozenset()
-    """Options that only `score` reads. Runs that differ in nothing else have the same weights."""
     PADS: ClassVar[bool] = False
-    """Treat rows of zeros at the end of a training video as padding, so that no loss depends on their number. Only such
-    a method may sample fewer than `temporal_length` rows of a short video in a batch of several videos."""
     TRAIN_SAMPLER: ClassVar[Callable[[int, int, np.random.Generator], IntArray]] = sampling.stratified_random
-    """Sampler of `wstal.sampling` that `train_indices` calls."""
     TEST_SAMPLER: ClassVar[Callable[[int, int], IntArray]] = sampling.uniform
-    """Sampler of `wstal.sampling` that `test_indices` calls."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

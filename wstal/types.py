@@ -20,6 +20,7 @@ FloatArray = npt.NDArray[np.floating[Any]]
 IntArray = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
+DETECTION_COLUMNS = ("video", "label", "start", "end", "score")
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,14 +158,7 @@ class Detections(Segments):
 
     def select(self, keep: Bools | IntArray) -> Detections:
         """Return the detections that a mask or an index array selects, with unchanged names."""
-        return replace(
-            self,
-            video=self.video[keep],
-            label=self.label[keep],
-            start=self.start[keep],
-            end=self.end[keep],
-            score=self.score[keep],
-        )
+        return replace(self, **{column: getattr(self, column)[keep] for column in DETECTION_COLUMNS})
 
 
 @dataclass(frozen=True, eq=False)

@@ -102,7 +102,7 @@ def codewords(summarizer: Codewords, tokens: Tensor, row: Tensor) -> Tensor:
     keys = torch.cat([summarizer.memory_key(tokens), summarizer.memory_rows[row]], dim=1)
     queries = summarizer.queries()
     logits = torch.cat([queries, summarizer.positions], dim=1) @ keys.T / keys.shape[1] ** 0.5
-    best, place = logits.topk(min(summarizer.neighbours, len(tokens)), dim=1)
+    best, place = logits.topk(min(summarizer.options.neighbours, len(tokens)), dim=1)
     weights = torch.zeros_like(logits).scatter(1, place, best.softmax(dim=1))
     read = summarizer.memory_norm(queries + weights @ summarizer.memory_value(tokens))
     summary: Tensor = summarizer.summary_norm(read + summarizer.feed_forward(read))

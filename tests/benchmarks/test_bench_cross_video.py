@@ -15,9 +15,10 @@ from tests.benchmarks.hardware import Machine
 from tests.benchmarks.measure import aim, flops, growth, in_turns, note_compute, note_memory, scaling
 from wstal.losses.contrast import robust_contrast
 from wstal.memory import MemoryBank, MemoryOptions
+from wstal.summarize.build import build_summarizer
 from wstal.summarize.codewords import Codewords
 from wstal.summarize.expectation import ITERATIONS, TEMPERATURE, ExpectationAttention
-from wstal.summarize.options import SummaryKind, SummaryOptions, build_summarizer
+from wstal.summarize.options import SummaryKind, SummaryOptions
 from wstal.summarize.summarizer import Summarizer
 
 ROWS, LENGTH, WIDTH, EMBEDDED = 21, 500, 2048, 128

@@ -10,6 +10,7 @@ import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from wstal.errors import UserError
@@ -73,8 +74,8 @@ class Protocol:
 
 
 ANET = "ActivityNet evaluator (activitynet/ActivityNet, Evaluation/eval_detection.py)"
-WITHOUT_WRONG = WITHOUT_INSTANCE | WRONG_VIDEOS
 SEGMENTS_PER_SECOND = 25 / 16
+_on_210_videos = partial(Protocol, excluded_videos=WITHOUT_INSTANCE | WRONG_VIDEOS, expected_videos=210)
 
 PROTOCOLS: dict[str, Protocol] = {
     protocol.name: protocol
@@ -88,12 +89,10 @@ PROTOCOLS: dict[str, Protocol] = {
             expected_videos=None,
             drops_unlisted=False,
         ),
-        Protocol(
+        _on_210_videos(
             name="anet-210",
             meaning="ActivityNet evaluator on 210 THUMOS14 videos (3,311 instances), two wrong ones removed",
             source=f"{ANET}; list of BaS-Net and STPN",
-            excluded_videos=WITHOUT_WRONG,
-            expected_videos=210,
             drops_unlisted=False,
         ),
         Protocol(
@@ -102,31 +101,25 @@ PROTOCOLS: dict[str, Protocol] = {
             source=f"{ANET}; list of ACM-Net and ASM-Loc",
             drops_unlisted=False,
         ),
-        Protocol(
+        _on_210_videos(
             name="anet-210-ambiguous",
             meaning="anet-210 without the detections that overlap an Ambiguous interval",
             source=f"{ANET}; filter of CO2-Net and D2-Net, in seconds",
-            excluded_videos=WITHOUT_WRONG,
-            expected_videos=210,
             ambiguous="drop",
             drops_unlisted=False,
         ),
-        Protocol(
+        _on_210_videos(
             name="segments-best",
             meaning="whole segments of 16/25 s, best free instance, 210 videos, Ambiguous detections removed",
             source="FAC-Net and RSKP (LeonHLJ/RSKP, evaluation/detectionMAP.py)",
-            excluded_videos=WITHOUT_WRONG,
-            expected_videos=210,
             ties="earlier",
             ambiguous="drop",
             segments_per_second=SEGMENTS_PER_SECOND,
         ),
-        Protocol(
+        _on_210_videos(
             name="segments-first",
             meaning="whole segments of 16/25 s, first instance that reaches the tIoU, AP without interpolation",
             source="W-TALC (sujoyp/wtalc-pytorch, detectionMAP.py)",
-            excluded_videos=WITHOUT_WRONG,
-            expected_videos=210,
             matching="first",
             precision="raw",
             ambiguous="drop",

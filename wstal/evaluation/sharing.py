@@ -60,14 +60,10 @@ class SharedMatching:
         """
 
         def find() -> Bools:
-            found, where = self.detections, self.ground_truth.ambiguous
-            touched = np.zeros(len(found), dtype=bool)
-            touched[
-                meeting(
-                    Intervals(self.video + 1, *_times(found.start, found.end, clock)),
-                    Intervals(where[:, 0].astype(np.int64) + 1, *_times(where[:, 1], where[:, 2], clock)),
-                )[0]
-            ] = True
+            video, start, end = self.ground_truth.ambiguous.T
+            touched = np.zeros(len(self.detections), dtype=bool)
+            detections = Intervals(self.video + 1, *_times(self.detections.start, self.detections.end, clock))
+            touched[meeting(detections, Intervals(video.astype(np.int64) + 1, *_times(start, end, clock)))[0]] = True
             return touched
 
         return self._once(("ambiguous", clock), find)
@@ -106,14 +102,11 @@ class SharedMatching:
 
     def _intervals(self, clock: Clock) -> tuple[Intervals, Intervals]:
         """Return the ranked detections and the instances in file order, grouped by video and class."""
-        found, truth, row, classes = self.detections, self.ground_truth, self.ranked, len(self.ground_truth.classes)
+        found, truth, classes = self.detections.select(self.ranked), self.ground_truth, len(self.ground_truth.classes)
         # unknown videos (-1) form the first groups, which have no instance
-        return (
-            Intervals(
-                (self.video[row] + 1) * classes + self.label[row], *_times(found.start[row], found.end[row], clock)
-            ),
-            Intervals((truth.video + 1) * classes + truth.label, *_times(truth.start, truth.end, clock)),
-        )
+        group = ((self.video + 1) * classes + self.label)[self.ranked]
+        instances = Intervals((truth.video + 1) * classes + truth.label, *_times(truth.start, truth.end, clock))
+        return Intervals(group, *_times(found.start, found.end, clock)), instances
 
     def _once(self, name: Hashable, find: Callable[[], T]) -> T:
         if name not in self._done:
@@ -123,8 +116,7 @@ class SharedMatching:
 
 def _common_indices(detections: Detections, ground_truth: GroundTruth) -> tuple[IntArray, IntArray]:
     """Return `[N]` video (-1 if unknown) and `[N]` class of each detection as indices into the ground truth."""
-    columns = (detections.start, detections.end, detections.score)
-    bad = ~np.logical_and.reduce([np.isfinite(column) for column in columns])
+    bad = ~np.isfinite([detections.start, detections.end, detections.score]).all(axis=0)
     if bad.any():
         name = detections.videos[detections.video[np.argmax(bad)]]
         raise UserError(f"{bad.sum()} detections have a time or score that is not finite, the first in {name}.")

@@ -12,7 +12,7 @@ from wstal.errors import UserError
 from wstal.localize.nms import hard_decayed_nms, hard_nms, soft_nms
 from wstal.localize.proposals import keep_classes, propose
 from wstal.localize.spec import LocalizerSpec, Nms, StreamFusion
-from wstal.types import Detections, FloatArray, IntArray, SnippetScores
+from wstal.types import DETECTION_COLUMNS, Detections, FloatArray, IntArray, SnippetScores
 
 
 def localize(scores: Sequence[SnippetScores], spec: LocalizerSpec, classes: tuple[str, ...]) -> Detections:
@@ -44,9 +44,8 @@ def localize(scores: Sequence[SnippetScores], spec: LocalizerSpec, classes: tupl
     """
     if spec.fusion is not None:
         return _localize_streams(scores, spec, spec.fusion, classes)
-    signals = spec.signals
     for one in scores:
-        _check(one, spec, signals, scores[0], classes)
+        _check(one, spec, scores[0], classes)
     videos = tuple(one.video for one in scores)
     repeated = sorted(name for name, count in Counter(videos).items() if count > 1)
     if repeated:
@@ -63,15 +62,8 @@ def localize(scores: Sequence[SnippetScores], spec: LocalizerSpec, classes: tupl
     end = offset[video] + proposals.stop * (seconds / spec.upsampling)[video]
 
     stays, kept_score = _suppress(spec.nms, start, end, score, pair, seconds[video])
-    return Detections(
-        videos=videos,
-        classes=tuple(classes),
-        video=video[stays],
-        label=kept.label[pair[stays]],
-        start=start[stays],
-        end=end[stays],
-        score=kept_score,
-    )
+    proposed = Detections(videos, tuple(classes), video, kept.label[pair], start, end, score)
+    return replace(proposed.select(stays), score=kept_score)
 
 
 def _suppress(
@@ -115,23 +107,19 @@ def _localize_streams(
         stream.append(np.full(len(part), number))
     if not found:
         return localize(scores, spec.model_copy(update={"fusion": None}), classes)
-    video, label, start, end, score = (
-        np.concatenate([getattr(part, column) for part in found])
-        for column in ("video", "label", "start", "end", "score")
-    )
-    source, group = np.concatenate(stream), video * len(classes) + label
+    columns = (np.concatenate([getattr(part, name) for part in found]) for name in DETECTION_COLUMNS)
+    joined = Detections(found[0].videos, found[0].classes, *columns)
+    source, group = np.concatenate(stream), joined.video * len(classes) + joined.label
     low, high = (np.full(len(scores) * len(classes), worst) for worst in (len(streams), -1))
     np.minimum.at(low, group, source)
     np.maximum.at(high, group, source)
     several = (low < high)[group]
-    seconds = np.array([one.seconds_per_snippet for one in scores])[video]
-    rows = np.flatnonzero(several)
-    stays, kept_score = _suppress(fusion.nms, start[rows], end[rows], score[rows], group[rows], seconds[rows])
-    rows = np.concatenate([rows[stays], np.flatnonzero(~several)])
-    score = np.concatenate([kept_score, score[~several]])
-    order = np.lexsort((end[rows], start[rows], -score, group[rows]))
-    rows, score = rows[order], score[order]
-    return replace(found[0], video=video[rows], label=label[rows], start=start[rows], end=end[rows], score=score)
+    seconds = np.array([one.seconds_per_snippet for one in scores])[joined.video]
+    some = joined.select(several)
+    stays, kept_score = _suppress(fusion.nms, some.start, some.end, some.score, group[several], seconds[several])
+    rows = np.concatenate([np.flatnonzero(several)[stays], np.flatnonzero(~several)])
+    final = replace(joined.select(rows), score=np.concatenate([kept_score, joined.score[~several]]))
+    return final.select(np.lexsort((final.end, final.start, -final.score, group[rows])))
 
 
 def _one_stream(scores: SnippetScores, stream: str) -> SnippetScores:
@@ -146,13 +134,7 @@ def _class_scores(scores: SnippetScores, spec: LocalizerSpec) -> FloatArray:
     return scores.video_scores if spec.class_score is None else scores.class_scores[spec.class_score]
 
 
-def _check(
-    one: SnippetScores,
-    spec: LocalizerSpec,
-    signals: tuple[str, ...],
-    model: SnippetScores,
-    classes: tuple[str, ...],
-) -> None:
+def _check(one: SnippetScores, spec: LocalizerSpec, model: SnippetScores, classes: tuple[str, ...]) -> None:
     """Raise if the input would give wrong detections. `model`: scores whose signals set the number of axes."""
     who = f"scores of video {one.video!r}"
     if not (np.isfinite(one.seconds_per_snippet) and one.seconds_per_snippet > 0):
@@ -170,7 +152,7 @@ def _check(
     if not np.isfinite(values).all():
         raise UserError(f"`{name}` of the {who} are not finite: check its features and checkpoint.")
     rows: int | None = None
-    for name in signals:
+    for name in spec.signals:
         signal = one.signals.get(name)
         if signal is None:
             raise UserError(

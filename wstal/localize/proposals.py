@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,13 +11,11 @@ from wstal.localize.spec import LocalizerSpec, ProposalSource
 from wstal.localize.tracks import Tracks, lay_out
 from wstal.types import Floats, IntArray, SnippetScores
 
-CHUNK = (
-    1 << 19
-)  # samples laid out at once (4 MiB a signal): bounds memory; 2^15 to 2^22 take the same time within a third
+# samples laid out at once (4 MiB a signal): bounds memory; 2^15 to 2^22 take the same time within a third
+CHUNK = 1 << 19
 
 
-@dataclass(frozen=True, eq=False)
-class Kept:
+class Kept(NamedTuple):
     """The P (video, class) pairs that get proposals, sorted by video and class.
 
     Args:
@@ -31,8 +29,7 @@ class Kept:
     score: Floats
 
 
-@dataclass(frozen=True, eq=False)
-class Proposals:
+class Proposals(NamedTuple):
     """Scored runs of samples.
 
     Args:
@@ -96,12 +93,7 @@ def propose(scores: Sequence[SnippetScores], kept: Kept, spec: LocalizerSpec) ->
     for part in np.split(np.arange(len(chunk)), np.flatnonzero(np.diff(chunk)) + 1):
         if len(part):
             found += _propose_chunk(scores, Kept(kept.video[part], kept.label[part], kept.score[part]), spec, part[0])
-    return Proposals(
-        pair=np.concatenate([one.pair for one in found]),
-        first=np.concatenate([one.first for one in found]),
-        stop=np.concatenate([one.stop for one in found]),
-        score=np.concatenate([one.score for one in found]),
-    )
+    return Proposals(*(np.concatenate(column) for column in zip(*found, strict=True)))
 
 
 def _propose_chunk(scores: Sequence[SnippetScores], kept: Kept, spec: LocalizerSpec, offset: int) -> list[Proposals]:

@@ -76,17 +76,13 @@ class Nms(Spec):
 
     @model_validator(mode="after")
     def _has_its_number(self) -> Self:
-        given = {name for name in ("threshold", "sigma") if getattr(self, name) is not None}
-        expected = {
-            "none": set[str](),
-            "hard": {"threshold"},
-            "soft-gaussian": {"sigma"},
-            "hard-decayed": {"threshold", "sigma"},
-        }[self.kind]
+        kinds = {"sigma": ("soft-gaussian", "hard-decayed"), "threshold": ("hard", "hard-decayed")}
+        given = [name for name in kinds if getattr(self, name) is not None]
+        expected = [name for name in kinds if self.kind in kinds[name]]
         if given != expected:
             raise ValueError(
-                f"Expected {self.kind!r} suppression to set {sorted(expected) or 'neither `threshold` nor `sigma`'}, "
-                f"got {sorted(given)}"
+                f"Expected {self.kind!r} suppression to set {expected or 'neither `threshold` nor `sigma`'}, "
+                f"got {given}"
             )
         return self
 

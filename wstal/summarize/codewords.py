@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import entmax
 import torch
@@ -11,10 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from wstal.summarize.options import ProjectionKind, SummaryOptions
 from wstal.summarize.summarizer import Summarizer
-
-AttentionKind = Literal["top_k", "entmax15", "dense"]
-ProjectionKind = Literal["depthwise", "separable"]
 
 
 class Codewords(Summarizer):
@@ -23,42 +20,31 @@ class Codewords(Summarizer):
     Args:
         dim: D.
         rows: C + 1 memory rows.
-        count: N.
-        attention: meaning of "sparse" (not stated): `top_k` is a softmax over each codeword's `neighbours` best slots,
-            `entmax15` the 1.5-entmax over all slots, `dense` no sparsity.
-        neighbours: k of `top_k`.
-        projection: `separable` is depthwise followed by pointwise, `depthwise` a scale and bias of each channel.
-        memory_embedding: concatenate a learned embedding of each memory row to the keys, and the codewords' own to the
-            queries. The paper adds an N x D embedding to (C + 1) q keys. Positions within a queue have no meaning, rows
-            do.
+        options: `count` is N. `attention` is the meaning of "sparse" (not stated): `top_k` is a softmax over each
+            codeword's `neighbours` best slots, `entmax15` the 1.5-entmax over all slots, `dense` no sparsity.
+            `memory_projection`: `separable` is depthwise followed by pointwise, `depthwise` a scale and bias of each
+            channel. `memory_embedding` concatenates a learned embedding of each memory row to the keys, and the
+            codewords' own to the queries. The paper adds an N x D embedding to (C + 1) q keys. Positions within a queue
+            have no meaning, rows do.
 
     Example:
-        >>> summary = Codewords(dim=4, rows=3, count=2)
+        >>> summary = Codewords(dim=4, rows=3, options=SummaryOptions(count=2))
         >>> summary(torch.zeros(5, 4), torch.tensor([0, 0, 1, 2, 2])).shape
         torch.Size([2, 4])
     """
 
-    def __init__(
-        self,
-        dim: int,
-        rows: int,
-        count: int,
-        attention: AttentionKind = "top_k",
-        neighbours: int = 64,
-        projection: ProjectionKind = "separable",
-        memory_embedding: bool = True,
-    ) -> None:
+    def __init__(self, dim: int, rows: int, options: SummaryOptions) -> None:
         super().__init__()
-        self.attention, self.neighbours = attention, neighbours
-        self.codewords = nn.Parameter(torch.randn(count, dim) * dim**-0.5)
-        self.positions = nn.Parameter(torch.randn(count, dim) * dim**-0.5)
+        self.options = options
+        self.codewords = nn.Parameter(torch.randn(options.count, dim) * dim**-0.5)
+        self.positions = nn.Parameter(torch.randn(options.count, dim) * dim**-0.5)
         # a bias of keys adds one constant to all logits of a query, which no attention kind here sees: none, also below
         self.key = _mlp(2 * dim, dim, bias=False)
         self.value = _mlp(2 * dim, dim)
         self.query_norm = nn.LayerNorm(dim)
-        self.memory_rows = nn.Parameter(torch.randn(rows, dim) * dim**-0.5) if memory_embedding else None
-        self.memory_key = _Projection(dim, projection, bias=False)
-        self.memory_value = _Projection(dim, projection, bias=True)
+        self.memory_rows = nn.Parameter(torch.randn(rows, dim) * dim**-0.5) if options.memory_embedding else None
+        self.memory_key = _Projection(dim, options.memory_projection, bias=False)
+        self.memory_value = _Projection(dim, options.memory_projection, bias=True)
         self.memory_norm = nn.LayerNorm(dim)
         self.feed_forward = _mlp(dim, dim)
         self.summary_norm = nn.LayerNorm(dim)
@@ -100,12 +86,12 @@ class Codewords(Summarizer):
             logits = logits + (self.positions @ self.memory_rows.T)[:, row]
             width *= 2
         logits = logits / math.sqrt(width)
-        if self.attention == "dense":
+        if self.options.attention == "dense":
             return logits.softmax(dim=1)
-        if self.attention == "entmax15":
+        if self.options.attention == "entmax15":
             sparse: Tensor = entmax.entmax15(logits, dim=1)
             return sparse
-        best, place = logits.topk(min(self.neighbours, logits.shape[1]), dim=1)
+        best, place = logits.topk(min(self.options.neighbours, logits.shape[1]), dim=1)
         return torch.zeros_like(logits).scatter(1, place, best.softmax(dim=1))
 
 

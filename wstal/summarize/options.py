@@ -1,4 +1,4 @@
-"""Options of knowledge summarization (GKS), and construction of the chosen summarizer."""
+"""Options of knowledge summarization (GKS)."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from wstal.errors import UserError
 from wstal.spec import Count, Spec
-from wstal.summarize.codewords import AttentionKind, ProjectionKind
-from wstal.summarize.summarizer import Summarizer
 
+AttentionKind = Literal["top_k", "entmax15", "dense"]
+ProjectionKind = Literal["depthwise", "separable"]
 SummaryKind = Literal["codewords", "detr_layer", "k_means", "spectral", "dbscan", "optimal_transport", "em_attention"]
 
 
@@ -26,48 +25,3 @@ class SummaryOptions(Spec):
     )
     memory_embedding: bool = Field(True, description="a learned embedding of each memory row in the keys (PE, Eq. 11)")
     heads: Count = Field(8, description="attention heads of detr_layer; must divide D")
-
-
-def build_summarizer(options: SummaryOptions, dim: int, rows: int) -> Summarizer:
-    """Create the summarizer that the options choose.
-
-    Args:
-        options: the options of GKS.
-        dim: D, columns of the features.
-        rows: C + 1 memory rows.
-
-    Raises:
-        UserError: the heads of `detr_layer` do not divide D.
-
-    Example:
-        >>> type(build_summarizer(SummaryOptions(count=2), dim=4, rows=3)).__name__
-        'Codewords'
-    """
-    match options.kind:
-        case "codewords":
-            from wstal.summarize.codewords import Codewords
-
-            return Codewords(
-                dim,
-                rows,
-                options.count,
-                options.attention,
-                options.neighbours,
-                options.memory_projection,
-                options.memory_embedding,
-            )
-        case "detr_layer":
-            from wstal.summarize.codewords import DetrLayer
-
-            if dim % options.heads:
-                raise UserError(f"method.summary.heads={options.heads} does not divide the embedding's {dim} columns.")
-            return DetrLayer(dim, options.count, options.heads)
-        case "em_attention":
-            from wstal.summarize.expectation import ExpectationAttention
-
-            return ExpectationAttention(dim, options.count)
-        case kind:
-            # scikit-learn and pot are imported only where they are used: they take a second
-            from wstal.summarize.clustering import Clustering
-
-            return Clustering(kind, dim, options.count)

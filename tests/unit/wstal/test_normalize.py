@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from wstal.parts.normalize import min_max
+from wstal.parts.pooling import min_max
 
 
 def by_loop(column: list[float], clip: bool) -> list[float]:

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from wstal.summarize import clustering, expectation
+from wstal.summarize.build import build_summarizer
 from wstal.summarize.clustering import Clustering, balanced_assignment
 from wstal.summarize.codewords import Codewords, DetrLayer
 from wstal.summarize.expectation import ExpectationAttention
-from wstal.summarize.options import SummaryOptions, build_summarizer
+from wstal.summarize.options import SummaryOptions
 from wstal.summarize.summarizer import Summarizer
 
 KINDS = ["k_means", "spectral", "dbscan", "optimal_transport"]
@@ -223,9 +224,16 @@ def bank(rows: int = 3, slots: int = 12, dim: int = 6) -> tuple[Tensor, Tensor]:
     return torch.rand(slots, dim, dtype=torch.float64), torch.arange(slots) % rows
 
 
+def built(attention: str, projection: str, embedding: bool) -> Codewords:
+    options = SummaryOptions(
+        count=4, attention=attention, neighbours=5, memory_projection=projection, memory_embedding=embedding
+    )
+    return Codewords(6, 3, options).double()
+
+
 def codewords(attention: str, projection: str, embedding: bool) -> Codewords:
     """Random in every parameter: scales of 1 and biases of 0 would hide what they do."""
-    module = Codewords(6, 3, 4, attention, 5, projection, embedding).double()
+    module = built(attention, projection, embedding)
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.normal_()
@@ -258,10 +266,10 @@ def literal_weights(module: Codewords, queries: Tensor, tokens: Tensor, row: Ten
         keys = torch.cat([keys, module.memory_rows[row]], dim=1)
         queries = torch.cat([queries, module.positions], dim=1)
     logits = queries @ keys.T / math.sqrt(keys.shape[1])
-    if module.attention == "entmax15":
+    if module.options.attention == "entmax15":
         return entmax15(logits)
-    if module.attention == "top_k":
-        least = logits.sort(dim=1, descending=True).values[:, module.neighbours - 1 : module.neighbours]
+    if module.options.attention == "top_k":
+        least = logits.sort(dim=1, descending=True).values[:, module.options.neighbours - 1 : module.options.neighbours]
         logits = logits.masked_fill(logits < least, -math.inf)
     return logits.exp() / logits.exp().sum(dim=1, keepdim=True)
 
@@ -323,7 +331,7 @@ def test_top_k_of_fewer_slots_reads_them_all() -> None:
 @with_and_without_embedding
 def test_every_parameter_of_codewords_learns(attention: str, projection: str, embedding: bool) -> None:
     torch.manual_seed(0)
-    module = Codewords(6, 3, 4, attention, 5, projection, embedding).double()
+    module = built(attention, projection, embedding)
     tokens, row = bank()
     (module(tokens, row) * torch.randn(4, 6, dtype=torch.float64)).sum().backward()
     still = {name for name, parameter in module.named_parameters() if parameter.grad.abs().max() < 1e-12}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 from unittest import mock
 
@@ -15,14 +16,15 @@ from torch import Tensor
 
 from harness.data import annotations as reader
 from harness.random_streams import seed_torch
-from harness.runs.scoring import common_localizer
+from harness.runs.scoring import common_localizer, score_videos
 from wstal.localize import localize
 from wstal.method import Method, Recipe
-from wstal.types import Batch, Scores, SnippetScores, Video
+from wstal.types import Batch, Scores, Video
 
 WIDTH, CLASSES, LENGTH, EPOCHS = 16, 4, 20, 100
 FAMILIES = ("thumos14", "activitynet12", "activitynet13", "fineaction", "somebody-else's")
 Check = Callable[[type[Method]], None]
+Terms = Mapping[str, Tensor]
 
 
 def check_method(method: type[Method]) -> None:
@@ -49,16 +51,15 @@ def example(videos: int = 3, length: int = LENGTH, dtype: torch.dtype = torch.fl
     return Batch(features, labels, tuple(f"v{i}" for i in range(videos)))
 
 
-def late_in_training(cls: type[Method], family: str = "thumos14", streams: Sequence[int] = ()) -> Method:
+def late_in_training(cls: type[Method], streams: Sequence[int] = ()) -> Method:
     """Create a method in training mode near the end of its training, so that memories and phases have started.
 
     Args:
         cls: class of the method.
-        family: data set whose recipe gives the options.
         streams: columns of each stream, if the method has the option.
     """
     seed_torch(0, "initialisation")
-    options = cls.recipe(family).method
+    options = cls.recipe("thumos14").method
     if streams:
         options = options.model_copy(update={"streams": tuple(streams)})
     method = cls(options, WIDTH, CLASSES).train()
@@ -68,7 +69,8 @@ def late_in_training(cls: type[Method], family: str = "thumos14", streams: Seque
 
 
 def _epoch(method: Method, epoch: int) -> dict[str, Tensor]:
-    """Run an epoch of one batch without the optimiser's step, and return the batch's losses."""
+    """Run an epoch of one batch, with its own seed and without the optimiser's step, and return the batch's losses."""
+    seed_torch(1, "dropout", epoch)
     given = example(4)
     videos = [
         Video(name, features.numpy(), (int(labels.argmax()),), 0.64)
@@ -90,8 +92,15 @@ def _variants(cls: type[Method]) -> list[Method]:
     return methods
 
 
-def _close(found: Tensor, expected: Tensor, what: str, rtol: float = 1e-5, atol: float = 1e-6) -> None:
-    torch.testing.assert_close(found, expected, rtol=rtol, atol=atol, msg=lambda why: f"{what}: {why}")
+def _close(found: Terms, expected: Terms, where: str, rtol: float = 1e-5, atol: float = 1e-6) -> None:
+    for name, value in expected.items():
+        message = f"{name!r} {where}: "
+        torch.testing.assert_close(found[name], value, rtol=rtol, atol=atol, msg=message.__add__)
+
+
+def _equal(found: Terms, expected: Terms, where: str) -> None:
+    for name, value in expected.items():
+        assert torch.equal(found[name], value), f"{name!r} differs {where}."
 
 
 def options_refuse_unknown_fields(cls: type[Method]) -> None:
@@ -113,44 +122,41 @@ def recipes_cover_every_data_set(cls: type[Method]) -> None:
         assert restored == recipe, f"{cls.__name__}.recipe({family!r}) is not the same after being stored."
 
 
-def losses_are_finite_with_gradient_to_every_parameter(cls: type[Method]) -> None:
+def losses_are_finite_with_gradient_to_every_parameter(method: Method) -> None:
     """Check that losses are finite scalars and that training changes every parameter."""
-    for method in _variants(cls):
-        method.eval()
-        losses = method.losses(example())
-        for name, value in losses.items():
-            assert value.shape == (), f"The loss term {name!r} has shape {tuple(value.shape)}, not that of a scalar."
-            assert value.isfinite(), f"The loss term {name!r} is {value.item()}."
-        losses["total"].backward()  # type: ignore[no-untyped-call]
-        for name, parameter in method.named_parameters():
-            gradient = parameter.grad
-            assert gradient is not None, f"No gradient reaches the parameter {name!r}: is it used?"
-            assert gradient.isfinite().all(), f"The gradient of {name!r} is not finite."
-            assert gradient.abs().sum() > 0, f"The gradient of {name!r} is zero everywhere."
+    method.eval()
+    losses = method.losses(example())
+    for name, value in losses.items():
+        assert value.shape == (), f"The loss term {name!r} has shape {tuple(value.shape)}, not that of a scalar."
+        assert value.isfinite(), f"The loss term {name!r} is {value.item()}."
+    losses["total"].backward()  # type: ignore[no-untyped-call]
+    for name, parameter in method.named_parameters():
+        gradient = parameter.grad
+        assert gradient is not None, f"No gradient reaches the parameter {name!r}: is it used?"
+        assert gradient.isfinite().all(), f"The gradient of {name!r} is not finite."
+        assert gradient.abs().sum() > 0, f"The gradient of {name!r} is zero everywhere."
 
 
-def short_videos_train_and_score(cls: type[Method]) -> None:
+def short_videos_train_and_score(method: Method) -> None:
     """Check T = 1 and T below any k of a top-k mean."""
-    for method in _variants(cls):
-        for length in (1, 2, 3, 7):
-            total = method.train().losses(example(length=length))["total"]
-            assert total.isfinite(), f"The loss of videos of {length} rows is {total.item()}."
-            method.zero_grad()
-            total.backward()  # type: ignore[no-untyped-call]
-            for name, parameter in method.named_parameters():
-                assert parameter.grad is None or parameter.grad.isfinite().all(), (
-                    f"The gradient of {name!r} is not finite for videos of {length} rows."
-                )
-            _check_scores(method.eval().score(example(1, length).features[0]), length)
+    for length in (1, 2, 3, 7):
+        total = method.train().losses(example(length=length))["total"]
+        assert total.isfinite(), f"The loss of videos of {length} rows is {total.item()}."
+        method.zero_grad()
+        total.backward()  # type: ignore[no-untyped-call]
+        for name, parameter in method.named_parameters():
+            assert parameter.grad is None or parameter.grad.isfinite().all(), (
+                f"The gradient of {name!r} is not finite for videos of {length} rows."
+            )
+        _check_scores(method.eval().score(example(1, length).features[0]), length)
 
 
 def _check_scores(scores: Scores, length: int) -> None:
-    shapes = {"cas": (length, CLASSES), "attention": (length,)}
-    for name, shape in shapes.items():
+    for name, shape in {"cas": (length, CLASSES), "attention": (length,)}.items():
         assert name in scores.signals, f"`score` gives no signal {name!r}, which the common localizer needs."
-        found = tuple(scores.signals[name].shape)
-        assert found == shape, f"The signal {name!r} of {length} rows has shape {found}, expected {shape}."
         values = scores.signals[name]
+        found = tuple(values.shape)
+        assert found == shape, f"The signal {name!r} of {length} rows has shape {found}, expected {shape}."
         assert bool(((values >= 0) & (values <= 1)).all()), f"The signal {name!r} leaves [0, 1]."
     for name, signal in scores.signals.items():
         assert len(signal) == length, f"The signal {name!r} has {len(signal)} rows for {length}."
@@ -162,46 +168,39 @@ def _check_scores(scores: Scores, length: int) -> None:
     assert 0 <= low <= high <= 1 + 1e-6, f"`video_scores` go from {low.item()} to {high.item()}, out of [0, 1]."
 
 
-def a_batch_without_labels_is_finite(cls: type[Method]) -> None:
+def a_batch_without_labels_is_finite(method: Method) -> None:
     """Check that nothing divides by the number of labels."""
-    for method in _variants(cls):
-        given = example()
-        total = method.losses(Batch(given.features, torch.zeros_like(given.labels), given.videos))["total"]
-        assert total.isfinite(), f"The loss of a batch without labels is {total.item()}."
+    given = example()
+    total = method.losses(Batch(given.features, torch.zeros_like(given.labels), given.videos))["total"]
+    assert total.isfinite(), f"The loss of a batch without labels is {total.item()}."
 
 
-def order_of_videos_changes_nothing(cls: type[Method]) -> None:
+def order_of_videos_changes_nothing(method: Method) -> None:
     """Check that losses do not depend on the order of videos, except that leading pairs (`Method.pairs`) stay pairs."""
-    for method in _variants(cls):
-        method.eval()
-        pairs = method.pairs
-        given = example(2 * pairs + 3)
-        order = [2 * pair + side for pair in reversed(range(pairs)) for side in (1, 0)]
-        order += [2 * pairs + row for row in (2, 0, 1)]
-        shuffled = Batch(given.features[order], given.labels[order], tuple(given.videos[i] for i in order))
-        other = method.losses(shuffled)
-        for name, value in method.losses(given).items():
-            _close(other[name], value, f"{name!r} of the same videos in another order")
+    method.eval()
+    pairs = method.pairs
+    given = example(2 * pairs + 3)
+    order = [2 * pair + side for pair in reversed(range(pairs)) for side in (1, 0)]
+    order += [2 * pairs + row for row in (2, 0, 1)]
+    shuffled = Batch(given.features[order], given.labels[order], tuple(given.videos[i] for i in order))
+    _close(method.losses(shuffled), method.losses(given), "of the same videos in another order")
 
 
-def padding_changes_nothing(cls: type[Method]) -> None:
+def padding_changes_nothing(method: Method) -> None:
     """Check that rows of zeros have no effect, if the method treats them as padding (`Method.PADS`)."""
-    if not cls.PADS:
+    if not method.PADS:
         return
-    for method in _variants(cls):
-        method.eval()
-        given = example(2 * method.pairs + 3)
-        longer = torch.cat([given.features, torch.zeros_like(given.features)], dim=1)
-        other = method.losses(Batch(longer, given.labels, given.videos))
-        for name, value in method.losses(given).items():
-            _close(other[name], value, f"{name!r} with as many rows of padding again")
+    method.eval()
+    given = example(2 * method.pairs + 3)
+    longer = torch.cat([given.features, torch.zeros_like(given.features)], dim=1)
+    padded = method.losses(Batch(longer, given.labels, given.videos))
+    _close(padded, method.losses(given), "with as many rows of padding again")
 
 
 def the_seed_decides(cls: type[Method]) -> None:
     """Check that initial weights and training losses repeat exactly, so draws come only from torch's generators."""
     for first, second in zip(_variants(cls), _variants(cls), strict=True):
-        for (name, value), other in zip(first.state_dict().items(), second.state_dict().values(), strict=True):
-            assert torch.equal(value, other), f"{name!r} differs between two trainings with one seed."
+        _equal(first.state_dict(), second.state_dict(), "between two trainings with one seed")
         totals = []
         for method in (first, second):
             seed_torch(1, "dropout", 0)
@@ -209,88 +208,72 @@ def the_seed_decides(cls: type[Method]) -> None:
         assert torch.equal(*totals), f"The loss of one batch with one seed is {totals[0]} and {totals[1]}."
 
 
-def steps_lower_the_loss(cls: type[Method]) -> None:
+def steps_lower_the_loss(method: Method) -> None:
     """Check that a few steps of Adam, without dropout, lower the loss."""
-    for method in _variants(cls):
-        method.eval()
-        optimizer = torch.optim.Adam(method.parameters(), lr=1e-3)
-        before = method.losses(example())["total"].item()
-        for _ in range(5):
-            optimizer.zero_grad()
-            method.losses(example())["total"].backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-        after = method.losses(example())["total"].item()
-        assert after < before, f"Five steps of Adam at 1e-3 take the loss from {before} to {after}."
+    method.eval()
+    optimizer = torch.optim.Adam(method.parameters(), lr=1e-3)
+    before = method.losses(example())["total"].item()
+    for _ in range(5):
+        optimizer.zero_grad()
+        method.losses(example())["total"].backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    after = method.losses(example())["total"].item()
+    assert after < before, f"Five steps of Adam at 1e-3 take the loss from {before} to {after}."
 
 
-def single_precision_agrees_with_double(cls: type[Method]) -> None:
+def single_precision_agrees_with_double(method: Method) -> None:
     """Check that float32 loses no more digits than it must."""
-    for method in _variants(cls):
-        method.eval()
-        double = copy.deepcopy(method).double()
-        expected = double.losses(example(dtype=torch.float64))
-        for name, value in method.losses(example()).items():
-            _close(value.double(), expected[name], f"{name!r} in float32 beside float64", rtol=1e-4, atol=1e-5)
+    method.eval()
+    expected = copy.deepcopy(method).double().losses(example(dtype=torch.float64))
+    found = {name: value.double() for name, value in method.losses(example()).items()}
+    _close(found, expected, "in float32 beside float64", rtol=1e-4, atol=1e-5)
 
 
-def weights_are_all_that_training_goes_on_from(cls: type[Method]) -> None:
+def weights_are_all_that_training_goes_on_from(method: Method) -> None:
     """Check that a run resumed from `state_dict` at the end of an epoch has exactly the same next epoch."""
-    for method in _variants(cls):
-        resumed = cls(method.spec, WIDTH, CLASSES).train()
-        resumed.load_state_dict(method.state_dict())
-        for epoch in (EPOCHS - 2, EPOCHS - 1):
-            losses = []
-            for one in (method, resumed):
-                seed_torch(1, "dropout", epoch)
-                losses.append(_epoch(one, epoch))
-            for name, value in losses[0].items():
-                assert torch.equal(value, losses[1][name]), (
-                    f"{name!r} is {value.item()}, but {losses[1][name].item()} in a new instance with the same "
-                    "`state_dict`: keep what training changes in parameters and buffers."
-                )
-            for (name, value), other in zip(method.state_dict().items(), resumed.state_dict().values(), strict=True):
-                assert torch.equal(value, other), f"{name!r} becomes another in a new instance with the same weights."
+    resumed = type(method)(method.spec, WIDTH, CLASSES).train()
+    resumed.load_state_dict(method.state_dict())
+    for epoch in (EPOCHS - 2, EPOCHS - 1):
+        where = "in a new instance with the same `state_dict`: keep what training changes in parameters and buffers"
+        _equal(_epoch(resumed, epoch), _epoch(method, epoch), where)
+        _equal(resumed.state_dict(), method.state_dict(), where)
 
 
-def what_is_exported_scores_alike(cls: type[Method]) -> None:
+def what_is_exported_scores_alike(method: Method) -> None:
     """Check that `export_state` keeps all that scoring needs."""
-    for method in _variants(cls):
-        method.end_training()
-        stored = {name: value.clone() for name, value in method.export_state().items()}
-        restored = cls(method.spec, WIDTH, CLASSES).eval()
-        missing, unexpected = restored.load_state_dict(stored, strict=False)
-        assert not unexpected, f"export_state gives {unexpected}, which a new instance does not know."
-        dropped = [name for name in method.state_dict() if name not in stored]
-        assert missing == dropped, f"A new instance lacks {missing}, export_state drops {dropped}."
-        features = example(1).features[0]
-        scores, again = method.eval().score(features), restored.score(features)
-        assert torch.equal(scores.video_scores, again.video_scores), "Restored weights give other video scores."
-        for name, signal in scores.signals.items():
-            assert torch.equal(signal, again.signals[name]), f"Restored weights give another {name!r}."
+    method.end_training()
+    stored = {name: value.clone() for name, value in method.export_state().items()}
+    restored = type(method)(method.spec, WIDTH, CLASSES).eval()
+    missing, unexpected = restored.load_state_dict(stored, strict=False)
+    assert not unexpected, f"export_state gives {unexpected}, which a new instance does not know."
+    dropped = [name for name in method.state_dict() if name not in stored]
+    assert missing == dropped, f"A new instance lacks {missing}, export_state drops {dropped}."
+    features = example(1).features[0]
+    scores, again = method.eval().score(features), restored.score(features)
+    where = "under restored weights"
+    _equal({"video_scores": again.video_scores}, {"video_scores": scores.video_scores}, where)
+    _equal(again.signals, scores.signals, where)
 
 
-def terms_keep_their_names(cls: type[Method]) -> None:
+def terms_keep_their_names(method: Method) -> None:
     """Check that loss terms and diagnostics have the same names from the first step to the last."""
-    for method in _variants(cls):
-        fresh = cls(method.spec, WIDTH, CLASSES).train()
-        fresh.start_epoch(0, EPOCHS)
-        first, last = fresh.losses(example()).keys(), method.losses(example()).keys()
-        assert first == last, f"The loss terms are {sorted(first)} in the first step, {sorted(last)} in the last."
-        assert "total" in last, "`losses` gives no `total`."
-        assert fresh.diagnostics().keys() == method.diagnostics().keys(), "`diagnostics` changes its names."
+    fresh = type(method)(method.spec, WIDTH, CLASSES).train()
+    fresh.start_epoch(0, EPOCHS)
+    first, last = fresh.losses(example()).keys(), method.losses(example()).keys()
+    assert first == last, f"The loss terms are {sorted(first)} in the first step, {sorted(last)} in the last."
+    assert "total" in last, "`losses` gives no `total`."
+    assert fresh.diagnostics().keys() == method.diagnostics().keys(), "`diagnostics` changes its names."
 
 
-def scores_feed_the_localizers(cls: type[Method]) -> None:
+def scores_feed_the_localizers(method: Method) -> None:
     """Check scores with the method's own localizer for each family of data sets, and with the common ones."""
-    for method in _variants(cls):
-        method.eval()
-        with torch.no_grad():
-            scores = snippet_scores(method.score(example(1).features[0]))
-        for family in FAMILIES:
-            for settings in (cls.recipe(family).localizer, common_localizer(family)):
-                found = localize([scores], settings, tuple("abcd"))
-                assert np.isfinite(found.score).all(), f"A detection on {family} has a score that is not finite."
-                assert (found.end > found.start).all(), f"A detection on {family} ends before it starts."
+    video = Video("v", example(1).features[0].numpy(), (), 0.64)
+    for family in FAMILIES:
+        scores = score_videos(method, [video], method.recipe(family).train)
+        for settings in (method.recipe(family).localizer, common_localizer(family)):
+            found = localize(scores, settings, tuple("abcd"))
+            assert np.isfinite(found.score).all(), f"A detection on {family} has a score that is not finite."
+            assert (found.end > found.start).all(), f"A detection on {family} ends before it starts."
 
 
 def training_reads_no_file(cls: type[Method]) -> None:
@@ -321,14 +304,10 @@ def batches_show_every_video(cls: type[Method]) -> None:
         assert set(batch.tolist()) <= set(range(13)), f"`train_batches` gives {batch.tolist()} of 13 videos."
         assert np.array_equal(batch, other), "`train_batches` draws from elsewhere than its generator."
     for length in (1, 5, 40):
-        rows = method.train_indices(length, 12, np.random.default_rng(0))
-        assert len(rows) > 0, f"`train_indices` gives no row of a video of {length}."
-        assert rows.min() >= 0, f"`train_indices` gives row {rows.min()}."
-        assert rows.max() < length, f"`train_indices` gives row {rows.max()} of {length}."
-        rows = method.test_indices(length, 12)
-        assert len(rows) > 0, f"`test_indices` gives no row of a video of {length}."
-        assert rows.min() >= 0, f"`test_indices` gives row {rows.min()}."
-        assert rows.max() < length, f"`test_indices` gives row {rows.max()} of {length}."
+        trained, rows = method.train_indices(length, 12, np.random.default_rng(0)), method.test_indices(length, 12)
+        for name, sample in {"train_indices": trained, "test_indices": rows}.items():
+            assert len(sample) > 0, f"`{name}` gives no row of a video of {length}."
+            assert 0 <= sample.min() <= sample.max() < length, f"`{name}` gives {sample.tolist()} of {length} rows."
         assert (np.diff(rows) >= 0).all(), "`test_indices` are not in the order of time."
         step = length / len(rows)
         assert (np.abs(rows - step * np.arange(len(rows))) <= max(step, 1)).all(), (
@@ -337,21 +316,9 @@ def batches_show_every_video(cls: type[Method]) -> None:
         )
 
 
-def snippet_scores(scores: Scores, video: str = "v", seconds_per_snippet: float = 0.64) -> SnippetScores:
-    """Convert a method's scores to the input of localizers.
-
-    Args:
-        scores: of one video.
-        video: name of the video.
-        seconds_per_snippet: time from one row to the next.
-    """
-    return SnippetScores(
-        video,
-        {name: value.double().numpy() for name, value in scores.signals.items()},
-        scores.video_scores.double().numpy(),
-        seconds_per_snippet,
-        class_scores={name: value.double().numpy() for name, value in scores.class_scores.items()},
-    )
+def _on_every_variant(check: Callable[[Method], None], cls: type[Method]) -> None:
+    for method in _variants(cls):
+        check(method)
 
 
 CHECKS: dict[str, Check] = {
@@ -359,19 +326,24 @@ CHECKS: dict[str, Check] = {
     for check in (
         options_refuse_unknown_fields,
         recipes_cover_every_data_set,
+        the_seed_decides,
+        training_reads_no_file,
+        batches_show_every_video,
+    )
+}
+CHECKS |= {
+    check.__name__: partial(_on_every_variant, check)
+    for check in (
         losses_are_finite_with_gradient_to_every_parameter,
         short_videos_train_and_score,
         a_batch_without_labels_is_finite,
         order_of_videos_changes_nothing,
         padding_changes_nothing,
-        the_seed_decides,
         steps_lower_the_loss,
         single_precision_agrees_with_double,
         weights_are_all_that_training_goes_on_from,
         what_is_exported_scores_alike,
         terms_keep_their_names,
         scores_feed_the_localizers,
-        training_reads_no_file,
-        batches_show_every_video,
     )
 }

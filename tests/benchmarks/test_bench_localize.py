@@ -19,8 +19,9 @@ import pytest
 from harness.registry import load_method, method_entries
 from tests.benchmarks.measure import aim
 from tests.helpers import plain_localize as localize_reference
+from tests.helpers.localizing import hard_decayed_nms, hard_nms, soft_nms
 from tests.helpers.plain_localize import ACM_THUMOS
-from wstal.localize import LocalizerSpec, Nms, hard_decayed_nms, hard_nms, localize, soft_nms
+from wstal.localize import LocalizerSpec, Nms, localize
 from wstal.types import Detections, SnippetScores
 
 VIDEOS, CLASSES = 212, 20

@@ -6,8 +6,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.helpers.localizing import upsample
 from tests.helpers.plain_localize import localize as reference
-from wstal.localize import LocalizerSpec, Nms, ProposalSource, StreamFusion, localize, upsample
+from wstal.localize import LocalizerSpec, Nms, ProposalSource, StreamFusion, localize
 from wstal.types import SnippetScores
 
 SIGNALS = ("attention", "cas", "motion")  # `cas` has a column for each class

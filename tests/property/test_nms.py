@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.helpers import plain_localize as localize_reference
-from wstal.localize import hard_nms, overlap, soft_nms
+from tests.helpers.localizing import hard_nms, soft_nms
+from wstal.localize.nms import overlap
 
 Columns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 

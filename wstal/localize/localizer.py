@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from wstal.errors import UserError
-from wstal.localize.nms import hard_decayed_nms, hard_nms, soft_nms
+from wstal.localize.nms import Rows, hard_nms, soft_nms
 from wstal.localize.proposals import keep_classes, propose
 from wstal.localize.spec import LocalizerSpec, Nms, StreamFusion
 from wstal.types import DETECTION_COLUMNS, Detections, FloatArray, IntArray, SnippetScores
@@ -75,15 +75,11 @@ def _suppress(
     """
     plus = {"no": np.zeros(len(group)), "second": np.ones(len(group)), "snippet": seconds}[nms.plus_one]
     stays = np.arange(len(group))
-    if nms.threshold is not None and nms.sigma is not None:
-        stays, score = hard_decayed_nms(
-            start, end, score, group, threshold=nms.threshold, sigma=nms.sigma, kind=nms.overlap, plus=plus
-        )
-    elif nms.threshold is not None:
-        stays = hard_nms(start, end, score, group, threshold=nms.threshold, kind=nms.overlap, plus=plus)
-        return stays, score[stays]
+    rows = Rows(start, end, score, group, plus)
+    if nms.threshold is not None:
+        stays, score = hard_nms(rows, nms.threshold, nms.overlap, nms.sigma)
     elif nms.sigma is not None:
-        stays, score = soft_nms(start, end, score, group, sigma=nms.sigma, kind=nms.overlap, plus=plus)
+        stays, score = soft_nms(rows, nms.sigma, nms.overlap)
     order = np.lexsort((end[stays], start[stays], -score, group[stays]))
     return stays[order], score[order]
 

@@ -6,13 +6,14 @@ so no result depends on the order of the rows.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from wstal.types import Bools, FloatArray, Floats, IntArray
 
+Column = npt.NDArray[Any]
 Overlap = Literal["iou", "own"]
 CHUNK = 1 << 14  # pairs compared at once, few enough for a processor's cache
 
@@ -47,95 +48,72 @@ def overlap(
     return shared / np.maximum(whole, np.finfo(np.float64).tiny)
 
 
-def _per_row(value: float | FloatArray, rows: int) -> Floats:
-    return np.broadcast_to(np.asarray(value, dtype=np.float64), (rows,))
-
-
-def hard_nms(
-    start: FloatArray,
-    end: FloatArray,
-    score: FloatArray,
-    group: IntArray,
-    *,
-    threshold: float,
-    kind: Overlap = "iou",
-    plus: float | FloatArray = 0.0,
-) -> IntArray:
-    """Apply greedy suppression: a row stays if its overlap with every better row that stays is below `threshold`.
+class Rows(NamedTuple):
+    """Scored intervals of many groups.
 
     Args:
         start: `[N]` seconds.
         end: `[N]` seconds.
         score: `[N]`, finite.
         group: `[N]` group of each row. Rows of different groups do not affect each other.
+        plus: `[N]` seconds added to every length and intersection (see `Nms.plus_one`), the same within a group.
+    """
+
+    start: Column
+    end: Column
+    score: Column
+    group: Column
+    plus: Column
+
+    def take(self, index: IntArray) -> Rows:
+        """Return the rows at these indices."""
+        return Rows(*(column[index] for column in self))
+
+
+def hard_nms(
+    rows: Rows, threshold: float, kind: Overlap = "iou", sigma: float | None = None
+) -> tuple[IntArray, Floats]:
+    """Apply greedy suppression: a row stays if its overlap with every better row that stays is below `threshold`.
+
+    With `sigma`, removed rows are put back with a decayed score (ASL): it is multiplied by exp(-overlap^2 / sigma),
+    where the overlap is with the best row that caused the removal.
+
+    Args:
+        rows: the intervals.
         threshold: overlap at which a row is removed, above 0.
         kind: as in `overlap`.
-        plus: as in `overlap`.
+        sigma: width of the decay. None: removed rows do not come back.
 
     Returns:
-        `[M]` indices of the rows that stay, sorted by group and score (highest first), then start and end.
+        `[M]` indices of the rows that stay (or of all), sorted by group and start, and `[M]` their scores.
 
     Raises:
         ValueError: `threshold` is not above 0.
 
     Example:
-        >>> start, end = np.array([0.0, 0.5, 5.0]), np.array([2.0, 2.0, 6.0])
-        >>> hard_nms(start, end, np.array([0.6, 0.9, 0.3]), np.zeros(3, dtype=np.int64), threshold=0.5).tolist()
+        >>> start, end, score = np.array([0.0, 0.5, 5.0]), np.array([2.0, 2.0, 6.0]), np.array([0.6, 0.9, 0.3])
+        >>> rows = Rows(start, end, score, group=np.zeros(3, dtype=np.int64), plus=np.zeros(3))
+        >>> hard_nms(rows, threshold=0.5)[0].tolist()
         [1, 2]
+        >>> index, score = hard_nms(rows, threshold=0.5, sigma=0.3)
+        >>> index.tolist(), score.round(3).tolist()
+        ([0, 1, 2], [0.092, 0.9, 0.3])
     """
-    found = _conflicts(start, end, score, group, threshold, kind, plus)
-    kept = found.order[_resolve(found)]
-    return kept[np.lexsort((end[kept], start[kept], -score[kept], group[kept]))]
-
-
-def hard_decayed_nms(
-    start: FloatArray,
-    end: FloatArray,
-    score: FloatArray,
-    group: IntArray,
-    *,
-    threshold: float,
-    sigma: float,
-    kind: Overlap = "iou",
-    plus: float | FloatArray = 0.0,
-) -> tuple[IntArray, Floats]:
-    """Apply `hard_nms`, then put removed rows back with a decayed score (ASL).
-
-    The score is multiplied by exp(-overlap^2 / sigma), where the overlap is with the best row that caused the removal.
-
-    Args:
-        start: `[N]` seconds.
-        end: `[N]` seconds.
-        score: `[N]`, finite.
-        group: `[N]` group of each row. Rows of different groups do not affect each other.
-        threshold: overlap at which a row is removed, above 0.
-        sigma: width of the decay.
-        kind: as in `overlap`.
-        plus: as in `overlap`.
-
-    Returns:
-        `[N]` indices sorted by group and start, and `[N]` scores.
-
-    Example:
-        >>> start, end = np.array([0.0, 0.5]), np.array([2.0, 2.0])
-        >>> group = np.zeros(2, dtype=np.int64)
-        >>> rows, score = hard_decayed_nms(start, end, np.array([0.6, 0.9]), group, threshold=0.5, sigma=0.3)
-        >>> rows.tolist(), score.round(3).tolist()
-        ([0, 1], [0.092, 0.9])
-    """
-    found = _conflicts(start, end, score, group, threshold, kind, plus)
+    found = _conflicts(rows, threshold, kind)
     stays = _resolve(found)
-    final = score[found.order].astype(np.float64)
+    if sigma is None:
+        kept = found.order[stays]
+        return kept, rows.score[kept]
+    final = rows.score[found.order].astype(np.float64)
     lost = stays[found.better] & ~stays[found.worse]
-    better, worse, shared = found.order[found.better[lost]], found.worse[lost], found.shared[lost]
-    best_first = np.lexsort((end[better], start[better], -score[better]))
+    worse, shared, better = found.worse[lost], found.shared[lost], rows.take(found.order[found.better[lost]])
+    best_first = np.lexsort((better.end, better.start, -better.score))
     goes, first = np.unique(worse[best_first], return_index=True)
     final[goes] *= np.exp(-(shared[best_first][first] ** 2) / sigma)
     return found.order, final
 
 
-@dataclass(frozen=True, eq=False)
-class _Conflicts:
+class _Conflicts(NamedTuple):
     """Pairs of rows of which one must be removed, as positions in `order`, which sorts rows by group and start.
 
     Args:
@@ -151,20 +129,11 @@ class _Conflicts:
     shared: Floats
 
 
-def _conflicts(
-    start: FloatArray,
-    end: FloatArray,
-    score: FloatArray,
-    group: IntArray,
-    threshold: float,
-    kind: Overlap,
-    plus: float | FloatArray,
-) -> _Conflicts:
+def _conflicts(rows: Rows, threshold: float, kind: Overlap) -> _Conflicts:
     if not threshold > 0:
         raise ValueError(f"Expected `threshold` to be above 0, got {threshold}.")
-    order = _by_group_and_start(start, group)
-    start, end, score, group = start[order], end[order], score[order], group[order]
-    plus = _per_row(plus, len(order))[order]
+    order = _by_group_and_start(rows.start, rows.group)
+    start, end, score, group, plus = rows.take(order)
 
     # For two rows to reach an IoU of threshold, the later may start after the earlier by at most (1 - threshold) of the
     # earlier's length. So few pairs are compared: 9 a row on THUMOS14-like proposals, of 535 rows in its group.
@@ -178,11 +147,11 @@ def _conflicts(
     before = np.cumsum(later) - later
 
     found = [(place[:0], place[:0], reach[:0])]
-    for rows in np.split(place, np.flatnonzero(np.diff(before // CHUNK)) + 1):
-        early = np.repeat(rows, later[rows])
-        late = np.repeat(rows + 1 - before[rows], later[rows])
-        late += np.arange(before[rows[:1]].sum(), before[rows[:1]].sum() + len(late))
-        s1, e1, score1 = (np.repeat(column[rows], later[rows]) for column in (start, end, score))
+    for some in np.split(place, np.flatnonzero(np.diff(before // CHUNK)) + 1):
+        early = np.repeat(some, later[some])
+        late = np.repeat(some + 1 - before[some], later[some])
+        late += np.arange(before[some[:1]].sum(), before[some[:1]].sum() + len(late))
+        s1, e1, score1 = (np.repeat(column[some], later[some]) for column in (start, end, score))
         s2, e2, score2 = start[late], end[late], score[late]
         late_wins = (score2 > score1) | ((score2 == score1) & (s2 == s1) & (e2 < e1))
         shared = overlap(s2, e2, s1, e1, kind, plus[late])
@@ -224,42 +193,29 @@ def _resolve(found: _Conflicts) -> Bools:
     return stays
 
 
-def soft_nms(
-    start: FloatArray,
-    end: FloatArray,
-    score: FloatArray,
-    group: IntArray,
-    *,
-    sigma: float,
-    kind: Overlap = "iou",
-    plus: float | FloatArray = 0.0,
-) -> tuple[IntArray, Floats]:
+def soft_nms(rows: Rows, sigma: float, kind: Overlap = "iou") -> tuple[IntArray, Floats]:
     """Apply Gaussian soft suppression (Bodla et al., 2017): all rows stay, overlapped ones get lower scores.
 
     Takes the best row of each group and multiplies the scores of the group's other rows by exp(-overlap^2 / sigma),
     then the best of these, and so on. Time grows with the square of the rows in a group.
 
     Args:
-        start: `[N]` seconds.
-        end: `[N]` seconds.
-        score: `[N]`, finite. Negative scores decay towards 0 too, which raises them.
-        group: `[N]` group of each row. Rows of different groups do not affect each other.
+        rows: the intervals. Negative scores decay towards 0 too, which raises them.
         sigma: width of the decay.
         kind: as in `overlap`.
-        plus: as in `overlap`.
 
     Returns:
         `[N]` indices sorted by group and in the order in which rows were taken, and `[N]` their decayed scores.
 
     Example:
-        >>> start, end = np.array([0.0, 0.5]), np.array([2.0, 2.0])
-        >>> rows, score = soft_nms(start, end, np.array([0.6, 0.9]), np.zeros(2, dtype=np.int64), sigma=0.3)
-        >>> rows.tolist(), score.round(3).tolist()
+        >>> start, end, none = np.array([0.0, 0.5]), np.array([2.0, 2.0]), np.zeros(2, dtype=np.int64)
+        >>> index, score = soft_nms(Rows(start, end, np.array([0.6, 0.9]), group=none, plus=none), sigma=0.3)
+        >>> index.tolist(), score.round(3).tolist()
         ([1, 0], [0.9, 0.092])
     """
-    order = np.lexsort((end, start, group))
-    start, end, live = start[order], end[order], score[order].astype(np.float64)
-    plus, group = _per_row(plus, len(order))[order], group[order]
+    order = np.lexsort((rows.end, rows.start, rows.group))
+    start, end, score, group, plus = rows.take(order)
+    live = score.astype(np.float64)
     first = np.flatnonzero(np.append(True, group[1:] != group[:-1])[: len(order)])
     size = np.diff(first, append=len(order))
     taken, final = np.empty_like(order), np.empty_like(live)

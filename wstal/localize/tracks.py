@@ -114,19 +114,3 @@ def lay_out(signals: Sequence[FloatArray], upsampling: int) -> Tracks:
     slope[gap] = 0.0
     slope[gap - 1] = np.where(lengths > 1, slope[gap - 2], 0.0)
     return Tracks(rows, slope, gap, upsampling)
-
-
-def upsample(signal: FloatArray, upsampling: int) -> Floats:
-    """Interpolate `[T]` values linearly to `[T * upsampling]` at rows 0, 1/s, ..., T - 1/s.
-
-    Samples past the last row are extrapolated.
-
-    Args:
-        signal: `[T]` values.
-        upsampling: s, samples per row.
-
-    Example:
-        >>> upsample(np.array([0.0, 1.0, 0.0]), upsampling=2).tolist()
-        [0.0, 0.5, 1.0, 0.5, 0.0, -0.5]
-    """
-    return lay_out([signal], upsampling).samples[:-1].reshape(-1)

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from scipy import ndimage
 
 from baselines.cola import ACTIVITYNET_OPTIONS, Cola, ColaOptions, dilate, erode, rings, select, snippet_contrast
-from wstal.localize import Nms, hard_nms, localize
+from tests.helpers.localizing import hard_nms
+from wstal.localize import Nms, localize
 from wstal.types import Batch, Detections, SnippetScores
 
 CLASSES = tuple(f"class {number}" for number in range(20))

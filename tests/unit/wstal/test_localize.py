@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from tests.helpers.localizing import upsample
 from tests.helpers.plain_localize import ACM_ACTIVITYNET, ACM_THUMOS, BASNET
 from tests.helpers.plain_localize import localize as reference
 from wstal.errors import UserError
-from wstal.localize import LocalizerSpec, Nms, ProposalSource, StreamFusion, localize, proposals, upsample
+from wstal.localize import LocalizerSpec, Nms, ProposalSource, StreamFusion, localize, proposals
 from wstal.localize.tracks import lay_out
 from wstal.types import Detections, SnippetScores
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from wstal.localize import hard_decayed_nms, hard_nms, overlap, soft_nms
+from tests.helpers.localizing import hard_decayed_nms, hard_nms, soft_nms
+from wstal.localize.nms import overlap
 
 A = np.array
 

@@ -177,13 +177,8 @@ class Co2Net(Method):
     def filtered(self, features: Features) -> tuple[Float[Tensor, "batch in_dim time"], list[Foreground]]:
         """Return the gated streams, joined, and each stream's attention in [0, 1]."""
         streams = split_streams(features.transpose(1, 2), self.widths, dim=1)
-        gated, attention = zip(
-            *(
-                module(main, auxiliary)
-                for module, main, auxiliary in zip(self.consensus, streams, reversed(streams), strict=True)
-            ),
-            strict=True,
-        )
+        passes = zip(self.consensus, streams, reversed(streams), strict=True)
+        gated, attention = zip(*(consensus(main, other) for consensus, main, other in passes), strict=True)
         return torch.cat(gated, dim=1), [smooth(one, self.spec.half_window).transpose(1, 2) for one in attention]
 
     def classified(self, filtered: Float[Tensor, "batch in_dim time"]) -> tuple[Features, Cas]:

@@ -162,21 +162,16 @@ class FacNetNetwork(BaseMethod):
 
     def _terms(self, class_wise: Tensor, class_agnostic: Tensor, cas: Tensor, labels: Tensor) -> dict[str, Tensor]:
         mil = _mean([2 * (weights * cas).sum(dim=1) for weights in self._class_attentions(cas)])
-        actions, everything = (with_background(labels, present) for present in (False, True))
-        heads = {
-            "class_wise": (class_wise, actions),
-            "class_agnostic": (class_agnostic, actions),
-            "mil": (mil, everything),
-        }
+        heads = {"class_wise": class_wise, "class_agnostic": class_agnostic, "mil": mil}
         terms = {
-            name: cross_entropy(logits.log_softmax(dim=1), target, LABEL_EPSILON)
-            for name, (logits, target) in heads.items()
+            name: cross_entropy(logits.log_softmax(dim=1), with_background(labels, name == "mil"), LABEL_EPSILON)
+            for name, logits in heads.items()
         }
-        weights = self.spec
+        spec = self.spec
         terms["total"] = (
-            weights.class_wise * terms["class_wise"]
-            + weights.class_agnostic * terms["class_agnostic"]
-            + weights.mil * terms["mil"]
+            spec.class_wise * terms["class_wise"]
+            + spec.class_agnostic * terms["class_agnostic"]
+            + spec.mil * terms["mil"]
         )
         return terms
 

@@ -204,7 +204,7 @@ class Rskp(Method):
     def end_step(self) -> None:
         """Offer the step's prototypes to the memory."""
         for prototypes, vectors, labels in self._unstored:
-            self._store(prototypes, self._class_scores(prototypes, vectors), labels)
+            self._store(prototypes, vectors, labels)
         self._unstored.clear()
 
     def score(self, features: Float[Tensor, "time dim"]) -> Scores:
@@ -271,16 +271,16 @@ class Rskp(Method):
             features = torch.from_numpy(np.asarray(video.features, dtype=np.float32)).to(self.prototypes)
             labels = torch.zeros(1, self.num_classes)
             labels[0, list(video.labels)] = 1
-            _, prototypes = self._represent(features[None])
-            self._store(prototypes, self._class_scores(prototypes, self.vectors.classes), labels)
+            self._store(self._represent(features[None])[1], self.vectors.classes, labels)
         self.train(training)
 
     @torch.no_grad()
     def _class_scores(self, prototypes: Prototypes, vectors: Tensor) -> Float[Tensor, "batch slots classes"]:
         return (self.spec.scale * cosines(prototypes, vectors)).softmax(dim=-1)
 
-    def _store(self, prototypes: Tensor, scores: Tensor, labels: Labels) -> None:
+    def _store(self, prototypes: Tensor, vectors: Tensor, labels: Labels) -> None:
         """Keep the most probable of the slots and the prototypes of each class of a video. `labels` are on the host."""
+        scores = self._class_scores(prototypes, vectors)
         for video, label in labels.nonzero().tolist():
             best = torch.cat([self.slot_scores[label], scores[video, :, label]]).topk(self.spec.slots)
             self.slots[label] = torch.cat([self.slots[label], prototypes[video]])[best.indices]

@@ -297,14 +297,9 @@ class CrossVideo(Method):
 
     def _representatives(self, snippets: Snippets, labels: Tensor) -> tuple[Tensor, Tensor]:
         options, classes = self.spec.memory, self.num_classes
-        instance, background = self.base.branch_cas(snippets.cas.detach(), snippets.attention.detach())
-        scores = torch.cat(
-            [
-                scaled_scores(instance, options.score_scale)[..., :classes],
-                scaled_scores(background, options.score_scale)[..., classes:],
-            ],
-            dim=-1,
-        )
+        branches = self.base.branch_cas(snippets.cas.detach(), snippets.attention.detach())
+        instance, background = (scaled_scores(cas, options.score_scale) for cas in branches)
+        scores = torch.cat([instance[..., :classes], background[..., classes:]], dim=-1)
         present = functional.pad(labels > 0, (0, 1), value=options.background)
         sure = options.score_scale == "min_max"
         return representative_features(snippets.embedded, scores, present, options.threshold, sure)

@@ -153,29 +153,22 @@ def class_average_precision(
         >>> class_average_precision(flags, 1, PROTOCOLS["anet"]).tolist()
         [[1.0, 0.0]]
     """
-    weight = None
-    instance_weight = None
+    weight, instance_weight = np.ones(len(flags.video)), None
     if video_weight is not None:
-        weight = np.append(video_weight, 1.0)[flags.video]
-        instance_weight = video_weight[flags.instance_video]
+        weight, instance_weight = np.append(video_weight, 1.0)[flags.video], video_weight[flags.instance_video]
     positives = np.bincount(flags.instance_label, instance_weight, minlength=classes)
     bounds = np.searchsorted(flags.label, np.arange(classes + 1))
     ap = np.full((classes, flags.hit.shape[1]), np.nan)
     for label in np.flatnonzero(positives > 0):
         here = slice(bounds[label], bounds[label + 1])
         hit, excused = flags.hit[here], flags.excused[here]
-        here_weight = None if weight is None else weight[here]
         if protocol.precision != "eleven-point":
-            ap[label] = average_precision(hit, None, positives[label], protocol.precision, here_weight)
+            ap[label] = average_precision(hit, None, positives[label], protocol.precision, weight[here])
             continue
         for column in range(hit.shape[1]):
             order = hits_first(flags.score[here], hit[:, column])
-            one = hit[order, column, None]
+            one, counted = hit[order, column, None], hit[order, column, None] | ~excused[order, None]
             ap[label, column] = average_precision(
-                one,
-                one | ~excused[order, None],
-                positives[label],
-                protocol.precision,
-                None if here_weight is None else here_weight[order],
+                one, counted, positives[label], protocol.precision, weight[here][order]
             )[0]
     return ap

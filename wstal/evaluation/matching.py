@@ -237,12 +237,10 @@ def _order_as_released(
     by_group = np.argsort(instances.group, kind="stable")
     groups = instances.group[by_group]
     for one in np.unique(detection[1:][equal]):
-        low = np.searchsorted(groups, detections.group[one], side="left")
-        high = np.searchsorted(groups, detections.group[one], side="right")
+        low, high = (np.searchsorted(groups, detections.group[one], side=side) for side in ("left", "right"))
         if high - low <= SMALL + 1:
             continue  # the sort is stable up to 16 items, so the pairs are already in order
         members = by_group[low:high]
         tious = tiou(detections.start[one], detections.end[one], instances.start[members], instances.end[members])
         begin, stop = np.searchsorted(detection, [one, one + 1])
-        best_first = members[released_order(tious.tolist())[: stop - begin]]
-        instance[begin:stop] = best_first
+        instance[begin:stop] = members[released_order(tious.tolist())[: stop - begin]]

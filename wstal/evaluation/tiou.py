@@ -95,21 +95,17 @@ def parse_tious(text: str) -> tuple[float, ...]:
     ranged = ":" in text
     try:
         numbers = [Decimal(part.strip()) for part in text.split(":" if ranged else ",")]
-    except InvalidOperation:
+        first, step, last = numbers if ranged else (numbers[0], Decimal(1), numbers[0])
+    except (InvalidOperation, ValueError):  # no number, or not three in a range
         raise UserError(f"Expected tIoU thresholds, got {text!r}. {wanted}") from None
-    if not all(number.is_finite() and 0 < number <= 1 for number in numbers):
+    if not all(number.is_finite() and 0 < number <= 1 for number in numbers) or last < first:
         raise UserError(f"Expected `tious` to increase within (0, 1], got {text!r}. {wanted}")
-    if ranged:
-        if len(numbers) != 3:
-            raise UserError(f"Expected tIoU thresholds, got {text!r}. {wanted}")
-        first, step, last = numbers
-        if last < first:
-            raise UserError(f"Expected `tious` to increase within (0, 1], got {text!r}. {wanted}")
-        if step < Decimal("0.001") or (last - first) % step:
-            raise UserError(f"Expected whole steps (of 0.001 or more) from {first} to {last}, got {text!r}. {wanted}")
-        count = int((last - first) / step) + 1
-        return check_tious(tuple(float(first) + index * float(step) for index in range(count)))
-    return check_tious(tuple(float(number) for number in numbers))
+    if not ranged:
+        return check_tious(tuple(map(float, numbers)))
+    if step < Decimal("0.001") or (last - first) % step:
+        raise UserError(f"Expected whole steps (of 0.001 or more) from {first} to {last}, got {text!r}. {wanted}")
+    count = int((last - first) / step) + 1
+    return check_tious(tuple(float(first) + index * float(step) for index in range(count)))
 
 
 def check_tious(tious: tuple[float, ...]) -> tuple[float, ...]:

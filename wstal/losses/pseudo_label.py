@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor
@@ -11,8 +11,7 @@ from torch.nn import functional
 from wstal.tensors import Cas, Scalar
 
 
-@dataclass(frozen=True, eq=False)
-class PseudoLabelLoss:
+class PseudoLabelLoss(NamedTuple):
     """Value of Eq. 16 and the weights of its snippets.
 
     Args:

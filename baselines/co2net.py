@@ -30,7 +30,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from baselines.hamnet import LOCALIZER, SLOPE
+from baselines.hamnet import LOCALIZER, leaky_conv
 from wstal import sampling
 from wstal.errors import UserError
 from wstal.families import epochs_for, many_classes
@@ -91,14 +91,12 @@ class Consensus(nn.Module):
     def __init__(self, main: int, auxiliary: int, spec: Co2NetOptions) -> None:
         super().__init__()
         width, dropout = spec.attention_width, spec.attention_dropout
-        self.whole = nn.Sequential(he_conv(main, main, 3), nn.LeakyReLU(SLOPE), nn.Dropout(dropout))
-        self.local = nn.Sequential(he_conv(auxiliary, main, 3), nn.LeakyReLU(SLOPE), nn.Dropout(dropout))
+        self.whole = nn.Sequential(*leaky_conv(main, main, 3), nn.Dropout(dropout))
+        self.local = nn.Sequential(*leaky_conv(auxiliary, main, 3), nn.Dropout(dropout))
         self.attention = nn.Sequential(
-            he_conv(main, width, 3),
-            nn.LeakyReLU(SLOPE),
+            *leaky_conv(main, width, 3),
             nn.Dropout(dropout),
-            he_conv(width, width, 3),
-            nn.LeakyReLU(SLOPE),
+            *leaky_conv(width, width, 3),
             he_conv(width, 1, 1),
             nn.Dropout(spec.logit_dropout),
             nn.Sigmoid(),
@@ -139,11 +137,10 @@ class Co2Net(Method):
         self.consensus: Sequence[nn.Module] = nn.ModuleList(  # type: ignore[assignment]
             Consensus(main, auxiliary, spec) for main, auxiliary in zip(self.widths, reversed(self.widths), strict=True)
         )
-        self.fusion = nn.Sequential(he_conv(feature_dim, feature_dim, 1), nn.LeakyReLU(SLOPE), nn.Dropout(spec.dropout))
+        self.fusion = nn.Sequential(*leaky_conv(feature_dim, feature_dim, 1), nn.Dropout(spec.dropout))
         self.classifier = nn.Sequential(
             nn.Dropout(spec.dropout),
-            he_conv(feature_dim, feature_dim, 3),
-            nn.LeakyReLU(SLOPE),
+            *leaky_conv(feature_dim, feature_dim, 3),
             nn.Dropout(spec.dropout),
             he_conv(feature_dim, num_classes + 1, 1),
         )

@@ -119,7 +119,7 @@ class FacNetNetwork(BaseMethod):
 
     def snippet_losses(self, snippets: Snippets, labels: Labels) -> dict[str, Tensor]:
         """Return the classification losses `class_wise`, `class_agnostic` and `mil`, and their weighted `total`."""
-        pooled = [pool(snippets.embedded, attention) for attention in self._class_attentions(snippets.cas)]
+        pooled = [pool(snippets.embedded, attention) for attention in self._attentions(snippets.cas)]
         foreground = [self._head(features, self.vectors.foreground).squeeze(-1) for features in pooled]
         return self._terms(_mean(foreground), self._class_agnostic(snippets), snippets.cas, labels)
 
@@ -129,8 +129,8 @@ class FacNetNetwork(BaseMethod):
         Where the heads take the cosine of a pooled feature, this takes the pooled cosine.
         """
         scores = _log(attention)  # G minus a constant that is the same for all classes of a video
-        foreground = [2 * (weights * scores).sum(dim=1) for weights in self._class_attentions(cas)]
-        action = [2 * (weights * cas).sum(dim=1) for weights in self._foreground_attentions(attention)]
+        foreground = [2 * (weights * scores).sum(dim=1) for weights in self._attentions(cas)]
+        action = [2 * (weights * cas).sum(dim=1) for weights in self._attentions(scores)]
         return self._terms(_mean(foreground), _mean(action), cas, labels)["total"]
 
     def branch_cas(self, cas: Cas, attention: Foreground) -> tuple[Cas, Cas]:
@@ -146,22 +146,20 @@ class FacNetNetwork(BaseMethod):
         }
         return Scores(signals, self._class_agnostic(snippets)[0].softmax(dim=-1)[: self.num_classes])
 
-    def _class_attentions(self, cas: Tensor) -> list[Tensor]:
-        return [(temperature * cas).softmax(dim=1) for temperature in self.spec.temperatures]
-
-    def _foreground_attentions(self, attention: Tensor) -> list[Tensor]:
-        return [(temperature * _log(attention)).softmax(dim=1) for temperature in self.spec.temperatures]
+    def _attentions(self, logits: Tensor) -> list[Tensor]:
+        """Return the softmax over time at each temperature."""
+        return [(temperature * logits).softmax(dim=1) for temperature in self.spec.temperatures]
 
     def _head(self, features: Tensor, vectors: Tensor) -> Tensor:
         return 2 * self.spec.scale * cosines(features, vectors)
 
     def _class_agnostic(self, snippets: Snippets) -> VideoScores:
         """Return the class logits of the snippets that foreground attends to."""
-        pooled = [pool(snippets.embedded, weights)[:, 0] for weights in self._foreground_attentions(snippets.attention)]
+        pooled = [pool(snippets.embedded, weights)[:, 0] for weights in self._attentions(_log(snippets.attention))]
         return _mean([self._head(features, self.vectors.classes) for features in pooled])
 
     def _terms(self, class_wise: Tensor, class_agnostic: Tensor, cas: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        mil = _mean([2 * (weights * cas).sum(dim=1) for weights in self._class_attentions(cas)])
+        mil = _mean([2 * (weights * cas).sum(dim=1) for weights in self._attentions(cas)])
         heads = {"class_wise": class_wise, "class_agnostic": class_agnostic, "mil": mil}
         terms = {
             name: cross_entropy(logits.log_softmax(dim=1), with_background(labels, name == "mil"), LABEL_EPSILON)

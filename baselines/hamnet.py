@@ -85,6 +85,17 @@ LOCALIZER = LocalizerSpec(
 )
 
 
+def leaky_conv(columns: int, out: int, kernel: int) -> tuple[nn.Module, nn.Module]:
+    """Return a convolution that keeps T (see `he_conv`), and the LeakyReLU that follows it.
+
+    Args:
+        columns: input columns.
+        out: output columns.
+        kernel: width of the kernel in rows.
+    """
+    return he_conv(columns, out, kernel), nn.LeakyReLU(SLOPE)
+
+
 class HamNet(Method):
     """HAM-Net over features `[B, T, D]`. Classifier and attention both read the features."""
 
@@ -98,18 +109,14 @@ class HamNet(Method):
         super().__init__(spec, feature_dim, num_classes)
         width = spec.attention_width
         self.classifier = nn.Sequential(
-            he_conv(feature_dim, feature_dim, 3),
-            nn.LeakyReLU(SLOPE),
-            he_conv(feature_dim, feature_dim, 3),
-            nn.LeakyReLU(SLOPE),
+            *leaky_conv(feature_dim, feature_dim, 3),
+            *leaky_conv(feature_dim, feature_dim, 3),
             nn.Dropout(spec.dropout),
             he_conv(feature_dim, num_classes + 1, 1),
         )
         self.attention = nn.Sequential(
-            he_conv(feature_dim, width, 3),
-            nn.LeakyReLU(SLOPE),
-            he_conv(width, width, 3),
-            nn.LeakyReLU(SLOPE),
+            *leaky_conv(feature_dim, width, 3),
+            *leaky_conv(width, width, 3),
             he_conv(width, 1, 1),
             nn.Sigmoid(),
         )

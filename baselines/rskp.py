@@ -216,15 +216,11 @@ class Rskp(Method):
         """
         embedded, prototypes = self._represent(features.unsqueeze(0))
         plain, own = self._head(embedded), self._head(self._propagate(embedded, prototypes))
-        cas, video_scores = (
-            torch.lerp(second, first, self.spec.fusion)[0, ..., : self.num_classes]
-            for first, second in (
-                (plain.cas.softmax(dim=-1), own.cas.softmax(dim=-1)),
-                (plain.foreground.exp(), own.foreground.exp()),
-            )
-        )
-        attention = plain.attention[0]
-        return Scores({"cas": cas * attention, "attention": attention[:, 0]}, video_scores)
+        cas = torch.lerp(own.cas.softmax(dim=-1), plain.cas.softmax(dim=-1), self.spec.fusion)
+        video_scores = torch.lerp(own.foreground.exp(), plain.foreground.exp(), self.spec.fusion)
+        attention, classes = plain.attention[0], self.num_classes
+        signals = {"cas": cas[0, :, :classes] * attention, "attention": attention[:, 0]}
+        return Scores(signals, video_scores[0, :classes])
 
     def export_state(self) -> dict[str, Tensor]:
         """Return the state without the memory, which scoring does not need."""

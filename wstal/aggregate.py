@@ -50,5 +50,4 @@ class Fusion(nn.Module):
         context = logits.softmax(dim=1) @ (knowledge @ of_context.T)
         hidden = (context + of_video_part + self.hidden.bias).relu()
         residual = torch.addmm(flat, hidden, self.output.weight.T)
-        fused: Tensor = self.norm(residual)
-        return fused.view(embedded.shape)
+        return torch.reshape(self.norm(residual), embedded.shape)

@@ -191,8 +191,6 @@ class MemoryBank(CountsOnHost):
             The two cosines. Both are NaN if no row is filled, the second is NaN if only one is.
         """
         tokens, row = self.tokens()
-        if not len(tokens):
-            return float("nan"), float("nan")
         unit = functional.normalize(tokens, dim=1)
         members = functional.one_hot(row, len(self.filled)).to(unit.dtype)
         centres = functional.normalize(members.T @ unit, dim=1)

@@ -106,10 +106,9 @@ def _localize_streams(
     columns = (np.concatenate([getattr(part, name) for part in found]) for name in DETECTION_COLUMNS)
     joined = Detections(found[0].videos, found[0].classes, *columns)
     source, group = np.concatenate(stream), joined.video * len(classes) + joined.label
-    low, high = (np.full(len(scores) * len(classes), worst) for worst in (len(streams), -1))
-    np.minimum.at(low, group, source)
-    np.maximum.at(high, group, source)
-    several = (low < high)[group]
+    # number of streams of each group
+    of_streams = np.bincount(np.unique(group * len(streams) + source) // len(streams))
+    several = of_streams[group] > 1
     seconds = np.array([one.seconds_per_snippet for one in scores])[joined.video]
     some = joined.select(several)
     stays, kept_score = _suppress(fusion.nms, some.start, some.end, some.score, group[several], seconds[several])
@@ -156,15 +155,13 @@ def _check(one: SnippetScores, spec: LocalizerSpec, model: SnippetScores, classe
                 f"Name one of these in `sources`, or let the method output {name!r}."
             )
         rows = len(signal) if rows is None else rows
-        _check_signal(name, signal, rows, model.signals[name].ndim, len(classes), who)
-
-
-def _check_signal(name: str, signal: FloatArray, rows: int, axes: int, classes: int, who: str) -> None:
-    expected = (rows,) if axes == 1 else (rows, classes)
-    if len(signal) == 0:
-        raise UserError(f"Signal {name!r} in the {who} has no rows: were its features read?")
-    if signal.shape != expected:
-        raise UserError(f"Expected signal {name!r} in the {who} to be of shape {expected}, got {signal.shape}.")
-    if not np.isfinite(signal).all():
-        row = int(np.argwhere(~np.isfinite(signal))[0][0])
-        raise UserError(f"Signal {name!r} in the {who} is not finite at row {row}: check its features and checkpoint.")
+        expected = (rows,) if model.signals[name].ndim == 1 else (rows, len(classes))
+        if len(signal) == 0:
+            raise UserError(f"Signal {name!r} in the {who} has no rows: were its features read?")
+        if signal.shape != expected:
+            raise UserError(f"Expected signal {name!r} in the {who} to be of shape {expected}, got {signal.shape}.")
+        if not np.isfinite(signal).all():
+            row = np.argwhere(~np.isfinite(signal))[0][0]
+            raise UserError(
+                f"Signal {name!r} in the {who} is not finite at row {row}: check its features and checkpoint."
+            )

@@ -106,10 +106,7 @@ def lay_out(signals: Sequence[FloatArray], upsampling: int) -> Tracks:
     """
     lengths = np.array([len(signal) for signal in signals], dtype=np.int64)
     gap = np.cumsum(lengths + 1) - 1
-    rows = np.zeros(int(gap[-1]) + 1)
-    is_row = np.ones(len(rows), dtype=np.bool_)
-    is_row[gap] = False
-    rows[is_row] = np.concatenate(signals)
+    rows = np.concatenate([part for signal in signals for part in (signal, np.zeros(1))])
     slope = np.append(np.diff(rows), 0.0)
     slope[gap] = 0.0
     slope[gap - 1] = np.where(lengths > 1, slope[gap - 2], 0.0)

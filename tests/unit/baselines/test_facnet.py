@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from baselines.facnet import FacNet, FacNetNetwork, FacNetNetworkOptions, FacNetOptions
+from baselines.facnet import FacNet, FacNetNetwork, FacNetNetworkOptions, FacNetOptions, _log
 from tests.helpers.released import SECONDS, close, noise, plain_detections, plain_nms, same_rows
 from wstal.localize import localize
 from wstal.types import Batch, SnippetScores
@@ -124,7 +124,7 @@ def test_attention_is_the_softmax_over_time_up_to_its_maximum() -> None:
     attention = model.attend(embedded)
     assert torch.equal(attention.amax(dim=1), torch.ones(2, 1))
     cosine = torch.nn.functional.cosine_similarity(embedded, model.vectors.foreground, dim=-1)
-    for temperature, made in zip((1.0, 2.0, 5.0), model._foreground_attentions(attention), strict=True):
+    for temperature, made in zip((1.0, 2.0, 5.0), model._attentions(_log(attention)), strict=True):
         torch.testing.assert_close(made[..., 0], (temperature * 5 * cosine).softmax(dim=1))
 
 

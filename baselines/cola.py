@@ -268,6 +268,5 @@ def snippet_contrast(
     anchor = functional.normalize(query.mean(dim=1), dim=1)
     others = torch.cat([positive.mean(dim=1, keepdim=True), negatives], dim=1)
     cosines = torch.einsum("bd,bnd->bn", anchor, functional.normalize(others, dim=2))
-    first = torch.zeros_like(cosines, dtype=torch.bool)
-    first[:, 0] = True
+    first = (torch.arange(cosines.shape[1], device=cosines.device) == 0).expand_as(cosines)
     return info_nce(cosines, first, temperature)

@@ -155,10 +155,8 @@ class Stpn(SeparateStreams):
 
     def score(self, features: VideoFeatures) -> Scores:
         """Return the networks' scores, with `stream<i>/tcam` mixed from all T-CAMs under the stream's own attention."""
-        passes = [
-            network.snippets(part.unsqueeze(0))
-            for network, part in zip(self.networks, self.split(features), strict=True)
-        ]
+        parts = self.split(features.unsqueeze(0))
+        passes = [network.snippets(part) for network, part in zip(self.networks, parts, strict=True)]
         scores = self.join([network.snippet_scores(one) for network, one in zip(self.networks, passes, strict=True)])
         for stream, one in enumerate(passes):
             others = [other.cas for other in passes if other is not one]

@@ -32,7 +32,7 @@ from wstal.method import BaseMethod, Method
 from wstal.spec import Count, Spec
 from wstal.summarize.build import build_summarizer
 from wstal.summarize.options import SummaryOptions
-from wstal.tensors import Cas, Embedded, VideoFeatures
+from wstal.tensors import VideoFeatures
 from wstal.types import Batch, IntArray, Scores, Snippets, Video
 
 # Adam squares gradients, and single precision ends at exp(88); 11.5 = log(100,000 slots)
@@ -161,10 +161,6 @@ class CrossVideo(Method):
         """Return the base method's test rows."""
         return self.base.test_indices(length, at_most)
 
-    def classify(self, embedded: Embedded) -> Cas:
-        """Return the base method's CAS: the main and the auxiliary branch share its head (Eq. 14)."""
-        return self.base.classify(embedded)
-
     def start_epoch(self, epoch: int, epochs: int, videos: Sequence[Video] = ()) -> None:
         """Enable the memory bank from `memory.start` of the epochs on, and recompute clusterings.
 
@@ -242,12 +238,12 @@ class CrossVideo(Method):
     def score(self, features: VideoFeatures) -> Scores:
         """Return the base method's signals of A, of A_hat, or of their mean.
 
-        A_hat reads the stored summary T_M, never the memory bank.
+        A_hat reads the stored summary T_M, never the memory bank. Both branches share the base's head (Eq. 14).
         """
         snippets = self.base.snippets(features.unsqueeze(0))
         count = int(self.summary_count)
         if self.spec.inference_branch != "main" and self.fusion is not None and count:
-            fused = self.classify(self.fusion(snippets.embedded, self.summary[:count]))
+            fused = self.base.classify(self.fusion(snippets.embedded, self.summary[:count]))
             cas = fused if self.spec.inference_branch == "fused" else (snippets.cas + fused) / 2
             snippets = Snippets(snippets.embedded, snippets.attention, cas)
         return self.base.snippet_scores(snippets)
@@ -324,7 +320,7 @@ class CrossVideo(Method):
         """Run the head in evaluation mode, without dropout."""
         training = self.base.training
         self.base.eval()
-        cas = self.classify(embedded)
+        cas = self.base.classify(embedded)
         self.base.train(training)
         return cas
 
@@ -332,7 +328,7 @@ class CrossVideo(Method):
         if self.fusion is None or not len(knowledge):
             return {}
         fused = self.fusion(snippets.embedded, knowledge)
-        teacher = self.classify(fused) if self.spec.head_dropout else self._classify_whole(fused)
+        teacher = self.base.classify(fused) if self.spec.head_dropout else self._classify_whole(fused)
         terms = {"auxiliary": self.base.classification_loss(teacher, snippets.attention, labels)}
         if self.spec.pseudo:
             options = self.spec.pseudo_label

@@ -108,19 +108,16 @@ class SeparateStreams(Method):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Return the sum over networks of each loss term."""
-        terms = [
-            network.losses(replace(batch, features=part))
-            for network, part in zip(self.networks, self.split(batch.features), strict=True)
-        ]
+        parts = self.split(batch.features)
+        terms = [one.losses(replace(batch, features=part)) for one, part in zip(self.networks, parts, strict=True)]
         if len(terms) == 1:  # stacking and summing single tensors would take a tenth of a small network's step
             return terms[0]
         return {name: torch.stack([one[name] for one in terms]).sum() for name in terms[0]}
 
     def score(self, features: VideoFeatures) -> Scores:
         """Return the joined scores of the networks."""
-        return self.join(
-            [network.score(part) for network, part in zip(self.networks, self.split(features), strict=True)]
-        )
+        parts = self.split(features)
+        return self.join([network.score(part) for network, part in zip(self.networks, parts, strict=True)])
 
     def join(self, scores: Sequence[Scores]) -> Scores:
         """Join the scores of the networks.

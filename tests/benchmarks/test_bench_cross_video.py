@@ -16,8 +16,7 @@ from tests.benchmarks.measure import aim, flops, growth, in_turns, note_compute,
 from wstal.losses.contrast import robust_contrast
 from wstal.memory import MemoryBank, MemoryOptions
 from wstal.summarize.build import build_summarizer
-from wstal.summarize.codewords import Codewords
-from wstal.summarize.expectation import ITERATIONS, TEMPERATURE, ExpectationAttention
+from wstal.summarize.learned import EM_ITERATIONS, EM_TEMPERATURE, Codewords, ExpectationAttention
 from wstal.summarize.options import SummaryKind, SummaryOptions
 from wstal.summarize.summarizer import Summarizer
 
@@ -107,9 +106,9 @@ def plain_summary(summarizer: Summarizer, tokens: Tensor, row: Tensor) -> Tensor
     assert isinstance(summarizer, ExpectationAttention)
     mean = tokens.mean(dim=0)
     bases = list(summarizer.bases)
-    for _ in range(ITERATIONS):
+    for _ in range(EM_ITERATIONS):
         logits = torch.stack(
-            [functional.cosine_similarity(tokens - mean, basis[None]) / TEMPERATURE for basis in bases]
+            [functional.cosine_similarity(tokens - mean, basis[None]) / EM_TEMPERATURE for basis in bases]
         )
         shares = logits.softmax(dim=0)
         bases = [(share[:, None] * (tokens - mean)).sum(dim=0) / share.sum() for share in shares]

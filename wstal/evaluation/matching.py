@@ -35,10 +35,6 @@ class Intervals:
     start: Floats
     end: Floats
 
-    def __len__(self) -> int:
-        """Return the number of intervals."""
-        return len(self.group)
-
 
 @dataclass(frozen=True, eq=False)
 class Pairs:

@@ -7,7 +7,6 @@ normalised, like the slots, because snippets read them by dot product (Eq. 12).
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -211,12 +210,7 @@ def balanced_assignment(cost: Array, strength: float) -> NDArray[np.float64]:
     return plan
 
 
-_CLUSTERINGS: dict[ClusteringKind, Callable[[Array, int, int], Array]] = {
-    "k_means": k_means,
-    "spectral": spectral,
-    "dbscan": dbscan,
-    "optimal_transport": optimal_transport,
-}
+_CLUSTERINGS = {function.__name__: function for function in (k_means, spectral, dbscan, optimal_transport)}
 
 
 def _draw(slots: Array, seed: int) -> Array:

@@ -415,7 +415,7 @@ def test_inference_branches_score_what_they_say(changes: dict[str, Any]) -> None
         method.end_training()
         scored[branch] = method.score(features).signals["cas"]
     snippets = method.base.snippets(features.unsqueeze(0))
-    fused = method.classify(method.fusion(snippets.embedded, method.summarizer(*method.memory.tokens())))
+    fused = method.base.classify(method.fusion(snippets.embedded, method.summarizer(*method.memory.tokens())))
     for branch, cas in {"main": snippets.cas, "fused": fused, "mean": (snippets.cas + fused) / 2}.items():
         expected = (cas * snippets.attention[..., :1]).softmax(dim=-1)[0, :, :CLASSES]
         torch.testing.assert_close(scored[branch], expected)

@@ -10,11 +10,10 @@ from threadpoolctl import threadpool_info
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wstal.summarize import clustering, expectation
+from wstal.summarize import clustering, learned
 from wstal.summarize.build import build_summarizer
 from wstal.summarize.clustering import Clustering, balanced_assignment
-from wstal.summarize.codewords import Codewords, DetrLayer
-from wstal.summarize.expectation import ExpectationAttention
+from wstal.summarize.learned import Codewords, DetrLayer, ExpectationAttention
 from wstal.summarize.options import SummaryOptions
 from wstal.summarize.summarizer import Summarizer
 
@@ -209,7 +208,7 @@ def test_em_follows_scale_and_offset_and_every_basis_learns(dim: int) -> None:
 
 
 def test_em_with_a_basis_without_mass(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(expectation, "TEMPERATURE", 1e-4)  # exp(-1 / 1e-4) is 0 in single precision
+    monkeypatch.setattr(learned, "EM_TEMPERATURE", 1e-4)  # exp(-1 / 1e-4) is 0 in single precision
     summarizer = ExpectationAttention(2, 2)
     with torch.no_grad():
         summarizer.bases.copy_(torch.tensor([[1.0, 0.0], [1.0, 0.5]]))

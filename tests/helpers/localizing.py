@@ -11,9 +11,8 @@ from wstal.localize.tracks import lay_out
 from wstal.types import FloatArray, Floats, IntArray
 
 
-def rows(
-    start: FloatArray, end: FloatArray, score: FloatArray, group: IntArray, plus: float | FloatArray = 0.0
-) -> nms.Rows:
+def rows(columns: tuple[np.ndarray, ...], plus: float | FloatArray) -> nms.Rows:
+    start, end, score, group = columns
     return nms.Rows(start, end, score, group, np.broadcast_to(plus, len(group)))
 
 
@@ -22,7 +21,7 @@ def hard_nms(
 ) -> IntArray:
     """Rows that stay, by group and score, then start and end."""
     start, end, score, group = columns
-    kept, scores = nms.hard_nms(rows(start, end, score, group, plus), threshold, kind)
+    kept, scores = nms.hard_nms(rows(columns, plus), threshold, kind)
     assert np.array_equal(scores, score[kept])
     return kept[np.lexsort((end[kept], start[kept], -score[kept], group[kept]))]
 
@@ -34,13 +33,13 @@ def hard_decayed_nms(
     kind: Literal["iou", "own"] = "iou",
     plus: float | FloatArray = 0.0,
 ) -> tuple[IntArray, Floats]:
-    return nms.hard_nms(rows(*columns, plus), threshold, kind, sigma)
+    return nms.hard_nms(rows(columns, plus), threshold, kind, sigma)
 
 
 def soft_nms(
     *columns: np.ndarray, sigma: float, kind: Literal["iou", "own"] = "iou", plus: float | FloatArray = 0.0
 ) -> tuple[IntArray, Floats]:
-    return nms.soft_nms(rows(*columns, plus), sigma, kind)
+    return nms.soft_nms(rows(columns, plus), sigma, kind)
 
 
 def upsample(signal: FloatArray, upsampling: int) -> Floats:

@@ -15,7 +15,7 @@ from torch.nn import functional
 from baselines.acmnet import AcmNet
 from baselines.rmgcl_gksa import RmgclGksa
 from wstal.memory import MemoryBank
-from wstal.summarize.learned import Codewords
+from wstal.summarize.codewords import Codewords
 from wstal.types import Batch
 
 RATIOS = (8, 3, 3)

@@ -16,7 +16,7 @@ from tests.benchmarks.measure import aim, flops, growth, in_turns, note_compute,
 from wstal.losses.contrast import robust_contrast
 from wstal.memory import MemoryBank, MemoryOptions
 from wstal.summarize.build import build_summarizer
-from wstal.summarize.learned import EM_ITERATIONS, EM_TEMPERATURE, Codewords, ExpectationAttention
+from wstal.summarize.codewords import EM_ITERATIONS, EM_TEMPERATURE, Codewords, ExpectationAttention
 from wstal.summarize.options import SummaryKind, SummaryOptions
 from wstal.summarize.summarizer import Summarizer
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from wstal.summarize.clustering import Clustering
-from wstal.summarize.learned import ExpectationAttention
+from wstal.summarize.codewords import ExpectationAttention
 from wstal.summarize.summarizer import Summarizer
 
 

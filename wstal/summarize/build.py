@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wstal.errors import UserError
-from wstal.summarize.learned import Codewords, DetrLayer, ExpectationAttention
+from wstal.summarize.codewords import Codewords, DetrLayer, ExpectationAttention
 from wstal.summarize.options import SummaryOptions
 from wstal.summarize.summarizer import Summarizer
 

@@ -13,7 +13,7 @@ from torch.nn import functional
 from wstal.summarize import clustering, learned
 from wstal.summarize.build import build_summarizer
 from wstal.summarize.clustering import Clustering, balanced_assignment
-from wstal.summarize.learned import Codewords, DetrLayer, ExpectationAttention
+from wstal.summarize.codewords import Codewords, DetrLayer, ExpectationAttention
 from wstal.summarize.options import SummaryOptions
 from wstal.summarize.summarizer import Summarizer
 

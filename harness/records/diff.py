@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from harness.io.text import did_you_mean
 from harness.records.files import DETECTIONS, LINES, RECORD
 from harness.records.query import flatten
-from harness.records.reading import list_records, parse_record, read_record, record_contents
+from harness.records.reading import read_all, read_record, record_files
 from harness.records.schema import Record, data_identity
 from harness.records.store import Store
 from wstal.errors import UserError
@@ -126,13 +126,9 @@ def diff(first: Record, second: Record) -> Diff:
         first: side A.
         second: side B.
     """
-    return Diff(
-        identity=_pairs(_identity(first), _identity(second)),
-        environment=_pairs(_environment(first), _environment(second)),
-        metrics=list(_metric_differences(_numbers(first), _numbers(second))),
-        training=_pairs(_training(first), _training(second)),
-        artefacts=_pairs(first.artefacts, second.artefacts),
-    )
+    one, other = _parts(first), _parts(second)
+    pairs = {name: _pairs(one[name], other[name]) for name in one}
+    return Diff(metrics=list(_metric_differences(_numbers(first), _numbers(second))), **pairs)
 
 
 def find_records(names: tuple[str, str], results: Path, store: Store) -> list[tuple[Path, Record]]:
@@ -151,21 +147,23 @@ def find_records(names: tuple[str, str], results: Path, store: Store) -> list[tu
     Raises:
         UserError: a name is none of these, or its record is damaged.
     """
-    found = [None if name.endswith(LINES) else _find(name, results, store) for name in names]
-    for number, name in enumerate(names):
-        if found[number] is None:
-            other = found[1 - number]
-            found[number] = _line(Path(name), other[1].id if other else None)
-    return [one for one in found if one]
+    found = {name: _find(name, results, store) for name in names if not name.endswith(LINES)}
+    for name in names:
+        if name not in found:
+            found[name] = _line(Path(name), [record.id for _, record in found.values()])
+    return [found[name] for name in names]
 
 
-def _line(file: Path, run: str | None) -> tuple[Path, Record]:
-    """Return the only record of a JSON-lines file, or the one with an id."""
-    lines = list(record_contents(file))
-    records = [(place, parse_record(content, place)) for place, content in lines]
-    chosen = [one for one in records if one[1].id == run] or records
+def _line(file: Path, ids: Sequence[str]) -> tuple[Path, Record]:
+    """Return the only record of a JSON-lines file, or the one with one of these ids."""
+    records: list[tuple[Path, Record]] = []
+    for place, _, record in read_all([file]):
+        if isinstance(record, UserError):
+            raise record
+        records.append((place, record))
+    chosen = [one for one in records if one[1].id in ids] or records
     if len(chosen) != 1:
-        without = f", none of them {run}" if run else ""
+        without = f", none of them {ids[0]}" if ids else ""
         raise UserError(
             f"{file} holds {len(records)} records{without}. Give the id of one: `wstal-bench records query` lists them."
         )
@@ -173,43 +171,35 @@ def _line(file: Path, run: str | None) -> tuple[Path, Record]:
 
 
 def _find(name: str, results: Path, store: Store) -> tuple[Path, Record]:
-    path = Path(name)
-    for file in (path, path / RECORD):
+    for file in (Path(name), Path(name, RECORD)):
         if os.path.isfile(file):
             return file, read_record(file)
     collection = results / "records"
-    for file in collection.glob(f"*/*{LINES}"):
-        if name.startswith(f"{file.parent.name}-{file.stem}-s"):  # how ids begin: other files need no reading
-            for place, content in record_contents(file):
-                if name.encode() in content and (record := parse_record(content, place)).id == name:
-                    return place, record
+    known = [run.name for run in store.finished()]
+    for place, content, record in read_all(record_files(collection)):
+        if isinstance(record, Record):
+            if record.id == name:
+                return place, record
+            known.append(record.id)
+        elif name.encode() in content:
+            raise record
     if os.path.isfile(file := store.record_file(name)):
         return file, read_record(file)
-    known = [record.id for record in list_records(collection)[0]] + [run.name for run in store.finished()]
     raise UserError(
         f"{name!r} is no record file, no folder with {RECORD}, and no run in {collection} or "
         f"{store.runs}{did_you_mean(name, known)} `wstal-bench records query` lists them."
     )
 
 
-def _identity(record: Record) -> dict[str, Any]:
-    return {
-        "method": record.method,
-        "seed": record.seed,
-        "data": data_identity(record.data.to_json()),
-        "recipe": record.recipe.to_json(),
-        "headline": record.headline,
-        "tious": list(record.scored.mean_ap),
-        "wstal-bench": record.version,
-    }
-
-
-def _environment(record: Record) -> dict[str, Any]:
-    return {name: value for name, value in record.environment.to_json().items() if name != "wstal-bench"}
-
-
-def _training(record: Record) -> dict[str, Any]:
-    return {name: value for name, value in record.training.to_json().items() if name != "weights_of"}
+def _parts(record: Record) -> dict[str, dict[str, Any]]:
+    """Return what `Diff` compares of a record besides its metrics."""
+    stated = record.to_json()
+    del stated["training"]["weights_of"]
+    identity = {name: stated[name] for name in ("method", "seed", "data", "recipe", "headline")}
+    identity["data"] = data_identity(stated["data"])
+    identity["tious"] = list(record.scored.mean_ap)
+    identity["wstal-bench"] = stated["environment"].pop("wstal-bench")
+    return {"identity": identity} | {name: stated[name] for name in ("environment", "training", "artefacts")}
 
 
 def _pairs(first: Mapping[str, Any], second: Mapping[str, Any]) -> Pairs:
@@ -232,16 +222,9 @@ def _metric_differences(
         if protocol not in first or protocol not in second:
             yield MetricDifference(protocol, note=f"only in the {'first' if protocol in first else 'second'} run")
         elif differing := _pairs(first[protocol], second[protocol]):
-            one, other = first[protocol], second[protocol]
-            move, tiou = _largest({t: other["mAP"][t] - v for t, v in one["mAP"].items() if t in other["mAP"]})
-            other_classes = other.get("per_class", {})
-            moves = {
-                (label, t): other_classes[label][t] - value
-                for label, values in one.get("per_class", {}).items()
-                for t, value in values.items()
-                if t in other_classes.get(label, {})
-            }
-            ap, worst = _largest(moves)
+            both = first[protocol], second[protocol]
+            move, tiou = _largest_move(*(one["mAP"] for one in both))
+            ap, worst = _largest_move(*map(_class_cells, both))
             label, label_tiou = worst or (None, None)
             notes = [
                 f"{name} {before} | {after}"
@@ -251,11 +234,17 @@ def _metric_differences(
             yield MetricDifference(protocol, move, tiou, ap, label, label_tiou, ", ".join(notes))
 
 
-def _largest(moves: dict[Any, float]) -> tuple[float | None, Any]:
-    if not moves:
-        return None, None
-    key = max(moves, key=lambda key: abs(moves[key]))
-    return moves[key], key
+def _class_cells(numbers: dict[str, Any]) -> dict[tuple[str, str], float]:
+    """Return AP by class and tIoU; none under protocols that are not the headline."""
+    by_class = numbers.get("per_class", {})
+    return {(label, tiou): value for label, row in by_class.items() for tiou, value in row.items()}
+
+
+def _largest_move(first: Mapping[Any, float], second: Mapping[Any, float]) -> tuple[float | None, Any]:
+    """Return the difference that is largest in size, with its key; None where the two share no key."""
+    moves = {key: second[key] - value for key, value in first.items() if key in second}
+    key = max(moves, key=lambda key: abs(moves[key]), default=None)
+    return moves.get(key), key
 
 
 def _named(pairs: Pairs) -> str:

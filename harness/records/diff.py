@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.io.text import did_you_mean
-from harness.records.files import DETECTIONS, LINES, RECORD
+from harness.records.files import DETECTIONS, RECORD
 from harness.records.query import flatten
-from harness.records.reading import read_all, read_record, record_files
+from harness.records.reading import read_all, record_files
 from harness.records.schema import Record, data_identity
 from harness.records.store import Store
 from wstal.errors import UserError
@@ -107,12 +107,14 @@ class Diff:
         if not self.agree:
             return f"differ: {self.cause}"
         alone = self.training | self.artefacts
-        sides = {"A": [name for name in alone if alone[name][1] == ABSENT],
-                 "B": [name for name in alone if alone[name][0] == ABSENT]}  # fmt: skip
-        only = [f"only {side} has {', '.join(names)}" for side, names in sides.items() if names]
+        only = [
+            f"; only {side} has {', '.join(names)}"
+            for side, other in (("A", 1), ("B", 0))
+            if (names := [name for name, pair in alone.items() if pair[other] == ABSENT])
+        ]
         if not only:
             return "agree: all numbers and files are equal"
-        return f"agree: every number and file that both have is equal; {'; '.join(only)}"
+        return f"agree: every number and file that both have is equal{''.join(only)}"
 
     def to_json(self) -> dict[str, Any]:
         """Return the differences as JSON values."""
@@ -147,48 +149,38 @@ def find_records(names: tuple[str, str], results: Path, store: Store) -> list[tu
     Raises:
         UserError: a name is none of these, or its record is damaged.
     """
-    found = {name: _find(name, results, store) for name in names if not name.endswith(LINES)}
-    for name in names:
-        if name not in found:
-            found[name] = _line(Path(name), [record.id for _, record in found.values()])
-    return [found[name] for name in names]
+    found = [_candidates(name, results, store) for name in names]
+    ids = [members[0][1].id for members in found if len(members) == 1]
+    chosen = [[one for one in members if one[1].id in ids] or members for members in found]
+    for name, members in zip(names, chosen, strict=True):
+        if len(members) != 1:
+            without = f", none of them {ids[0]}" if ids else ""
+            raise UserError(
+                f"{name} holds {len(members)} records{without}. Give the id of one: `wstal-bench records query` lists "
+                "them."
+            )
+    return [one for (one,) in chosen]
 
 
-def _line(file: Path, ids: Sequence[str]) -> tuple[Path, Record]:
-    """Return the only record of a JSON-lines file, or the one with one of these ids."""
-    records: list[tuple[Path, Record]] = []
-    for place, _, record in read_all([file]):
-        if isinstance(record, UserError):
-            raise record
-        records.append((place, record))
-    chosen = [one for one in records if one[1].id in ids] or records
-    if len(chosen) != 1:
-        without = f", none of them {ids[0]}" if ids else ""
-        raise UserError(
-            f"{file} holds {len(records)} records{without}. Give the id of one: `wstal-bench records query` lists them."
-        )
-    return chosen[0]
-
-
-def _find(name: str, results: Path, store: Store) -> tuple[Path, Record]:
-    for file in (Path(name), Path(name, RECORD)):
-        if os.path.isfile(file):
-            return file, read_record(file)
-    collection = results / "records"
-    known = [run.name for run in store.finished()]
-    for place, content, record in read_all(record_files(collection)):
+def _candidates(name: str, results: Path, store: Store) -> list[tuple[Path, Record]]:
+    """Return the records that a name may stand for: all of a file, or the first with an id."""
+    path, collection, in_store = Path(name), results / "records", store.record_file(name)
+    named = [file for file in (path, path / RECORD) if os.path.isfile(file)][:1]
+    found: list[tuple[Path, Record]] = []
+    for place, content, record in read_all(named or [*record_files(collection), in_store]):
         if isinstance(record, Record):
-            if record.id == name:
-                return place, record
-            known.append(record.id)
-        elif name.encode() in content:
+            found.append((place, record))
+        elif named or name.encode() in content:
             raise record
-    if os.path.isfile(file := store.record_file(name)):
-        return file, read_record(file)
-    raise UserError(
-        f"{name!r} is no record file, no folder with {RECORD}, and no run in {collection} or "
-        f"{store.runs}{did_you_mean(name, known)} `wstal-bench records query` lists them."
-    )
+    if not named:
+        known = [record.id for _, record in found] + [run.name for run in store.finished()]
+        found = [one for one in found if one[1].id == name or one[0] == in_store][:1]
+        if not found:
+            raise UserError(
+                f"{name!r} is no record file, no folder with {RECORD}, and no run in {collection} or "
+                f"{store.runs}{did_you_mean(name, known)} `wstal-bench records query` lists them."
+            )
+    return found
 
 
 def _parts(record: Record) -> dict[str, dict[str, Any]]:

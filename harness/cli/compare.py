@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.cli.options import Commands, add_json_option, add_results_option
-from harness.cli.output import print_json
+from harness.cli.output import print_json, print_table
 from harness.io.console import say
 from wstal.errors import UserError
 
@@ -75,8 +75,6 @@ def _tables(arguments: argparse.Namespace) -> int:
 
 
 def _runs(arguments: argparse.Namespace) -> int:
-    from tabulate import tabulate
-
     from harness.comparisons.runs import compare_runs, comparison_table
     from harness.pages.model import SYNTHETIC_BANNER
 
@@ -86,7 +84,7 @@ def _runs(arguments: argparse.Namespace) -> int:
     else:
         if compared["synthetic"].any():
             print(SYNTHETIC_BANNER, end="\n\n")
-        print(tabulate(comparison_table(compared).to_dict("list"), headers="keys", disable_numparse=True))
+        print_table(comparison_table(compared))
     say(f"Done: {len(arguments.runs)} runs, {len(compared)} pair(s) of systems")
     return 0
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.cli.options import Commands, add_json_option, add_results_option, add_store_option
-from harness.cli.output import print_json
+from harness.cli.output import print_json, print_rows, print_table
 from harness.io.console import say
 from wstal.errors import UserError
 
@@ -139,12 +139,8 @@ def query_records(arguments: argparse.Namespace) -> int:
     fields = COLUMNS if arguments.fields is None else tuple(arguments.fields.split(","))
     records, refused = list_records(folder)
     rows = select(records, arguments.where, fields)
-    if arguments.json:
-        print_json(rows)
-    elif rows:
-        from tabulate import tabulate
-
-        print(tabulate([[_text(row[name]) for name in fields] for row in rows], fields, disable_numparse=True))
+    shown = rows if arguments.json else [{name: _text(value) for name, value in row.items()} for row in rows]
+    print_rows(arguments, shown)
     return _report(refused, f"{len(rows)} of {len(records)} records in {folder}")
 
 
@@ -211,27 +207,19 @@ def _report(refused: list[tuple[Path, str]], done: str) -> int:
 
 
 def _print_diff(found: Diff) -> None:
-    from tabulate import tabulate
-
     rows = [
-        [part, field, _exact(first), _exact(second)]
-        for part, pairs in (
-            ("identity", found.identity),
-            ("environment", found.environment),
-            ("training", found.training),
-            ("files", found.artefacts),
-        )
-        for field, (first, second) in pairs.items()
+        ["files" if part == "artefacts" else part, field, _exact(first), _exact(second)]
+        for part in ("identity", "environment", "training", "artefacts")
+        for field, (first, second) in getattr(found, part).items()
     ]
     if rows:
-        print(tabulate(rows, ["", "field", "A", "B"], disable_numparse=True), end="\n\n")
+        print_table(rows, ["", "field", "A", "B"], end="\n\n")
     if found.metrics:
         moves = [
             [gap.protocol, *_move(gap.mean_ap, gap.tiou), *_move(gap.ap, gap.label, gap.label_tiou), gap.note]
             for gap in found.metrics
         ]
-        headers = ["largest difference, B - A", "mAP", "at", "AP", "at", "also"]
-        print(tabulate(moves, headers, disable_numparse=True), end="\n\n")
+        print_table(moves, ["largest difference, B - A", "mAP", "at", "AP", "at", "also"], end="\n\n")
     print(found.verdict)
 
 

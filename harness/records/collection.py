@@ -96,7 +96,8 @@ def plan_migration(paths: Sequence[Path], added: Iterable[tuple[Path, Record]] =
     for path in paths:
         files = record_files(path)
         is_collection = path.is_dir() and all(file.name != RECORD for file in files)
-        collections = dict.fromkeys(files, path if is_collection else None) | collections
+        for file in files:
+            collections.setdefault(file, path if is_collection else None)
     stored = [(file, *found) for file in collections for found in read_all([file])]
     ids = {json.loads(content)["id"]: record.id for _, _, content, record in stored if isinstance(record, Record)}
     plan = Migration(len(stored))
@@ -139,4 +140,4 @@ def plan_migration(paths: Sequence[Path], added: Iterable[tuple[Path, Record]] =
 
 def _numbers(line: bytes) -> dict[str, Any]:
     """Return a record with one environment for all: what computed the numbers is not part of them."""
-    return json.loads(line) | {"environment": None}
+    return {**json.loads(line), "environment": None}

@@ -190,9 +190,10 @@ def _truth(annotations: Annotations, videos: tuple[str, ...], classes: tuple[str
     """Return the instances of some videos, whatever their subset, with the run's order of videos and classes."""
     number = {name: index for index, name in enumerate(classes)}
     label = np.array([number.get(name, -1) for name in annotations.classes], dtype=np.int64)[annotations.label]
-    columns = (annotations.video, label, annotations.start, annotations.end)
-    of_classes = [column[label >= 0] for column in columns]
-    return select_videos(GroundTruth(annotations.videos, classes, *of_classes, ambiguous=np.zeros((0, 3))), videos)
+    keep = label >= 0
+    start, end = annotations.start[keep], annotations.end[keep]
+    truth = GroundTruth(annotations.videos, classes, annotations.video[keep], label[keep], start, end, np.zeros((0, 3)))
+    return select_videos(truth, videos)
 
 
 def _compact(column: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

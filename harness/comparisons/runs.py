@@ -13,9 +13,9 @@ import pandas as pd
 
 from harness.comparisons.bootstrap import REPLICATES, paired_bootstrap, resampled_mean_ap
 from harness.comparisons.plan_rows import paired_difference
+from harness.records.diff import differing_fields
 from harness.records.grouping import SystemKey, average, system_names
 from harness.records.matches import matches_of
-from harness.records.query import flatten
 from harness.records.reading import without_average
 from harness.records.run_folder import FinishedRun
 from harness.records.schema import Record, data_identity
@@ -100,15 +100,16 @@ def compare_runs(
     compared = compare_methods(
         {name: {one: average(run.record) for one, run in members.items()} for name, members in systems.items()}
     )
-    synthetic = first.record.synthetic
-    if synthetic:
+    if first.record.synthetic:
         compared["verdict"] = NO_VERDICT
     flags = {
         name: {one: matches_of(run, annotations) for one, run in members.items()} for name, members in systems.items()
     }
     resampled = functools.cache(functools.partial(resampled_mean_ap, replicates=replicates, seed=seed))
     pairs = [paired_bootstrap(flags[a], flags[b], resampled) for a, b in zip(compared["a"], compared["b"], strict=True)]
-    return compared.join(pd.DataFrame(pairs)[["low", "high", "share", "tious"]]).assign(synthetic=synthetic)
+    return compared.join(pd.DataFrame(pairs)[["low", "high", "share", "tious"]]).assign(
+        synthetic=first.record.synthetic
+    )
 
 
 def comparison_table(compared: pd.DataFrame) -> list[dict[str, str]]:
@@ -145,12 +146,8 @@ def check_comparable(first: Record, second: Record) -> None:
     Raises:
         UserError: they are not; names every difference.
     """
-    sides = [_identity(record) for record in (first, second)]
-    different = [
-        f"{name} ({sides[0].get(name)} against {sides[1].get(name)})"
-        for name in dict.fromkeys([*sides[0], *sides[1]])
-        if sides[0].get(name) != sides[1].get(name)
-    ]
+    pairs = differing_fields(_identity(first), _identity(second))
+    different = [f"{name} ({one} against {other})" for name, (one, other) in pairs.items()]
     if different:
         raise UserError(
             f"The runs {first.id} and {second.id} cannot be compared: they differ in {'; '.join(different)}. "
@@ -159,5 +156,5 @@ def check_comparable(first: Record, second: Record) -> None:
 
 
 def _identity(record: Record) -> dict[str, Any]:
-    scored = {"protocol": record.headline, "tIoUs": " ".join(record.scored.mean_ap)}
-    return scored | flatten(data_identity(record.data.to_json()), "data.")
+    tious, data = " ".join(record.scored.mean_ap), data_identity(record.data.to_json())
+    return {"protocol": record.headline, "tIoUs": tious, "data": data}

@@ -129,7 +129,7 @@ def diff(first: Record, second: Record) -> Diff:
         second: side B.
     """
     one, other = _parts(first), _parts(second)
-    pairs = {name: _pairs(one[name], other[name]) for name in one}
+    pairs = {name: differing_fields(one[name], other[name]) for name in one}
     return Diff(metrics=list(_metric_differences(_numbers(first), _numbers(second))), **pairs)
 
 
@@ -194,7 +194,13 @@ def _parts(record: Record) -> dict[str, dict[str, Any]]:
     return {"identity": identity} | {name: stated[name] for name in ("environment", "training", "artefacts")}
 
 
-def _pairs(first: Mapping[str, Any], second: Mapping[str, Any]) -> Pairs:
+def differing_fields(first: Mapping[str, Any], second: Mapping[str, Any]) -> Pairs:
+    """Return what differs between two nested objects, as (first, second) by dotted field.
+
+    Args:
+        first: one object.
+        second: the other; `ABSENT` stands for a field that only one has.
+    """
     one, other = flatten(first), flatten(second)
     both = {name: (one.get(name, ABSENT), other.get(name, ABSENT)) for name in one | other}
     return {name: pair for name, pair in both.items() if pair[0] != pair[1]}
@@ -213,7 +219,7 @@ def _metric_differences(
     for protocol in first | second:
         if protocol not in first or protocol not in second:
             yield MetricDifference(protocol, note=f"only in the {'first' if protocol in first else 'second'} run")
-        elif differing := _pairs(first[protocol], second[protocol]):
+        elif differing := differing_fields(first[protocol], second[protocol]):
             both = first[protocol], second[protocol]
             move, tiou = _largest_move(*(one["mAP"] for one in both))
             ap, worst = _largest_move(*map(_class_cells, both))

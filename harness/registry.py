@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from functools import cache
 from importlib import metadata
 from importlib.metadata import EntryPoint
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.io.console import say
 from harness.io.text import did_you_mean
@@ -43,13 +43,12 @@ def current_name(kind: str, name: str) -> str:
 
 def entry_points(group: str) -> Iterable[EntryPoint]:
     """Return the entry points of a group in all installed packages (scanned once for each `sys.path`)."""
-    found: Iterable[EntryPoint] = _all_entry_points(tuple(sys.path)).select(group=group)
-    return found
+    return _entry_points(group, tuple(sys.path))
 
 
 @cache
-def _all_entry_points(path: tuple[str, ...]) -> Any:
-    return metadata.entry_points()
+def _entry_points(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    return tuple(metadata.entry_points(group=group))
 
 
 def method_entries() -> dict[str, EntryPoint]:

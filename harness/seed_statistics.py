@@ -68,11 +68,15 @@ def equivalence(values: Sequence[float], target: float, tolerance: float) -> Equ
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Adjust the p-values of one family so that its family-wise error stays at the level (Holm 1979, step-down)."""
-    adjusted = [0.0] * len(p)
+    """Adjust the p-values of one family so that its family-wise error stays at the level (Holm 1979, step-down).
+
+    A NaN, of a test that was not made, stays and does not count.
+    """
+    known = [index for index, value in enumerate(p) if not math.isnan(value)]
+    adjusted = [math.nan] * len(p)
     largest = 0.0
-    for place, index in enumerate(sorted(range(len(p)), key=p.__getitem__)):
-        largest = max(largest, min(1.0, (len(p) - place) * p[index]))
+    for place, index in enumerate(sorted(known, key=p.__getitem__)):
+        largest = max(largest, min(1.0, (len(known) - place) * p[index]))
         adjusted[index] = largest
     return adjusted
 

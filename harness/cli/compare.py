@@ -1,21 +1,22 @@
-"""`wstal-bench compare`: published beside measured with verdicts, or runs beside each other."""
+"""Command `wstal-bench compare`: published beside measured with verdicts, or runs beside each other."""
 
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
-from harness.cli.options import EXIT_CODES, Commands
+from harness.cli.options import Commands, add_json_option, add_results_option
+from harness.cli.output import print_json, print_table
 from harness.io.console import say
 from wstal.errors import UserError
 
 
 def add(commands: Commands) -> None:
-    """Declare the command."""
+    """Declare the command and its options."""
     command = commands.add_parser(
         "compare",
+        handle=handle,
         help="judge measured numbers against the published ones, or runs against each other",
         description="Put the stored records, and detections scored by `rescore`, beside the paper's tables and judge\n"
         "every cell: reproduced, consistent, above, below, inconclusive, not comparable, not run or not\n"
@@ -24,7 +25,7 @@ def add(commands: Commands) -> None:
         epilog="examples:\n"
         "  wstal-bench compare --table I\n"
         "  wstal-bench compare --json\n"
-        "  wstal-bench compare --runs runs/runs/thumos14-acmnet-* runs/runs/thumos14-rmgcl-gksa-*\n\n" + EXIT_CODES,
+        "  wstal-bench compare --runs runs/runs/thumos14-acmnet-* runs/runs/thumos14-rmgcl-gksa-*",
     )
     what = command.add_mutually_exclusive_group()
     what.add_argument("--table", nargs="+", metavar="T", help="I to VIII (default: all)")
@@ -32,9 +33,8 @@ def add(commands: Commands) -> None:
     command.add_argument(
         "--annotations", type=Path, metavar="PATH", help="with --runs: ground truth, for runs that stored no flags"
     )
-    command.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="(default: results)")
-    command.add_argument("--json", action="store_true", help="print JSON, and only that, on stdout")
-    command.set_defaults(handle=handle)
+    add_results_option(command)
+    add_json_option(command)
 
 
 def handle(arguments: argparse.Namespace) -> int:
@@ -65,7 +65,7 @@ def _tables(arguments: argparse.Namespace) -> int:
             for line in lines
             for cell in line
         ]
-        print(json.dumps([{name: _plain(value) for name, value in cell.items()} for cell in cells]))
+        print_json([{name: _plain(value) for name, value in cell.items()} for cell in cells])
     else:
         rows = [{"table": number} | cell_row(headline(line)) for number, lines in judged.items() for line in lines]
         print(terminal_table(Table(None, "", rows)))
@@ -75,8 +75,6 @@ def _tables(arguments: argparse.Namespace) -> int:
 
 
 def _runs(arguments: argparse.Namespace) -> int:
-    from tabulate import tabulate
-
     from harness.comparisons.runs import compare_runs, comparison_table
     from harness.pages.model import SYNTHETIC_BANNER
 
@@ -86,7 +84,7 @@ def _runs(arguments: argparse.Namespace) -> int:
     else:
         if compared["synthetic"].any():
             print(SYNTHETIC_BANNER, end="\n\n")
-        print(tabulate(comparison_table(compared).to_dict("list"), headers="keys", disable_numparse=True))
+        print_table(comparison_table(compared))
     say(f"Done: {len(arguments.runs)} runs, {len(compared)} pair(s) of systems")
     return 0
 

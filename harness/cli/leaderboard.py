@@ -1,29 +1,28 @@
-"""`wstal-bench leaderboard`: render the stored records."""
+"""Command `wstal-bench leaderboard`: render the stored records."""
 
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from harness.cli.options import EXIT_CODES, Commands
+from harness.cli.options import Commands, add_results_option
 from harness.io.console import say
 from wstal.errors import UserError
 
 
 def add(commands: Commands) -> None:
-    """Declare the command."""
+    """Declare the command and its options."""
     command = commands.add_parser(
         "leaderboard",
+        handle=handle,
         help="render leaderboards from the stored records",
         description="Render DIR/leaderboards/ (Markdown, CSV, LaTeX, figures), DIR/audit.md, DIR/interpretations.md\n"
         "and DIR/report.html from what DIR stores: records/, rescored/, cost.json, and the results\n"
         "that DIR/../README.md quotes between markers. The same files give the same bytes.\n"
         "A stored file that cannot be used is named, the rest is rendered, and the exit code is 2.",
-        epilog="examples:\n  wstal-bench leaderboard\n  wstal-bench leaderboard --check\n\n" + EXIT_CODES,
+        epilog="examples:\n  wstal-bench leaderboard\n  wstal-bench leaderboard --check",
     )
-    command.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="(default: results)")
+    add_results_option(command)
     command.add_argument("--check", action="store_true", help="write nothing; exit 2 if a page is out of date")
-    command.set_defaults(handle=handle)
 
 
 def handle(arguments: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""`wstal-bench records`: list, compare and migrate the records of runs, and tidy their store."""
+"""Command `wstal-bench records`: list, compare and migrate the records of runs, and tidy their store."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.cli.options import EXIT_CODES, Commands
+from harness.cli.options import Commands, add_json_option, add_results_option, add_store_option
+from harness.cli.output import print_json, print_rows, print_table
 from harness.io.console import say
 from wstal.errors import UserError
 
@@ -25,7 +26,7 @@ WIDTH = 48
 
 
 def add(commands: Commands) -> None:
-    """Declare the command."""
+    """Declare the command and its options."""
     records = commands.add_parser(
         "records", help="list, compare or migrate the records of runs", description="Work on the records of runs."
     )
@@ -33,6 +34,7 @@ def add(commands: Commands) -> None:
 
     query = actions.add_parser(
         "query",
+        handle=query_records,
         help="records as a flat table",
         description="List records with chosen fields. A field is dotted, as in recipe.train.epochs or\n"
         "metrics.anet.mAP.0.5. A record that is refused is named on stderr and the exit code is 2; the others are\n"
@@ -40,20 +42,20 @@ def add(commands: Commands) -> None:
         epilog="examples:\n"
         "  wstal-bench records query\n"
         "  wstal-bench records query --where data=thumos14-r2plus1d seed=0 --fields id,mean,recipe.train.epochs\n"
-        "  wstal-bench records query --store runs --json\n\n" + EXIT_CODES,
+        "  wstal-bench records query --store runs --json",
     )
     where = query.add_mutually_exclusive_group()
-    where.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="(default: results)")
+    add_results_option(where)
     where.add_argument("--store", type=Path, metavar="STORE", help="list the runs of a store instead")
     query.add_argument(
         "--where", nargs="+", action="extend", default=[], metavar="FIELD=VALUE", help="only records where all hold"
     )
     query.add_argument("--fields", metavar="A,B,C", help="(default: id,data,method,row,overrides,seed,mean,commit)")
-    query.add_argument("--json", action="store_true", help="print JSON, and only that, on stdout")
-    query.set_defaults(handle=query_records)
+    add_json_option(query)
 
     diff = actions.add_parser(
         "diff",
+        handle=diff_records,
         help="say what differs between two runs that should agree",
         description="Compare two runs: what was run, with what, the numbers, the files. A and B are record files,\n"
         "folders of runs, or ids; of a file of several records it is the one with the other's id. They agree where\n"
@@ -61,24 +63,24 @@ def add(commands: Commands) -> None:
         f"code is {DIFFER}.",
         epilog="examples:\n"
         "  wstal-bench records diff runs/runs/RUN results/records/synthetic/acmnet.jsonl\n"
-        "  wstal-bench records diff RUN OTHER-RUN --json\n\n" + EXIT_CODES,
+        "  wstal-bench records diff RUN OTHER-RUN --json",
     )
     diff.add_argument("first", metavar="A")
     diff.add_argument("second", metavar="B")
-    diff.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="for ids (default: results)")
-    diff.add_argument("--store", type=Path, default=Path("runs"), metavar="STORE", help="for ids (default: runs)")
-    diff.add_argument("--json", action="store_true", help="print JSON, and only that, on stdout")
-    diff.set_defaults(handle=diff_records)
+    add_results_option(diff, "for ids (default: results)")
+    add_store_option(diff, "for ids (default: runs)")
+    add_json_option(diff)
 
     migrate = actions.add_parser(
         "migrate",
+        handle=migrate_records,
         help="rewrite records of older schemas in today's",
         description="Bring records of older schemas, and of methods that were renamed, to today's; no number changes,\n"
         "and records of today are left as they are. Files and folders of runs are rewritten in place. The records of\n"
         "other folders go to DATA/METHOD.jsonl, one record a line. Older ones stay readable without it.",
         epilog="examples:\n"
         "  wstal-bench records migrate --check\n"
-        "  wstal-bench records migrate results/records runs/runs/RUN\n\n" + EXIT_CODES,
+        "  wstal-bench records migrate results/records runs/runs/RUN",
     )
     migrate.add_argument(
         "paths",
@@ -89,22 +91,22 @@ def add(commands: Commands) -> None:
         help="record files, or folders of them (default: results/records)",
     )
     migrate.add_argument("--check", action="store_true", help="write nothing; exit 2 if a file would change")
-    migrate.set_defaults(handle=migrate_records)
 
     gc = actions.add_parser(
         "gc",
+        handle=collect_garbage,
         help="remove what no run of a store needs",
         description="Remove what killed processes left in a store: temporary files, checkpoints and partial folders\n"
         "of finished runs, failures that a success came after, empty partial folders, locks that nobody holds. A\n"
         "partial run that can go on, and whatever belongs to a run that a process works on, stays.",
-        epilog="examples:\n  wstal-bench records gc --dry-run\n  wstal-bench records gc runs\n\n" + EXIT_CODES,
+        epilog="examples:\n  wstal-bench records gc --dry-run\n  wstal-bench records gc runs",
     )
     gc.add_argument("store", type=Path, nargs="?", default=Path("runs"), metavar="STORE", help="(default: runs)")
     gc.add_argument("--dry-run", action="store_true", help="show what would go; remove nothing")
-    gc.set_defaults(handle=collect_garbage)
 
     schema = actions.add_parser(
         "schema",
+        handle=print_schema,
         help="print the JSON Schema of the files in results/",
         description="Print the JSON Schema of a kind of file, which results/schema/ holds too.",
         epilog="example:\n  wstal-bench records schema record > record.schema.json",
@@ -112,7 +114,6 @@ def add(commands: Commands) -> None:
     schema.add_argument(
         "kind", choices=("record", "rescored", "cost"), help="of results/records, results/rescored or results/cost.json"
     )
-    schema.set_defaults(handle=print_schema)
 
 
 @contextlib.contextmanager
@@ -138,12 +139,8 @@ def query_records(arguments: argparse.Namespace) -> int:
     fields = COLUMNS if arguments.fields is None else tuple(arguments.fields.split(","))
     records, refused = list_records(folder)
     rows = select(records, arguments.where, fields)
-    if arguments.json:
-        print(json.dumps(rows))
-    elif rows:
-        from tabulate import tabulate
-
-        print(tabulate([[_text(row[name]) for name in fields] for row in rows], fields, disable_numparse=True))
+    shown = rows if arguments.json else [{name: _text(value) for name, value in row.items()} for row in rows]
+    print_rows(arguments, shown)
     return _report(refused, f"{len(rows)} of {len(records)} records in {folder}")
 
 
@@ -156,7 +153,7 @@ def diff_records(arguments: argparse.Namespace) -> int:
     (first, one), (second, other) = find_records(names, arguments.results, Store(arguments.store))
     found = diff(one, other)
     if arguments.json:
-        print(json.dumps({"first": str(first), "second": str(second), **found.to_json()}))
+        print_json({"first": str(first), "second": str(second), **found.to_json()})
     else:
         _print_diff(found)
     say(f"Done: {first} and {second} {'agree' if found.agree else 'differ'}")
@@ -210,27 +207,19 @@ def _report(refused: list[tuple[Path, str]], done: str) -> int:
 
 
 def _print_diff(found: Diff) -> None:
-    from tabulate import tabulate
-
     rows = [
-        [part, field, _exact(first), _exact(second)]
-        for part, pairs in (
-            ("identity", found.identity),
-            ("environment", found.environment),
-            ("training", found.training),
-            ("files", found.artefacts),
-        )
-        for field, (first, second) in pairs.items()
+        ["files" if part == "artefacts" else part, field, _exact(first), _exact(second)]
+        for part in ("identity", "environment", "training", "artefacts")
+        for field, (first, second) in getattr(found, part).items()
     ]
     if rows:
-        print(tabulate(rows, ["", "field", "A", "B"], disable_numparse=True), end="\n\n")
+        print_table(rows, ["", "field", "A", "B"], end="\n\n")
     if found.metrics:
         moves = [
             [gap.protocol, *_move(gap.mean_ap, gap.tiou), *_move(gap.ap, gap.label, gap.label_tiou), gap.note]
             for gap in found.metrics
         ]
-        headers = ["largest difference, B - A", "mAP", "at", "AP", "at", "also"]
-        print(tabulate(moves, headers, disable_numparse=True), end="\n\n")
+        print_table(moves, ["largest difference, B - A", "mAP", "at", "AP", "at", "also"], end="\n\n")
     print(found.verdict)
 
 

@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from harness.comparisons.plan_rows import rows_of
 from harness.data.descriptor import family_of, shipped_descriptors
 from harness.data.held_out import is_held_out
 from harness.paper.tables import Column, PublishedRow, PublishedTable
-from harness.paper.verdicts import (
-    UNSTATED,
-    Identity,
-    Measured,
-    Published,
-    Verdict,
-    judge,
-)
+from harness.paper.verdicts import UNSTATED, Identity, Measured, Published, Verdict, judge
 from harness.records.grouping import comparable_groups, systems
-from harness.records.schema import Data, Metrics, Record
+from harness.records.schema import Data, Record
 from harness.records.words import changes
 from harness.registry import method_entries
 from harness.runs.plans import plans
@@ -44,18 +37,25 @@ class Measurement:
     Args:
         on: data set and features, or the source of the detections.
         identity: data, protocol and schedule that they are numbers of.
-        values: mAP in percent by tIoU (`0.5`) and range (`0.1:0.7`), one a seed.
-        seeds: of the runs; empty for detections by their authors.
-        records: behind them.
-        others: `values` under the other evaluators that published numbers use, by protocol.
+        by_protocol: mAP in percent by tIoU (`0.5`) and range (`0.1:0.7`), one a seed, under the identity's protocol and
+            the other evaluators that published numbers use.
+        records: behind them; none for detections by their authors.
     """
 
     on: str
     identity: Identity
-    values: Mapping[str, Sequence[float]]
-    seeds: tuple[int, ...]
-    records: tuple[Record, ...] = ()
-    others: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
+    by_protocol: Mapping[str, Mapping[str, Sequence[float]]]
+    records: Sequence[Record] = ()
+
+    def values(self, column: Column, protocol: str | None = None) -> Sequence[float]:
+        """Return the numbers of a table's column, one a seed; none where it is of other tIoUs.
+
+        Args:
+            column: of the table.
+            protocol: evaluator (default: the identity's).
+        """
+        name = f"{column.tious[0]}:{column.tious[-1]}" if column.tious else column.name
+        return self.by_protocol[protocol or str(self.identity.protocol)].get(name, ())
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,7 @@ class Cell:
         """Mean over seeds; None where nothing was measured at this tIoU or range."""
         if self.measurement is None:
             return None
-        values = self.measurement.values.get(_metric(self.column), ())
-        return estimate(values, len(self.measurement.seeds) or 1)
+        return estimate(self.measurement.values(self.column), len(self.measurement.records) or 1)
 
     @property
     def shown(self) -> Estimate | str:
@@ -146,10 +145,9 @@ def first_choice(lines: Sequence[Sequence[Cell]]) -> dict[str, Sequence[Cell]]:
     """
 
     def rank(line: Sequence[Cell]) -> tuple[bool, int, list[int]]:
-        measurement = line[0].measurement or NOTHING
-        versions = [record.version for record in measurement.records]
-        newest = max(([int(part) for part in re.findall(r"\d+", version)] for version in versions), default=[])
-        return headline(line).verdict.kind in JUDGED, len(measurement.seeds), newest
+        records = line[0].measurement.records if line[0].measurement else ()
+        newest = max(([int(part) for part in re.findall(r"\d+", record.version)] for record in records), default=[])
+        return headline(line).verdict.kind in JUDGED, len(records), newest
 
     chosen: dict[str, Sequence[Cell]] = {}
     for line in lines:
@@ -177,17 +175,10 @@ def _of_runs(row: PublishedRow, records: Sequence[Record]) -> Measurement:
         changes(first.schedule_changes) if first.schedule_changes else OWN,
     )
     values = {
-        name: _by_name([_values(record.metrics[name]) for record in records])
+        name: _by_name([record.metrics[name].mean_ap | record.metrics[name].averages for record in records])
         for name in PUBLISHED_PROTOCOLS & first.metrics.keys() | {protocol}
     }
-    others = {name: one for name, one in values.items() if name != protocol}
-    seeds = tuple(record.seed for record in records)
-    return Measurement(data.title, identity, values[protocol], seeds, tuple(records), others)
-
-
-def _values(metrics: Metrics) -> dict[str, float]:
-    """Return mAP by tIoU and range."""
-    return metrics.mean_ap | metrics.averages
+    return Measurement(data.title, identity, values, records)
 
 
 def _protocol_for(row: PublishedRow, scored: Mapping[str, Any], headline: str) -> str:
@@ -212,29 +203,31 @@ def _of_authors(row: PublishedRow, one: Rescored) -> Measurement:
     metrics = one.metrics[protocol]
     values = {name: (value,) for name, value in (metrics.mAP | metrics.averages).items()}
     on = f"{AUTHORS}: {one.source}" + (f" ({one.note})" if one.note else "")
-    return Measurement(on, Identity(one.dataset, one.features, protocol, str(metrics.videos), OWN), values, ())
+    identity = Identity(one.dataset, one.features, protocol, str(metrics.videos), OWN)
+    return Measurement(on, identity, {protocol: values})
 
 
 def _judged(table: PublishedTable, row: PublishedRow, measurement: Measurement | None, implemented: bool) -> list[Cell]:
     cells = []
     for column in table.columns:
+        published = _published(table, row, column, measurement)
         measured = None
         if measurement:
-            values = measurement.values.get(_metric(column), ())
-            measured = Measured(values, measurement.identity, trained=bool(measurement.seeds))
-        published = _published(table, row, column, measurement)
+            trained = bool(measurement.records)
+            measured = Measured(measurement.values(column), measurement.identity, trained=trained)
         verdict = judge(published, measured, implemented=implemented)
         if measurement and row.protocol == UNSTATED and verdict.kind in JUDGED:
-            verdict = _under_all(verdict, published, measurement, _metric(column))
+            verdict = _under_all(verdict, published, measurement, column)
         cells.append(Cell(row, column, measurement, verdict))
     return cells
 
 
-def _under_all(verdict: Verdict, published: Published, measurement: Measurement, metric: str) -> Verdict:
+def _under_all(verdict: Verdict, published: Published, measurement: Measurement, column: Column) -> Verdict:
     """Judge where the source does not name its evaluator: a verdict counts if every published evaluator gives it."""
-    kinds = {str(measurement.identity.protocol): verdict.kind}
-    for protocol, values in sorted(measurement.others.items()):
-        kinds[protocol] = judge(published, Measured(values.get(metric, ()), measurement.identity)).kind
+    own = str(measurement.identity.protocol)
+    kinds = {own: verdict.kind}
+    for protocol in sorted(measurement.by_protocol.keys() - {own}):
+        kinds[protocol] = judge(published, Measured(measurement.values(column, protocol), measurement.identity)).kind
     if len(set(kinds.values())) == 1:
         return verdict
     listed = ", ".join(f"{protocol} {kind}" for protocol, kind in kinds.items())
@@ -257,14 +250,6 @@ def _published(table: PublishedTable, row: PublishedRow, column: Column, measure
     )
 
 
-def _metric(column: Column) -> str:
-    """Return the column's name in a record's metrics: `0.5`, or `0.1:0.7` for an average."""
-    return f"{column.tious[0]}:{column.tious[-1]}" if column.tious else column.name
-
-
 def measurement_label(row: PublishedRow) -> str:
     """Return the name that a published row is shown by."""
     return row.labels.get("Method") or row.id
-
-
-NOTHING = Measurement("", Identity(None, None, None), {}, ())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.io.encoding import canonical_json
@@ -33,17 +33,19 @@ class Difference:
     p: float
     p_t: float
 
-    def verdict(self, adjusted: float) -> str:
+    def verdict(self, adjusted: float, better: str = "holds", worse: str = "reversed") -> str:
         """Return whether the first row is better, in words.
 
         Args:
             adjusted: `p_t`, corrected for the other comparisons of the table.
+            better: word for a first row that is better.
+            worse: word for one that is worse.
         """
         if self.seeds < SEEDS_FOR_P:
             return "too few seeds"
         if adjusted >= SIGNIFICANCE:
             return "not resolved"
-        return "holds" if self.mean > 0 else "reversed"
+        return better if self.mean > 0 else worse
 
     @property
     def estimate(self) -> Estimate:
@@ -83,7 +85,16 @@ def difference(better: Sequence[Record], worse: Sequence[Record]) -> Difference 
         better: records of the first row.
         worse: records of the second.
     """
-    first, second = ({record.seed: average(record) for record in row} for row in (better, worse))
+    return paired_difference(*({record.seed: average(record) for record in row} for row in (better, worse)))
+
+
+def paired_difference(first: Mapping[int, float], second: Mapping[int, float]) -> Difference | None:
+    """Return the first values minus the second over the seeds that both have, or None where none is.
+
+    Args:
+        first: values by seed.
+        second: those to subtract.
+    """
     pairs = [first[seed] - second[seed] for seed in sorted(first.keys() & second.keys())]
     if not pairs:
         return None

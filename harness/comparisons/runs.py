@@ -5,66 +5,49 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from harness.comparisons.bootstrap import REPLICATES, paired_bootstrap, resampled_mean_ap
-from harness.comparisons.plan_rows import SEEDS_FOR_P
+from harness.comparisons.plan_rows import paired_difference
+from harness.records.diff import differing_fields
 from harness.records.grouping import SystemKey, average, system_names
 from harness.records.matches import matches_of
-from harness.records.query import flatten
 from harness.records.reading import without_average
 from harness.records.run_folder import FinishedRun
 from harness.records.schema import Record, data_identity
-from harness.seed_statistics import (
-    SIGNIFICANCE,
-    holm,
-    mean_and_half_width,
-    paired_t_p,
-    sign_flip_p,
-)
+from harness.seed_statistics import holm
 from wstal.errors import UserError
 
 NO_VERDICT = "synthetic: no verdict"
 
 
-def compare_methods(frame: pd.DataFrame) -> pd.DataFrame:
-    """Compare all pairs of the methods of a table, paired by seed.
+def compare_methods(values: Mapping[str, Mapping[int, float]]) -> pd.DataFrame:
+    """Compare all pairs of methods, paired by seed.
 
     Args:
-        frame: columns `method`, `seed` and `value`; one row a run.
+        values: of each method by seed.
 
     Returns:
         One row a pair that shares a seed, in order of appearance: `a`, `b`, `seeds`, `difference` (a - b, mean),
         `half_width` (of the 95 % t-interval), `p` (sign-flip), `p_holm` (over all pairs of the table), `p_t_holm` (the
         paired t-test's, so too) and `verdict` on a by the last: `better`, `worse`, `not resolved`, or `too few seeds`
         below 6, as on the pages of ablations.
-
-    Raises:
-        UserError: a method has a seed twice.
     """
-    twice = frame.duplicated(["method", "seed"])
-    if twice.any():
-        method, seed = frame.loc[twice, ["method", "seed"]].iloc[0]
-        raise UserError(f"{method} has seed {seed} twice. Leave one run out.")
-    values = {
-        str(method): dict(zip(group["seed"], group["value"], strict=True))
-        for method, group in frame.groupby("method", sort=False)
+    pairs = {
+        (a, b): difference
+        for a, b in itertools.combinations(values, 2)
+        if (difference := paired_difference(values[a], values[b]))
     }
-    rows: list[dict[str, Any]] = []
-    for (a, first), (b, second) in itertools.combinations(values.items(), 2):
-        if pairs := [first[seed] - second[seed] for seed in sorted(first.keys() & second.keys())]:
-            mean, half = mean_and_half_width(pairs)
-            rows.append({
-                "a": a, "b": b, "seeds": len(pairs), "difference": mean, "half_width": half, "p": sign_flip_p(pairs),
-                "p_t_holm": paired_t_p(pairs),
-            })  # fmt: skip
-    by_flips, by_t = (_holm_of_known([row[name] for row in rows]) for name in ("p", "p_t_holm"))
-    for row, flip, t in zip(rows, by_flips, by_t, strict=True):
-        row |= {"p_holm": flip, "p_t_holm": t, "verdict": _verdict(row["difference"], t, row["seeds"])}
+    by_flips = holm([one.p for one in pairs.values()])
+    by_t = holm([one.p_t for one in pairs.values()])
+    rows = [
+        (a, b, one.seeds, one.mean, one.half_width, one.p, flip, t, one.verdict(t, "better", "worse"))
+        for ((a, b), one), flip, t in zip(pairs.items(), by_flips, by_t, strict=True)
+    ]
     columns = ["a", "b", "seeds", "difference", "half_width", "p", "p_holm", "p_t_holm", "verdict"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -115,36 +98,27 @@ def compare_runs(
                 f"{a} (seeds {sorted(mine)}) and {b} (seeds {sorted(theirs)}) share no seed. Run both with one."
             )
     compared = compare_methods(
-        pd.DataFrame(
-            {"method": name, "seed": of_seed, "value": average(run.record)}
-            for name, members in systems.items()
-            for of_seed, run in members.items()
-        )
+        {name: {one: average(run.record) for one, run in members.items()} for name, members in systems.items()}
     )
-    synthetic = first.record.synthetic
-    if synthetic:
+    if first.record.synthetic:
         compared["verdict"] = NO_VERDICT
     flags = {
         name: {one: matches_of(run, annotations) for one, run in members.items()} for name, members in systems.items()
     }
     resampled = functools.cache(functools.partial(resampled_mean_ap, replicates=replicates, seed=seed))
     pairs = [paired_bootstrap(flags[a], flags[b], resampled) for a, b in zip(compared["a"], compared["b"], strict=True)]
-    return compared.assign(
-        low=[pair.low for pair in pairs],
-        high=[pair.high for pair in pairs],
-        share=[pair.share for pair in pairs],
-        tious=[pair.tious for pair in pairs],
-        synthetic=synthetic,
+    return compared.join(pd.DataFrame(pairs)[["low", "high", "share", "tious"]]).assign(
+        synthetic=first.record.synthetic
     )
 
 
-def comparison_table(compared: pd.DataFrame) -> pd.DataFrame:
+def comparison_table(compared: pd.DataFrame) -> list[dict[str, str]]:
     """Return the rows of `compare_runs` as text for a page, in mAP points; blank where there is no number."""
 
     def shown(value: float, form: str) -> str:
         return "" if math.isnan(value) else format(value, form)
 
-    return pd.DataFrame(
+    return [
         {
             "first": row["a"],
             "second": row["b"],
@@ -159,7 +133,7 @@ def comparison_table(compared: pd.DataFrame) -> pd.DataFrame:
             "first is": row["verdict"],
         }
         for row in compared.to_dict("records")
-    )
+    ]
 
 
 def check_comparable(first: Record, second: Record) -> None:
@@ -172,12 +146,8 @@ def check_comparable(first: Record, second: Record) -> None:
     Raises:
         UserError: they are not; names every difference.
     """
-    sides = [_identity(record) for record in (first, second)]
-    different = [
-        f"{name} ({sides[0].get(name)} against {sides[1].get(name)})"
-        for name in dict.fromkeys([*sides[0], *sides[1]])
-        if sides[0].get(name) != sides[1].get(name)
-    ]
+    pairs = differing_fields(_identity(first), _identity(second))
+    different = [f"{name} ({one} against {other})" for name, (one, other) in pairs.items()]
     if different:
         raise UserError(
             f"The runs {first.id} and {second.id} cannot be compared: they differ in {'; '.join(different)}. "
@@ -186,19 +156,5 @@ def check_comparable(first: Record, second: Record) -> None:
 
 
 def _identity(record: Record) -> dict[str, Any]:
-    scored = {"protocol": record.headline, "tIoUs": " ".join(record.scored.mean_ap)}
-    return scored | flatten(data_identity(record.data.to_json()), "data.")
-
-
-def _holm_of_known(p: Sequence[float]) -> list[float]:
-    """Correct (Holm) those that are numbers; one pair has no t-test."""
-    adjusted = iter(holm([value for value in p if not math.isnan(value)]))
-    return [value if math.isnan(value) else next(adjusted) for value in p]
-
-
-def _verdict(difference: float, adjusted: float, seeds: int) -> str:
-    if seeds < SEEDS_FOR_P:
-        return "too few seeds"
-    if adjusted >= SIGNIFICANCE:
-        return "not resolved"
-    return "better" if difference > 0 else "worse"
+    tious, data = " ".join(record.scored.mean_ap), data_identity(record.data.to_json())
+    return {"protocol": record.headline, "tIoUs": tious, "data": data}

@@ -152,9 +152,7 @@ def _table_row(plan: Plan, row: Row, records: list[Record], printed: PublishedTa
 
 def _adjusted(differences: Sequence[Difference | None], p: Callable[[Difference], float]) -> list[float]:
     """Return Holm's p of those differences of a table that have the seeds for one, NaN for the others."""
-    tested = [one is not None and one.seeds >= SEEDS_FOR_P for one in differences]
-    adjusted = iter(holm([p(one) for one, enough in zip(differences, tested, strict=True) if one and enough]))
-    return [next(adjusted) if enough else math.nan for enough in tested]
+    return holm([p(one) if one and one.seeds >= SEEDS_FOR_P else math.nan for one in differences])
 
 
 def _claim_row(

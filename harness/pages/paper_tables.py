@@ -11,7 +11,6 @@ from harness.charts.figure import Figure
 from harness.comparisons.paper import (
     JUDGED,
     LITERATURE,
-    NOTHING,
     Cell,
     cell_row,
     first_choice,
@@ -21,7 +20,7 @@ from harness.comparisons.paper import (
 from harness.pages.model import Page, Role, Table
 from harness.paper.tables import PublishedTable
 from harness.paper.verdicts import LEAST_SEEDS, REPRODUCTION_TOLERANCE, SHARE
-from harness.records.words import bullets, computed_with
+from harness.records.words import bullets, computed_with, seed_list
 
 SESSIONS = {
     "thumos14": "reproduce-thumos",
@@ -79,7 +78,7 @@ def table_page(table: PublishedTable, lines: Sequence[Sequence[Cell]]) -> Page:
         caption = f"Table {table.number}: cell by cell"
         cell_roles: dict[str, Role] = {"published": "published", "measured": "measured", "verdict": "verdict"}
         blocks += ["## Cell by cell", Table(f"{name}-cells", caption, [cell_row(cell) for cell in judged], cell_roles)]
-    if records := [record for line in with_numbers for record in (line[0].measurement or NOTHING).records]:
+    if records := [record for line in lines if line[0].measurement for record in line[0].measurement.records]:
         blocks += computed_with(records)
     return Page(f"leaderboards/{name}", title, blocks)
 
@@ -91,7 +90,7 @@ def _measured_row(line: Sequence[Cell]) -> dict[str, Any]:
         "row": measurement_label(line[0].row),
         "on": measurement.on,
         "protocol": measurement.identity.protocol,
-        "seeds": ", ".join(map(str, sorted(measurement.seeds))),
+        "seeds": seed_list(measurement.records),
         **{cell.column.name: cell.measured for cell in line},
         "verdict": headline(line).verdict.kind,
         "why": headline(line).verdict.reason,

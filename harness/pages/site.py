@@ -29,7 +29,7 @@ from harness.pages.robustness import robustness_page
 from harness.paper.tables import published_tables
 from harness.records.collection import add_records
 from harness.records.grouping import average, by_method, has_ablations
-from harness.records.reading import load_records
+from harness.records.reading import list_records
 from harness.records.schema import Record
 from harness.records.words import bullets, seed_list, widest_average
 from harness.seed_statistics import estimate
@@ -78,7 +78,7 @@ def read_results(folder: Path) -> Results:
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder. Name the one that holds records/ with --results.")
-    records, bad_records = load_records(folder / "records")
+    records, bad_records = list_records(folder / "records", ranked=True)
     rescored, bad_rescored = load_rescored(folder / RESCORED)
     refused = [message for _, message in [*bad_records, *bad_rescored]]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,18 +56,11 @@ def collect(store: Store, dry_run: bool = False) -> list[Garbage]:
     for run in runs:
         if store.is_claimed(run):
             busy = True
-        elif garbage := list(_of_run(store, run)):
+        elif garbage := _of_run(store, run):
             found += garbage if dry_run or _remove_of_run(store, run) else []
     if not busy:
-        rest = [
-            Garbage(path, "temporary file", _size(path))
-            for folder in (store.cache, store.failures)
-            for path in sorted(folder.glob(TEMPORARY))
-        ]
-        rest += [
-            Garbage(path, "first epochs kept for other runs", _size(path))
-            for path in sorted(store.cache.glob("warmup-*"))
-        ]
+        rest = _garbage([*store.cache.glob(TEMPORARY), *store.failures.glob(TEMPORARY)], "temporary file")
+        rest += _garbage(store.cache.glob("warmup-*"), "first epochs kept for other runs")
         found += rest
         if not dry_run:
             _remove(rest)
@@ -79,24 +72,22 @@ def _run(path: Path) -> str:
     return path.name.removesuffix(".lock").removesuffix(".claim").removesuffix(".json")
 
 
-def _of_run(store: Store, run: str) -> Iterator[Garbage]:
+def _of_run(store: Store, run: str) -> list[Garbage]:
     partial, finished, done = store.partial_folder(run), store.run_folder(run), store.is_done(run)
     temporary = set(partial.glob(TEMPORARY))
-    yield from (Garbage(path, "temporary file", _size(path)) for path in sorted(temporary))
-    yield from (Garbage(path, "temporary file", _size(path)) for path in finished.glob(TEMPORARY))
-    if partial.is_dir():
-        rest = sum(_size(path) for path in partial.iterdir() if path not in temporary)
-        if done:
-            yield Garbage(partial, "partial folder of a finished run", rest)
-        elif set(partial.iterdir()) <= temporary:
-            yield Garbage(partial, "empty partial folder", 0)
+    found = _garbage([*temporary, *finished.glob(TEMPORARY)], "temporary file")
+    rest = set(partial.iterdir()) - temporary if partial.is_dir() else set()
+    if partial.is_dir() and (done or not rest):
+        why = "partial folder of a finished run" if done else "empty partial folder"
+        found.append(Garbage(partial, why, sum(map(_size, rest))))
     if done:
-        yield from (Garbage(path, "checkpoint of a finished run", _size(path)) for path in finished.glob(CHECKPOINTS))
-        if (failure := store.failure_file(run)).exists():
-            yield Garbage(failure, "failure before a success", _size(failure))
-    for lock in (store.claim_file(run), store.lock_file(run)):
-        if lock.exists():
-            yield Garbage(lock, "lock that nobody holds", _size(lock))
+        found += _garbage(finished.glob(CHECKPOINTS), "checkpoint of a finished run")
+        found += _garbage([store.failure_file(run)], "failure before a success")
+    return found + _garbage([store.claim_file(run), store.lock_file(run)], "lock that nobody holds")
+
+
+def _garbage(paths: Iterable[Path], why: str) -> list[Garbage]:
+    return [Garbage(path, why, _size(path)) for path in sorted(paths) if path.exists()]
 
 
 def _remove_of_run(store: Store, run: str) -> bool:
@@ -117,7 +108,7 @@ def _remove_of_run(store: Store, run: str) -> bool:
 
 
 def _remove(garbage: Iterable[Garbage]) -> None:
-    for one in list(garbage):
+    for one in garbage:
         try:
             if one.path.is_dir() and not one.path.is_symlink():
                 shutil.rmtree(one.path)

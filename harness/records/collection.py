@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 from harness.io.atomic import atomic_write, remove
 from harness.records.files import LINES, RECORD
@@ -29,7 +29,8 @@ def lines_file(folder: Path, record: Record) -> Path:
 def add_records(folder: Path, records: Iterable[Record]) -> None:
     """Add the records of runs to a collection; a record whose numbers are already there is left as it is.
 
-    Lines that cannot be read stay. The caller holds a lock where several processes may write.
+    Records of older forms are migrated, and what cannot be read stays. The caller holds a lock where several processes
+    may write.
 
     Args:
         folder: the collection, `results/records`.
@@ -38,34 +39,7 @@ def add_records(folder: Path, records: Iterable[Record]) -> None:
     Raises:
         StoreError: the folder cannot be written.
     """
-    if any(file.suffix != LINES for file in record_files(folder)) and os.path.isdir(folder):
-        plan_migration([folder]).apply()
-    files: dict[Path, list[Record]] = {}
-    for record in records:
-        files.setdefault(lines_file(folder, record), []).append(record)
-    for file, added in files.items():
-        known: dict[str, Record] = {}
-        lines: list[tuple[str, bytes]] = []
-        for _, content, record_or_error in read_all([file] if file.exists() else []):
-            if isinstance(record_or_error, UserError):  # named where pages are rendered
-                lines.append(("", content))
-            else:
-                known[record_or_error.id] = record_or_error
-        for record in added:
-            if record.id not in known or _numbers(known[record.id]) != _numbers(record):
-                known[record.id] = record
-        lines += [(name, record.to_bytes()) for name, record in known.items()]
-        if not file.exists() or file.read_bytes() != _joined(lines):
-            atomic_write(file, _joined(lines))
-
-
-def _numbers(record: Record) -> Record:
-    """Return a record with one environment for all: what computed the numbers is not part of them."""
-    return record.model_copy(update={"environment": None})
-
-
-def _joined(lines: Sequence[tuple[str, bytes]]) -> bytes:
-    return b"".join(line for _, line in sorted(lines))
+    plan_migration([folder], [(lines_file(folder, record), record) for record in records]).apply()
 
 
 @dataclass
@@ -107,18 +81,7 @@ class Migration:
         remove(self.removed)
 
 
-class _Stored(NamedTuple):
-    """A stored record: the collection of its file (None for a file by itself), and the id before the migration."""
-
-    file: Path
-    collection: Path | None
-    place: Path
-    content: bytes
-    id: str
-    record: Record
-
-
-def plan_migration(paths: Sequence[Path]) -> Migration:
+def plan_migration(paths: Sequence[Path], added: Iterable[tuple[Path, Record]] = ()) -> Migration:
     """Read stored records and plan the changes that bring them to today's form; nothing is written.
 
     A single file and the records in folders of runs keep their files. Of any other folder, `results/records`, the
@@ -127,57 +90,54 @@ def plan_migration(paths: Sequence[Path]) -> Migration:
 
     Args:
         paths: files and folders.
+        added: further records with the JSON-lines files that they go to.
     """
-    plan = Migration()
-    kept: dict[Path, list[bytes]] = {}  # lines of JSON-lines files that stay as they are
-    stored = list(_read(paths, plan, kept))
-    renamed = {one.id: one.record.id for one in stored if one.id != one.record.id}
-    lines: dict[Path, dict[str, bytes]] = {file: {} for file in kept}
-    stays = {place for place, _ in plan.refused}
-    for file, collection, place, content, old, record in stored:
-        if (taken_from := renamed.get(record.training.weights_of or "")) is not None:
-            training = record.training.model_copy(update={"weights_of": taken_from})
-            record = record.model_copy(update={"training": training})
+    collections: dict[Path, Path | None] = {}  # of each file, None where it keeps its records
+    for path in paths:
+        files = record_files(path)
+        is_collection = path.is_dir() and all(file.name != RECORD for file in files)
+        for file in files:
+            collections.setdefault(file, path if is_collection else None)
+    stored = [(file, *found) for file in collections for found in read_all([file])]
+    ids = {json.loads(content)["id"]: record.id for _, _, content, record in stored if isinstance(record, Record)}
+    plan = Migration(len(stored))
+    lines: dict[Path, dict[bytes, bytes]] = defaultdict(dict)  # of each file, by the id of the run
+    for file, place, content, record in stored:
+        if isinstance(record, UserError):
+            plan.refused.append((place, str(record)))
+            lines[file][content] = content
+            continue
+        donor = record.training.weights_of
+        training = record.training.model_copy(update={"weights_of": donor and ids.get(donor, donor)})
+        record = record.model_copy(update={"training": training})
+        collection = collections[file]
         if file.suffix != LINES and collection is None:
-            target = file
-            if file.name == RECORD and file.parent.name == old != record.id:
+            before, target = json.loads(content), file
+            if file.name == RECORD and file.parent.name == before["id"] != record.id:
                 target = file.parent.with_name(record.id) / RECORD
                 plan.moved.append((file.parent, target.parent))
-            if json.loads(content) != record.to_json():
+            if before != record.to_json():
                 plan.written[target] = record.to_bytes(INDENT)
             continue
-        root = collection and (collection.parent if collection.name == record.data.name else collection)
+        root = collection.parent if collection and collection.name == record.data.name else collection
         target = lines_file(root, record) if root else file
         line = record.to_bytes()
-        if lines.setdefault(target, {}).setdefault(record.id, line) != line:
+        if lines[target].setdefault(record.id.encode(), line) != line:
             plan.refused.append((place, f"{place}: run {record.id} is stored twice, also in {target}. Remove one."))
-            kept.get(file, []).append(content)
-            stays.add(file)
+            lines[file][content] = content
+    for target, record in added:
+        line = record.to_bytes()
+        known = lines[target].setdefault(record.id.encode(), line)
+        if _numbers(known) != _numbers(line):
+            lines[target][record.id.encode()] = line
     for file, members in lines.items():
-        content = _joined([*members.items(), *(("", line) for line in kept.get(file, ()))])
-        if content and (not file.exists() or file.read_bytes() != content):
+        content = b"".join(line for _, line in sorted(members.items()))
+        if content and not (file.exists() and file.read_bytes() == content):
             plan.written[file] = content
-    wanted = {file for file, members in lines.items() if members or kept.get(file)}
-    plan.removed = sorted({one.file for one in stored if one.collection} - wanted - stays)
+    plan.removed = sorted({file for file, *_ in stored if collections[file] and file not in lines})
     return plan
 
 
-def _read(paths: Sequence[Path], plan: Migration, kept: dict[Path, list[bytes]]) -> Iterator[_Stored]:
-    """Yield the records of all files below the paths, each file once; note what is refused in the plan."""
-    seen: set[Path] = set()
-    for path in paths:
-        files = record_files(path)
-        collection = path if os.path.isdir(path) and not any(file.name == RECORD for file in files) else None
-        for file in files:
-            if file in seen:
-                continue
-            seen.add(file)
-            if file.suffix == LINES:
-                kept[file] = []
-            for place, content, record in read_all([file]):
-                plan.total += 1
-                if isinstance(record, UserError):
-                    plan.refused.append((place, str(record)))
-                    kept.get(file, []).append(content)
-                else:
-                    yield _Stored(file, collection, place, content, json.loads(content)["id"], record)
+def _numbers(line: bytes) -> dict[str, Any]:
+    """Return a record with one environment for all: what computed the numbers is not part of them."""
+    return {**json.loads(line), "environment": None}

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.io.text import did_you_mean
-from harness.records.files import DETECTIONS, LINES, RECORD
+from harness.records.files import DETECTIONS, RECORD
 from harness.records.query import flatten
-from harness.records.reading import list_records, parse_record, read_record, record_contents
+from harness.records.reading import read_all, record_files
 from harness.records.schema import Record, data_identity
 from harness.records.store import Store
 from wstal.errors import UserError
@@ -107,12 +107,14 @@ class Diff:
         if not self.agree:
             return f"differ: {self.cause}"
         alone = self.training | self.artefacts
-        sides = {"A": [name for name in alone if alone[name][1] == ABSENT],
-                 "B": [name for name in alone if alone[name][0] == ABSENT]}  # fmt: skip
-        only = [f"only {side} has {', '.join(names)}" for side, names in sides.items() if names]
+        only = [
+            f"; only {side} has {', '.join(names)}"
+            for side, other in (("A", 1), ("B", 0))
+            if (names := [name for name, pair in alone.items() if pair[other] == ABSENT])
+        ]
         if not only:
             return "agree: all numbers and files are equal"
-        return f"agree: every number and file that both have is equal; {'; '.join(only)}"
+        return f"agree: every number and file that both have is equal{''.join(only)}"
 
     def to_json(self) -> dict[str, Any]:
         """Return the differences as JSON values."""
@@ -126,13 +128,9 @@ def diff(first: Record, second: Record) -> Diff:
         first: side A.
         second: side B.
     """
-    return Diff(
-        identity=_pairs(_identity(first), _identity(second)),
-        environment=_pairs(_environment(first), _environment(second)),
-        metrics=list(_metric_differences(_numbers(first), _numbers(second))),
-        training=_pairs(_training(first), _training(second)),
-        artefacts=_pairs(first.artefacts, second.artefacts),
-    )
+    one, other = _parts(first), _parts(second)
+    pairs = {name: differing_fields(one[name], other[name]) for name in one}
+    return Diff(metrics=list(_metric_differences(_numbers(first), _numbers(second))), **pairs)
 
 
 def find_records(names: tuple[str, str], results: Path, store: Store) -> list[tuple[Path, Record]]:
@@ -151,68 +149,58 @@ def find_records(names: tuple[str, str], results: Path, store: Store) -> list[tu
     Raises:
         UserError: a name is none of these, or its record is damaged.
     """
-    found = [None if name.endswith(LINES) else _find(name, results, store) for name in names]
-    for number, name in enumerate(names):
-        if found[number] is None:
-            other = found[1 - number]
-            found[number] = _line(Path(name), other[1].id if other else None)
-    return [one for one in found if one]
+    found = [_candidates(name, results, store) for name in names]
+    ids = [members[0][1].id for members in found if len(members) == 1]
+    chosen = [[one for one in members if one[1].id in ids] or members for members in found]
+    for name, members in zip(names, chosen, strict=True):
+        if len(members) != 1:
+            without = f", none of them {ids[0]}" if ids else ""
+            raise UserError(
+                f"{name} holds {len(members)} records{without}. Give the id of one: `wstal-bench records query` lists "
+                "them."
+            )
+    return [one for (one,) in chosen]
 
 
-def _line(file: Path, run: str | None) -> tuple[Path, Record]:
-    """Return the only record of a JSON-lines file, or the one with an id."""
-    lines = list(record_contents(file))
-    records = [(place, parse_record(content, place)) for place, content in lines]
-    chosen = [one for one in records if one[1].id == run] or records
-    if len(chosen) != 1:
-        without = f", none of them {run}" if run else ""
-        raise UserError(
-            f"{file} holds {len(records)} records{without}. Give the id of one: `wstal-bench records query` lists them."
-        )
-    return chosen[0]
+def _candidates(name: str, results: Path, store: Store) -> list[tuple[Path, Record]]:
+    """Return the records that a name may stand for: all of a file, or the first with an id."""
+    path, collection, in_store = Path(name), results / "records", store.record_file(name)
+    named = [file for file in (path, path / RECORD) if os.path.isfile(file)][:1]
+    found: list[tuple[Path, Record]] = []
+    for place, content, record in read_all(named or [*record_files(collection), in_store]):
+        if isinstance(record, Record):
+            found.append((place, record))
+        elif named or name.encode() in content:
+            raise record
+    if not named:
+        known = [record.id for _, record in found] + [run.name for run in store.finished()]
+        found = [one for one in found if one[1].id == name or one[0] == in_store][:1]
+        if not found:
+            raise UserError(
+                f"{name!r} is no record file, no folder with {RECORD}, and no run in {collection} or "
+                f"{store.runs}{did_you_mean(name, known)} `wstal-bench records query` lists them."
+            )
+    return found
 
 
-def _find(name: str, results: Path, store: Store) -> tuple[Path, Record]:
-    path = Path(name)
-    for file in (path, path / RECORD):
-        if os.path.isfile(file):
-            return file, read_record(file)
-    collection = results / "records"
-    for file in collection.glob(f"*/*{LINES}"):
-        if name.startswith(f"{file.parent.name}-{file.stem}-s"):  # how ids begin: other files need no reading
-            for place, content in record_contents(file):
-                if name.encode() in content and (record := parse_record(content, place)).id == name:
-                    return place, record
-    if os.path.isfile(file := store.record_file(name)):
-        return file, read_record(file)
-    known = [record.id for record in list_records(collection)[0]] + [run.name for run in store.finished()]
-    raise UserError(
-        f"{name!r} is no record file, no folder with {RECORD}, and no run in {collection} or "
-        f"{store.runs}{did_you_mean(name, known)} `wstal-bench records query` lists them."
-    )
+def _parts(record: Record) -> dict[str, dict[str, Any]]:
+    """Return what `Diff` compares of a record besides its metrics."""
+    stated = record.to_json()
+    del stated["training"]["weights_of"]
+    identity = {name: stated[name] for name in ("method", "seed", "data", "recipe", "headline")}
+    identity["data"] = data_identity(stated["data"])
+    identity["tious"] = list(record.scored.mean_ap)
+    identity["wstal-bench"] = stated["environment"].pop("wstal-bench")
+    return {"identity": identity} | {name: stated[name] for name in ("environment", "training", "artefacts")}
 
 
-def _identity(record: Record) -> dict[str, Any]:
-    return {
-        "method": record.method,
-        "seed": record.seed,
-        "data": data_identity(record.data.to_json()),
-        "recipe": record.recipe.to_json(),
-        "headline": record.headline,
-        "tious": list(record.scored.mean_ap),
-        "wstal-bench": record.version,
-    }
+def differing_fields(first: Mapping[str, Any], second: Mapping[str, Any]) -> Pairs:
+    """Return what differs between two nested objects, as (first, second) by dotted field.
 
-
-def _environment(record: Record) -> dict[str, Any]:
-    return {name: value for name, value in record.environment.to_json().items() if name != "wstal-bench"}
-
-
-def _training(record: Record) -> dict[str, Any]:
-    return {name: value for name, value in record.training.to_json().items() if name != "weights_of"}
-
-
-def _pairs(first: Mapping[str, Any], second: Mapping[str, Any]) -> Pairs:
+    Args:
+        first: one object.
+        second: the other; `ABSENT` stands for a field that only one has.
+    """
     one, other = flatten(first), flatten(second)
     both = {name: (one.get(name, ABSENT), other.get(name, ABSENT)) for name in one | other}
     return {name: pair for name, pair in both.items() if pair[0] != pair[1]}
@@ -231,17 +219,10 @@ def _metric_differences(
     for protocol in first | second:
         if protocol not in first or protocol not in second:
             yield MetricDifference(protocol, note=f"only in the {'first' if protocol in first else 'second'} run")
-        elif differing := _pairs(first[protocol], second[protocol]):
-            one, other = first[protocol], second[protocol]
-            move, tiou = _largest({t: other["mAP"][t] - v for t, v in one["mAP"].items() if t in other["mAP"]})
-            other_classes = other.get("per_class", {})
-            moves = {
-                (label, t): other_classes[label][t] - value
-                for label, values in one.get("per_class", {}).items()
-                for t, value in values.items()
-                if t in other_classes.get(label, {})
-            }
-            ap, worst = _largest(moves)
+        elif differing := differing_fields(first[protocol], second[protocol]):
+            both = first[protocol], second[protocol]
+            move, tiou = _largest_move(*(one["mAP"] for one in both))
+            ap, worst = _largest_move(*map(_class_cells, both))
             label, label_tiou = worst or (None, None)
             notes = [
                 f"{name} {before} | {after}"
@@ -251,11 +232,17 @@ def _metric_differences(
             yield MetricDifference(protocol, move, tiou, ap, label, label_tiou, ", ".join(notes))
 
 
-def _largest(moves: dict[Any, float]) -> tuple[float | None, Any]:
-    if not moves:
-        return None, None
-    key = max(moves, key=lambda key: abs(moves[key]))
-    return moves[key], key
+def _class_cells(numbers: dict[str, Any]) -> dict[tuple[str, str], float]:
+    """Return AP by class and tIoU; none under protocols that are not the headline."""
+    by_class = numbers.get("per_class", {})
+    return {(label, tiou): value for label, row in by_class.items() for tiou, value in row.items()}
+
+
+def _largest_move(first: Mapping[Any, float], second: Mapping[Any, float]) -> tuple[float | None, Any]:
+    """Return the difference that is largest in size, with its key; None where the two share no key."""
+    moves = {key: second[key] - value for key, value in first.items() if key in second}
+    key = max(moves, key=lambda key: abs(moves[key]), default=None)
+    return moves.get(key), key
 
 
 def _named(pairs: Pairs) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from harness.io.encoding import canonical_json, sha256
 from harness.records.schema import Data, Record, data_identity
 from harness.records.words import changes, widest_average
+
+Key = TypeVar("Key")
 
 
 class SystemKey(NamedTuple):
@@ -38,20 +40,27 @@ def data_digest(data: Data) -> str:
     return sha256(canonical_json(data_identity(data.to_json())))
 
 
+def grouped(records: Iterable[Record], key: Callable[[Record], Key]) -> dict[Key, list[Record]]:
+    """Group records by a key, in order of appearance.
+
+    Args:
+        records: any records.
+        key: function that returns the key of a record.
+    """
+    groups: dict[Key, list[Record]] = {}
+    for record in records:
+        groups.setdefault(key(record), []).append(record)
+    return groups
+
+
 def systems(records: Iterable[Record]) -> dict[SystemKey, list[Record]]:
     """Group records by their system, in order of appearance."""
-    groups: dict[SystemKey, list[Record]] = {}
-    for record in records:
-        groups.setdefault(SystemKey.of(record), []).append(record)
-    return groups
+    return grouped(records, SystemKey.of)
 
 
 def by_data(records: Iterable[Record]) -> dict[str, list[Record]]:
     """Group records by eight digits of their data's digest, in order of appearance."""
-    groups: dict[str, list[Record]] = {}
-    for record in records:
-        groups.setdefault(data_digest(record.data)[:8], []).append(record)
-    return groups
+    return grouped(records, lambda record: data_digest(record.data)[:8])
 
 
 def has_ablations(records: Sequence[Record]) -> bool:
@@ -64,16 +73,11 @@ def comparable_groups(records: Sequence[Record]) -> dict[tuple[str, str, str], l
 
     Where ablations have a schedule of their own, runs of the methods themselves are other experiments.
     """
-    groups: dict[tuple[str, str, str], list[Record]] = {}
-    for record in records:
-        key = (changes(record.overrides), record.version, data_digest(record.data)[:8])
-        groups.setdefault(key, []).append(record)
-    kept = {}
+    groups = grouped(records, lambda one: (changes(one.overrides), one.version, data_digest(one.data)[:8]))
     for key, members in groups.items():
-        ablations = [record for record in members if record.ablation]
-        own_schedule = any(record.ablation and record.ablation.schedule for record in ablations)
-        kept[key] = ablations if own_schedule else members
-    return kept
+        if any(record.ablation and record.ablation.schedule for record in members):
+            groups[key] = [record for record in members if record.ablation]
+    return groups
 
 
 def average(record: Record) -> float:

@@ -13,7 +13,7 @@ import safetensors
 import safetensors.numpy
 from pydantic import BaseModel, ConfigDict
 
-from harness.data.annotations import Annotations, read_annotations
+from harness.data.annotations import Annotations, read_annotations, select_videos
 from harness.data.detections import read_detections
 from harness.io.atomic import atomic_write
 from harness.io.encoding import canonical_json, sha256
@@ -188,29 +188,19 @@ def _check(path: Path, stated: Mapping[str, float], found: RunMatches) -> None:
 
 def _truth(annotations: Annotations, videos: tuple[str, ...], classes: tuple[str, ...]) -> GroundTruth:
     """Return the instances of some videos, whatever their subset, with the run's order of videos and classes."""
-    place = {name: index for index, name in enumerate(videos)}
     number = {name: index for index, name in enumerate(classes)}
-    video = np.array([place.get(name, -1) for name in annotations.videos], dtype=np.int64)[annotations.video]
     label = np.array([number.get(name, -1) for name in annotations.classes], dtype=np.int64)[annotations.label]
-    keep = np.flatnonzero((video >= 0) & (label >= 0))
-    return GroundTruth(
-        videos=videos,
-        classes=classes,
-        video=video[keep],
-        label=label[keep],
-        start=annotations.start[keep],
-        end=annotations.end[keep],
-        ambiguous=np.zeros((0, 3)),
-    )
+    keep = label >= 0
+    start, end = annotations.start[keep], annotations.end[keep]
+    truth = GroundTruth(annotations.videos, classes, annotations.video[keep], label[keep], start, end, np.zeros((0, 3)))
+    return select_videos(truth, videos)
 
 
 def _compact(column: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     if column.dtype.kind != "i":
         return np.ascontiguousarray(column)
-    sizes = (np.int8, np.int16, np.int32, np.int64)
-    low, high = (int(column.min()), int(column.max())) if len(column) else (0, 0)
-    smallest = next(size for size in sizes if np.iinfo(size).min <= low and high <= np.iinfo(size).max)
-    return np.ascontiguousarray(column, dtype=smallest)
+    converted = (np.ascontiguousarray(column, dtype=size) for size in (np.int8, np.int16, np.int32, np.int64))
+    return next(small for small in converted if np.array_equal(small, column))
 
 
 def _wide(column: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -19,15 +19,9 @@ TITLES = {
 
 def _to_2(record: dict[str, Any]) -> dict[str, Any]:
     """Add as null or empty what package 0.1.0 did not write yet."""
-    filled = dict(record)
-    added: dict[str, dict[str, Any]] = {
-        "training": {"weights_of": None, "diagnostics": {}},
-        "environment": {"commit": None, "method": None},
-    }
-    for part, fields in added.items():
-        if isinstance(values := record.get(part), dict):
-            filled[part] = values | {name: value for name, value in fields.items() if name not in values}
-    return filled | {"schema": 2, "ablation": record.get("ablation")}
+    training = {"weights_of": None, "diagnostics": {}} | record["training"]
+    environment = {"commit": None, "method": None} | record["environment"]
+    return {"ablation": None} | record | {"schema": 2, "training": training, "environment": environment}
 
 
 def _to_3(record: dict[str, Any]) -> dict[str, Any]:
@@ -80,15 +74,13 @@ def migrate(record: dict[str, Any]) -> dict[str, Any]:
 def _renamed(record: dict[str, Any]) -> dict[str, Any]:
     """Give a record its method's new name and title, and the digest and id that follow from the name."""
     method, headline = RENAMED[record["method"]], record["headline"]
-
-    def digest(name: str, tious: tuple[float, ...]) -> str:
-        package = record["environment"]["wstal-bench"]
-        return identity_digest(name, record["seed"], record["recipe"], record["data"], headline, tious, package)
-
-    readings = possible_tious(list(record["metrics"][headline]["mAP"]))
+    decisive = {name: record[name] for name in ("seed", "recipe", "data", "headline")}
+    decisive["package"] = record["environment"]["wstal-bench"]
+    possible = possible_tious(list(record["metrics"][headline]["mAP"]))
+    digests = [identity_digest(**decisive, method=record["method"], tious=tious) for tious in possible]
     # the thresholds that the record was made with are those that give its digest
-    tious = next((one for one in readings if digest(record["method"], one) == record["digest"]), readings[0])
-    renamed = digest(method, tious)
+    tious = possible[digests.index(record["digest"]) if record["digest"] in digests else 0]
+    renamed = identity_digest(**decisive, method=method, tious=tious)
     return record | {
         "method": method,
         "title": TITLES.get(method, record["title"]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from harness.io.text import did_you_mean
@@ -37,18 +37,8 @@ SHORT: dict[str, Callable[[Record], Any]] = {
 COLUMNS = tuple(SHORT)
 
 
-def view(record: Record, names: Collection[str] | None = None) -> dict[str, Any]:
-    """Return a record's fields by dotted name, and the short ones of `COLUMNS`.
-
-    `row` is the options of an ablation's row, empty for the method itself; `mean` the headline's widest average in
-    percent, None where no usual average applies.
-
-    Args:
-        record: any record.
-        names: fields that are needed (default: all), for speed.
-    """
-    short = {name: value(record) for name, value in SHORT.items()}
-    return short if names is not None and SHORT.keys() >= set(names) else flatten(record.to_json()) | short
+def _short(record: Record) -> dict[str, Any]:
+    return {name: value(record) for name, value in SHORT.items()}
 
 
 def select(
@@ -59,19 +49,18 @@ def select(
     Args:
         records: as `list_records` gives them.
         where: tests, `FIELD=VALUE`.
-        fields: of `view`.
+        fields: by dotted name, or of `COLUMNS`: there `row` is the options of an ablation's row, empty for the method
+            itself, and `mean` the headline's widest average in percent, None where no usual average applies.
 
     Raises:
         UserError: a test without `=`, or a field that no record has.
     """
-    tests: list[tuple[str, str]] = []
-    for text in where:
-        field, equals, value = text.partition("=")
-        if not equals:
-            raise UserError(f"--where takes FIELD=VALUE, got {text!r}.")
-        tests.append((field, value))
+    if wrong := [text for text in where if "=" not in text]:
+        raise UserError(f"--where takes FIELD=VALUE, got {wrong[0]!r}.")
+    tests = [text.split("=", 1) for text in where]
     named = dict.fromkeys([*fields, *(field for field, _ in tests)])
-    views = [view(record, named) for record in records]
+    short_only = SHORT.keys() >= named.keys()  # for speed
+    views = [({} if short_only else flatten(record.to_json())) | _short(record) for record in records]
     known = {name for one in views for name in one}
     for name in named:
         if records and name not in known:

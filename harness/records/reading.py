@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -24,31 +24,26 @@ REMEDY = "Restore the file, or remove it and run again."
 Refused = tuple[Path, str]
 
 
-def read_record(path: Path, methods: Collection[str] | None = None) -> Record:
+def read_record(path: Path) -> Record:
     """Read a run's record, brought to today's schema.
-
-    Args:
-        path: the file.
-        methods: names of the installed methods (default: looked up, which takes longer than to read the record).
 
     Raises:
         UserError: no record, one of a newer schema, of a method that is not installed, or with an impossible value.
     """
-    return parse_record(read_own(path), path, methods)
+    return parse_record(read_own(path), path)
 
 
-def parse_record(content: bytes, path: Path, methods: Collection[str] | None = None) -> Record:
+def parse_record(content: bytes, path: Path) -> Record:
     """Return the record in the content of a file, or of a line, brought to today's schema.
 
     Args:
         content: JSON.
         path: where it stands, for messages.
-        methods: names of the installed methods (default: looked up).
 
     Raises:
         UserError: as `read_record`.
     """
-    known = method_entries() if methods is None else methods
+    known = method_entries()
     if (record := _as_written(content)) is not None and record.method in known and record.method not in RENAMED:
         return record
     stored = parse_own_json(content, path)
@@ -110,58 +105,46 @@ def record_files(path: Path) -> list[Path]:
     return [Path(name) for name in records or found if name.endswith((LINES, ".json"))]
 
 
-def record_contents(file: Path) -> Iterator[tuple[Path, bytes]]:
-    """Yield place and content of each record in a file; the place of a line is the file's name with its number.
-
-    Raises:
-        UserError: the file cannot be read.
-    """
-    content = read_own(file)
-    if file.suffix != LINES:
-        yield file, content
-        return
-    for number, line in enumerate(content.split(b"\n"), 1):
-        if line:
-            yield Path(f"{file}:{number}"), line + b"\n"
-
-
-def list_records(folder: Path) -> tuple[list[Record], list[Refused]]:
+def list_records(folder: Path, ranked: bool = False) -> tuple[list[Record], list[Refused]]:
     """List all records below a folder by data set, method and id, and the files and lines that are refused.
+
+    Args:
+        folder: of a collection or a store; one that is not there has no records.
+        ranked: refuse, for pages, what cannot be ranked or averaged with its system: a record without a usual average,
+            one that holds a seed of its system again, one whose protocols or tIoUs are not those of its system's first.
 
     Returns:
         The good records, and place and message of each one that is no record, is of a newer schema or an unknown
         method, holds an impossible value, or holds a run that stands elsewhere too.
     """
-    found, refused = _read_all(folder)
-    return _sorted(found), refused
-
-
-def load_records(folder: Path) -> tuple[list[Record], list[Refused]]:
-    """List records for pages: as `list_records`, without those that cannot be ranked or averaged with their system.
-
-    Returns:
-        The good records, and place and message of each one that `list_records` refuses, that has no usual average,
-        that holds a seed of its system again, or whose protocols or tIoUs are others than those of its system's first.
-    """
-    found, refused = _read_all(folder)
-    kept: dict[Path, Record] = {}
-    groups: dict[SystemKey, dict[int, Path]] = {}
-    for path, record in found.items():
-        seeds = groups.setdefault(SystemKey.of(record), {})
-        first = next(iter(seeds.values()), None)
-        if not record.scored.averages:
-            why = f"{without_average(record)}, by which methods are ranked. Leave it out of the results."
-        elif record.seed in seeds:
-            other = seeds[record.seed]
-            why = f"seed {record.seed} of the same method, recipe, data and version is in {other}. Remove one."
-        elif first and _scored(record) != _scored(kept[first]):
-            why = f"its protocols or tIoUs are not those of {first}, another seed of the same system. Run one again."
+    records: list[Record] = []
+    refused: list[Refused] = []
+    places: dict[str, Path] = {}
+    systems: dict[SystemKey, dict[int, tuple[Path, Record]]] = {}
+    for place, _, record in read_all(record_files(folder) if os.path.exists(folder) else []):
+        if isinstance(record, UserError):
+            refused.append((place, str(record)))
+        elif (other := places.setdefault(record.id, place)) != place:
+            refused.append((place, f"{place}: run {record.id} is stored twice, also in {other}. Remove one."))
+        elif ranked and (why := _join_system(place, record, systems.setdefault(SystemKey.of(record), {}))):
+            refused.append((place, f"{place}: {why}"))
         else:
-            kept[path] = record
-            seeds[record.seed] = path
-            continue
-        refused.append((path, f"{path}: {why}"))
-    return _sorted(kept), sorted(refused)
+            records.append(record)
+    return sorted(records, key=lambda record: (record.data.name, record.method, record.id)), refused
+
+
+def _join_system(place: Path, record: Record, seeds: dict[int, tuple[Path, Record]]) -> str:
+    """Add a record to the seeds of its system, or return why it cannot be ranked or averaged with them."""
+    if not record.scored.averages:
+        return f"{without_average(record)}, by which methods are ranked. Leave it out of the results."
+    if record.seed in seeds:
+        taken = seeds[record.seed][0]
+        return f"seed {record.seed} of the same method, recipe, data and version is in {taken}. Remove one."
+    other, first = next(iter(seeds.values()), (place, record))
+    if _scored(record) != _scored(first):
+        return f"its protocols or tIoUs are not those of {other}, another seed of the same system. Run one again."
+    seeds[record.seed] = place, record
+    return ""
 
 
 def without_average(record: Record) -> str:
@@ -170,37 +153,26 @@ def without_average(record: Record) -> str:
     return f"it has none of the usual averages {', '.join(AVERAGES)} over its tIoUs {tious}"
 
 
-def _read_all(folder: Path) -> tuple[dict[Path, Record], list[Refused]]:
-    """Return each run's record by place, in the order of files, and place and message of what is refused."""
-    places: dict[str, Path] = {}
-    found: dict[Path, Record] = {}
-    refused: list[Refused] = []
-    for place, _, record in read_all(record_files(folder) if os.path.exists(folder) else []):
-        if isinstance(record, UserError):
-            refused.append((place, str(record)))
-        elif (other := places.setdefault(record.id, place)) != place:
-            refused.append((place, f"{place}: run {record.id} is stored twice, also in {other}. Remove one."))
-        else:
-            found[place] = record
-    return found, refused
-
-
 def read_all(files: Iterable[Path]) -> Iterator[tuple[Path, bytes, Record | UserError]]:
-    """Yield place and content of each record in files with the record, or with the reason why it is refused."""
-    methods = method_entries()
+    """Yield place and content of each record in files with the record, or with the reason why it is refused.
+
+    The place of a line is the file's name with its number.
+    """
     for file in files:
         try:
-            for place, content in record_contents(file):
-                try:
-                    yield place, content, parse_record(content, place, methods)
-                except UserError as error:
-                    yield place, content, error
-        except UserError as error:  # the file cannot be read
+            content = read_own(file)
+        except UserError as error:
             yield file, b"", error
-
-
-def _sorted(found: dict[Path, Record]) -> list[Record]:
-    return sorted(found.values(), key=lambda record: (record.data.name, record.method, record.id))
+            continue
+        parts = [(file, content)]
+        if file.suffix == LINES:
+            lines = enumerate(content.split(b"\n"), 1)
+            parts = [(Path(f"{file}:{number}"), line + b"\n") for number, line in lines if line]
+        for place, part in parts:
+            try:
+                yield place, part, parse_record(part, place)
+            except UserError as error:
+                yield place, part, error
 
 
 def _scored(record: Record) -> tuple[str, dict[str, tuple[set[str], set[str]]]]:

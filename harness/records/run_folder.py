@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError, model_
 from harness.charts.training import TOTAL
 from harness.io.encoding import sha256_file
 from harness.io.reading import read_json
+from harness.io.text import problems
 from harness.records.files import HISTORY, RECORD
 from harness.records.reading import read_record
 from harness.records.schema import Record
@@ -87,9 +88,5 @@ class FinishedRun:
         except StoreError as error:  # damaged input of a figure, and no failure to store something
             raise UserError(str(error)) from error
         except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(map(str, first["loc"])) or "the whole"
-            raise UserError(
-                f"{path} is no history as this version writes it ({place}: {first['msg']}). {REMEDY}"
-            ) from error
+            raise UserError(f"{path} is no history as this version writes it ({problems(error)}). {REMEDY}") from error
         return dict(history)

@@ -250,36 +250,16 @@ def data_identity(data: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in data.items() if name not in DESCRIPTIVE_FIELDS}
 
 
-def identity_digest(
-    method: str,
-    seed: int,
-    recipe: Mapping[str, Any],
-    data: Mapping[str, Any],
-    headline: str,
-    tious: Sequence[float],
-    package: str,
-) -> str:
+def identity_digest(data: Mapping[str, Any], package: str, **decisive: Any) -> str:
     """Return the SHA-256 of what decides a run's numbers.
 
     Args:
-        method: registered name.
-        seed: of the run.
-        recipe: resolved options.
         data: description of the data.
-        headline: protocol that ranks methods.
-        tious: thresholds of the evaluation.
         package: version of wstal-bench.
+        decisive: `method`, `seed`, `recipe` (resolved options), `headline` (protocol that ranks methods) and `tious`
+            (thresholds of the evaluation).
     """
-    identity = {
-        "schema": IDENTITY,
-        "method": method,
-        "seed": seed,
-        "recipe": recipe,
-        "data": data_identity(data),
-        "headline": headline,
-        "tious": tious,
-        "wstal-bench": package,
-    }
+    identity = {"schema": IDENTITY, "data": data_identity(data), "wstal-bench": package, **decisive}
     return sha256(canonical_json(identity))
 
 

@@ -6,9 +6,8 @@ under `runs/` is always complete.
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -161,12 +160,10 @@ class Store:
         """Return the folders of all finished runs, by id."""
         return sorted(path.parent for path in self.runs.glob(f"*/{RECORD}"))
 
-    @contextlib.contextmanager
-    def exclusive(self, run: str) -> Iterator[None]:
+    def exclusive(self, run: str) -> AbstractContextManager[None]:
         """Hold a run for this process; another that wants it waits until this one releases it or dies.
 
         Raises:
             StoreError: the store cannot be written.
         """
-        with hold(self.lock_file(run)):
-            yield
+        return hold(self.lock_file(run))

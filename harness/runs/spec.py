@@ -51,9 +51,15 @@ class RunSpec:
     @property
     def digest(self) -> str:
         """SHA-256 of what decides the numbers."""
-        recipe = self.recipe.model_dump(mode="json")
-        package = version("wstal-bench")
-        return identity_digest(self.method, self.seed, recipe, self.data, self.headline, self.tious, package)
+        return identity_digest(
+            self.data,
+            version("wstal-bench"),
+            method=self.method,
+            seed=self.seed,
+            recipe=self.recipe.model_dump(mode="json"),
+            headline=self.headline,
+            tious=self.tious,
+        )
 
     @property
     def recipe_changes(self) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""How planning, states and queries grow with the number of runs. Seconds are this process's CPU time."""
+"""How planning, states and queries grow with the number of runs.
+
+Seconds are this process's CPU time: they are reported, as they depend on the machine, and only their growth is judged.
+"""
 
 from __future__ import annotations
 
@@ -87,7 +90,6 @@ def test_planning_a_thousand_runs(tiny: Path, tmp_path: Path) -> None:
         assert len({job.run for job in planned(arguments)[1]}) == rows
         taken[rows] = seconds(lambda arguments=arguments: planned(arguments))  # type: ignore[misc]
     report("planning a plan of n runs, its file read", figure(taken), f"{COMMAND} planning")
-    assert taken[1_000] < 1
     assert exponent(taken) < 1.2
 
 
@@ -108,7 +110,6 @@ def test_a_sweep_over_a_thousand_finished_runs(
         assert out.count("done") == 3 * rows
         assert f"Done: {rows} runs" in err
     report("`sweep` on a finished plan of n runs", figure(taken), f"{COMMAND} finished")
-    assert taken[1_000] < 2
     assert exponent(taken) < 1.2
 
 
@@ -121,5 +122,4 @@ def test_a_query_over_ten_thousand_records(real: Record, tmp_path: Path, capsys:
         taken[count] = seconds(lambda words=words: main(words))  # type: ignore[misc]
         assert capsys.readouterr().out.count("tiny-acmnet-s0-") == 3 * count
     report("`records query` over n records", figure(taken), f"{COMMAND} query")
-    assert taken[10_000] < 2
     assert exponent(taken) < 1.2

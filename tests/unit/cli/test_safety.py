@@ -37,7 +37,7 @@ from harness.io.text import check_text
 from harness.pages.site import Results, render
 from harness.records.files import MATCHES, RECORD
 from harness.records.matches import ABOUT, read_matches
-from harness.records.reading import load_records, read_record
+from harness.records.reading import list_records, read_record
 from harness.records.run_folder import FinishedRun
 from harness.records.schema import Record, run_id
 from harness.runs.plans import Plan
@@ -586,7 +586,7 @@ def test_no_text_of_a_record_is_taken_for_a_part_of_the_page(tmp_path: Path) -> 
             record["environment"] |= {"cpu": f"C{text}", "device": f"E{text}", "system": f"S{text}"}
             record["id"] = run_id(record["data"]["name"], record["method"], seed, record["digest"])
             (records / f"{number}-{seed}.json").write_text(json.dumps(record))
-    loaded, refused = load_records(records)
+    loaded, refused = list_records(records, ranked=True)
     assert (len(loaded), refused) == (2 * len(ATTACKS), [])
     rendered = render(Results(loaded))
     reader = Reader()

@@ -85,6 +85,8 @@ def test_holm_by_hand() -> None:
     assert holm([0.5, 0.9]) == [1, 1]
     assert holm([0.02]) == [0.02]
     assert holm([]) == []
+    # of a test that was not made
+    assert holm([0.02, math.nan, 0.01]) == pytest.approx([0.02, math.nan, 0.02], nan_ok=True)
 
 
 @pytest.mark.parametrize("count", [1, 3, 12])

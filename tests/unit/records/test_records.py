@@ -21,7 +21,7 @@ from harness.records.collection import add_records, lines_file, plan_migration
 from harness.records.grouping import SystemKey
 from harness.records.migrations import TITLES, migrate
 from harness.records.query import flatten
-from harness.records.reading import list_records, load_records, read_record
+from harness.records.reading import list_records, read_record
 from harness.records.schema import SCHEMA, Record, json_schema, run_id
 from harness.registry import RENAMED, load_method, method_entries
 from harness.runs import spec as run_spec
@@ -365,13 +365,13 @@ def test_the_good_are_loaded_and_the_bad_are_named(tmp_path: Path) -> None:
     for name, record in bad.items():
         (tmp_path / name).write_text(json.dumps(record))
     (tmp_path / "e-half.json").write_bytes(pretty_json(good[0])[:99])
-    records, refused = load_records(tmp_path)
+    records, refused = list_records(tmp_path, ranked=True)
     # the first file by path holds a run; the second that holds it too is the one refused
     assert [record.id for record in records] == sorted(record["id"] for record in good)
     names = [path.name for path, _ in refused]
     assert names == ["a-newer.json", "b-nan.json", "c-120.json", "d-method.json", "e-half.json", "f-twice.json"]
     assert all(str(path) in message for path, message in refused)
-    assert load_records(tmp_path / "absent") == ([], [])
+    assert list_records(tmp_path / "absent", ranked=True) == ([], [])
 
 
 def stored(folder: Path, records: dict[str, dict[str, Any]]) -> Path:
@@ -402,7 +402,7 @@ def test_one_seed_of_one_system_counts_once(tmp_path: Path, place: str | None, v
     first = make_record()
     again = other_digest(first if place is None else changed(first, place, value), "a")
     stored(tmp_path, {"0.json": first, "1.json": again, "2.json": make_record(seed=1)})
-    records, refused = load_records(tmp_path)
+    records, refused = list_records(tmp_path, ranked=True)
     assert len(records) == (2 if same else 3)
     if same:
         ((path, message),) = refused
@@ -425,7 +425,7 @@ def test_seeds_of_one_system_are_of_one_evaluation(tmp_path: Path, what: str) ->
     }
     record |= changes[what]
     stored(tmp_path, {"0.json": make_record(), "1.json": record, "2.json": make_record(method="rmgcl-gksa", seed=1)})
-    records, refused = load_records(tmp_path)
+    records, refused = list_records(tmp_path, ranked=True)
     assert [(record.method, record.seed) for record in records] == [("acmnet", 0), ("rmgcl-gksa", 1)]
     ((path, message),) = refused
     assert message.startswith(f"{path}: its protocols or tIoUs are not those of {tmp_path / '0.json'}")
@@ -435,7 +435,7 @@ def test_what_has_no_usual_average_is_listed_and_not_ranked(tmp_path: Path) -> N
     metrics = {"mAP": {"0.5": 12.0}, "averages": {}, "videos": 1, "instances": 1, "detections": 0}
     record = make_record(seed=1) | {"metrics": {"anet": metrics}, "per_class": [None, [12.0]]}
     stored(tmp_path, {"0.json": make_record(), "1.json": record})
-    records, ((path, message),) = load_records(tmp_path)
+    records, ((path, message),) = list_records(tmp_path, ranked=True)
     assert [record.seed for record in records] == [0]
     assert message.startswith(f"{path}: it has none of the usual averages 0.1:0.5, ")
     assert "over its tIoUs 0.5, by which methods are ranked" in message
@@ -458,7 +458,7 @@ def test_records_go_to_one_file_a_data_set_and_method_sorted_by_id(tmp_path: Pat
     ]  # fmt: skip
     lines = (tmp_path / "data" / "acmnet.jsonl").read_bytes().splitlines()
     assert [json.loads(line)["id"] for line in lines] == sorted(one["id"] for one in given[3:])
-    records, refused = load_records(tmp_path)
+    records, refused = list_records(tmp_path, ranked=True)
     assert [record.to_json() for record in records] == sorted(given, key=lambda one: (one["method"], one["id"]))
     assert not refused
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.jsonl")}
@@ -471,12 +471,12 @@ def test_a_bad_line_is_named_with_its_number_and_stays(tmp_path: Path) -> None:
     collected(tmp_path, make_record(seed=0))
     newer = json.dumps(make_record(seed=1) | {"schema": 99}).encode()
     file.write_bytes(file.read_bytes() + newer + b"\n" + newer[:50] + b"\n")
-    records, refused = load_records(tmp_path)
+    records, refused = list_records(tmp_path, ranked=True)
     assert [record.seed for record in records] == [0]
     assert [str(place) for place, _ in refused] == [f"{file}:2", f"{file}:3"]
     assert refused[0][1].startswith(f"{file}:2 is of schema 99")
     collected(tmp_path, make_record(seed=2))
-    assert sorted(record.seed for record in load_records(tmp_path)[0]) == [0, 2]
+    assert sorted(record.seed for record in list_records(tmp_path, ranked=True)[0]) == [0, 2]
     assert {newer, newer[:50]} < set(file.read_bytes().splitlines())
 
 

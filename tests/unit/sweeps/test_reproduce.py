@@ -14,7 +14,7 @@ from harness.io.atomic import atomic_write
 from harness.io.encoding import pretty_json
 from harness.pages.site import publish
 from harness.records.files import RECORD
-from harness.records.reading import load_records
+from harness.records.reading import list_records
 from harness.records.store import Store
 from harness.sweeps.engines import Outcome
 from harness.sweeps.jobs import Job
@@ -83,7 +83,7 @@ def test_two_processes_that_publish_lose_no_record(tmp_path: Path) -> None:
     )
     started = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path), str(number)]) for number in range(3)]
     assert [process.wait(120) for process in started] == [0, 0, 0]
-    records, refused = load_records(tmp_path / "records")
+    records, refused = list_records(tmp_path / "records", ranked=True)
     assert sorted(record.seed for record in records) == [10 * number + n for number in range(3) for n in range(5)]
     assert not refused
 
@@ -93,4 +93,4 @@ def test_publishing_into_a_folder_of_one_file_a_record_collects_it_first(tmp_pat
     atomic_write(old, pretty_json(make_record(seed=1)))
     publish([as_record(make_record(seed=0)), as_record(make_record(seed=1))], tmp_path)
     assert [path.name for path in old.parent.iterdir()] == ["acmnet.jsonl"]
-    assert sorted(record.seed for record in load_records(tmp_path / "records")[0]) == [0, 1]
+    assert sorted(record.seed for record in list_records(tmp_path / "records", ranked=True)[0]) == [0, 1]

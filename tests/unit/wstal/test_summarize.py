@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_info
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wstal.summarize import clustering, learned
+from wstal.summarize import clustering
 from wstal.summarize.build import build_summarizer
 from wstal.summarize.clustering import Clustering, balanced_assignment
 from wstal.summarize.codewords import Codewords, DetrLayer, ExpectationAttention
@@ -208,7 +208,7 @@ def test_em_follows_scale_and_offset_and_every_basis_learns(dim: int) -> None:
 
 
 def test_em_with_a_basis_without_mass(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(learned, "EM_TEMPERATURE", 1e-4)  # exp(-1 / 1e-4) is 0 in single precision
+    monkeypatch.setattr("wstal.summarize.codewords.EM_TEMPERATURE", 1e-4)  # exp(-1 / 1e-4) is 0 in single precision
     summarizer = ExpectationAttention(2, 2)
     with torch.no_grad():
         summarizer.bases.copy_(torch.tensor([[1.0, 0.0], [1.0, 0.5]]))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import Any
 
 from hypothesis import strategies as st
 
-from harness.paper.audit.intervals import Finding, Tally
+from harness.paper.audit.intervals import Finding, Outcome, Paper, Tally
 from harness.paper.tables import PublishedTable
 
 AVERAGES = {"AVG (0.1:0.3)": "0.1:0.1:0.3", "AVG (0.3:0.5)": "0.3:0.1:0.5", "AVG": "0.1:0.1:0.5"}
@@ -33,6 +34,10 @@ def table(columns: list[str], rows: dict[str, list[str]], **changes: Any) -> Pub
         }
         | changes
     )
+
+
+def tallied(rule: Callable[[Paper], Iterator[Outcome]], paper: Paper) -> Tally:
+    return Tally.of(list(rule(paper)))
 
 
 def only(tally: Tally) -> Finding:

@@ -5,20 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 
-from harness.paper.audit.intervals import (
-    Cell,
-    Outcome,
-    Paper,
-    PrintedInterval,
-    interval,
-    mean,
-    rounded,
-    tallied,
-)
+from harness.paper.audit.intervals import Cell, Outcome, Paper, PrintedInterval, interval, mean, rounded
 from harness.paper.tables import NUMBER, Column, PublishedRow
 
 
-@tallied
 def averages(paper: Paper) -> Iterator[Outcome]:
     """Require that a printed average is the mean of its row's cells and stands in the column of its range."""
     for cell, known in _averages(paper):
@@ -41,7 +31,6 @@ def averages(paper: Paper) -> Iterator[Outcome]:
         )
 
 
-@tallied
 def bounds(paper: Paper) -> Iterator[Outcome]:
     """Require that an average over tIoUs not all printed lies between bounds, as mAP does not rise with the tIoU."""
     for cell, known in _averages(paper):

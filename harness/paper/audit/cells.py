@@ -6,21 +6,11 @@ from collections import defaultdict
 from collections.abc import Iterator
 from itertools import pairwise
 
-from harness.paper.audit.intervals import (
-    Cell,
-    Finding,
-    Outcome,
-    Paper,
-    cells_of,
-    decimals,
-    rounded,
-    tallied,
-)
+from harness.paper.audit.intervals import Cell, Finding, Outcome, Paper, cells_of, decimals, rounded
 
 ENOUGH = 3  # cells that two rows have to share before their agreement says anything
 
 
-@tallied
 def recurring(paper: Paper) -> Iterator[Outcome]:
     """Require that a quantity of one configuration printed more than once has the same digits everywhere."""
     places: dict[tuple[str, str, str], list[Cell]] = defaultdict(list)
@@ -41,7 +31,6 @@ def recurring(paper: Paper) -> Iterator[Outcome]:
         )
 
 
-@tallied
 def alike(paper: Paper) -> Iterator[Outcome]:
     """Require that no row repeats another of its data set in all cells, or in all but one with transposed digits."""
     earlier: dict[str, list[list[Cell]]] = defaultdict(list)
@@ -71,7 +60,6 @@ def _alike(first: list[Cell], second: list[Cell]) -> Finding | None:
     return None
 
 
-@tallied
 def bold(paper: Paper) -> Iterator[Outcome]:
     """Require that in a group of rows with cells in bold each column's best are in bold, and only they."""
     groups: dict[tuple[str, str], list[Cell]] = defaultdict(list)
@@ -100,7 +88,6 @@ def bold(paper: Paper) -> Iterator[Outcome]:
             )
 
 
-@tallied
 def rising(paper: Paper) -> Iterator[Outcome]:
     """Require that a row's mAP does not rise with the tIoU: a hit at 0.5 is one at 0.4."""
     for table, row in paper.rows():

@@ -17,7 +17,6 @@ from harness.paper.audit.intervals import (
     decimals,
     off_line,
     rounded,
-    tallied,
 )
 from harness.paper.tables import COSTS, FLOPS, PARAMS, SIZE, PublishedTable
 
@@ -25,7 +24,6 @@ INPUT = "Input dimension"
 FLOAT32_BYTES = 4
 
 
-@tallied
 def costs(paper: Paper) -> Iterator[Outcome]:
     """Require that parameters do not depend on T, size and FLOPs are affine in T, and weights are within the size."""
     for table in _cost_tables(paper):
@@ -37,7 +35,6 @@ def costs(paper: Paper) -> Iterator[Outcome]:
             yield from _stage_costs(f"{table.number}/{stage}", dict(sorted(rows.items())))
 
 
-@tallied
 def modelled(paper: Paper) -> Iterator[Outcome]:
     """Require that Table IX's cells are what torchinfo prints of the model that its sizes fit, FLOPs to 0.1 %."""
     # the model needs torch

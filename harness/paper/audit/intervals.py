@@ -6,10 +6,10 @@ in exact fractions, so that a finding is what no rounding explains.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache, wraps
+from functools import cache
 from itertools import combinations
 from typing import NamedTuple
 
@@ -191,19 +191,13 @@ class Tally:
     unknown: int
     findings: list[Finding]
 
+    @classmethod
+    def of(cls, outcomes: Sequence[Outcome]) -> Tally:
+        """Count the outcomes of a rule."""
+        unknown = outcomes.count(None)
+        findings = [outcome for outcome in outcomes if isinstance(outcome, Finding)]
+        return cls(len(outcomes) - unknown, unknown, findings)
+
 
 Outcome = Finding | bool | None
 """Of one place: True where a rule is kept, a finding where it is broken, None where it cannot be judged."""
-
-
-def tallied(rule: Callable[[Paper], Iterator[Outcome]]) -> Callable[[Paper], Tally]:
-    """Make a rule that yields an outcome for each place return its tally."""
-
-    @wraps(rule)
-    def tally_of(paper: Paper) -> Tally:
-        outcomes = list(rule(paper))
-        unknown = outcomes.count(None)
-        findings = [outcome for outcome in outcomes if isinstance(outcome, Finding)]
-        return Tally(len(outcomes) - unknown, unknown, findings)
-
-    return tally_of

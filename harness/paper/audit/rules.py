@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 
 from harness.paper.audit.averages import averages, bounds
 from harness.paper.audit.cells import alike, bold, recurring, rising
 from harness.paper.audit.costs import costs, modelled
-from harness.paper.audit.intervals import Finding, Paper, Tally
+from harness.paper.audit.intervals import Outcome, Paper, Tally
 from harness.paper.audit.text import citations, claimed, venues
 from harness.paper.tables import claims, published_tables, references
 
-RULES: dict[str, Callable[[Paper], Tally]] = {
+RULES: dict[str, Callable[[Paper], Iterator[Outcome]]] = {
     "averages": averages,
     "bounds of averages": bounds,
     "printed more than once": recurring,
@@ -36,9 +36,4 @@ def the_paper() -> Paper:
 
 def tallies(paper: Paper) -> dict[str, Tally]:
     """Run every rule; return the tallies by the rule's name."""
-    return {name: rule(paper) for name, rule in RULES.items()}
-
-
-def audit() -> list[Finding]:
-    """List where the published numbers break a rule, in the order of the rules, then of the paper."""
-    return [finding for tally in tallies(the_paper()).values() for finding in tally.findings]
+    return {name: Tally.of(list(rule(paper))) for name, rule in RULES.items()}

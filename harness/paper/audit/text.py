@@ -9,16 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
-from harness.paper.audit.intervals import (
-    Finding,
-    Outcome,
-    Paper,
-    PrintedInterval,
-    interval,
-    place_of,
-    rounded,
-    tallied,
-)
+from harness.paper.audit.intervals import Finding, Outcome, Paper, PrintedInterval, interval, place_of, rounded
 from harness.paper.tables import PublishedClaim, PublishedRow, PublishedTable, Reference
 
 Unit = Literal["points", "%"]
@@ -87,7 +78,6 @@ def interpretations(claim: PublishedClaim, table: PublishedTable) -> list[Interp
     return found
 
 
-@tallied
 def claimed(paper: Paper) -> Iterator[Outcome]:
     """Require that a quoted gain is that of two cells, in points or per cent, in a column that the text may mean."""
     tables = {table.number: table for table in paper.tables}
@@ -115,7 +105,6 @@ def claimed(paper: Paper) -> Iterator[Outcome]:
             )
 
 
-@tallied
 def citations(paper: Paper) -> Iterator[Outcome]:
     """Require that a row cites the work that it names and a work has one number throughout."""
     numbers: dict[str, dict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
@@ -138,7 +127,6 @@ def citations(paper: Paper) -> Iterator[Outcome]:
             yield len(found) == 1 or Finding("citation", ", ".join(places), printed, "one number", why)
 
 
-@tallied
 def venues(paper: Paper) -> Iterator[Outcome]:
     """Require that the venue and year beside a row's name are those of the work that it cites."""
     for table, row, cited in _cited(paper):

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from harness.paper.audit.costs import costs, modelled
 from harness.paper.audit.intervals import Paper, PrintedInterval, Tally, interval, off_line
 from harness.paper.tables import FLOPS, PARAMS, SIZE, find_table
-from tests.helpers.printed_tables import only, table
+from tests.helpers.printed_tables import only, table, tallied
 
 
 def audited(*rows: list[str], lengths: tuple[int, ...] = (100, 200, 400)) -> Tally:
     cells = {f"t{length}": cells for length, cells in zip(lengths, rows, strict=True)}
     labels = {name: {"labels": ["Stage", f"[1, {name[1:]}, 2048]"]} for name in cells}
     changes: dict[str, Any] = {"labels": ["Model", "Input dimension"], "dataset": "", "number": "IX"}
-    return costs(Paper([table([PARAMS, FLOPS, SIZE], cells, **changes, **labels)]))
+    return tallied(costs, Paper([table([PARAMS, FLOPS, SIZE], cells, **changes, **labels)]))
 
 
 # 2.5 M float32 weights are 10 MB; the size grows by 1 MB and the FLOPs by 0.5 G for each 100 of T
@@ -92,7 +92,7 @@ def test_each_cell_is_known_to_its_own_digits() -> None:
 
 
 def test_the_model_gives_every_printed_cost_but_two() -> None:
-    tally = modelled(Paper([find_table("IX")]))
+    tally = tallied(modelled, Paper([find_table("IX")]))
     assert tally.checked == 18
     # by hand from the sizes of its layers: 12,584,960 T + 6,147 T + 43,029 mult-adds, the linear layer once
     by_hand = {750: 12_584_960 * 750 + 6_147 * 750 + 43_029, 400: 12_584_960 * 400 + 6_147 * 400 + 43_029}
@@ -105,5 +105,5 @@ def test_a_size_off_by_its_last_digit_is_found() -> None:
     cells = {"training-750": ["84.16", "9.453", "106.02"], "testing-75": ["50.54", "0.944", "52.39"]}
     labels = {name: {"labels": ["Stage", "[1, 0, 2048]"]} for name in cells}
     changes: dict[str, Any] = {"labels": ["Model", "Input dimension"], "dataset": "", "number": "IX"}
-    found = only(modelled(Paper([table([PARAMS, FLOPS, SIZE], cells, **changes, **labels)])))
+    found = only(tallied(modelled, Paper([table([PARAMS, FLOPS, SIZE], cells, **changes, **labels)])))
     assert (found.place, found.printed, found.recomputed) == (f"IX/training-750: {SIZE}", "106.02", "106.01")

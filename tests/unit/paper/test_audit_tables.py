@@ -8,7 +8,7 @@ import pytest
 
 from harness.paper.audit.cells import alike, bold, recurring, rising
 from harness.paper.audit.intervals import Paper, Tally
-from tests.helpers.printed_tables import only, table
+from tests.helpers.printed_tables import only, table, tallied
 
 
 def twice(first: str, second: str, **changes: Any) -> Tally:
@@ -16,7 +16,7 @@ def twice(first: str, second: str, **changes: Any) -> Tally:
         table(["0.1"], {"full": [first]}, number="IV", full={"same": "rmgcl-gksa"}),
         table(["0.1"], {"rmgcl-gksa": [second]}, number="I", **changes),
     ]
-    return recurring(Paper(tables))
+    return tallied(recurring, Paper(tables))
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_another_data_set_or_range_is_another_quantity() -> None:
         table(["0.1", "0.2", "0.3", "AVG (0.1:0.3)"], {"a": ["60.0", "50.0", "40.0", "50.0"]}),
         table(["0.1", "AVG"], {"a": ["60.0", "45.0"]}, number="II"),
     ]
-    tally = recurring(Paper(tables))
+    tally = tallied(recurring, Paper(tables))
     assert (tally.checked, tally.findings) == (1, [])  # 0.1 alone
 
 
@@ -57,14 +57,14 @@ def test_another_data_set_or_range_is_another_quantity() -> None:
 )
 def test_rows_that_are_alike(second: list[str], kind: str | None) -> None:
     columns = ["0.1", "0.2", "0.3", "0.4"]
-    tally = alike(Paper([table(columns, {"a": ["60.0", "50.0", "43.2", "40.0"], "b": second})]))
+    tally = tallied(alike, Paper([table(columns, {"a": ["60.0", "50.0", "43.2", "40.0"], "b": second})]))
     assert [finding.kind for finding in tally.findings] == ([kind] if kind else [])
 
 
 def test_rows_of_one_configuration_may_be_alike() -> None:
     cells = {"a": ["60.0", "50.0", "43.2"]}
     tables = [table(["0.1", "0.2", "0.3"], cells, number=number) for number in ("I", "II")]
-    assert alike(Paper(tables)).findings == []
+    assert tallied(alike, Paper(tables)).findings == []
 
 
 BOLD = {"a": ["60.0", "50.0"], "b": ["61.0", "50.0"]}
@@ -80,12 +80,12 @@ BOLD = {"a": ["60.0", "50.0"], "b": ["61.0", "50.0"]}
     ],
 )
 def test_the_best_are_in_bold(a: list[str], b: list[str], places: list[str]) -> None:
-    tally = bold(Paper([table(["0.1", "0.2"], BOLD, a={"bold": a}, b={"bold": b})]))
+    tally = tallied(bold, Paper([table(["0.1", "0.2"], BOLD, a={"bold": a}, b={"bold": b})]))
     assert [finding.place for finding in tally.findings] == places
 
 
 def test_a_wrong_bold_is_named() -> None:
-    found = only(bold(Paper([table(["0.1"], {"a": ["60.0"], "b": ["61.0"]}, a={"bold": ["0.1"]})])))
+    found = only(tallied(bold, Paper([table(["0.1"], {"a": ["60.0"], "b": ["61.0"]}, a={"bold": ["0.1"]})])))
     assert (found.printed, found.recomputed) == ("60.0", "61.0 (b)")
     assert found.why == "in bold but not the best: a; the best but not in bold: b"
 
@@ -95,14 +95,14 @@ def test_the_best_is_sought_within_the_group() -> None:
     labels = {name: {"labels": [name, kind]} for name, kind in zip(rows, ("Full", "Weak", "Weak"), strict=True)}
     labels["rmgcl-gksa"]["bold"] = ["0.1"]
     grouped = table(["0.1"], rows, **{"labels": ["Method", "Supervision"], "best_within": "Supervision"}, **labels)
-    tally = bold(Paper([grouped]))
+    tally = tallied(bold, Paper([grouped]))
     assert (tally.checked, tally.findings) == (1, [])
-    assert len(bold(Paper([grouped.model_copy(update={"best_within": ""})])).findings) == 1
+    assert len(tallied(bold, Paper([grouped.model_copy(update={"best_within": ""})])).findings) == 1
 
 
 def test_map_does_not_rise_with_the_tiou() -> None:
     columns = ["0.3", "0.1", "0.5"]  # the order is that of the numbers
-    tally = rising(Paper([table(columns, {"a": ["40.0", "60.0", "40.1"], "b": ["-", "60.0", "60.2"]})]))
+    tally = tallied(rising, Paper([table(columns, {"a": ["40.0", "60.0", "40.1"], "b": ["-", "60.0", "60.2"]})]))
     assert tally.checked == 3
     # 40.05 prints as 40.0 and as 40.1
     assert [(found.place, found.recomputed) for found in tally.findings] == [("I/b: 0.5", "at most 60.0")]

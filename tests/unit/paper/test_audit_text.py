@@ -11,7 +11,7 @@ from hypothesis import given
 from harness.paper.audit.intervals import Paper
 from harness.paper.audit.text import citations, claimed, interpretations, venues
 from harness.paper.tables import PublishedClaim, Reference, claims, find_table
-from tests.helpers.printed_tables import half_up, only, table, thousandths
+from tests.helpers.printed_tables import half_up, only, table, tallied, thousandths
 
 
 def claim(quoted: str, **changes: Any) -> PublishedClaim:
@@ -53,20 +53,20 @@ def test_a_gain_fits_as_printed_or_within_rounding(quoted: str, fits: dict[str, 
     said = claim(quoted)
     found = {r.unit: r.fit for r in interpretations(said, GAINS) if r.column == "0.1" and r.fit}
     assert found == fits
-    tally = claimed(Paper([GAINS], [said]))
+    tally = tallied(claimed, Paper([GAINS], [said]))
     assert (tally.checked, len(tally.findings)) == (1, 0 if fits else 1)
 
 
 def test_a_gain_that_fits_elsewhere_only_is_a_finding_that_says_so() -> None:
-    found = only(claimed(Paper([GAINS], [claim("5.0")])))
+    found = only(tallied(claimed, Paper([GAINS], [claim("5.0")])))
     assert found.recomputed == "1.00 points (42.0 over 41.0, 0.1); 2.44 % (42.0 over 41.0, 0.1)"
     assert found.why == "no interpretation fits in 0.1; elsewhere: 5.00 points (25.0 over 20.0, 0.3)"
 
 
 def test_one_gain_is_quoted_with_one_number() -> None:
-    found = only(claimed(Paper([GAINS], [claim("1.0"), claim("1.1", where="end")])))
+    found = only(tallied(claimed, Paper([GAINS], [claim("1.0"), claim("1.1", where="end")])))
     assert (found.place, found.printed) == ("text and end: gain", "1.0 %, 1.1 %")
-    assert claimed(Paper([GAINS], [claim("1.0"), claim("1.0", where="end")])).findings == []
+    assert tallied(claimed, Paper([GAINS], [claim("1.0"), claim("1.0", where="end")])).findings == []
 
 
 @given(thousandths, thousandths)
@@ -125,7 +125,7 @@ def cited(*methods: str) -> Paper:
     ],
 )
 def test_a_row_cites_what_it_names(methods: list[str], recomputed: str | None) -> None:
-    found = citations(cited(*methods)).findings
+    found = tallied(citations, cited(*methods)).findings
     assert [finding.recomputed for finding in found] == ([recomputed] if recomputed else [])
 
 
@@ -140,6 +140,6 @@ def test_a_row_cites_what_it_names(methods: list[str], recomputed: str | None) -
     ],
 )
 def test_a_venue_is_the_references(method: str, counted: tuple[int, int], right: str | None) -> None:
-    tally = venues(cited(method))
+    tally = tallied(venues, cited(method))
     assert (tally.checked, tally.unknown) == counted
     assert [finding.recomputed for finding in tally.findings] == ([right] if right else [])

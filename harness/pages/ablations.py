@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from operator import attrgetter
 from typing import Any
 
 from harness.charts.comparisons import Bar, ablation_bars
 from harness.charts.figure import Figure
 from harness.comparisons.plan_rows import SEEDS_FOR_P, Difference, difference, rows_of
-from harness.pages.model import Page, Role, Table
+from harness.pages.model import Blocks, Page, Role, Table
 from harness.paper.tables import PublishedTable, published_tables
 from harness.records.grouping import average, comparable_groups, has_ablations
 from harness.records.schema import Record
@@ -31,7 +32,7 @@ def ablation_page(records: Sequence[Record]) -> Page:
         records: all of its records; those of the methods themselves stand in the rows that are just that.
     """
     data = records[0].data
-    blocks: list[str | Table | Figure] = []
+    blocks: Blocks = []
     groups = {key: members for key, members in comparable_groups(records).items() if has_ablations(members)}
     for number, ((overrides, version, digest), members) in enumerate(groups.items()):
         name = data.name if number == 0 else f"{data.name}-{number + 1}"
@@ -43,12 +44,12 @@ def ablation_page(records: Sequence[Record]) -> Page:
                 found = rows_of(plan, members)
                 # a synthetic result gets no verdict and no published neighbour
                 blocks.append(f"## {plan.title}")
-                if members[0].synthetic:
-                    blocks += [_measured(f"{name}-{table}", plan, found), *_bars(f"{name}-{table}", plan, found)]
-                else:
-                    blocks += _beside_published(
-                        f"{name}-{table}", plan, found, published_tables().get(table.removeprefix("table_"))
-                    )
+                printed = None if members[0].synthetic else published_tables().get(table.removeprefix("table_"))
+                blocks += [_rows(f"{name}-{table}", plan, found, printed), *_bars(f"{name}-{table}", plan, found)]
+                if printed:
+                    blocks.append(f"Published: {printed.source}. {COMPARABLE}")
+                if plan.claims and not members[0].synthetic:
+                    blocks.append(_claims(f"{name}-{table}-claims", plan, found, printed))
         blocks += computed_with(members)
     path = f"leaderboards/{data.name}-ablations"
     return Page(path, f"{data.title}: ablations", blocks, synthetic=records[0].synthetic)
@@ -82,11 +83,9 @@ def _facts(records: Sequence[Record]) -> str:
     return bullets(facts)
 
 
-def _measured(name: str, plan: Plan, found: dict[str, list[Record]], printed: PublishedTable | None = None) -> Table:
+def _rows(name: str, plan: Plan, found: dict[str, list[Record]], printed: PublishedTable | None) -> Table:
     rows = [_table_row(plan, row, found[row.id], printed) for row in plan.rows]
-    roles: dict[str, Role] = dict.fromkeys([*plan.mAP, "average"], "measured")
-    roles |= {heading: "published" for heading in rows[0] if heading.startswith("published")}
-    return Table(name, plan.title, rows, roles)
+    return Table(name, plan.title, rows, dict.fromkeys([*plan.mAP, "average"], "measured"))
 
 
 def _bars(name: str, plan: Plan, found: dict[str, list[Record]]) -> Iterator[Figure]:
@@ -112,27 +111,16 @@ def _words(row: Row) -> str:
     return ", ".join(cell for cell in row.cells if cell not in marks) if set(row.cells) - marks else row.id
 
 
-def _beside_published(
-    name: str, plan: Plan, found: dict[str, list[Record]], printed: PublishedTable | None
-) -> Iterator[str | Table | Figure]:
-    yield _measured(name, plan, found, printed)
-    yield from _bars(name, plan, found)
-    if printed:
-        yield f"Published: {printed.source}. {COMPARABLE}"
-    if plan.claims:
-        differences = [difference(found[claim.better], found[claim.worse]) for claim in plan.claims]
-        rows = [
-            _claim_row(claim, measured, flip, t, printed, plan.rows)
-            for claim, measured, flip, t in zip(
-                plan.claims,
-                differences,
-                _adjusted(differences, lambda one: one.p),
-                _adjusted(differences, lambda one: one.p_t),
-                strict=True,
-            )
-        ]
-        roles: dict[str, Role] = {"measured": "difference", "published": "published", "in these runs": "verdict"}
-        yield Table(f"{name}-claims", f"{plan.title}: what the paper says", rows, roles)
+def _claims(name: str, plan: Plan, found: dict[str, list[Record]], printed: PublishedTable | None) -> Table:
+    """Build the table of what the paper says of pairs of rows, and whether these runs say so too."""
+    differences = [difference(found[claim.better], found[claim.worse]) for claim in plan.claims]
+    adjusted = (_adjusted(differences, attrgetter(p)) for p in ("p", "p_t"))
+    rows = [
+        {"the paper says": claim.text} | _printed_gain(claim, plan, printed) | _judged(measured, flip, t)
+        for claim, measured, flip, t in zip(plan.claims, differences, *adjusted, strict=True)
+    ]
+    roles: dict[str, Role] = {"measured": "difference", "in these runs": "verdict"}
+    return Table(name, f"{plan.title}: what the paper says", rows, roles)
 
 
 def _table_row(plan: Plan, row: Row, records: list[Record], printed: PublishedTable | None) -> dict[str, Any]:
@@ -155,24 +143,21 @@ def _adjusted(differences: Sequence[Difference | None], p: Callable[[Difference]
     return holm([p(one) if one and one.seeds >= SEEDS_FOR_P else math.nan for one in differences])
 
 
-def _claim_row(
-    claim: Claim,
-    measured: Difference | None,
-    flip: float,
-    t: float,
-    printed: PublishedTable | None,
-    rows: Sequence[Row],
-) -> dict[str, Any]:
-    row: dict[str, Any] = {"the paper says": claim.text}
-    if printed:
-        row["published"] = None
-    if printed and all(row.printed for row in rows if row.id in (claim.better, claim.worse)):
-        column = printed.columns[-1].name
-        better, worse = (printed.row(name).value(column) for name in (claim.better, claim.worse))
-        row["published"] = f"{better - worse:+.1f}" if better is not None and worse is not None else None
+def _printed_gain(claim: Claim, plan: Plan, printed: PublishedTable | None) -> dict[str, str | None]:
+    """Return the published difference of a claim's rows, by its heading; none where the table is not the paper's."""
+    if printed is None:
+        return {}
+    if not all(plan.row(name).printed for name in (claim.better, claim.worse)):
+        return {"published": None}
+    better, worse = (printed.row(name).value(printed.columns[-1].name) for name in (claim.better, claim.worse))
+    return {"published": None if better is None or worse is None else f"{better - worse:+.1f}"}
+
+
+def _judged(measured: Difference | None, flip: float, t: float) -> dict[str, Any]:
+    """Return a measured difference with its tests; the p-values are corrected, NaN where there are too few seeds."""
     if measured is None:
-        return row | {"measured": NOT_RUN}
-    return row | {
+        return {"measured": NOT_RUN}
+    return {
         "measured": measured.estimate,
         "seeds": measured.seeds,
         "sign-flip p": f"needs {SEEDS_FOR_P} seeds" if math.isnan(flip) else f"{measured.p:.3f}",

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from harness.charts.figure import Figure
-from harness.pages.model import Page, Role, Table
+from harness.pages.model import Blocks, Page, Role, Table
 from harness.paper.audit.intervals import decimals, interval, off_line
 from harness.paper.profile import FLOPS_TOLERANCE, STAGE_NAMES, WIDTH, ProfileCost
 from harness.paper.tables import FLOPS, PARAMS, SIZE, PublishedTable
@@ -26,7 +25,7 @@ def cost_page(table: PublishedTable, cost: CostFile | None) -> Page:
         roles: dict[str, Role] = {column.name: "published" for column in table.columns}
         return Page(path, title, [Table("table_IX", title, rows, roles)])
     sizes, flops, true_cost = cost_tables(table, cost)
-    blocks: list[str | Table | Figure] = [
+    blocks: Blocks = [
         f"Published: {table.source}. Its Params(M) are megabytes of float32 and its model size is what torchinfo "
         "prints: input, outputs and parameters, without the projections of attention layers.",
         "## Sizes as the paper counted",
@@ -97,7 +96,7 @@ def profile_table(
                     "agreement": "to the printed digit" if counted == text else _disagreement(text, value, stage),
                 }
             )
-    return Table(name, caption, rows, {"published": "published"})
+    return Table(name, caption, rows)
 
 
 def _disagreement(printed: str, value: float, stage: Mapping[int, str]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +10,7 @@ from harness.charts.comparisons import Curve, Seeds, curves, intervals
 from harness.charts.figure import Figure
 from harness.charts.style import LINES
 from harness.data.held_out import SUFFIX
-from harness.pages.model import Page, Role, Table
+from harness.pages.model import Blocks, Page, Table
 from harness.records.grouping import average, by_data, by_method
 from harness.records.schema import Record
 from harness.records.words import bullets, changes, computed_with, counts, seed_list, widest_average
@@ -23,7 +23,7 @@ from harness.seed_statistics import estimate
 def dataset_page(records: list[Record]) -> Page:
     """Build the leaderboard page of one data set from its records."""
     data = records[0].data
-    blocks: list[str | Table | Figure] = []
+    blocks: Blocks = []
     # runs on other files, lists or labels are other experiments: each gets a section of its own
     sections = by_data(records)
     for digest, members in sections.items():
@@ -34,7 +34,7 @@ def dataset_page(records: list[Record]) -> Page:
     return Page(f"leaderboards/{data.name}", data.title, blocks, synthetic=records[0].synthetic)
 
 
-def _section(records: list[Record], name: str) -> list[str | Table | Figure]:
+def _section(records: list[Record], name: str) -> Blocks:
     data, headline = records[0].data, records[0].headline
     facts = {
         "features": data.features,
@@ -53,10 +53,10 @@ def _section(records: list[Record], name: str) -> list[str | Table | Figure]:
     schedules = sorted({f"{record.title}: {changes(record.schedule)}" for record in records})
     return [
         bullets(f"{fact}: {text}" for fact, text in facts.items()),
-        Table(name, caption, headline_rows, _measured(headline_rows)),
+        Table(name, caption, headline_rows),
         *_figures(name, data.title, groups, headline),
         "Under every protocol that applies, mean over the range:",
-        Table(f"{name}-protocols", f"{data.title}, every protocol", protocol_rows, _measured(protocol_rows)),
+        Table(f"{name}-protocols", f"{data.title}, every protocol", protocol_rows),
         *_localizers(name, data.title, groups),
         f"Schedules, where they differ from the methods' own papers{chosen}:",
         bullets(schedules),
@@ -95,10 +95,6 @@ def _figures(name: str, title: str, groups: Mapping[str, list[Record]], headline
         values = [estimate([one[tiou] for one in metrics if tiou in one], len(group)) for tiou in metrics[0]]
         lines.append(Curve(label, [float(tiou) for tiou in metrics[0]], values))
     yield curves(lines, name=f"{name}-curves", caption=f"{title}: mAP over tIoU", synthetic=first.synthetic)
-
-
-def _measured(rows: Sequence[dict[str, Any]]) -> dict[str, Role]:
-    return {name: "measured" for row in rows for name in row if name not in ("method", "seeds")}
 
 
 def _headline_row(label: str, group: list[Record], headline: str) -> dict[str, Any]:
@@ -146,12 +142,7 @@ def _localizers(name: str, title: str, groups: Mapping[str, list[Record]]) -> It
         "second column is the models', as far as their scores are on one scale. Those of W-TALC, CoLA, FAC-Net and "
         "UntrimmedNet are relative to each video, which the methods' docstrings say."
     )
-    yield Table(
-        f"{name}-localizers",
-        f"{title}, own and common localizer",
-        rows,
-        {"its own localizer": "measured", "the common one": "measured", "own - common": "difference"},
-    )
+    yield Table(f"{name}-localizers", f"{title}, own and common localizer", rows)
 
 
 def _common_average(record: Record, over: str) -> float | None:

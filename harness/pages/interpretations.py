@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.comparisons.plan_rows import difference, rows_of
 from harness.pages.ablations import NOT_RUN, setting
-from harness.pages.model import Page, Role, Table
+from harness.pages.model import Page, Table
 from harness.records.grouping import average, comparable_groups
 from harness.records.schema import Record
 from harness.records.words import bullets, computed_with
@@ -30,7 +30,6 @@ def interpretations_page(records: Sequence[Record]) -> Page | None:
     )
     facts: list[str] = []
     rows: list[dict[str, Any]] = [dict(zip(plan.columns, row.cells, strict=True)) for row in plan.rows]
-    roles: dict[str, Role] = {}
     used: list[Record] = []
     for (overrides, version, digest), members in comparable_groups(records).items():
         found = rows_of(plan, members)
@@ -42,7 +41,6 @@ def interpretations_page(records: Sequence[Record]) -> Page | None:
         title = data if data not in rows[0] else f"{data} ({digest}, {version})"
         beside = f"against ACM-Net, {title}"
         baseline = rows_of(plans()["table_IV"], members)["baseline"]
-        roles |= {title: "difference", beside: "difference"}
         for row, cells in zip(plan.rows, rows, strict=True):
             moved, gained = difference(found[row.id], reference), difference(found[row.id], baseline)
             cells[title] = NOT_RUN if moved is None else moved.estimate
@@ -54,6 +52,6 @@ def interpretations_page(records: Sequence[Record]) -> Page | None:
         facts += [f"{title}:", bullets(setting(reference))]
     if not used:
         return None
-    table = Table(INTERPRETATIONS, "What each interpretation changes", rows, roles)
+    table = Table(INTERPRETATIONS, "What each interpretation changes", rows)
     title = "Interpretations: what the paper leaves open, and whether it matters"
     return Page(INTERPRETATIONS, title, [text, table, *facts, *computed_with(used)])

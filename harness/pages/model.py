@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from harness.charts.figure import Figure
+from harness.seed_statistics import Estimate
 
 Role = Literal["fact", "published", "measured", "difference", "verdict"]
+Blocks = list["str | Table | Figure"]
 
 SYNTHETIC_BANNER = (
     "> **Synthetic data.** These numbers come from generated features. They show that the methods learn and that the\n"
@@ -25,7 +27,8 @@ class Table:
         name: of its CSV and LaTeX files, unique among all pages; None for a table that has none.
         caption: one line.
         rows: cells by column: text, a number, an `Estimate`, or None for an empty cell.
-        roles: of columns by name, `fact` for the others.
+        roles: of columns by name, where heading and cells do not tell: `published ...` and `verdict` are what they say,
+            signed estimates are differences, other estimates are measured, and all else are facts.
     """
 
     name: str | None
@@ -44,7 +47,16 @@ class Table:
 
     def role(self, column: str) -> Role:
         """Return the role of a column."""
-        return self.roles.get(column, "fact")
+        if column in self.roles:
+            return self.roles[column]
+        if column.startswith("published"):
+            return "published"
+        if column == "verdict":
+            return "verdict"
+        estimates = [value for value in self.column(column) if isinstance(value, Estimate)]
+        if any(value.signed for value in estimates):
+            return "difference"
+        return "measured" if estimates else "fact"
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from harness.charts.comparisons import Compared, dumbbell
-from harness.charts.figure import Figure
 from harness.comparisons.paper import (
     JUDGED,
     LITERATURE,
@@ -17,7 +16,7 @@ from harness.comparisons.paper import (
     headline,
     measurement_label,
 )
-from harness.pages.model import Page, Role, Table
+from harness.pages.model import Blocks, Page, Role, Table
 from harness.paper.tables import PublishedTable
 from harness.paper.verdicts import LEAST_SEEDS, REPRODUCTION_TOLERANCE, SHARE
 from harness.records.words import bullets, computed_with, seed_list
@@ -46,22 +45,16 @@ def table_page(table: PublishedTable, lines: Sequence[Sequence[Cell]]) -> Page:
         for cell in shown.values()
     ]
     roles: dict[str, Role] = {column.name: "published" for column in table.columns}
-    roles |= {"measured": "measured", "verdict": "verdict"}
-    blocks: list[str | Table | Figure] = [
-        _facts(table, shown.values()),
-        Table(name, title, rows, roles),
-    ]
+    blocks: Blocks = [_facts(table, shown.values()), Table(name, title, rows, roles | {"measured": "measured"})]
     with_numbers = [line for line in lines if line[0].measurement]
     if with_numbers:
-        columns: dict[str, Role] = {"verdict": "verdict"}
-        columns |= {column.name: "measured" for column in table.columns}
         caption = f"Table {table.number}: measured rows"
         blocks += [
             "## Measured",
             "The rows of which there are numbers, in the table's columns. Each is scored by the evaluator that gave "
             "its published number where that is known, so that protocols may differ between rows.",
             Table(
-                f"{name}-measured", caption, list(map(_measured_row, with_numbers)), columns | {"verdict": "verdict"}
+                f"{name}-measured", caption, list(map(_measured_row, with_numbers)), dict.fromkeys(roles, "measured")
             ),
         ]
         rows_drawn = [
@@ -76,8 +69,7 @@ def table_page(table: PublishedTable, lines: Sequence[Sequence[Cell]]) -> Page:
         blocks.append(dumbbell(rows_drawn, name=name, caption=f"{caption}, against the printed number"))
     if judged := [cell for line in with_numbers for cell in line if cell.verdict.kind in JUDGED]:
         caption = f"Table {table.number}: cell by cell"
-        cell_roles: dict[str, Role] = {"published": "published", "measured": "measured", "verdict": "verdict"}
-        blocks += ["## Cell by cell", Table(f"{name}-cells", caption, [cell_row(cell) for cell in judged], cell_roles)]
+        blocks += ["## Cell by cell", Table(f"{name}-cells", caption, list(map(cell_row, judged)))]
     if records := [record for line in lines if line[0].measurement for record in line[0].measurement.records]:
         blocks += computed_with(records)
     return Page(f"leaderboards/{name}", title, blocks)

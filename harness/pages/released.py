@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from harness.charts.figure import Figure
-from harness.pages.model import Page, Role, Table
+from harness.pages.model import Blocks, Page, Table
 from harness.records.words import bullets, widest_average
 from harness.seed_statistics import Estimate
 from harness.studies.released import UNKNOWN, Rescored
@@ -14,7 +13,7 @@ from harness.studies.released import UNKNOWN, Rescored
 
 def rescored_page(records: Sequence[Rescored]) -> Page:
     """Build the page: the scores of each file under each protocol, and the spread between protocols."""
-    blocks: list[str | Table | Figure] = [
+    blocks: Blocks = [
         "Detections that others released, scored here: no training, so no seeds and no interval. Between protocols "
         "only the evaluator differs; `wstal-bench rescore` adds a file.",
         "## Spread between protocols",
@@ -35,10 +34,7 @@ def _table(name: str, caption: str, rows: Sequence[dict[str, Any]]) -> Table:
         {column: Estimate(value) if isinstance(value, float) else value for column, value in row.items()}
         for row in rows
     ]
-    roles: dict[str, Role] = {
-        column: "measured" for row in cells for column, value in row.items() if isinstance(value, Estimate)
-    }
-    return Table(name, caption, cells, roles)
+    return Table(name, caption, cells)
 
 
 def _provenance(record: Rescored) -> str:

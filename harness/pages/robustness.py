@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.charts.figure import Figure
 from harness.charts.robustness import accuracy_chart
-from harness.pages.model import Page, Table
+from harness.pages.model import Blocks, Page, Table
 from harness.records.words import bullets
 from harness.seed_statistics import estimate
 from harness.studies.robustness import DENSITY, LEARNING_RATES, SELECTION_SEEDS, CaseResult, RobustnessFile
@@ -35,7 +34,7 @@ def robustness_page(stored: RobustnessFile) -> Page:
         for case in (result.case for result in stored.results)
     ]
     first = stored.results[0]
-    blocks: list[str | Table | Figure] = [
+    blocks: Blocks = [
         "The paper's claim: its loss (Eq. 9) is robust to noise as q -> 1, and near q = 0, where it is InfoNCE, weighs "
         f"wrong pairs most. The paper uses q = 0.2 and lambda = {DENSITY:g}. Read here as: from no noise to the two "
         f"highest rates, {ROBUST} loses less accuracy than {REFERENCE}.",

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from harness.charts.figure import Figure
 from harness.comparisons.paper import compare
 from harness.data.held_out import is_held_out
 from harness.io.atomic import atomic_write
@@ -20,7 +19,7 @@ from harness.pages.dataset import dataset_page
 from harness.pages.formats import files
 from harness.pages.html import html_report
 from harness.pages.interpretations import interpretations_page
-from harness.pages.model import Page, Table
+from harness.pages.model import Blocks, Page, Table
 from harness.pages.paper_tables import table_page
 from harness.pages.readme import fill_readme, read_readme
 from harness.pages.released import rescored_page
@@ -195,14 +194,14 @@ def _overview(by_dataset: Mapping[str, list[Record]]) -> list[dict[str, Any]]:
 
 
 def _entry_page(sections: dict[str, list[Page]], overview: list[dict[str, Any]]) -> Page:
-    blocks: list[str | Table | Figure] = [
+    blocks: Blocks = [
         "Rendered from what `results/` stores by `nox -s leaderboard`; do not edit by hand. One page a data set with "
         "its features: numbers on different pages are not comparable. Each table also stands as CSV and LaTeX in "
         "[tables](tables), and all pages as one HTML file with sortable tables, [report.html](../report.html).",
     ]
     if overview:
         caption = "Methods by their own options on real test videos; rows of one data set alone compare"
-        blocks.append(Table("overview", caption, overview, {"mAP (%)": "measured"}))
+        blocks.append(Table("overview", caption, overview))
     for heading, members in sections.items():
         if members:
             links = [f"[{page.title}]({posixpath.relpath(page.path, 'leaderboards')}.md)" for page in members]

@@ -38,9 +38,6 @@ class Column(Spec):
 
     name: str = Field(description="its heading; a tIoU such as 0.5, the name of an average, or a cost with its unit")
     mean_of: str | None = Field(None, description="the tIoUs of an average, as FIRST:STEP:LAST")
-    stated: bool = Field(
-        True, description="whether the paper says what the average is of; else `mean_of` is an interpretation"
-    )
 
     @field_validator("mean_of")
     @classmethod
@@ -109,11 +106,6 @@ class PublishedRow(Spec):
     def venue(self) -> str:
         """Venue of the method, as printed: `CVPR'22`; empty where the table does not say."""
         return self._method_part("venue") or ""
-
-    @property
-    def supervision(self) -> str:
-        """`Full`, `Weak †` (action frequencies are known too) or `Weak`; empty where the table does not say."""
-        return self.labels.get("Supervision", "")
 
     @property
     def feature(self) -> str:

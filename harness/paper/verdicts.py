@@ -10,8 +10,7 @@ from typing import Literal
 from harness.seed_statistics import SIGNIFICANCE, equivalence, expected_best, mean_and_half_width
 
 VerdictKind = Literal[
-    "reproduced", "consistent", "above", "below", "inconclusive", "not comparable", "not run", "not implemented",
-    "synthetic",
+    "reproduced", "consistent", "above", "below", "inconclusive", "not comparable", "not run", "not implemented"
 ]  # fmt: skip
 UNSTATED, LAST, BEST_ON_TEST = "unstated", "last", "best_on_test"
 LEAST_SEEDS = 3
@@ -76,13 +75,11 @@ class Measured:
     Args:
         values: mAP in percent of the last checkpoint, one for each seed; the one value of detections scored again.
         identity: data, protocol and recipe of the numbers.
-        synthetic: the data are generated.
         trained: runs of the harness with seeds; False for detections by others, whose score has no spread.
     """
 
     values: Sequence[float]
     identity: Identity
-    synthetic: bool = False
     trained: bool = True
 
 
@@ -93,22 +90,18 @@ class Verdict:
     Args:
         kind: `reproduced`: equivalence within the tolerance is shown. `consistent`: it is not, but nothing speaks
             against it. `above`, `below`: the measured mean differs, and equivalence is not shown. `inconclusive`: the
-            runs do not tell. `not comparable`: another number. `synthetic`: no verdict.
+            runs do not tell. `not comparable`: another number.
         reason: one or more clauses for people.
     """
 
     kind: VerdictKind
     reason: str
 
-    def __str__(self) -> str:
-        """Return the kind; blank for synthetic data, which never get a verdict."""
-        return "" if self.kind == "synthetic" else self.kind
-
 
 def judge(
     published: Published, measured: Measured | None, within: float | None = None, implemented: bool = True
 ) -> Verdict:
-    """Judge a measured cell beside a published one.
+    """Judge a measured cell beside a published one; synthetic data are never given here.
 
     Of trained runs it is `reproduced` where two one-sided t-tests at 5 % show the mean within the tolerance (the 90 %
     interval lies inside); else `above` or `below` where the published value lies outside the 95 % interval (and, where
@@ -130,8 +123,6 @@ def judge(
         return Verdict("not implemented", "the method is not implemented here")
     if not all(map(math.isfinite, measured.values)):
         raise ValueError(f"measured values are not finite: {list(measured.values)}")
-    if measured.synthetic:
-        return Verdict("synthetic", "synthetic data are never compared with published numbers")
     if published.value is None:
         return Verdict("not comparable", "the source prints no value")
     different, unknown = _compare(published.identity, measured.identity)

@@ -136,7 +136,13 @@ def test_values_have_their_columns() -> None:
     row = find_table("table_I").row("ssn")
     assert row.value("0.1") == 60.3
     assert row.value("0.6") is None
-    assert (row.supervision, row.feature, row.name, row.citation, row.venue) == ("Full", "-", "SSN", 27, "ICCV'17")
+    assert (row.labels["Supervision"], row.feature, row.name, row.citation, row.venue) == (
+        "Full",
+        "-",
+        "SSN",
+        27,
+        "ICCV'17",
+    )
     assert find_table("IV").row("baseline").labels["GKS"] == ""
     assert [column.tious for column in find_table("I").columns[-3:]] == [
         ("0.1", "0.2", "0.3", "0.4", "0.5"),

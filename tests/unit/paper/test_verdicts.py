@@ -40,7 +40,7 @@ def test_reproduced_where_the_90_percent_interval_lies_within_the_tolerance() ->
         assert kind(runs(42.6 + sign * (border + 0.001), 0.5)) == "consistent"
     verdict = judge(PRINTED, runs(42.7, 0.5))
     assert verdict.reason == "+0.10 ± 1.24 from 42.6 over 3 seeds: within ± 1 (TOST p = 0.045)"
-    assert str(verdict) == "reproduced"
+    assert verdict.kind == "reproduced"
 
 
 def test_shown_equivalence_outranks_a_significant_difference() -> None:
@@ -107,15 +107,6 @@ def test_what_a_source_does_not_state_is_no_difference_but_said(unstated: str | 
     unknown = judge(PRINTED, Measured([42.6] * 5, replace(THERE, features=unstated)))
     assert unknown.kind == "reproduced"
     assert unknown.reason.endswith("; features of the measurement unstated")
-
-
-def test_synthetic_data_never_get_a_verdict() -> None:
-    for values in ([42.6] * 5, [42.6], [80.0] * 5):
-        for published in (PRINTED, Published(None, THERE), Published(42.6, replace(THERE, data="synthetic"))):
-            verdict = judge(published, Measured(values, THERE, synthetic=True))
-            assert verdict.kind == "synthetic"
-            assert str(verdict) == ""
-            assert "synthetic" in verdict.reason
 
 
 def test_absent_sides() -> None:

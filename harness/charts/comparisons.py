@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from harness.charts.figure import Figure
 from harness.charts.style import BLUE, GREY, INK, LINES, ROW, VERMILION, page_figure
-from harness.seed_statistics import Estimate, mean_and_half_width
+from harness.seed_statistics import Estimate, estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,6 +23,12 @@ LINE, AROUND, CURVES_HEIGHT = 0.14, 1.05, 3.6
 FILLED = 0.45
 # letters of a line of a label
 LABEL, KEY = 36, 30
+# words, marker, edge and face of the published and the measured value, where they are comparable and where not
+DUMBBELL_KEYS = {
+    True: (("published", "D", VERMILION, VERMILION), ("measured, 95 % interval", "o", BLUE, BLUE)),
+    False: (("published, not comparable", "D", GREY, "none"), ("measured, not comparable", "o", GREY, "none")),
+}
+BAR_KEYS = [("interval leaves out 0", "s", GREY, (GREY, FILLED)), ("holds 0, or one seed", "s", GREY, "none")]
 
 
 @dataclass(frozen=True)
@@ -42,48 +48,7 @@ class Compared:
     comparable: bool
 
 
-@dataclass(frozen=True)
-class Seeds:
-    """Row of an interval chart.
-
-    Args:
-        label: the method.
-        values: mAP in percent, one for each seed.
-    """
-
-    label: str
-    values: Sequence[float]
-
-
-@dataclass(frozen=True)
-class Curve:
-    """Line of mAP over tIoU.
-
-    Args:
-        label: the method.
-        tious: increasing.
-        values: mAP in percent at each; None leaves a gap.
-    """
-
-    label: str
-    tious: Sequence[float]
-    values: Sequence[Estimate | None]
-
-
-@dataclass(frozen=True)
-class Bar:
-    """Row of an ablation chart.
-
-    Args:
-        label: the change.
-        difference: from the baseline in mAP points, paired by seed, or why there is none (`not run`).
-    """
-
-    label: str
-    difference: Estimate | str
-
-
-def dumbbell(rows: Sequence[Compared], *, name: str, caption: str, axis: str = "mAP (%)") -> Figure:
+def dumbbell(rows: Sequence[Compared], *, name: str, caption: str) -> Figure:
     """Draw published beside measured mAP, hollow and grey where the two are not comparable.
 
     Synthetic data have no published numbers, so there is no chart of them.
@@ -92,7 +57,6 @@ def dumbbell(rows: Sequence[Compared], *, name: str, caption: str, axis: str = "
         rows: top to bottom.
         name: of the figure's file.
         caption: of the figure.
-        axis: the metric, with its unit.
 
     Raises:
         ValueError: no rows.
@@ -100,41 +64,30 @@ def dumbbell(rows: Sequence[Compared], *, name: str, caption: str, axis: str = "
 
     def draw(axes: Axes) -> None:
         for place, row in enumerate(rows):
-            colour, face = (BLUE, BLUE) if row.comparable else (GREY, "none")
-            line = "-" if row.comparable else (0, (1, 2))
-            if isinstance(row.measured, str):
-                _remark(axes, place, row.measured)
-            else:
-                mean, half = row.measured.mean, row.measured.half_width
+            (_, _, edge, inner), (_, marker, colour, face) = DUMBBELL_KEYS[row.comparable]
+            if isinstance(row.measured, Estimate):
+                mean, line = row.measured.mean, "-" if row.comparable else (0, (1, 2))
                 if row.published is not None:
                     axes.plot([row.published, mean], [place, place], color=GREY, linewidth=1, linestyle=line, zorder=1)
-                _interval(axes, place, mean, half, colour)
+                _interval(axes, place, row.measured, colour)
                 # smaller and on top: both are seen where they agree
-                axes.plot(mean, place, "o", color=colour, markerfacecolor=face, markersize=4.5, zorder=4)
-                _remark(axes, place, str(row.measured))
+                axes.plot(mean, place, marker, color=colour, markerfacecolor=face, markersize=4.5, zorder=4)
+            _remark(axes, place, row.measured)
             if row.published is not None:
-                edge = VERMILION if row.comparable else GREY
-                face = edge if row.comparable else "none"
-                axes.plot(row.published, place, "D", color=edge, markerfacecolor=face, markersize=7, zorder=3)
+                axes.plot(row.published, place, "D", color=edge, markerfacecolor=inner, markersize=7, zorder=3)
         kinds = {row.comparable for row in rows}
-        keys = []
-        if True in kinds:
-            keys += [("published", "D", VERMILION, VERMILION), ("measured, 95 % interval", "o", BLUE, BLUE)]
-        if False in kinds:
-            keys.append(("published, not comparable", "D", GREY, "none"))
-            keys.append(("measured, not comparable", "o", GREY, "none"))
-        _legend(axes, keys)
+        _legend(axes, [key for comparable, keys in DUMBBELL_KEYS.items() if comparable in kinds for key in keys])
 
-    return _horizontal(name, caption, [row.label for row in rows], axis, "measured", draw)
+    return _horizontal(name, caption, [row.label for row in rows], "mAP (%)", draw, remarks="measured")
 
 
 def intervals(
-    rows: Sequence[Seeds], *, name: str, caption: str, axis: str = "mAP (%)", synthetic: bool = False
+    rows: Mapping[str, Sequence[float]], *, name: str, caption: str, axis: str = "mAP (%)", synthetic: bool = False
 ) -> Figure:
     """Draw mean and 95 % Student-t interval of each row, with a dot for each seed.
 
     Args:
-        rows: top to bottom.
+        rows: mAP in percent, one for each seed, by label from top to bottom.
         name: of the figure's file.
         caption: of the figure.
         axis: the metric, with its unit.
@@ -143,34 +96,32 @@ def intervals(
     Raises:
         ValueError: no rows, or a row without seeds.
     """
-    for row in rows:
-        if not row.values:
-            raise ValueError(f"{name}: {row.label!r} has no seeds")
 
     def draw(axes: Axes) -> None:
-        for place, row in enumerate(rows):
-            mean, half = mean_and_half_width(row.values)
-            _interval(axes, place, mean, half, BLUE)
-            axes.plot(mean, place, "D", color=BLUE, zorder=3)
+        for place, (label, values) in enumerate(rows.items()):
+            if (mean := estimate(values, len(values))) is None:
+                raise ValueError(f"{name}: {label!r} has no seeds")
+            _interval(axes, place, mean, BLUE)
+            axes.plot(mean.mean, place, "D", color=BLUE, zorder=3)
             # below its interval, so that neither hides the other
-            axes.plot(row.values, [place + 0.27] * len(row.values), "o", color=GREY, markersize=3.5, alpha=0.8)
-            _remark(axes, place, str(Estimate(mean, half, len(row.values))))
+            axes.plot(values, [place + 0.27] * len(values), "o", color=GREY, markersize=3.5, alpha=0.8)
+            _remark(axes, place, mean)
         _legend(axes, [("mean, 95 % interval", "D", BLUE, BLUE), ("one seed", "o", GREY, GREY)])
 
-    return _horizontal(name, caption, [row.label for row in rows], axis, "", draw, synthetic=synthetic)
+    return _horizontal(name, caption, list(rows), axis, draw, synthetic=synthetic)
 
 
 def ablation_bars(
-    rows: Sequence[Bar], baseline: str, *, name: str, caption: str, axis: str = "mean mAP", synthetic: bool = False
+    rows: Sequence[tuple[str, Estimate | str]], baseline: str, *, name: str, caption: str, synthetic: bool = False
 ) -> Figure:
     """Draw differences from the baseline with their intervals, filled where the interval leaves out 0.
 
     Args:
-        rows: top to bottom.
+        rows: from top to bottom, the change and its difference in points of mean mAP, paired by seed, or why there is
+            none (`not run`).
         baseline: name of the row that the others are compared with.
         name: of the figure's file.
         caption: of the figure.
-        axis: the metric.
         synthetic: whether the numbers come from generated features; the drawing and the caption then say so.
 
     Raises:
@@ -179,61 +130,54 @@ def ablation_bars(
 
     def draw(axes: Axes) -> None:
         axes.axvline(0, color=INK, linewidth=0.8)
-        for place, row in enumerate(rows):
-            if isinstance(row.difference, str):
-                _remark(axes, place, row.difference)
-                continue
-            mean, half = row.difference.mean, row.difference.half_width
-            colour = BLUE if mean > 0 else VERMILION
-            # a single seed has no interval and so resolves nothing
-            face = (colour, FILLED) if abs(mean) > half else "none"
-            axes.barh(place, mean, 0.55, facecolor=face, edgecolor=colour, linewidth=1)
-            _interval(axes, place, mean, half, INK, width=1.0)
-            _remark(axes, place, str(row.difference))
-        _legend(
-            axes,
-            [("interval leaves out 0", "s", GREY, (GREY, FILLED)), ("holds 0, or one seed", "s", GREY, "none")],
-        )
+        for place, (_, difference) in enumerate(rows):
+            if isinstance(difference, Estimate):
+                colour = BLUE if difference.mean > 0 else VERMILION
+                # a single seed has no interval and so resolves nothing
+                face = (colour, FILLED) if abs(difference.mean) > difference.half_width else "none"
+                axes.barh(place, difference.mean, 0.55, facecolor=face, edgecolor=colour, linewidth=1)
+                _interval(axes, place, difference, INK, width=1.0)
+            _remark(axes, place, difference)
+        _legend(axes, BAR_KEYS)
 
-    quantity = f"{axis}: difference from {baseline} (points)"
-    return _horizontal(name, caption, [row.label for row in rows], quantity, "", draw, synthetic=synthetic)
+    axis = f"mean mAP: difference from {baseline} (points)"
+    return _horizontal(name, caption, [label for label, _ in rows], axis, draw, synthetic=synthetic)
 
 
-def curves(lines: Sequence[Curve], *, name: str, caption: str, synthetic: bool = False) -> Figure:
+def curves(
+    lines: Mapping[str, Mapping[float, Estimate | None]], *, name: str, caption: str, synthetic: bool = False
+) -> Figure:
     """Draw mAP over tIoU with a band for each 95 % interval.
 
     Args:
-        lines: in the order of the legend, at most 16.
+        lines: mAP in percent by tIoU (None leaves a gap) by label, in the order of the legend, at most 16.
         name: of the figure's file.
         caption: of the figure.
         synthetic: whether the numbers come from generated features; the drawing and the caption then say so.
 
     Raises:
-        ValueError: no lines, more than 16, or a line without as many values as tIoUs.
+        ValueError: no lines, or more than 16.
     """
     _refuse_empty(name, lines)
     if len(lines) > len(LINES):
         raise ValueError(f"{name}: {len(lines)} lines cannot be told apart; {len(LINES)} can")
-    for line in lines:
-        if len(line.tious) != len(line.values):
-            raise ValueError(f"{name}: {line.label!r} has {len(line.tious)} tIoUs and {len(line.values)} values")
 
     def draw(axes: Axes) -> None:
-        for line, (colour, marker, dash) in zip(lines, LINES, strict=False):
-            values = [value or Estimate(math.nan) for value in line.values]
+        for (label, line), (colour, marker, dash) in zip(lines.items(), LINES, strict=False):
+            tious, values = list(line), [value or Estimate(math.nan) for value in line.values()]
             means, halves = np.array([(value.mean, value.half_width) for value in values]).T
             # the edge shows the interval of a value between gaps
-            axes.fill_between(line.tious, means - halves, means + halves, color=colour, alpha=0.16, linewidth=1)
-            label = textwrap.fill(line.label, KEY)
-            axes.plot(line.tious, means, color=colour, marker=marker, linestyle=dash, markersize=4.5, label=label)
-        axes.set_xticks(sorted({tiou for line in lines for tiou in line.tious}))
+            axes.fill_between(tious, means - halves, means + halves, color=colour, alpha=0.16, linewidth=1)
+            name = textwrap.fill(label, KEY)
+            axes.plot(tious, means, color=colour, marker=marker, linestyle=dash, markersize=4.5, label=name)
+        axes.set_xticks(sorted({tiou for line in lines.values() for tiou in line}))
         axes.set_ylim(bottom=0)
         axes.grid(axis="y")
         axes.set_xlabel("tIoU")
         axes.set_ylabel("mAP (%)")
         axes.legend(loc="upper left", bbox_to_anchor=(1.02, 1), borderaxespad=0, labelspacing=0.7, handlelength=2.6)
 
-    taller = sum(len(textwrap.wrap(line.label, KEY)) for line in lines) - 12
+    taller = sum(len(textwrap.wrap(label, KEY)) for label in lines) - 12
     return page_figure(name, caption, CURVES_HEIGHT + max(taller, 0) * 0.2, draw, synthetic=synthetic)
 
 
@@ -242,8 +186,9 @@ def _horizontal(
     caption: str,
     labels: Sequence[str],
     axis: str,
-    remarks: str,
     draw: Callable[[Axes], None],
+    *,
+    remarks: str = "",
     synthetic: bool = False,
 ) -> Figure:
     """Draw labelled rows, the first on top."""
@@ -265,20 +210,22 @@ def _horizontal(
     return page_figure(name, caption, height, rows, synthetic=synthetic)
 
 
-def _refuse_empty(name: str, rows: Sequence[object]) -> None:
+def _refuse_empty(name: str, rows: Sized) -> None:
     if not rows:
         raise ValueError(f"{name}: nothing to draw")
 
 
-def _interval(axes: Axes, place: int, mean: float, half: float, colour: str, width: float = 1.6) -> None:
-    if not math.isnan(half):
-        axes.errorbar(mean, place, xerr=half, color=colour, linewidth=width, capsize=2.5, capthick=width, zorder=2)
+def _interval(axes: Axes, place: int, value: Estimate, colour: str, width: float = 1.6) -> None:
+    if not math.isnan(half := value.half_width):
+        axes.errorbar(
+            value.mean, place, xerr=half, color=colour, linewidth=width, capsize=2.5, capthick=width, zorder=2
+        )
 
 
-def _remark(axes: Axes, place: int, text: str) -> None:
-    """Write words to the right of a row."""
+def _remark(axes: Axes, place: int, value: Estimate | str) -> None:
+    """Write a value, or why there is none, to the right of a row."""
     axes.annotate(
-        text.replace("-", "−"), (1.02, place), xycoords=("axes fraction", "data"), va="center", fontsize=8.5,
+        str(value).replace("-", "−"), (1.02, place), xycoords=("axes fraction", "data"), va="center", fontsize=8.5,
         annotation_clip=False,
     )  # fmt: skip
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 from unicodedata import east_asian_width
 
 import numpy as np
@@ -36,32 +36,20 @@ MOST_POINTS = 1_500
 Numbers = NDArray[np.float64]
 
 
-class _Titled(Protocol):
-    @property
-    def title(self) -> str: ...
+class ChartRun(NamedTuple):
+    """Facts of a run that its figure shows.
 
+    Args:
+        id: of the run.
+        heading: words on top.
+        classes: names of the classes.
+        slots: of a class in the memory bank; 0 for a method without one.
+    """
 
-class _Options(Protocol):
-    def option(self, name: str) -> Any: ...
-
-
-class _Record(Protocol):
-    """The fields of a run's record that the figure shows."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def title(self) -> str: ...
-    @property
-    def seed(self) -> int: ...
-    @property
-    def synthetic(self) -> bool: ...
-    @property
-    def classes(self) -> Sequence[str]: ...
-    @property
-    def data(self) -> _Titled: ...
-    @property
-    def recipe(self) -> _Options: ...
+    id: str
+    heading: str
+    classes: Sequence[str]
+    slots: int
 
 
 class _Content(NamedTuple):
@@ -88,16 +76,16 @@ class _Content(NamedTuple):
         return int(filled.argmax()) if filled.any() else None
 
 
-def draw(history: Mapping[str, Any], record: _Record) -> bytes:
+def draw(history: Mapping[str, Any], run: ChartRun) -> bytes:
     """Draw the figure as SVG: the same input gives the same bytes.
 
     A value that is null or not finite is a gap. A name without numbers is left out, and the caption lists it.
 
     Args:
         history: `History.to_json` of a run.
-        record: the run's record.
+        run: whose figure it is.
     """
-    return to_svg(lambda: _figure(_content(history), record), SETTINGS).encode()
+    return to_svg(lambda: _figure(_content(history), run), SETTINGS).encode()
 
 
 def _content(history: Mapping[str, Any]) -> _Content:
@@ -141,10 +129,10 @@ def _numbers(values: Sequence[Any] | Numbers, length: int) -> Numbers | None:
     return numbers if len(numbers) == length and numbers.ndim <= 2 and not np.isnan(numbers).all() else None
 
 
-def _figure(content: _Content, record: _Record) -> Figure:
+def _figure(content: _Content, run: ChartRun) -> Figure:
     from matplotlib.figure import Figure
 
-    lines = _caption(content, record)
+    lines = _caption(content, run)
     header = (len(lines) + 1.5) * LINE
     below = header + -(-(len(content.terms) + len(content.curves)) // COLUMNS) * (PANEL + GAP)
     heats = [_HeatSize.of(table.shape[1]) for table in content.tables.values()]
@@ -167,18 +155,14 @@ def _figure(content: _Content, record: _Record) -> Figure:
     for number, (name, curves) in enumerate(content.curves.items()):
         _draw_curves(panel(len(content.terms) + number), name, curves, content, f"curve-{number}")
     for number, ((name, table), heat) in enumerate(zip(content.tables.items(), heats, strict=True)):
-        _draw_heat(place, below, heat, name, table, content, record, f"heat-{number}")
+        _draw_heat(place, below, heat, name, table, content, run, f"heat-{number}")
         below += heat.rows * heat.row + GAP
     return figure
 
 
-def _caption(content: _Content, record: _Record) -> list[str]:
+def _caption(content: _Content, run: ChartRun) -> list[str]:
     """Return the title and the lines below it, which explain the marks."""
-    synthetic = "SYNTHETIC DATA, no real video: " if record.synthetic else ""
-    lines = [
-        _label(f"{synthetic}{record.title} on {record.data.title}, seed {record.seed}", TITLE),
-        _label(f"Run {record.id}", CAPTION),
-    ]
+    lines = [_label(run.heading, TITLE), _label(f"Run {run.id}", CAPTION)]
     text = (
         f"Losses before weighting; {TOTAL} is what is minimised. Thin: each step. Thick: mean of an epoch of "
         f"{content.steps_per_epoch} step(s)."
@@ -285,14 +269,14 @@ def _draw_heat(
     name: str,
     table: Numbers,
     content: _Content,
-    record: _Record,
+    run: ChartRun,
     gid: str,
 ) -> None:
     import matplotlib
     from matplotlib.colors import Normalize
 
     count = table.shape[1]
-    names = [*record.classes, "background"]
+    names = [*run.classes, "background"]
     if count not in (len(names), len(names) - 1):
         names = [str(number) for number in range(1, count + 1)]
     labels = [_label(one, NAME) for one in names[:count]]
@@ -302,9 +286,8 @@ def _draw_heat(
     title, low, high = _label(name, PANEL_TITLE), float(np.nanmin(table)), float(np.nanmax(table))
     colours = matplotlib.colormaps["viridis_r"].with_extremes(under="white", bad="#cccccc")
     if name == FILL:
-        length = _length(record)
-        low, high = 0.5, max(high, length, 1)  # an empty class is below the scale, so white
-        title += ": filled slots of each class (white: none" + (f"; full: {length})" if length else ")")
+        low, high = 0.5, max(high, run.slots, 1)  # an empty class is below the scale, so white
+        title += ": filled slots of each class (white: none" + (f"; full: {run.slots})" if run.slots else ")")
     every = -(-ROW // size.row)  # one name for so many rows, so that names do not overlap
     for column, first in enumerate(range(0, count, size.rows)):
         shown = range(first, min(first + size.rows, count))
@@ -321,9 +304,3 @@ def _draw_heat(
         _finish(axes, "epoch", content.epochs, content.start, 1, f"{gid}-{column}")
     bar = place(WIDTH - 0.65, top, 0.12, min(1.5, size.rows * size.row))
     bar.figure.colorbar(image, cax=bar)
-
-
-def _length(record: _Record) -> int:
-    """Return the slots of a class in the run's recipe, or 0 where a method has no memory."""
-    length = record.recipe.option("method.memory.length")
-    return length if isinstance(length, int) else 0

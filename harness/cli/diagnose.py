@@ -30,13 +30,13 @@ def handle(arguments: argparse.Namespace) -> int:
     from harness.charts.training import draw
     from harness.io.atomic import atomic_write
     from harness.records.files import FIGURE
-    from harness.records.run_folder import FinishedRun
+    from harness.records.run_folder import FinishedRun, chart_run
 
     # every run is read before the first figure is written
     runs = [(run, run.history()) for run in map(FinishedRun.open, arguments.runs)]
     for run, history in runs:
         path = arguments.out / f"{run.record.id}.svg" if arguments.out else run.folder / FIGURE
-        atomic_write(path, draw(history, run.record))
+        atomic_write(path, draw(history, chart_run(run.record)))
         print(path)
     say(f"Done: {len(runs)} figure(s)")
     return 0

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from operator import attrgetter
 from typing import Any
 
-from harness.charts.comparisons import Bar, ablation_bars
+from harness.charts.comparisons import ablation_bars
 from harness.charts.figure import Figure
 from harness.comparisons.plan_rows import SEEDS_FOR_P, Difference, difference, rows_of
 from harness.pages.model import Blocks, Page, Role, Table
@@ -99,7 +99,7 @@ def _bars(name: str, plan: Plan, found: dict[str, list[Record]]) -> Iterator[Fig
     first, *others = sorted(plan.rows, key=lambda row: row.id != plan.reference)
     differences = [(row, difference(found[row.id], found[first.id])) for row in others]
     if any(moved for _, moved in differences):
-        rows = [Bar(_words(row), NOT_RUN if moved is None else moved.estimate) for row, moved in differences]
+        rows = [(_words(row), NOT_RUN if moved is None else moved.estimate) for row, moved in differences]
         caption = f"{plan.title}: change of the mean mAP against {_words(first)}"
         synthetic = found[first.id][0].synthetic
         yield ablation_bars(rows, _words(first), name=name, caption=caption, synthetic=synthetic)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from harness.charts.comparisons import Curve, Seeds, curves, intervals
+from harness.charts.comparisons import curves, intervals
 from harness.charts.figure import Figure
 from harness.charts.style import LINES
 from harness.data.held_out import SUFFIX
@@ -17,7 +17,7 @@ from harness.records.words import bullets, changes, computed_with, counts, seed_
 from harness.registry import load_method, method_entries
 from harness.runs.schedules import schedule_for
 from harness.runs.scoring import common_localizer
-from harness.seed_statistics import estimate
+from harness.seed_statistics import Estimate, estimate
 
 
 def dataset_page(records: list[Record]) -> Page:
@@ -83,27 +83,28 @@ def _figures(name: str, title: str, groups: Mapping[str, list[Record]], headline
     first = next(iter(groups.values()))[0]
     widest = widest_average(first.metrics[headline].averages)
     yield intervals(
-        [Seeds(label, [average(record) for record in group]) for label, group in groups.items()],
+        {label: [average(record) for record in group] for label, group in groups.items()},
         name=f"{name}-intervals",
         caption=f"{title}: mean mAP {widest}, a dot a seed",
         axis=f"mean mAP {widest} (%)",
         synthetic=first.synthetic,
     )
-    lines = []
+    lines = {}
     for label, group in list(groups.items())[: len(LINES)]:
         metrics = [record.metrics[headline].mean_ap for record in group]
-        values = [estimate([one[tiou] for one in metrics if tiou in one], len(group)) for tiou in metrics[0]]
-        lines.append(Curve(label, [float(tiou) for tiou in metrics[0]], values))
+        lines[label] = {float(tiou): value for tiou, value in _means(metrics).items()}
     yield curves(lines, name=f"{name}-curves", caption=f"{title}: mAP over tIoU", synthetic=first.synthetic)
 
 
 def _headline_row(label: str, group: list[Record], headline: str) -> dict[str, Any]:
     metrics = [record.metrics[headline] for record in group]
-    row: dict[str, Any] = {"method": label, "seeds": seed_list(group)}
-    for prefix, numbers in (("", [one.mean_ap for one in metrics]), ("avg ", [one.averages for one in metrics])):
-        for name in numbers[0]:
-            row[f"{prefix}{name}"] = estimate([one[name] for one in numbers if name in one], len(group))
-    return row
+    averages = {f"avg {name}": mean for name, mean in _means([one.averages for one in metrics]).items()}
+    return {"method": label, "seeds": seed_list(group)} | _means([one.mean_ap for one in metrics]) | averages
+
+
+def _means(runs: Sequence[Mapping[str, float]]) -> dict[str, Estimate | None]:
+    """Return the means over runs of numbers by name; None where a run lacks the number."""
+    return {name: estimate([run[name] for run in runs if name in run], len(runs)) for name in runs[0]}
 
 
 def _protocol_row(label: str, group: list[Record]) -> dict[str, Any]:

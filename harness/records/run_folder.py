@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError, model_validator
 
-from harness.charts.training import TOTAL
+from harness.charts.training import TOTAL, ChartRun
 from harness.io.encoding import sha256_file
 from harness.io.reading import read_json
 from harness.io.text import problems
@@ -90,3 +90,11 @@ class FinishedRun:
         except ValidationError as error:
             raise UserError(f"{path} is no history as this version writes it ({problems(error)}). {REMEDY}") from error
         return dict(history)
+
+
+def chart_run(record: Record) -> ChartRun:
+    """Return what the figure of a run's training shows of its record."""
+    synthetic = "SYNTHETIC DATA, no real video: " if record.synthetic else ""
+    heading = f"{synthetic}{record.title} on {record.data.title}, seed {record.seed}"
+    slots = record.recipe.option("method.memory.length")
+    return ChartRun(record.id, heading, record.classes, slots if isinstance(slots, int) else 0)

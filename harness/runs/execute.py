@@ -19,7 +19,7 @@ from harness.random_streams import seed_torch
 from harness.records.files import DETECTIONS, FIGURE, HISTORY, MANIFEST, MATCHES, RECORD, SCORES, WEIGHTS
 from harness.records.matches import save_matches
 from harness.records.reading import INDENT, parse_record
-from harness.records.run_folder import FinishedRun
+from harness.records.run_folder import FinishedRun, chart_run
 from harness.records.schema import SCHEMA, Record
 from harness.records.store import Store
 from harness.registry import load_method
@@ -113,7 +113,7 @@ def execute(
             save_json(folder / MANIFEST, {**clock.manifest(), "code": git_state(), "notes": list(source.notes)})
             made = _record(spec, source, method, results, common, history, weights_of, computed_on, artefacts)
             record = parse_record(pretty_json(made), folder / RECORD)  # what could not be read is not stored
-            atomic_write(folder / FIGURE, draw(history.to_json(), record))
+            atomic_write(folder / FIGURE, draw(history.to_json(), chart_run(record)))
             atomic_write(folder / RECORD, record.to_bytes(INDENT))
         remove_checkpoints(store.partial_folder(spec.id))
         folder = store.finish(spec.id)

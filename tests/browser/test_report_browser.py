@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.charts.comparisons import Bar, Compared, Curve, Seeds, ablation_bars, curves, dumbbell, intervals
+from harness.charts.comparisons import Compared, ablation_bars, curves, dumbbell, intervals
 from harness.pages.html import html_report
 from harness.pages.model import Page, Role, Table
 from harness.seed_statistics import Estimate
@@ -63,18 +63,18 @@ CONTRASTS = """() => {
 
 def pages() -> list[Page]:
     words: dict[str, Any] = {"caption": "What it shows"}
-    line = Curve(LONG, [0.1, 0.5], [Estimate(50.0, 3.0, 3), Estimate(20.0, 2.0, 3)])
+    line = {0.1: Estimate(50.0, 3.0, 3), 0.5: Estimate(20.0, 2.0, 3)}
     figures = [
         dumbbell(
             [Compared(LONG, 42.0, Estimate(40.0, 1.0, 3), True), Compared("B", 3.0, "not run", False)],
             name="d",
             **words,
         ),
-        intervals([Seeds(LONG, [21.0, 24.0])], name="i", **words),
-        curves([line, Curve("w" * 70, [0.1, 0.5], [Estimate(5.0), None])], name="c", **words),
-        ablation_bars([Bar(LONG, Estimate(-2.0, 1.0, 6, signed=True))], LONG, name="a", **words),
+        intervals({LONG: [21.0, 24.0]}, name="i", **words),
+        curves({LONG: line, "w" * 70: {0.1: Estimate(5.0), 0.5: None}}, name="c", **words),
+        ablation_bars([(LONG, Estimate(-2.0, 1.0, 6, signed=True))], LONG, name="a", **words),
     ]
-    made = intervals([Seeds("A", [1.0])], name="m", synthetic=True, **words)
+    made = intervals({"A": [1.0]}, name="m", synthetic=True, **words)
     wide = Table("wide", "`wide`", [{"method": LONG} | WIDE | {f"average {key}": value for key, value in WIDE.items()}])
     return [
         Page(

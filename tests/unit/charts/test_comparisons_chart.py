@@ -14,16 +14,16 @@ import numpy as np
 import pytest
 
 from harness.charts import style as figures
-from harness.charts.comparisons import Bar, Compared, Curve, Seeds, ablation_bars, curves, dumbbell, intervals
+from harness.charts.comparisons import Compared, ablation_bars, curves, dumbbell, intervals
 from harness.charts.figure import Figure
 from harness.seed_statistics import Estimate
 
 WORDS: dict[str, Any] = {"name": "figure", "caption": "What it shows"}
 LONG = "Zhang & Zhao with everything on, pseudo labels weighted by exp(-D), no gradient through it <T = 750>"
 KINDS: dict[str, Callable[..., Figure]] = {
-    "intervals": lambda label, **words: intervals([Seeds(label, [21.0, 24.0, 24.0])], **WORDS, **words),
-    "curves": lambda label, **words: curves([Curve(label, [0.1, 0.5], [Estimate(50), Estimate(20)])], **WORDS, **words),
-    "bars": lambda label, **words: ablation_bars([Bar(label, Estimate(2.0, 1.0, 3))], "base", **WORDS, **words),
+    "intervals": lambda label, **words: intervals({label: [21.0, 24.0, 24.0]}, **WORDS, **words),
+    "curves": lambda label, **words: curves({label: {0.1: Estimate(50), 0.5: Estimate(20)}}, **WORDS, **words),
+    "bars": lambda label, **words: ablation_bars([(label, Estimate(2.0, 1.0, 3))], "base", **WORDS, **words),
     "dumbbell": lambda label, **words: dumbbell([Compared(label, 42.0, Estimate(40.0), True)], **WORDS, **words),
 }
 
@@ -116,7 +116,7 @@ def test_what_is_not_comparable_is_hollow_and_grey_and_the_legend_says_so() -> N
 
 def test_intervals_show_the_mean_its_interval_and_every_seed() -> None:
     # by hand: mean 23, deviation sqrt(3), t(0.975, 2) = 4.302653, half width 4.302653 * sqrt(3) / sqrt(3)
-    figure = intervals([Seeds("A", [21.0, 24.0, 24.0]), Seeds("B", [30.0])], **WORDS)
+    figure = intervals({"A": [21.0, 24.0, 24.0], "B": [30.0]}, **WORDS)
     x = scale(figure, 0)
     seeds = sorted(place for place, _, its in marks(figure) if its.get("fill") == figures.GREY)
     assert seeds == pytest.approx([x(21), x(24), x(24), x(30)], abs=0.05)
@@ -126,7 +126,7 @@ def test_intervals_show_the_mean_its_interval_and_every_seed() -> None:
 
 
 def test_rows_stand_in_the_order_given() -> None:
-    figure = ablation_bars([Bar(label, Estimate(1.0)) for label in "BCA"], "base", **WORDS)
+    figure = ablation_bars([(label, Estimate(1.0)) for label in "BCA"], "base", **WORDS)
     labels = [element for element in root(figure).iter() if tag(element) == "text" and element.text in set("ABC")]
     heights = {element.text: float(element.get("y") or transform(element)[1]) for element in labels}
     assert sorted(heights, key=lambda label: heights[label]) == ["B", "C", "A"]
@@ -139,10 +139,10 @@ def transform(element: ElementTree.Element) -> tuple[float, float]:
 
 
 def test_bars_are_filled_only_where_the_interval_leaves_out_zero() -> None:
-    rows = [
-        Bar("worse", Estimate(-4.6, 1.6, 6, signed=True)), Bar("better", Estimate(1.5, 1.4, 3, signed=True)),
-        Bar("unclear", Estimate(-0.7, 0.7, 6, signed=True)), Bar("one seed", Estimate(-0.5, math.nan, 1, signed=True)),
-        Bar("later", "not run"),
+    rows: list[tuple[str, Estimate | str]] = [
+        ("worse", Estimate(-4.6, 1.6, 6, signed=True)), ("better", Estimate(1.5, 1.4, 3, signed=True)),
+        ("unclear", Estimate(-0.7, 0.7, 6, signed=True)), ("one seed", Estimate(-0.5, math.nan, 1, signed=True)),
+        ("later", "not run"),
     ]  # fmt: skip
     figure = ablation_bars(rows, "ACM-Net", **WORDS)
     bars = [
@@ -162,7 +162,7 @@ def test_bars_are_filled_only_where_the_interval_leaves_out_zero() -> None:
 
 def test_curves_pass_through_their_values_and_a_missing_one_is_a_gap() -> None:
     values = [Estimate(57.4, 3.2, 3), None, Estimate(40.8, 2.4, 3), Estimate(30.5, 3.0, 3)]
-    figure = curves([Curve("A", [0.1, 0.2, 0.3, 0.4], values)], **WORDS)
+    figure = curves({"A": dict(zip([0.1, 0.2, 0.3, 0.4], values, strict=True))}, **WORDS)
     x, y = scale(figure, 0), scale(figure, 1)
     expected = [(x(0.1), y(57.4)), (x(0.3), y(40.8)), (x(0.4), y(30.5))]
     assert [(place, height) for place, height, _ in marks(figure)] == [  # type: ignore[comparison-overlap]
@@ -232,11 +232,10 @@ def test_twenty_five_rows_are_apart() -> None:
     "draw",
     [
         lambda: dumbbell([], **WORDS),
-        lambda: intervals([], **WORDS),
-        lambda: intervals([Seeds("A", [])], **WORDS),
-        lambda: curves([], **WORDS),
-        lambda: curves([Curve("A", [0.1, 0.2], [None])], **WORDS),
-        lambda: curves([Curve(str(i), [0.1], [Estimate(1.0)]) for i in range(17)], **WORDS),
+        lambda: intervals({}, **WORDS),
+        lambda: intervals({"A": []}, **WORDS),
+        lambda: curves({}, **WORDS),
+        lambda: curves({str(i): {0.1: Estimate(1.0)} for i in range(17)}, **WORDS),
         lambda: ablation_bars([], "base", **WORDS),
     ],
 )

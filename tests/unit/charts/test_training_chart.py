@@ -21,12 +21,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from harness.charts.training import MOST_POINTS, PANEL, _extremes, draw
+from harness.charts.training import MOST_POINTS, PANEL, ChartRun, _extremes, draw
 from harness.cli.main import main
 from harness.io.encoding import sha256
 from harness.records.files import FIGURE, HISTORY
 from harness.records.reading import read_record
-from harness.records.schema import Record, run_id
+from harness.records.run_folder import chart_run
+from harness.records.schema import run_id
 from harness.runs.checkpoint import History
 from tests.helpers.records import make_record, unchecked
 
@@ -36,8 +37,8 @@ TOTAL = [4.0, 1.0, 7.0, 2.0, 9.0, 4.0]
 FILL = [[0, 0, 0], [2, 0, 5], [4, 0, 5]]
 
 
-def record(**changes: Any) -> Record:
-    return unchecked(stored(**changes))
+def run(**changes: Any) -> ChartRun:
+    return chart_run(unchecked(stored(**changes)))
 
 
 def stored(**changes: Any) -> dict[str, Any]:
@@ -50,7 +51,7 @@ def history(epochs: dict[str, Any] | None = None, **steps: Any) -> dict[str, Any
 
 
 def drawn(*arguments: Any, **steps: Any) -> ElementTree.Element:
-    return ElementTree.fromstring(draw(history(*arguments, **steps), record()))
+    return ElementTree.fromstring(draw(history(*arguments, **steps), run()))
 
 
 def texts(svg: ElementTree.Element) -> list[str]:
@@ -75,10 +76,10 @@ def picture(svg: ElementTree.Element) -> np.ndarray[Any, Any]:
 
 def test_the_same_bytes_whatever_the_users_matplotlib_is_set_to() -> None:
     content = history({"memory_fill": FILL}, feature=TOTAL)
-    first = draw(content, record())
+    first = draw(content, run())
     with matplotlib.rc_context({"axes.facecolor": "black", "text.usetex": True, "font.size": 30, "svg.hashsalt": "x"}):
         before = dict(matplotlib.rcParams)
-        assert draw(content, record()) == first
+        assert draw(content, run()) == first
         assert dict(matplotlib.rcParams) == before
     assert b"<dc:date>" not in first
 
@@ -106,8 +107,8 @@ def test_a_method_without_memory_has_its_losses_alone() -> None:
 
 def test_titles_say_what_run_it_is_and_that_data_are_synthetic() -> None:
     assert "Ours on Data, seed 3" in texts(drawn())
-    assert f"Run {record().id}" in texts(drawn())
-    synthetic = texts(ElementTree.fromstring(draw(history(), record(synthetic=True))))
+    assert f"Run {run().id}" in texts(drawn())
+    synthetic = texts(ElementTree.fromstring(draw(history(), run(synthetic=True))))
     assert "SYNTHETIC DATA, no real video: Ours on Data, seed 3" in synthetic
 
 
@@ -158,7 +159,7 @@ def test_the_heat_map_shows_each_class_by_epoch_and_names_background() -> None:
 def test_any_number_of_classes_is_shown_once(classes: int) -> None:
     names = [f"class {number}" for number in range(classes)]
     content = history({"memory_fill": [[1] * (classes + 1)] * 3})
-    svg = ElementTree.fromstring(draw(content, record(classes=names)))
+    svg = ElementTree.fromstring(draw(content, run(classes=names)))
     shown = texts(svg)
     named = [name for name in names if name in shown]
     assert shown.count("background") == 1
@@ -210,7 +211,7 @@ def test_hostile_names_stay_the_text_that_they_are() -> None:
     names = ["<script>alert(1)</script>", r"$\frac{1}{0}$", 'a & "b" $', "a\x00b\x1bc\nd\ud800", "跳水" * 20, "_x"]
     content = history({"memory_fill": [[1] * 7] * 3, names[0]: [1, 2, 3]}, **{names[1]: TOTAL, names[3]: [None] * 6})
     title = "$x$ </svg>"
-    svg = ElementTree.fromstring(draw(content, record(classes=names, title=title)))
+    svg = ElementTree.fromstring(draw(content, run(classes=names, title=title)))
     shown = texts(svg)
     assert f"{title} on Data, seed 3" in shown
     assert {*names[:3], "a\ufffdb\ufffdc\ufffdd\ufffd", "_x"} <= set(shown)
@@ -221,7 +222,7 @@ def test_hostile_names_stay_the_text_that_they_are() -> None:
 
 def test_every_id_is_there_once() -> None:
     content = history({"memory_fill": [[1] * 90] * 3, "x": [1, 2, 3]}, other=TOTAL)
-    found = [element.get("id") for element in ElementTree.fromstring(draw(content, record())).iter()]
+    found = [element.get("id") for element in ElementTree.fromstring(draw(content, run())).iter()]
     named = [name for name in found if name is not None]
     assert len(named) == len(set(named)) > 20
 
@@ -245,7 +246,7 @@ def test_a_long_curve_keeps_its_extremes_and_its_gaps(block: list[float], times:
 def test_one_spike_in_a_long_training_is_seen() -> None:
     values = [1.0] * 13_000
     values[7_777] = 50.0
-    svg = ElementTree.fromstring(draw(history(total=values), record()))
+    svg = ElementTree.fromstring(draw(history(total=values), run()))
     (raw,) = strokes(svg, "term-0-raw")
     heights = [y for _, y in raw]
     assert len(raw) < MOST_POINTS
@@ -257,7 +258,7 @@ def test_it_draws_what_the_trainer_keeps() -> None:
     for epoch in range(2):
         steps = [{"instance": torch.tensor(1.0 + step), "total": torch.tensor(2.0)} for step in range(3)]
         kept.add_epoch(steps, {"memory_fill": [epoch, 0, epoch], "memory_within": None if epoch == 0 else 0.5})
-    shown = texts(ElementTree.fromstring(draw(kept.to_json(), record())))
+    shown = texts(ElementTree.fromstring(draw(kept.to_json(), run())))
     assert {"instance", "total", "background", "mean cosine of the memory"} <= set(shown)
 
 
@@ -277,7 +278,7 @@ def test_the_command_draws_each_run(tmp_path: Path, capsys: pytest.CaptureFixtur
     runs = [store_run(tmp_path / name, history({"memory_fill": FILL})) for name in ("one", "two")]
     assert main(["diagnose", *map(str, runs)]) == 0
     assert capsys.readouterr().out.splitlines() == [str(run / FIGURE) for run in runs]
-    expected = draw(history({"memory_fill": FILL}), read_record(runs[0] / "record.json"))
+    expected = draw(history({"memory_fill": FILL}), chart_run(read_record(runs[0] / "record.json")))
     assert (runs[0] / FIGURE).read_bytes() == expected
     out = tmp_path / "new" / "figures"
     assert main(["diagnose", *map(str, runs), "--out", str(out)]) == 0

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.charts.comparisons import Bar, ablation_bars
+from harness.charts.comparisons import ablation_bars
 from harness.charts.figure import Figure
 from harness.pages.html import TONES, html_report
 from harness.pages.model import Page, Role, Table
@@ -50,7 +50,7 @@ def sample() -> list[Page]:
         {"method": "B", "published avg": "-", "avg": "not run", "verdict": "not run: no features"},
     ]
     roles: dict[str, Role] = {"published avg": "published", "avg": "measured", "verdict": "verdict"}
-    bars = ablation_bars([Bar("x", Estimate(1.0))], "base", name="bars", caption="Bars", synthetic=True)
+    bars = ablation_bars([("x", Estimate(1.0))], "base", name="bars", caption="Bars", synthetic=True)
     return [
         page("See [the audit](../audit.md#two-words) and [code](../x.py).", Table("real", "`anet`, real", rows, roles)),
         page(Table(None, "No file", rows), Table(None, "No file either", rows), path="nameless"),

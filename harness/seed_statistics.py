@@ -16,44 +16,25 @@ SIGNIFICANCE = 0.05
 SIGN_PATTERNS = 99_999
 
 
-@dataclass(frozen=True)
-class Equivalence:
-    """Result of two one-sided t-tests (TOST, Schuirmann 1987) that a mean is within a tolerance of a fixed value.
-
-    Args:
-        p: the larger of the two, below 0.05 exactly where the 90 % interval lies inside the tolerance.
-        low: lower end of the mean's 90 % t-interval.
-        high: its upper end.
-    """
-
-    p: float
-    low: float
-    high: float
-
-
-def mean_and_half_width(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Return the mean and half the width of its Student-t interval.
-
-    Args:
-        values: one or more; of a single one the half width is NaN.
-        confidence: of the interval.
-    """
+def mean_and_half_width(values: Sequence[float]) -> tuple[float, float]:
+    """Return the mean of one or more values and half the width of its 95 % Student-t interval, NaN of a single one."""
     count = len(values)
     mean = statistics.fmean(values)
     if count < 2:
         return mean, math.nan
-    return mean, float(stats.t.ppf((1 + confidence) / 2, count - 1)) * statistics.stdev(values) / math.sqrt(count)
+    return mean, float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1)) * statistics.stdev(values) / math.sqrt(count)
 
 
-def equivalence(values: Sequence[float], target: float, tolerance: float) -> Equivalence:
-    """Test whether the mean lies within `target` ± `tolerance`.
+def equivalence_p(values: Sequence[float], target: float, tolerance: float) -> float:
+    """Return the p of two one-sided t-tests (TOST, Schuirmann 1987) that the mean lies within `target` ± `tolerance`.
+
+    It is the larger of the two, below 0.05 exactly where the 90 % interval lies inside the tolerance.
 
     Args:
         values: two or more.
         target: a fixed number, such as a published one: it has no spread of its own here.
         tolerance: in the unit of the values.
     """
-    mean, half = mean_and_half_width(values, 1 - 2 * SIGNIFICANCE)
     error = statistics.stdev(values) / math.sqrt(len(values))
 
     def shown_above(margin: float) -> float:
@@ -61,10 +42,8 @@ def equivalence(values: Sequence[float], target: float, tolerance: float) -> Equ
             return 0.5 if margin == 0 else float(margin < 0)
         return float(stats.t.sf(margin / error, len(values) - 1))
 
-    from_target = mean - target
-    return Equivalence(
-        max(shown_above(tolerance + from_target), shown_above(tolerance - from_target)), mean - half, mean + half
-    )
+    from_target = statistics.fmean(values) - target
+    return max(shown_above(tolerance + from_target), shown_above(tolerance - from_target))
 
 
 def holm(p: Sequence[float]) -> list[float]:

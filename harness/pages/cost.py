@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from harness.pages.model import Blocks, Page, Role, Table
 from harness.paper.audit.intervals import decimals, interval, off_line
@@ -80,31 +80,33 @@ def profile_table(
         costs: of `profile_costs`.
         columns: of Table IX.
     """
-    rows = []
-    for cost in costs:
-        for column in columns:
-            stage = {other.length: printed[other.row][column] for other in costs if other.stage == cost.stage}
-            text, value = printed[cost.row][column], cost.cells[column]
-            counted = f"{value:.{decimals(text)}f}"
-            rows.append(
-                {
-                    "stage": STAGE_NAMES[cost.stage],
-                    "input": f"[1, {cost.length}, {WIDTH}]",
-                    "column": column,
-                    "published": text,
-                    "as the paper counted": counted,
-                    "agreement": "to the printed digit" if counted == text else _disagreement(text, value, stage),
-                }
-            )
+    rows = [
+        {
+            "stage": STAGE_NAMES[cost.stage],
+            "input": f"[1, {cost.length}, {WIDTH}]",
+            "column": column,
+            "published": (text := printed[cost.row][column]),
+            "as the paper counted": f"{cost.cells[column]:.{decimals(text)}f}",
+            "agreement": _agreement(cost, column, printed, costs),
+        }
+        for cost in costs
+        for column in columns
+    ]
     return Table(name, caption, rows)
 
 
-def _disagreement(printed: str, value: float, stage: Mapping[int, str]) -> str:
-    ratio = value / float(printed) - 1
+def _agreement(
+    cost: ProfileCost, column: str, printed: Mapping[str, Mapping[str, str]], costs: Sequence[ProfileCost]
+) -> str:
+    text, value = printed[cost.row][column], cost.cells[column]
+    if f"{value:.{decimals(text)}f}" == text:
+        return "to the printed digit"
+    ratio = value / float(text) - 1
     difference = f"{100 * ratio:+.2f} %"
     if abs(ratio) <= FLOPS_TOLERANCE:
         return f"within 0.1 % ({difference})"
-    if any(off_line({length: found for length, text in stage.items() if (found := interval(text))})):
+    stage = {one.length: interval(printed[one.row][column]) for one in costs if one.stage == cost.stage}
+    if any(off_line({length: found for length, found in stage.items() if found})):
         return f"unexplained ({difference}): no count affine in T gives this stage's three cells"
     return f"differs ({difference})"
 
@@ -133,13 +135,11 @@ def true_cost_table(cost: CostFile) -> Table:
     return Table("table_IX-true", "True cost of every method", rows)
 
 
-def _hardware(cost: CostFile) -> Sequence[str]:
-    lines = []
+def _hardware(cost: CostFile) -> Iterator[str]:
     for method in cost.methods.values():
         where = method.environment
-        lines.append(
+        yield (
             f"{method.title}: {where['cpu']}, {where['threads']} thread(s), wstal-bench {where['wstal-bench']}, "
             f"torch {where['packages']['torch']}, commit {str(where['commit'])[:7]}"
             + ("" if method.load is None else f"; load {method.load:g} over the minute before")
         )
-    return lines

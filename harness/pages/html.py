@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import unquote, urlsplit
 from xml.etree import ElementTree
 
@@ -32,26 +32,6 @@ TONES = {
 GROUPS = ("published", "measured", "difference")
 NUMBER = re.compile(r"([+−-]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:e[+-]?\d+)?)\s*[%†‡]*", re.IGNORECASE)
 XLINK_HREF = "{http://www.w3.org/1999/xlink}href"
-
-
-class _Column(NamedTuple):
-    heading: Markup
-    prefix: str
-    tag: str
-    classes: str
-    numbers: bool
-
-
-class _Group(NamedTuple):
-    label: str
-    span: int
-    classes: str
-
-
-class _Cell(NamedTuple):
-    html: Markup
-    number: float | None
-    pad: str
 
 
 def html_report(pages: Sequence[Page]) -> str:
@@ -165,7 +145,8 @@ class _Text:
 
 
 def _table(table: Table, text: _Text) -> dict[str, Any]:
-    columns, cells, groups = [], [], []
+    columns: list[dict[str, Any]] = []
+    cells, groups = [], []
     roles = {name: table.role(name) for name in table.columns}
     head = next((name for name in roles if roles[name] == "fact" and _names_rows(table.column(name))), None)
     before: Role | None = None
@@ -175,21 +156,21 @@ def _table(table: Table, text: _Text) -> dict[str, Any]:
         kinds = ["published"] * (role == "published") + ["head"] * (names == [head])
         starts = ["starts"] * (before not in (role, None))
         label = role if role in GROUPS and names != [role] else ""
-        groups.append(_Group(label, len(names), " ".join(kinds + starts)))
+        groups.append({"label": label, "span": len(names), "classes": " ".join(kinds + starts)})
         for name in names:
             values = table.column(name)
             numbers = _numeric(values, role)
             classes = " ".join(kinds + starts * (name == names[0]) + ["number"] * (numbers or role in GROUPS))
             # the heading above the group already says it
             prefix = f"{role} " if name.startswith(f"{role} ") else ""
-            tag = "th" if name == head else "td"
-            columns.append(_Column(text.inline(name.removeprefix(prefix)), prefix, tag, classes, numbers))
+            heading, tag = text.inline(name.removeprefix(prefix)), "th" if name == head else "td"
+            columns.append({"heading": heading, "prefix": prefix, "tag": tag, "classes": classes, "numbers": numbers})
             cells.append(_cells(values, role, numbers, text))
         before = role
     return {
         "kind": "table",
         "caption": text.inline(table.caption),
-        "groups": groups if any(group.label for group in groups) else [],
+        "groups": groups if any(group["label"] for group in groups) else [],
         "columns": columns,
         "rows": list(zip(*cells, strict=True)),
     }
@@ -201,7 +182,7 @@ def _names_rows(values: Sequence[Any]) -> bool:
     return all(words) and len(set(words)) == len(words)
 
 
-def _cells(values: Sequence[Any], role: Role, numbers: bool, text: _Text) -> list[_Cell]:
+def _cells(values: Sequence[Any], role: Role, numbers: bool, text: _Text) -> list[dict[str, Any]]:
     spreads = [value.spread if isinstance(value, Estimate) else "" for value in values]
     widest = max(spreads, key=len, default="")
     cells = []
@@ -209,7 +190,8 @@ def _cells(values: Sequence[Any], role: Role, numbers: bool, text: _Text) -> lis
         number = _number(value) if numbers else None
         # means are aligned, whatever follows them
         pad = widest[len(spread) :] if number is not None else ""
-        cells.append(_Cell(_html(value, spread, role, number, numbers, text), number, pad))
+        html = _html(value, spread, role, number, numbers, text)
+        cells.append({"html": html, "number": number, "pad": pad})
     return cells
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Literal
 
-from harness.seed_statistics import SIGNIFICANCE, equivalence, expected_best, mean_and_half_width
+from harness.seed_statistics import SIGNIFICANCE, equivalence_p, expected_best, mean_and_half_width
 
 VerdictKind = Literal[
     "reproduced", "consistent", "above", "below", "inconclusive", "not comparable", "not run", "not implemented"
@@ -159,15 +159,15 @@ def _judge_seeds(published: Published, values: Sequence[float], within: float) -
     # differences first: a verdict must not depend on where the numbers lie
     differences = [value - target for value in values]
     mean, half = mean_and_half_width(differences)
-    shown = equivalence(differences, 0, within)
+    p = equivalence_p(differences, 0, within)
     distance = f"{mean:+.2f} ± {half:.2f} from {target:g} over {count} seeds"
-    if shown.p < SIGNIFICANCE:
-        return Verdict("reproduced", f"{distance}: within ± {within:g} (TOST p = {shown.p:.2g})")
+    if p < SIGNIFICANCE:
+        return Verdict("reproduced", f"{distance}: within ± {within:g} (TOST p = {p:.2g})")
     if abs(mean) > half + ROUNDING:
         if mean < 0 and (luck := _luck(published, differences)) is not None and luck + half >= 0:
             return Verdict("inconclusive", f"{distance}: no more than choosing the best of its looks may have gained")
         return Verdict("above" if mean > 0 else "below", f"{distance}: the 95 % interval leaves it out")
-    held = f"the interval holds it, but equivalence within ± {within:g} is not shown (TOST p = {shown.p:.2g})"
+    held = f"the interval holds it, but equivalence within ± {within:g} is not shown (TOST p = {p:.2g})"
     if abs(mean) <= within + ROUNDING:
         return Verdict("consistent", f"{distance}: {held}")
     return Verdict("inconclusive", f"{distance}: the interval holds it, but the mean is more than {within:g} away")

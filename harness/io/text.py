@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from wstal.errors import UserError
@@ -69,6 +69,8 @@ class _HasId(Protocol):
 
 
 Named = TypeVar("Named", bound=_HasId)
+Item = TypeVar("Item")
+Key = TypeVar("Key")
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -80,6 +82,19 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """
     near = difflib.get_close_matches(word, list(known), n=1)
     return f"; did you mean {near[0]!r}?" if near else "."
+
+
+def grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:
+    """Group items by their key, both in order of appearance.
+
+    Args:
+        items: the items.
+        key: returns the key of an item.
+    """
+    groups: dict[Key, list[Item]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups
 
 
 def by_id(rows: Sequence[Named], name: str, table: str) -> Named:

@@ -126,12 +126,11 @@ def _claims(name: str, plan: Plan, found: dict[str, list[Record]], printed: Publ
 def _table_row(plan: Plan, row: Row, records: list[Record], printed: PublishedTable | None) -> dict[str, Any]:
     cells: dict[str, Any] = dict(zip(plan.columns, row.cells, strict=True))
     cells["seeds"] = seed_list(records) or "none"
-    scored = [record.scored.mean_ap for record in records]
     cells["memory filled (%)"] = _filled(records)
-    for tiou in plan.mAP:
-        values = [mean_ap[tiou] for mean_ap in scored if tiou in mean_ap]
-        cells[tiou] = estimate(values, len(records)) if records else NOT_RUN
-    cells["average"] = estimate([average(record) for record in records], len(records)) if records else NOT_RUN
+    scored = [record.scored.mean_ap | {"average": average(record)} for record in records]
+    for name in (*plan.mAP, "average"):
+        values = [numbers[name] for numbers in scored if name in numbers]
+        cells[name] = estimate(values, len(records)) if records else NOT_RUN
     if printed:
         shown = printed.row(row.id).cells if row.printed else {column.name: "" for column in printed.columns}
         cells |= {f"published {name}": text for name, text in shown.items()}

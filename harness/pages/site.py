@@ -12,6 +12,7 @@ from harness.comparisons.paper import compare
 from harness.data.held_out import is_held_out
 from harness.io.atomic import atomic_write
 from harness.io.locks import hold
+from harness.io.text import grouped
 from harness.pages.ablations import ablation_page
 from harness.pages.audit import audit_page
 from harness.pages.cost import cost_page
@@ -103,9 +104,7 @@ def pages(results: Results) -> list[Page]:
     """Build all pages: the entry page, the published tables with verdicts, two pages for each data set (its methods,
     its ablations), the interpretations, rescored detections, the audit and the stress tests.
     """
-    by_dataset: dict[str, list[Record]] = {}
-    for record in results.records:
-        by_dataset.setdefault(record.data.name, []).append(record)
+    by_dataset = grouped(results.records, lambda record: record.data.name)
     real: list[Page] = []
     synthetic: list[Page] = []
     for members in by_dataset.values():
@@ -174,23 +173,19 @@ def _rendered(results: Path) -> dict[str, Path]:
 
 def _overview(by_dataset: Mapping[str, list[Record]]) -> list[dict[str, Any]]:
     """Return the headline of every method on real test videos, by its own options."""
-    rows = []
-    for name, members in by_dataset.items():
-        own = [record for record in members if record.ablation is None and not record.overrides]
-        if not own or own[0].synthetic or is_held_out(name):
-            continue
-        for label, group in by_method(own).items():
-            rows.append(
-                {
-                    "data set": group[0].data.title,
-                    "method": label,
-                    "seeds": seed_list(group),
-                    "protocol": group[0].headline,
-                    "mean of": widest_average(group[0].scored.averages),
-                    "mAP (%)": estimate([average(record) for record in group], len(group)),
-                }
-            )
-    return rows
+    return [
+        {
+            "data set": group[0].data.title,
+            "method": label,
+            "seeds": seed_list(group),
+            "protocol": group[0].headline,
+            "mean of": widest_average(group[0].scored.averages),
+            "mAP (%)": estimate([average(record) for record in group], len(group)),
+        }
+        for name, members in by_dataset.items()
+        if not (members[0].synthetic or is_held_out(name))
+        for label, group in by_method([one for one in members if not (one.ablation or one.overrides)]).items()
+    ]
 
 
 def _entry_page(sections: dict[str, list[Page]], overview: list[dict[str, Any]]) -> Page:

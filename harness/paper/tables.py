@@ -11,7 +11,6 @@ import tomllib
 from decimal import Decimal
 from functools import cache
 from importlib.resources import files
-from importlib.resources.abc import Traversable
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -262,5 +261,4 @@ def find_table(name: str) -> PublishedTable:
 
 
 def _load(name: str) -> dict[str, Any]:
-    file: Traversable = files("harness") / "shipped" / "published" / name
-    return tomllib.loads(file.read_text(encoding="utf-8"))
+    return tomllib.loads((files("harness") / "shipped" / "published" / name).read_text(encoding="utf-8"))

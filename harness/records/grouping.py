@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from statistics import fmean
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from harness.io.encoding import canonical_json, sha256
+from harness.io.text import grouped
 from harness.records.schema import Data, Record, data_identity
 from harness.records.words import changes, widest_average
-
-Key = TypeVar("Key")
 
 
 class SystemKey(NamedTuple):
@@ -38,19 +37,6 @@ class SystemKey(NamedTuple):
 def data_digest(data: Data) -> str:
     """Return the SHA-256 of a data description without the fields that decide no number."""
     return sha256(canonical_json(data_identity(data.to_json())))
-
-
-def grouped(records: Iterable[Record], key: Callable[[Record], Key]) -> dict[Key, list[Record]]:
-    """Group records by a key, in order of appearance.
-
-    Args:
-        records: any records.
-        key: function that returns the key of a record.
-    """
-    groups: dict[Key, list[Record]] = {}
-    for record in records:
-        groups.setdefault(key(record), []).append(record)
-    return groups
 
 
 def systems(records: Iterable[Record]) -> dict[SystemKey, list[Record]]:

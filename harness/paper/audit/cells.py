@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from itertools import pairwise
 
+from harness.io.text import grouped
 from harness.paper.audit.intervals import Cell, Finding, Outcome, Paper, cells_of, decimals, rounded
 
 ENOUGH = 3  # cells that two rows have to share before their agreement says anything
@@ -13,9 +14,7 @@ ENOUGH = 3  # cells that two rows have to share before their agreement says anyt
 
 def recurring(paper: Paper) -> Iterator[Outcome]:
     """Require that a quantity of one configuration printed more than once has the same digits everywhere."""
-    places: dict[tuple[str, str, str], list[Cell]] = defaultdict(list)
-    for cell in paper.cells():
-        places[cell.table.dataset, cell.row.configuration, cell.column.quantity].append(cell)
+    places = grouped(paper.cells(), lambda cell: (cell.table.dataset, cell.row.configuration, cell.column.quantity))
     for (_, configuration, quantity), cells in places.items():
         if len(cells) < 2:
             continue
@@ -62,9 +61,7 @@ def _alike(first: list[Cell], second: list[Cell]) -> Finding | None:
 
 def bold(paper: Paper) -> Iterator[Outcome]:
     """Require that in a group of rows with cells in bold each column's best are in bold, and only they."""
-    groups: dict[tuple[str, str], list[Cell]] = defaultdict(list)
-    for cell in paper.cells():
-        groups[cell.table.number, cell.table.group(cell.row)].append(cell)
+    groups = grouped(paper.cells(), lambda cell: (cell.table.number, cell.table.group(cell.row)))
     for (number, group), members in groups.items():
         if not any(cell.column.name in cell.row.bold for cell in members):
             continue

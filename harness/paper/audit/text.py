@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
+from harness.io.text import grouped
 from harness.paper.audit.intervals import Finding, Outcome, Paper, PrintedInterval, interval, place_of, rounded
 from harness.paper.tables import PublishedClaim, PublishedRow, PublishedTable, Reference
 
@@ -81,9 +82,7 @@ def interpretations(claim: PublishedClaim, table: PublishedTable) -> list[Interp
 def claimed(paper: Paper) -> Iterator[Outcome]:
     """Require that a quoted gain is that of two cells, in points or per cent, in a column that the text may mean."""
     tables = {table.number: table for table in paper.tables}
-    by_subject: dict[str, list[PublishedClaim]] = defaultdict(list)
     for claim in paper.claims:
-        by_subject[claim.about].append(claim)
         found = interpretations(claim, tables[claim.table])
         elsewhere = "; ".join(str(one) for one in found if one.fit)
         yield any(one.fit for one in found if one.allowed) or Finding(
@@ -94,7 +93,7 @@ def claimed(paper: Paper) -> Iterator[Outcome]:
             f"no interpretation fits in {', '.join(claim.columns) or 'any column'}"
             + (f"; elsewhere: {elsewhere}" if elsewhere else ""),
         )
-    for about, group in by_subject.items():
+    for about, group in grouped(paper.claims, lambda claim: claim.about).items():
         if len(group) > 1:
             yield len({claim.quoted for claim in group}) == 1 or Finding(
                 "claim",

@@ -193,7 +193,7 @@ def _draw_term(axes: Axes, name: str, values: Numbers, content: _Content, gid: s
     if name == WEIGHT:
         axes.set_ylim(0, 1)
     axes.set_title(_label(f"{name}, mean exp(-D)" if name == WEIGHT else name, PANEL_TITLE))
-    _finish_panel(axes, "step", len(values), content.start, content.steps_per_epoch, gid)
+    _finish(axes, "step", content, gid)
 
 
 def _extremes(values: Numbers) -> NDArray[np.int64]:
@@ -219,33 +219,29 @@ def _draw_curves(axes: Axes, name: str, curves: dict[str, Numbers], content: _Co
             label=label, gid=f"{gid}-{number}",
         )  # fmt: skip
     axes.set_title(_label(name, PANEL_TITLE))
-    _finish_panel(axes, "epoch", content.epochs, content.start, 1, gid)
+    _finish(axes, "epoch", content, gid)
     if name not in curves:
         low, high = axes.get_ylim()
         axes.set_ylim(low, high + 0.45 * (high - low))  # room for the legend
         axes.legend(fontsize=6.5, edgecolor="none", loc="upper right", borderaxespad=0)
 
 
-def _finish(axes: Axes, unit: str, count: int, start: int | None, an_epoch: int, gid: str) -> None:
-    """Set up the axis of steps or epochs, counted from 1, and mark the memory's start."""
+def _finish(axes: Axes, unit: str, content: _Content, gid: str, *, panel: bool = True) -> None:
+    """Set up the axis of steps or epochs, counted from 1, mark the memory's start, and set up a panel's values."""
     from matplotlib.ticker import MaxNLocator
 
-    if start is not None:
-        axes.axvline(start * an_epoch + 0.5, color=MARK, linestyle="--", linewidth=1, gid=f"{gid}-start")
-    axes.set_xlim(0.5, count + 0.5)
+    an_epoch = content.steps_per_epoch if unit == "step" else 1
+    count = content.epochs * an_epoch
+    if content.start is not None:
+        axes.axvline(content.start * an_epoch + 0.5, color=MARK, linestyle="--", linewidth=1, gid=f"{gid}-start")
+    # the first step is often the highest: off the axis of a panel
+    axes.set_xlim(0.5 - 0.02 * count * panel, count + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.set_xlabel(unit, labelpad=1)
-
-
-def _finish_panel(axes: Axes, unit: str, count: int, start: int | None, an_epoch: int, gid: str) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    _finish(axes, unit, count, start, an_epoch, gid)
-    # the first step is often the highest: off the axis
-    axes.set_xlim(0.5 - 0.02 * count, count + 0.5)
-    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
-    axes.yaxis.set_major_formatter("{x:,.6g}")
+    if panel:
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+        axes.yaxis.set_major_formatter("{x:,.6g}")
 
 
 class _HeatSize(NamedTuple):
@@ -301,6 +297,6 @@ def _draw_heat(
         axes.set_yticks(ticks, [labels[row] for row in ticks], fontsize=6.5)
         axes.tick_params(axis="y", length=0)
         axes.set_title(title if first == 0 else "")
-        _finish(axes, "epoch", content.epochs, content.start, 1, f"{gid}-{column}")
+        _finish(axes, "epoch", content, f"{gid}-{column}", panel=False)
     bar = place(WIDTH - 0.65, top, 0.12, min(1.5, size.rows * size.row))
     bar.figure.colorbar(image, cax=bar)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -60,20 +60,20 @@ def _section(records: list[Record], name: str) -> Blocks:
         *_localizers(name, data.title, groups),
         f"Schedules, where they differ from the methods' own papers{chosen}:",
         bullets(schedules),
-        *_not_run(groups.values()),
+        *_not_run(list(groups.values())),
         *computed_with(records),
     ]
 
 
-def _not_run(groups: Iterable[list[Record]]) -> Iterator[str]:
+def _not_run(groups: Sequence[list[Record]]) -> Iterator[str]:
     """Name the registered methods without a run by their own options."""
-    groups = list(groups)
     own = {group[0].method for group in groups if not group[0].overrides}
     changed = {group[0].method for group in groups} - own
-    lacking = [load_method(name).title for name in method_entries() if name not in own | changed]
-    others = [load_method(name).title for name in method_entries() if name in changed]
-    notes = [f"Not run here, so not ranked: {', '.join(lacking)}."] if lacking else []
-    notes += [f"Run here with other options alone: {', '.join(others)}."] if others else []
+    names = {
+        "Not run here, so not ranked": [name for name in method_entries() if name not in own | changed],
+        "Run here with other options alone": [name for name in method_entries() if name in changed],
+    }
+    notes = [f"{note}: {', '.join(load_method(one).title for one in found)}." for note, found in names.items() if found]
     if notes:
         yield f"{' '.join(notes)} `wstal-bench reproduce` with this data runs them by their own."
 

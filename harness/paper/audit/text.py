@@ -39,8 +39,7 @@ class Interpretation:
     allowed: bool
 
     def __str__(self) -> str:
-        unit = " points" if self.unit == "points" else " %"
-        return f"{rounded(self.value, 2)}{unit} ({self.cells[0]} over {self.cells[1]}, {self.column})"
+        return f"{rounded(self.value, 2)} {self.unit} ({self.cells[0]} over {self.cells[1]}, {self.column})"
 
 
 def interpretations(claim: PublishedClaim, table: PublishedTable) -> list[Interpretation]:
@@ -71,9 +70,8 @@ def interpretations(claim: PublishedClaim, table: PublishedTable) -> list[Interp
                 PrintedInterval(100 * (mine.low / rival.high - 1), 100 * (mine.high / rival.low - 1)),
             )
         for unit, (gain, possible) in gains.items():
-            fit: Fit | None = "rounding" if possible.meets(quoted) else None
-            if quoted.low <= gain <= quoted.high:
-                fit = "printed"
+            exact = quoted.low <= gain <= quoted.high
+            fit: Fit | None = "printed" if exact else "rounding" if possible.meets(quoted) else None
             allowed = not claim.columns or name in claim.columns
             found.append(Interpretation(name, unit, (better.cells[name], text), gain, fit, allowed))
     return found

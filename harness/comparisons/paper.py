@@ -129,7 +129,7 @@ def compare(table: PublishedTable, records: Sequence[Record], rescored: Sequence
 def cell_row(cell: Cell) -> dict[str, Any]:
     """Return a cell with its verdict as a row of a table."""
     return {
-        "row": measurement_label(cell.row),
+        "row": cell.row.label,
         "column": cell.column.name,
         "published": cell.row.cells[cell.column.name],
         "measured": cell.shown,
@@ -248,8 +248,3 @@ def _published(table: PublishedTable, row: PublishedRow, column: Column, measure
         selection=row.selection,
         looks=row.test_looks,
     )
-
-
-def measurement_label(row: PublishedRow) -> str:
-    """Return the name that a published row is shown by."""
-    return row.labels.get("Method") or row.id

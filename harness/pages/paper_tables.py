@@ -7,15 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from harness.charts.comparisons import Compared, dumbbell
-from harness.comparisons.paper import (
-    JUDGED,
-    LITERATURE,
-    Cell,
-    cell_row,
-    first_choice,
-    headline,
-    measurement_label,
-)
+from harness.comparisons.paper import JUDGED, LITERATURE, Cell, Measurement, cell_row, first_choice, headline
 from harness.pages.model import Blocks, Page, Role, Table
 from harness.paper.tables import PublishedTable
 from harness.paper.verdicts import LEAST_SEEDS, REPRODUCTION_TOLERANCE, SHARE
@@ -46,40 +38,33 @@ def table_page(table: PublishedTable, lines: Sequence[Sequence[Cell]]) -> Page:
     ]
     roles: dict[str, Role] = {column.name: "published" for column in table.columns}
     blocks: Blocks = [_facts(table, shown.values()), Table(name, title, rows, roles | {"measured": "measured"})]
-    with_numbers = [line for line in lines if line[0].measurement]
+    with_numbers = [(line, measurement) for line in lines if (measurement := line[0].measurement)]
     if with_numbers:
         caption = f"Table {table.number}: measured rows"
         blocks += [
             "## Measured",
             "The rows of which there are numbers, in the table's columns. Each is scored by the evaluator that gave "
             "its published number where that is known, so that protocols may differ between rows.",
-            Table(
-                f"{name}-measured", caption, list(map(_measured_row, with_numbers)), dict.fromkeys(roles, "measured")
-            ),
+            Table(f"{name}-measured", caption, [_row(*one) for one in with_numbers], dict.fromkeys(roles, "measured")),
         ]
-        rows_drawn = [
-            Compared(
-                f"{measurement_label(cell.row)}: {cell.column.name}",
-                cell.row.value(cell.column.name),
-                cell.measured or cell.verdict.kind,
-                cell.verdict.kind in JUDGED,
-            )
-            for cell in map(headline, with_numbers)
-        ]
-        blocks.append(dumbbell(rows_drawn, name=name, caption=f"{caption}, against the printed number"))
-    if judged := [cell for line in with_numbers for cell in line if cell.verdict.kind in JUDGED]:
+        drawn = [_compared(headline(line)) for line, _ in with_numbers]
+        blocks.append(dumbbell(drawn, name=name, caption=f"{caption}, against the printed number"))
+    if judged := [cell for line, _ in with_numbers for cell in line if cell.verdict.kind in JUDGED]:
         caption = f"Table {table.number}: cell by cell"
         blocks += ["## Cell by cell", Table(f"{name}-cells", caption, list(map(cell_row, judged)))]
-    if records := [record for line in lines if line[0].measurement for record in line[0].measurement.records]:
+    if records := [record for _, measurement in with_numbers for record in measurement.records]:
         blocks += computed_with(records)
     return Page(f"leaderboards/{name}", title, blocks)
 
 
-def _measured_row(line: Sequence[Cell]) -> dict[str, Any]:
-    measurement = line[0].measurement
-    assert measurement is not None
+def _compared(cell: Cell) -> Compared:
+    published = cell.row.value(cell.column.name)
+    return Compared(f"{cell.row.label}: {cell.column.name}", published, cell.shown, cell.verdict.kind in JUDGED)
+
+
+def _row(line: Sequence[Cell], measurement: Measurement) -> dict[str, Any]:
     return {
-        "row": measurement_label(line[0].row),
+        "row": line[0].row.label,
         "on": measurement.on,
         "protocol": measurement.identity.protocol,
         "seeds": seed_list(measurement.records),

@@ -96,6 +96,11 @@ class PublishedRow(Spec):
         return self._method_part("name") or ""
 
     @property
+    def label(self) -> str:
+        """Name that the row is shown by: its method as printed, else its id."""
+        return self.labels.get(METHOD) or self.id
+
+    @property
     def citation(self) -> int | None:
         """Number of the reference that the row cites."""
         number = self._method_part("citation")

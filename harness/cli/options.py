@@ -41,19 +41,32 @@ class Parser(argparse.ArgumentParser):
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 
 
-def count(text: str) -> int:
-    """Parse a whole number from 1.
+def whole_number(least: int, most: int) -> Callable[[str], int]:
+    """Return a parser of whole numbers.
 
-    Raises:
-        argparse.ArgumentTypeError: it is none, or too large.
+    Args:
+        least: smallest number that it accepts.
+        most: largest number that it accepts.
     """
-    if not text.isdecimal() or not 1 <= int(text) <= MOST_THREADS:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to {MOST_THREADS}, got {text!r}")
-    return int(text)
+
+    def parse(text: str) -> int:
+        if not text.isdecimal() or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"expected a whole number from {least} to {most}, got {text!r}")
+        return int(text)
+
+    return parse
+
+
+count = whole_number(1, MOST_THREADS)
 
 
 # types of arguments: a name of an earlier version is translated, with a note on stderr
 method_name, plan_name = partial(current_name, "method"), partial(current_name, "plan")
+
+
+def add_methods_option(command: argparse._ActionsContainer, help: str) -> None:
+    """Add `--methods`, names of several."""
+    command.add_argument("--methods", type=method_name, nargs="+", metavar="M", help=help)
 
 
 def add_json_option(

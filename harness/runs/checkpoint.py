@@ -21,6 +21,7 @@ from torch import Tensor
 from harness.io.atomic import atomic_write, remove
 from harness.io.encoding import canonical_json, pretty_json, sha256
 from harness.io.reading import open_regular, read_json
+from harness.runs.artefacts import save_bytes
 from wstal.errors import StoreError, UserError
 from wstal.method import Method
 
@@ -108,9 +109,8 @@ def save_weights(path: Path, method: Method) -> str:
     Returns:
         SHA-256 of the file.
     """
-    data = safetensors.torch.save({name: value.cpu().contiguous() for name, value in method.export_state().items()})
-    atomic_write(path, data)
-    return sha256(data)
+    state = {name: value.cpu().contiguous() for name, value in method.export_state().items()}
+    return save_bytes(path, safetensors.torch.save(state))
 
 
 def load_weights(path: Path, method: Method, digest: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -154,12 +154,12 @@ def not_finite(method: Method, batch: Batch) -> str | None:
 
 
 @contextlib.contextmanager
-def memory_advice(stage: str, options: Callable[[], Mapping[str, int]]) -> Iterator[None]:
+def memory_advice(stage: str, options: Mapping[str, int]) -> Iterator[None]:
     """Turn a lack of memory into a message with the value to try.
 
     Args:
         stage: what is done, for the message.
-        options: returns their present values; half of the first that can be halved is advised.
+        options: their present values; half of the first that can be halved is advised.
 
     Raises:
         RunError: the memory was not enough.
@@ -170,7 +170,7 @@ def memory_advice(stage: str, options: Callable[[], Mapping[str, int]]) -> Itera
         if not isinstance(error, MemoryError) and not any(words in str(error) for words in LACKS):
             raise
         advice = next(
-            (f"Try --set {name}={value // 2} (now {value})" for name, value in options().items() if value > 1),
+            (f"Try --set {name}={value // 2} (now {value})" for name, value in options.items() if value > 1),
             "Nothing is left to halve: take a machine with more",
         )
         raise RunError(

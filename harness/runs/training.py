@@ -96,7 +96,7 @@ def train(
     remove([folder / FAILED_STEP])
     saved = time.monotonic()
     sizes = {"train.batch_size": spec.batch_size, "train.temporal_length": spec.temporal_length}
-    with memory_advice(f"training of {method.name}", lambda: sizes), ThreadPoolExecutor(max_workers=1) as worker:
+    with memory_advice(f"training of {method.name}", sizes), ThreadPoolExecutor(max_workers=1) as worker:
         for epoch in range(done, spec.epochs):
             if spec.decay_every is not None:
                 for group in optimizer.param_groups:

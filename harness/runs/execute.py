@@ -110,8 +110,8 @@ def execute(
                 MATCHES: save_matches(folder / MATCHES, results[source.headline], truth.videos),
                 HISTORY: save_bytes(folder / HISTORY, pretty_json(history.to_json())),
             }
-            manifest = clock.manifest() | {"code": git_state(), "notes": list(source.notes)}
-            atomic_write(folder / MANIFEST, pretty_json(manifest))
+            times = {"started": clock.started, "seconds": clock.seconds}
+            atomic_write(folder / MANIFEST, pretty_json(times | {"code": git_state(), "notes": list(source.notes)}))
             training = {
                 "parameters": method.parameter_count(),
                 "weights_of": weights_of,
@@ -263,16 +263,14 @@ def restore(folder: Path, feature_dim: int, device: torch.device) -> tuple[Metho
 
 
 class _Clock:
-    def __init__(self) -> None:
-        self.laps: dict[str, float] = {}
-        self._started = time.time()
-        self._last = time.monotonic()
+    """Start of this process's work and seconds by stage; earlier processes of an interrupted run are not in it."""
 
-    def manifest(self) -> dict[str, Any]:
-        """When this process began, and seconds by stage; earlier processes of an interrupted run are not in it."""
-        return {"started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._started)), "seconds": self.laps}
+    def __init__(self) -> None:
+        self.started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        self.seconds: dict[str, float] = {}
+        self._last = time.monotonic()
 
     def lap(self, name: str) -> None:
         now = time.monotonic()
-        self.laps[name] = round(now - self._last, 3)
+        self.seconds[name] = round(now - self._last, 3)
         self._last = now

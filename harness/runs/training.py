@@ -133,7 +133,7 @@ def train(
 
 
 def check_batches(method: Method, videos: Sequence[Video], spec: TrainSpec) -> None:
-    """Whether the videos can be joined to batches.
+    """Check that the videos can be joined to batches.
 
     Raises:
         UserError: no training videos; or several a batch, of a method that takes them in lengths of their own.

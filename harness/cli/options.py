@@ -118,13 +118,8 @@ def add_data_options(command: argparse.ArgumentParser, required: bool = False) -
         required: whether `--data` must be given.
     """
     group = command.add_argument_group("data")
-    group.add_argument(
-        "--data",
-        type=Path,
-        required=required,
-        metavar="DIR",
-        help="folder with features/" + ("" if required else " (default: the embedded synthetic data set)"),
-    )
+    folder = "folder with features/" + ("" if required else " (default: the embedded synthetic data set)")
+    group.add_argument("--data", type=Path, required=required, metavar="DIR", help=folder)
     group.add_argument("--annotations", type=Path, metavar="PATH", help="file or folder (default: found beside DIR)")
     group.add_argument(
         "--descriptor",

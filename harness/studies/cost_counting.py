@@ -229,16 +229,9 @@ def _solve(inputs: list[Any], outputs: list[Any]) -> Any:
 
 
 HANDLES: dict[str, Any] = {
-    "aten::matmul": _product(0),
-    "aten::mm": _product(0),
-    "aten::bmm": _product(0),
-    "aten::mv": _product(0),
-    "aten::dot": _product(0),
-    "aten::addmm": _product(1),
-    "aten::addmv": _product(1),
-    "aten::baddbmm": _product(1),
-    "aten::linalg_solve": _solve,
-    "aten::linalg_solve_ex": _solve,
+    **{f"aten::{name}": _product(0) for name in ("matmul", "mm", "bmm", "mv", "dot")},
+    **{f"aten::{name}": _product(1) for name in ("addmm", "addmv", "baddbmm")},
+    **{f"aten::{name}": _solve for name in ("linalg_solve", "linalg_solve_ex")},
     "aten::_convolution_mode": _convolution,
     "aten::scaled_dot_product_attention": _attention,
     "aten::_native_multi_head_attention": _multi_head_attention,

@@ -121,17 +121,10 @@ def add_data_options(command: argparse.ArgumentParser, required: bool = False) -
     folder = "folder with features/" + ("" if required else " (default: the embedded synthetic data set)")
     group.add_argument("--data", type=Path, required=required, metavar="DIR", help=folder)
     group.add_argument("--annotations", type=Path, metavar="PATH", help="file or folder (default: found beside DIR)")
-    group.add_argument(
-        "--descriptor",
-        metavar="D",
-        help="a shipped descriptor's name or a dataset.toml (default: DIR/dataset.toml, else recognised)",
-    )
-    group.add_argument(
-        "--labels",
-        choices=("official", "annotations"),
-        default="official",
-        help="source of video-level training labels, if both exist (default: official)",
-    )
+    descriptor = "a shipped descriptor's name or a dataset.toml (default: DIR/dataset.toml, else recognised)"
+    group.add_argument("--descriptor", metavar="D", help=descriptor)
+    labels = "source of video-level training labels, if both exist (default: official)"
+    group.add_argument("--labels", choices=("official", "annotations"), default="official", help=labels)
     group.add_argument("--streams", nargs="+", metavar="S", help="only feature streams to use, for example rgb")
     group.add_argument("--allow-missing", action="store_true", help="continue with the videos that have features")
 
@@ -140,18 +133,10 @@ def add_training_options(command: argparse.ArgumentParser) -> None:
     """Add the options of commands that train."""
     group = command.add_argument_group("training")
     add_set_option(group)
-    group.add_argument(
-        "--held-out",
-        type=float,
-        metavar="SHARE",
-        help="score this share of the training videos instead of the test set, to choose options",
-    )
+    held_out = "score this share of the training videos instead of the test set, to choose options"
+    group.add_argument("--held-out", type=float, metavar="SHARE", help=held_out)
     group.add_argument("--full-size", action="store_true", help="synthetic data at 2048 columns and T = 750")
     add_store_option(group)
     add_device_option(group)
-    group.add_argument(
-        "--threads",
-        type=count,
-        metavar="N",
-        help="CPU threads per run (default: all cores, shared by the jobs; 1 on synthetic data)",
-    )
+    threads = "CPU threads per run (default: all cores, shared by the jobs; 1 on synthetic data)"
+    group.add_argument("--threads", type=count, metavar="N", help=threads)

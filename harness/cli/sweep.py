@@ -56,21 +56,13 @@ def add(commands: Commands) -> None:
     )
     planning.add_plan_options(command)
     engine = command.add_argument_group("engine")
-    engine.add_argument(
-        "--engine",
-        choices=("inline", "processes", "dask"),
-        default="processes",
-        help="one run after another, some at once, or on Dask workers (default: processes)",
-    )
+    engines = "one run after another, some at once, or on Dask workers (default: processes)"
+    engine.add_argument("--engine", choices=("inline", "processes", "dask"), default="processes", help=engines)
     planning.add_jobs_option(engine)
     engine.add_argument("--scheduler", metavar="ADDRESS", help="a Dask scheduler, as tcp://HOST:8786 (engine dask)")
     engine.add_argument("--cluster", type=Path, metavar="FILE", help="TOML of a batch system, see below (engine dask)")
-    engine.add_argument(
-        "--resources",
-        nargs="+",
-        metavar="NAME=AMOUNT",
-        help="what a run takes of a worker's --resources, as gpu=0.5 (with --scheduler)",
-    )
+    resources = "what a run takes of a worker's --resources, as gpu=0.5 (with --scheduler)"
+    engine.add_argument("--resources", nargs="+", metavar="NAME=AMOUNT", help=resources)
     retries = "tries after a run's first failure (default: 1)"
     engine.add_argument("--retries", type=whole_number(0, MOST_RETRIES), default=1, metavar="N", help=retries)
     command.add_argument(

@@ -142,10 +142,8 @@ def not_finite(method: Method, batch: Batch) -> str | None:
         method: as it was before the step.
         batch: of the step.
     """
-    bad = [
-        name for name, features in zip(batch.videos, batch.features, strict=True) if not bool(features.isfinite().all())
-    ]
-    if bad:
+    finite = batch.features.isfinite().flatten(1).all(dim=1).tolist()
+    if bad := [name for name, good in zip(batch.videos, finite, strict=True) if not good]:
         return f"features of {', '.join(bad)} are not finite: correct or remove them"
     weights = [name for name, value in method.state_dict().items() if not bool(value.isfinite().all())]
     if weights:

@@ -266,7 +266,7 @@ class _Clock:
     """Start of this process's work and seconds by stage; earlier processes of an interrupted run are not in it."""
 
     def __init__(self) -> None:
-        self.started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        self.started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time()))
         self.seconds: dict[str, float] = {}
         self._last = time.monotonic()
 

@@ -99,14 +99,9 @@ def add_device_option(command: argparse._ActionsContainer) -> None:
 
 def add_set_option(command: argparse._ActionsContainer) -> None:
     """Add `--set`, whose values are `assignments`."""
+    changes = "change options of the recipe, for example train.epochs=20"
     command.add_argument(
-        "--set",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="FIELD=VALUE",
-        dest="assignments",
-        help="change options of the recipe, for example train.epochs=20",
+        "--set", nargs="+", action="extend", default=[], metavar="FIELD=VALUE", dest="assignments", help=changes
     )
 
 

@@ -17,13 +17,12 @@ def add(commands: options.Commands) -> None:
         "reproduce",
         handle=handle,
         help="train and score every method on a data set, then render its leaderboard (the main job)",
-        description="Train every registered method, and every row of the paper's ablations, with several seeds on\n"
-        "a data set, score each run under every evaluation protocol that applies, store the records and render\n"
-        "the pages.\n\n"
-        "Without --data the embedded synthetic data set is used: it shows that everything works, not how\n"
-        "good a method is. Runs that are in the store already are not trained again.\n\n"
-        "The quick profile trains one seed for a fifth of the schedule's epochs (pages name them), the full\n"
-        "one trains as the schedule says, with all its seeds.",
+        description="Train every registered method, and every row of the paper's ablations, with several seeds on a\n"
+        "data set, score each run under every protocol that applies, store the records and render the pages.\n\n"
+        "Without --data the embedded synthetic data set is used: it shows that everything works, not how good a\n"
+        "method is. Runs that are in the store already are not trained again.\n\n"
+        "The quick profile trains one seed for a fifth of the schedule's epochs (pages name them), the full one\n"
+        "trains as the schedule says, with all its seeds.",
         epilog="examples:\n"
         "  wstal-bench reproduce thumos14\n"
         "  wstal-bench reproduce thumos14 --profile full\n"

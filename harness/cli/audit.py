@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import json
 
 from harness.cli.check import add_determinism, handle_determinism
-from harness.cli.options import EXIT_CODES, Commands, count
+from harness.cli.options import Commands, add_json_option, count
+from harness.cli.output import print_json, print_table
 from harness.io.console import say
 
 
 def add(commands: Commands) -> None:
-    """Declare the command."""
+    """Declare the command and its options."""
     command = commands.add_parser(
         "audit",
+        handle=handle,
         help="check the paper's printed numbers against each other",
         description="Recompute printed averages within rounding, compare what is printed more than once, and read the\n"
         "gains that the text quotes off the tables. Findings do not change the exit code: they are the paper's.",
-        epilog="examples:\n  wstal-bench audit\n  wstal-bench audit --json\n\n" + EXIT_CODES,
+        epilog="examples:\n  wstal-bench audit\n  wstal-bench audit --json",
     )
-    command.add_argument("--json", action="store_true", help="print JSON, and only that, on stdout")
-    command.set_defaults(handle=handle)
+    add_json_option(command)
     former = add_determinism(command.add_subparsers(metavar="", help=argparse.SUPPRESS))
     former.add_argument("--twins", type=count, dest="repeats", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     former.set_defaults(handle=_audit_determinism)
@@ -36,13 +36,11 @@ def handle(arguments: argparse.Namespace) -> int:
     findings = [finding for tally in found.values() for finding in tally.findings]
     tables = {"findings": findings_table(findings), "rules": rules_table(found), "claims": claims_table(paper)}
     if arguments.json:
-        print(json.dumps({name: table.rows for name, table in tables.items()}, ensure_ascii=False))
+        print_json({name: table.rows for name, table in tables.items()})
         return 0
-    from tabulate import tabulate
-
     for name, left_out, widths in (("findings", "", [12, 28, 16, 24, 56]), ("rules", "what it demands", None)):
         columns = {column: tables[name].column(column) for column in tables[name].columns if column != left_out}
-        print(tabulate(columns, headers="keys", disable_numparse=True, maxcolwidths=widths), end="\n\n")
+        print_table(columns, widths=widths, end="\n\n")
     say(f"Done: {sum(tally.checked for tally in found.values())} checks, {len(findings)} finding(s)")
     return 0
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import TYPE_CHECKING
 
-from harness.cli.options import EXIT_CODES, Commands, add_data_options, count, method_name
+from harness.cli import options
+from harness.cli.inputs import run_request
+from harness.cli.output import print_json, print_table
 from harness.io.console import say
 from wstal.errors import RunError, UserError
 
@@ -17,21 +18,22 @@ DIFFER = 5
 ALL = "all"
 
 
-def add(commands: Commands) -> None:
-    """Declare the command."""
+def add(commands: options.Commands) -> None:
+    """Declare the command and its options."""
     command = commands.add_parser(
         "check",
         help="check that a method's runs, repeated, give the same bits",
         description="Checks of the harness and its methods on this machine.",
-        epilog="example:\n  wstal-bench check determinism rmgcl-gksa\n\n" + EXIT_CODES,
+        epilog="example:\n  wstal-bench check determinism rmgcl-gksa\n\n" + options.EXIT_CODES,
     )
     add_determinism(command.add_subparsers(title="checks", metavar="determinism", required=True))
 
 
-def add_determinism(commands: Commands) -> argparse.ArgumentParser:
+def add_determinism(commands: options.Commands) -> argparse.ArgumentParser:
     """Declare `determinism` and return its parser."""
     command = commands.add_parser(
         "determinism",
+        handle=handle_determinism,
         help="run a method several times and compare weights, scores, detections and records bit by bit",
         description="Repeat the run of a method, each time in a fresh process and a store of its own, and compare the\n"
         f"files. On one number of threads all bits must agree, else the exit code is {DIFFER}. Another seed must give\n"
@@ -41,30 +43,20 @@ def add_determinism(commands: Commands) -> argparse.ArgumentParser:
         epilog="examples:\n"
         "  wstal-bench check determinism rmgcl-gksa\n"
         "  wstal-bench check determinism all --threads 1,2,4 --json\n"
-        "  wstal-bench check determinism acmnet --data ~/thumos14 --set train.epochs=10 --device cuda\n\n" + EXIT_CODES,
+        "  wstal-bench check determinism acmnet --data ~/thumos14 --set train.epochs=10 --device cuda",
     )
-    command.add_argument("method", type=method_name, metavar="METHOD", help=f"see `wstal-bench ls methods`, or {ALL}")
+    methods = f"see `wstal-bench ls methods`, or {ALL}"
+    command.add_argument("method", type=options.method_name, metavar="METHOD", help=methods)
     command.add_argument("--seed", type=int, default=0, metavar="N", help="the control has N + 1 (default: 0)")
-    command.add_argument(
-        "--threads", type=_counts, default=(1, 2), metavar="N,N", help="numbers of CPU threads (default: 1,2)"
-    )
-    command.add_argument("--repeats", type=count, default=2, metavar="N", help="runs on each number (default: 2)")
-    command.add_argument("--device", default="auto", metavar="D", help="auto, cpu or cuda (default: auto)")
-    command.add_argument(
-        "--set",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="FIELD=VALUE",
-        dest="assignments",
-        help="change options of the recipe",
-    )
-    add_data_options(command)
+    numbers = "numbers of CPU threads (default: 1,2)"
+    command.add_argument("--threads", type=_counts, default=(1, 2), metavar="N,N", dest="counts", help=numbers)
+    repeats = "runs on each number (default: 2)"
+    command.add_argument("--repeats", type=options.count, default=2, metavar="N", help=repeats)
+    options.add_device_option(command)
+    options.add_set_option(command)
+    options.add_data_options(command)
     # without a default of its own, which would undo `audit --json determinism`
-    command.add_argument(
-        "--json", action="store_true", default=argparse.SUPPRESS, help="print JSON, and only that, on stdout"
-    )
-    command.set_defaults(handle=handle_determinism)
+    options.add_json_option(command, default=argparse.SUPPRESS)
     return command
 
 
@@ -73,10 +65,8 @@ def handle_determinism(arguments: argparse.Namespace) -> int:
     import tempfile
     from pathlib import Path
 
-    from harness.cli.inputs import data_request
     from harness.data.tiny import write_tiny
     from harness.registry import load_method, method_entries
-    from harness.runs.request import RunRequest
     from harness.studies.determinism import QUICK, check_determinism
 
     if arguments.repeats < 2:
@@ -84,31 +74,21 @@ def handle_determinism(arguments: argparse.Namespace) -> int:
     names = list(method_entries()) if arguments.method == ALL else [arguments.method]
     for name in names:
         load_method(name)
-    quick = () if arguments.data else QUICK  # what --set states of the same options comes later and wins
     checks: dict[str, DeterminismCheck] = {}
     failures: list[str] = []
     with tempfile.TemporaryDirectory(prefix="wstal-bench-check-") as folder:
-        data = data_request(arguments)
         if not arguments.data:
-            data = data.model_copy(update={"data": write_tiny(Path(folder))})
+            # what --set states of the same options comes later and wins
+            arguments.data, arguments.assignments = write_tiny(Path(folder)), [*QUICK, *arguments.assignments]
+        request = run_request(arguments)
         for name in names:
-            request = RunRequest(
-                method=name,
-                seed=arguments.seed,
-                data=data,
-                overrides=(*quick, *arguments.assignments),
-                device=arguments.device,
-            )
             try:
-                checks[name] = check_determinism(request, arguments.threads, arguments.repeats, say)
+                named = request.model_copy(update={"method": name})
+                checks[name] = check_determinism(named, arguments.counts, arguments.repeats, say)
             except RunError as error:
                 failures.append(f"{name}: {error}")  # the others are checked
     if getattr(arguments, "json", False):
-        found = {
-            name: {"device": check.device, "operators": check.operators, "pairs": [p.to_json() for p in check.pairs]}
-            for name, check in checks.items()
-        }
-        print(json.dumps(found))
+        print_json({name: check.to_json() for name, check in checks.items()})
     else:
         _print(checks)
     if failures:
@@ -124,18 +104,16 @@ def handle_determinism(arguments: argparse.Namespace) -> int:
 
 
 def _counts(text: str) -> tuple[int, ...]:
-    found = tuple(map(count, text.split(",")))
+    found = tuple(map(options.count, text.split(",")))
     if len(set(found)) < len(found):
         raise argparse.ArgumentTypeError(f"expected distinct numbers, got {text!r}")
     return found
 
 
 def _print(checks: dict[str, DeterminismCheck]) -> None:
-    from tabulate import tabulate
-
     from harness.studies.determinism import rows
 
-    print(tabulate(rows(checks.values()), headers="keys", disable_numparse=True), end="\n\n")
+    print_table(rows(checks.values()), end="\n\n")
     print("Weights, scores and mAP: the largest difference. Operators that CUDA cannot repeat:")
     for name, check in checks.items():
         if check.operators is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,15 +92,14 @@ def _print(cost: CostFile) -> None:
 
 
 def _say_uncounted(cost: CostFile) -> None:
+    """Report the operators that fvcore does not count, with the most runs of each in a step."""
     from harness.studies.cost_counting import IGNORABLE
 
     for name, method in cost.methods.items():
         for known, what in ((True, "without multiply-adds"), (False, "not declared, below 0.1 %")):
-            most: dict[str, int] = {}
+            most: Counter[str] = Counter()
             for row in method.rows:
-                for operator, times in row.unsupported.items():
-                    if (operator in IGNORABLE) == known:
-                        most[operator] = max(times, most.get(operator, 0))
+                most |= Counter({name: n for name, n in row.unsupported.items() if (name in IGNORABLE) == known})
             if most:
                 listed = ", ".join(f"{operator.removeprefix('aten::')} {times}" for operator, times in most.items())
                 say(f"{name}: operators that fvcore does not count, {what}, and how often a step runs them: {listed}")

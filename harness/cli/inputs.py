@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.io.console import say
 
@@ -11,27 +11,27 @@ if TYPE_CHECKING:
     from harness.data.dataset import Dataset
     from harness.data.source import DataSource
     from harness.runs.request import DataRequest, RunRequest
+    from wstal.spec import Spec
 
 
 def data_request(arguments: argparse.Namespace) -> DataRequest:
     """Return the data set that the options name."""
     from harness.runs.request import DataRequest
 
-    return DataRequest(**{name: value for name, value in vars(arguments).items() if name in DataRequest.model_fields})
+    return DataRequest(**_stated(arguments, DataRequest))
 
 
 def run_request(arguments: argparse.Namespace) -> RunRequest:
     """Return the run that the options ask for; of commands without `--method` and `--row`, a template."""
     from harness.runs.request import RunRequest
 
-    return RunRequest(
-        **{name: getattr(arguments, name) for name in ("method", "row", "seed") if hasattr(arguments, name)},
-        data=data_request(arguments),
-        overrides=arguments.assignments,
-        store=arguments.store,
-        device=arguments.device,
-        threads=arguments.threads,
-    )
+    parts = {"data": data_request(arguments), "overrides": arguments.assignments}
+    return RunRequest(**_stated(arguments, RunRequest) | parts)
+
+
+def _stated(arguments: argparse.Namespace, request: type[Spec]) -> dict[str, Any]:
+    """Return the options that are fields of a request."""
+    return {name: value for name, value in vars(arguments).items() if name in request.model_fields}
 
 
 def source_from(request: RunRequest) -> DataSource:

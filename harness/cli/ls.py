@@ -27,7 +27,7 @@ def add(commands: Commands) -> None:
     )
     command.add_argument(
         "what",
-        choices=("methods", "options", "datasets", "keys", "protocols", "rows", "runs"),
+        choices=LISTS,
         help="options: those that --set changes, with each method's THUMOS14 default; "
         "keys: of dataset.toml; rows: of the ablation plans",
     )
@@ -150,11 +150,5 @@ def runs(store: Path) -> list[dict[str, Any]]:
 
 
 LISTS: dict[str, Callable[[Path], list[dict[str, Any]]]] = {
-    "methods": methods,
-    "options": options,
-    "datasets": datasets,
-    "keys": keys,
-    "protocols": protocols,
-    "rows": rows,
-    "runs": runs,
+    function.__name__: function for function in (methods, options, datasets, keys, protocols, rows, runs)
 }

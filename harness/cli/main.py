@@ -3,35 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 
-from harness.cli import (
-    audit,
-    check,
-    compare,
-    cost,
-    data,
-    diagnose,
-    evaluate,
-    leaderboard,
-    localize,
-    ls,
-    plan,
-    records,
-    replay,
-    reproduce,
-    rescore,
-    robustness,
-    run,
-    sweep,
-)
 from harness.cli.options import EXIT_CODES, Parser
 from harness.io.exits import exit_code
 
-# in the order of `--help`
-COMMANDS = (
-    reproduce, run, sweep, plan, replay, localize, evaluate, rescore, data, ls, records, leaderboard, compare, audit,
-    check, cost, diagnose, robustness,
-)  # fmt: skip
+# modules of this room, in the order of `--help`
+COMMANDS = """
+    reproduce run sweep plan replay localize evaluate rescore data ls records leaderboard compare audit check cost
+    diagnose robustness
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,6 +33,6 @@ def build_parser() -> Parser:
         epilog="`wstal-bench COMMAND --help` explains a command with examples.\n\n" + EXIT_CODES,
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in COMMANDS:
-        command.add(commands)
+    for name in COMMANDS.split():
+        import_module(f"harness.cli.{name}").add(commands)
     return parser

@@ -41,19 +41,32 @@ class Parser(argparse.ArgumentParser):
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 
 
-def count(text: str) -> int:
-    """Parse a whole number from 1.
+def whole_number(least: int, most: int) -> Callable[[str], int]:
+    """Return a parser of whole numbers.
 
-    Raises:
-        argparse.ArgumentTypeError: it is none, or too large.
+    Args:
+        least: smallest number that it accepts.
+        most: largest number that it accepts.
     """
-    if not text.isdecimal() or not 1 <= int(text) <= MOST_THREADS:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to {MOST_THREADS}, got {text!r}")
-    return int(text)
+
+    def parse(text: str) -> int:
+        if not text.isdecimal() or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"expected a whole number from {least} to {most}, got {text!r}")
+        return int(text)
+
+    return parse
+
+
+count = whole_number(1, MOST_THREADS)
 
 
 # types of arguments: a name of an earlier version is translated, with a note on stderr
 method_name, plan_name = partial(current_name, "method"), partial(current_name, "plan")
+
+
+def add_methods_option(command: argparse._ActionsContainer, help: str) -> None:
+    """Add `--methods`, names of several."""
+    command.add_argument("--methods", type=method_name, nargs="+", metavar="M", help=help)
 
 
 def add_json_option(
@@ -86,14 +99,9 @@ def add_device_option(command: argparse._ActionsContainer) -> None:
 
 def add_set_option(command: argparse._ActionsContainer) -> None:
     """Add `--set`, whose values are `assignments`."""
+    changes = "change options of the recipe, for example train.epochs=20"
     command.add_argument(
-        "--set",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="FIELD=VALUE",
-        dest="assignments",
-        help="change options of the recipe, for example train.epochs=20",
+        "--set", nargs="+", action="extend", default=[], metavar="FIELD=VALUE", dest="assignments", help=changes
     )
 
 
@@ -105,25 +113,13 @@ def add_data_options(command: argparse.ArgumentParser, required: bool = False) -
         required: whether `--data` must be given.
     """
     group = command.add_argument_group("data")
-    group.add_argument(
-        "--data",
-        type=Path,
-        required=required,
-        metavar="DIR",
-        help="folder with features/" + ("" if required else " (default: the embedded synthetic data set)"),
-    )
+    folder = "folder with features/" + ("" if required else " (default: the embedded synthetic data set)")
+    group.add_argument("--data", type=Path, required=required, metavar="DIR", help=folder)
     group.add_argument("--annotations", type=Path, metavar="PATH", help="file or folder (default: found beside DIR)")
-    group.add_argument(
-        "--descriptor",
-        metavar="D",
-        help="a shipped descriptor's name or a dataset.toml (default: DIR/dataset.toml, else recognised)",
-    )
-    group.add_argument(
-        "--labels",
-        choices=("official", "annotations"),
-        default="official",
-        help="source of video-level training labels, if both exist (default: official)",
-    )
+    descriptor = "a shipped descriptor's name or a dataset.toml (default: DIR/dataset.toml, else recognised)"
+    group.add_argument("--descriptor", metavar="D", help=descriptor)
+    labels = "source of video-level training labels, if both exist (default: official)"
+    group.add_argument("--labels", choices=("official", "annotations"), default="official", help=labels)
     group.add_argument("--streams", nargs="+", metavar="S", help="only feature streams to use, for example rgb")
     group.add_argument("--allow-missing", action="store_true", help="continue with the videos that have features")
 
@@ -132,18 +128,10 @@ def add_training_options(command: argparse.ArgumentParser) -> None:
     """Add the options of commands that train."""
     group = command.add_argument_group("training")
     add_set_option(group)
-    group.add_argument(
-        "--held-out",
-        type=float,
-        metavar="SHARE",
-        help="score this share of the training videos instead of the test set, to choose options",
-    )
+    held_out = "score this share of the training videos instead of the test set, to choose options"
+    group.add_argument("--held-out", type=float, metavar="SHARE", help=held_out)
     group.add_argument("--full-size", action="store_true", help="synthetic data at 2048 columns and T = 750")
     add_store_option(group)
     add_device_option(group)
-    group.add_argument(
-        "--threads",
-        type=count,
-        metavar="N",
-        help="CPU threads per run (default: all cores, shared by the jobs; 1 on synthetic data)",
-    )
+    threads = "CPU threads per run (default: all cores, shared by the jobs; 1 on synthetic data)"
+    group.add_argument("--threads", type=count, metavar="N", help=threads)

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.cli.inputs import run_request, source_from
-from harness.cli.options import add_data_options, add_training_options, count, method_name, plan_name
+from harness.cli.options import add_data_options, add_methods_option, add_training_options, count, plan_name
+from harness.cli.output import print_table
 from harness.io.console import say
 from wstal.errors import UserError
 
@@ -28,13 +29,7 @@ MOST_SEEDS = 10_000
 def add_plan_options(command: argparse.ArgumentParser) -> None:
     """Add the options that name a plan and its runs."""
     command.add_argument("plan", type=plan_name, metavar="PLAN", help="methods, a shipped plan's name, or a plan TOML")
-    command.add_argument(
-        "--methods",
-        type=method_name,
-        nargs="+",
-        metavar="M",
-        help="only these of the plan `methods` (default: all)",
-    )
+    add_methods_option(command, "only these of the plan `methods` (default: all)")
     add_seeds_option(command)
     add_data_options(command)
     add_training_options(command)
@@ -58,25 +53,19 @@ def planned(arguments: argparse.Namespace) -> tuple[DataSource, list[Job]]:
     """
     from harness.registry import method_entries
     from harness.runs.plans import SUFFIX, open_plan
-    from harness.runs.schedules import schedule_for
     from harness.sweeps.jobs import Planner
 
-    rows = arguments.plan != METHODS
+    name, rows = arguments.plan, arguments.plan != METHODS
     if rows and arguments.methods:
         raise UserError(f"--methods goes with the plan `{METHODS}`; a plan's rows name their methods themselves.")
-    plan = open_plan(arguments.plan) if rows else None
+    plan = open_plan(name) if rows else None
     request = run_request(arguments)
     source = source_from(request)
-    schedule = schedule_for(source.schedule)
-    planner = Planner(source, request)
-    seeds = seeds_from(arguments.seeds) if arguments.seeds else None
+    planner = Planner(source, request, seeds_from(arguments.seeds) if arguments.seeds else None)
     if plan is None:
-        methods = dict.fromkeys(arguments.methods or method_entries())
-        return source, [planner.method(method, seed) for method in methods for seed in seeds or schedule.seeds]
+        return source, planner.methods(dict.fromkeys(arguments.methods or method_entries()))
     # workers and job arrays may start in another folder
-    name = str(Path(arguments.plan).absolute()) if arguments.plan.endswith(SUFFIX) else arguments.plan
-    seeds = seeds or (schedule.ablations and schedule.ablations.seeds) or plan.seeds
-    return source, [planner.row(row, seed, f"{name}/{row.id}", row.id) for row in plan.rows for seed in seeds]
+    return source, planner.rows(plan, str(Path(name).absolute()) if name.endswith(SUFFIX) else name)
 
 
 def listed(arguments: argparse.Namespace) -> tuple[DataSource, list[Job], dict[str, RunStatus]]:
@@ -150,21 +139,19 @@ def cells(jobs: Sequence[Job], states: dict[str, RunStatus]) -> list[dict[str, A
     return [{"row": job.row, "seed": job.seed, "run": job.run, "state": states[job.run]} for job in jobs]
 
 
-def table(jobs: Sequence[Job], states: dict[str, RunStatus]) -> str:
-    """Return the states as a table, a line a row, a column a seed.
+def print_states(jobs: Sequence[Job], states: dict[str, RunStatus]) -> None:
+    """Print the states as a table, a line a row, a column a seed.
 
     Args:
         jobs: cells of a plan.
         states: status of each run by its id.
     """
-    from tabulate import tabulate
-
     seeds = list(dict.fromkeys(job.seed for job in jobs))
     rows: dict[str, dict[int, str]] = {}
     for job in jobs:
         rows.setdefault(job.row, {})[job.seed] = states[job.run]
     lines = [[row, *(found.get(seed, "") for seed in seeds)] for row, found in rows.items()]
-    return tabulate(lines, ["row", *(f"seed {seed}" for seed in seeds)], disable_numparse=True)
+    print_table(lines, ["row", *(f"seed {seed}" for seed in seeds)])
 
 
 def seeds_from(text: str) -> tuple[int, ...]:

@@ -3,69 +3,47 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
+from harness.cli import options
 from harness.cli.inputs import run_request, source_from
-from harness.cli.options import EXIT_CODES, Commands, add_data_options, add_training_options, method_name, plan_name
 from harness.cli.planning import add_jobs_option, add_seeds_option, engine_from, seeds_from
 from harness.io.console import say
 from wstal.errors import MissingDataError, UserError
 
 
-def add(commands: Commands) -> None:
-    """Declare the command."""
+def add(commands: options.Commands) -> None:
+    """Declare the command and its options."""
     command = commands.add_parser(
         "reproduce",
+        handle=handle,
         help="train and score every method on a data set, then render its leaderboard (the main job)",
-        description="Train every registered method, and every row of the paper's ablations, with several seeds on\n"
-        "a data set, score each run under every evaluation protocol that applies, store the records and render\n"
-        "the pages.\n\n"
-        "Without --data the embedded synthetic data set is used: it shows that everything works, not how\n"
-        "good a method is. Runs that are in the store already are not trained again.\n\n"
-        "The quick profile trains one seed for a fifth of the schedule's epochs (pages name them), the full\n"
-        "one trains as the schedule says, with all its seeds.",
+        description="Train every registered method, and every row of the paper's ablations, with several seeds on a\n"
+        "data set, score each run under every protocol that applies, store the records and render the pages.\n\n"
+        "Without --data the embedded synthetic data set is used: it shows that everything works, not how good a\n"
+        "method is. Runs that are in the store already are not trained again.\n\n"
+        "The quick profile trains one seed for a fifth of the schedule's epochs (pages name them), the full one\n"
+        "trains as the schedule says, with all its seeds.",
         epilog="examples:\n"
         "  wstal-bench reproduce thumos14\n"
         "  wstal-bench reproduce thumos14 --profile full\n"
         "  wstal-bench reproduce thumos14 --data ~/thumos14 --seeds 0-4\n"
         "  wstal-bench reproduce thumos14 --data ~/thumos14 --table IV V\n"
-        "  wstal-bench reproduce thumos14 --data ~/thumos14 --methods acmnet --set train.epochs=200\n\n" + EXIT_CODES,
+        "  wstal-bench reproduce thumos14 --data ~/thumos14 --methods acmnet --set train.epochs=200",
     )
-    command.add_argument(
-        "dataset",
-        metavar="DATASET",
-        help="thumos14, activitynet13, activitynet12, fineaction, or your own data set's name",
-    )
-    add_data_options(command)
+    known = "thumos14, activitynet13, activitynet12, fineaction, or your own data set's name"
+    command.add_argument("dataset", metavar="DATASET", help=known)
+    options.add_data_options(command)
     what = command.add_mutually_exclusive_group()
-    what.add_argument(
-        "--methods",
-        type=method_name,
-        nargs="+",
-        metavar="M",
-        help="only these methods (default: all registered, and all ablations)",
-    )
-    what.add_argument(
-        "--table",
-        type=plan_name,
-        nargs="+",
-        metavar="T",
-        help="only these ablations: IV, V, VI, VII, VIII, figure_5 or interpretations",
-    )
+    options.add_methods_option(what, "only these methods (default: all registered, and all ablations)")
+    tables = "only these ablations: IV, V, VI, VII, VIII, figure_5 or interpretations"
+    what.add_argument("--table", type=options.plan_name, nargs="+", metavar="T", help=tables)
     command.add_argument(
         "--profile", choices=("quick", "full"), help="default: quick on the embedded data, full with --data"
     )
     add_seeds_option(command)
     add_jobs_option(command)
-    command.add_argument(
-        "--results",
-        type=Path,
-        default=Path("results"),
-        metavar="DIR",
-        help="records/ and leaderboards/ are written here (default: results)",
-    )
-    add_training_options(command)
-    command.set_defaults(handle=handle)
+    options.add_results_option(command, "records/ and leaderboards/ are written here (default: results)")
+    options.add_training_options(command)
 
 
 def handle(arguments: argparse.Namespace) -> int:
@@ -74,11 +52,11 @@ def handle(arguments: argparse.Namespace) -> int:
     from harness.records.store import Store
     from harness.registry import method_entries
     from harness.runs.plans import INTERPRETATIONS, find_plan, paper_tables
-    from harness.runs.schedules import schedule_for
-    from harness.sweeps.jobs import Job, Planner, unique
+    from harness.sweeps.jobs import Planner, unique
     from harness.sweeps.sweep import run_jobs
+    from wstal.families import TRAINING_VIDEOS
 
-    families = ("thumos14", "activitynet12", "activitynet13", "fineaction")
+    families = tuple(TRAINING_VIDEOS)
     if arguments.data is None and arguments.dataset not in families:
         raise UserError(f"Unknown data set {arguments.dataset!r}. Data sets: {', '.join(families)}.")
     if arguments.data is None and arguments.dataset != "thumos14":
@@ -93,23 +71,13 @@ def handle(arguments: argparse.Namespace) -> int:
     if arguments.dataset not in names:
         raise UserError(f"{arguments.data} holds {names[0]}, not {arguments.dataset}. Name it so.")
     quick = (arguments.profile or ("full" if arguments.data else "quick")) == "quick"
-    seeds = seeds_from(arguments.seeds) if arguments.seeds else (0,) if quick else None
-    planner = Planner(source, request, quick)
-    jobs: list[Job] = []
-    if not arguments.table:
-        jobs += [
-            planner.method(method, seed)
-            for method in arguments.methods or method_entries()
-            for seed in seeds or schedule_for(source.schedule).seeds
-        ]
-    ablations = schedule_for(source.schedule).ablations
     if source.synthetic and INTERPRETATIONS in (arguments.table or ()):
         raise UserError("Interpretations are about real features: give --data DIR.")
+    seeds = seeds_from(arguments.seeds) if arguments.seeds else (0,) if quick else None
+    planner = Planner(source, request, seeds, quick)
+    jobs = [] if arguments.table else planner.methods(arguments.methods or method_entries())
     for table in arguments.table or ([] if arguments.methods else paper_tables()):
-        plan = find_plan(table)
-        for row in plan.rows:
-            for seed in seeds or (ablations and ablations.seeds) or plan.seeds:
-                jobs.append(planner.row(row, seed, f"{table}/{row.id}"))
+        jobs += planner.rows(find_plan(table), table, f"{table}/")
     # rows that several tables share are one run
     jobs = list(unique(jobs).values())
     with engine_from(arguments, source, len(jobs)) as engine:

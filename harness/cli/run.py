@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 
-from harness.cli.options import EXIT_CODES, Commands, add_data_options, add_training_options, method_name
-from harness.cli.output import print_metrics
+from harness.cli.options import Commands, add_data_options, add_json_option, add_training_options, method_name
+from harness.cli.output import print_json, print_metrics
 from harness.runs.process_environment import FIXED_WORKSPACE
 
 
 def add(commands: Commands) -> None:
-    """Declare the command."""
+    """Declare the command and its options."""
     command = commands.add_parser(
         "run",
+        handle=handle,
         help="train and score one method with one seed",
         description="Train one method with one seed, localize the test videos and score them under every protocol\n"
         "that applies. A finished run is not repeated; an interrupted one goes on from its last checkpoint.",
         epilog="examples:\n"
         "  wstal-bench run --method acmnet --seed 0\n"
-        "  wstal-bench run --method acmnet --data ~/thumos14 --seed 0 --set train.epochs=20 --json\n\n" + EXIT_CODES,
+        "  wstal-bench run --method acmnet --data ~/thumos14 --seed 0 --set train.epochs=20 --json",
     )
     what = command.add_mutually_exclusive_group(required=True)
     what.add_argument("--method", type=method_name, metavar="M", help="see `wstal-bench ls methods`")
@@ -28,8 +28,7 @@ def add(commands: Commands) -> None:
     command.add_argument("--seed", type=int, default=0, metavar="N", help="decides every random draw (default: 0)")
     add_data_options(command)
     add_training_options(command)
-    command.add_argument("--json", action="store_true", help="print the record as JSON, and only that, on stdout")
-    command.set_defaults(handle=handle)
+    add_json_option(command, "print the record as JSON, and only that, on stdout")
 
 
 def handle(arguments: argparse.Namespace) -> int:
@@ -40,7 +39,7 @@ def handle(arguments: argparse.Namespace) -> int:
 
     folder, record, reused = do_run(run_request(arguments))
     if arguments.json:
-        print(json.dumps(record.to_json() | {"run": str(folder), "reused": reused}))
+        print_json(record.to_json() | {"run": str(folder), "reused": reused})
     else:
         print_metrics(record.to_json()["metrics"])
     return 0

@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
-from harness.cli.options import EXIT_CODES, Commands
-from harness.cli.planning import (
-    add_jobs_option,
-    add_plan_options,
-    amounts_from,
-    cells,
-    engine_from,
-    listed,
-    statuses_of,
-    table,
-)
+from harness.cli import planning
+from harness.cli.options import Commands, add_json_option, whole_number
+from harness.cli.output import print_json
 from harness.io.console import say
 from wstal.errors import RunError, UserError
 
@@ -24,9 +15,10 @@ MOST_RETRIES = 100
 
 
 def add(commands: Commands) -> None:
-    """Declare the command."""
+    """Declare the command and its options."""
     command = commands.add_parser(
         "sweep",
+        handle=handle,
         help="do all runs of a plan that are not done, on this machine or a cluster",
         description="Show which runs of a plan are done, running, failed or missing, and do those that are not done,\n"
         "each in a process of its own. Whatever is killed, the same command goes on; several sweeps may work on one\n"
@@ -60,33 +52,23 @@ def add(commands: Commands) -> None:
         "  wstal-bench sweep methods --dry-run\n"
         "  wstal-bench sweep methods --methods acmnet rmgcl-gksa --data ~/thumos14 --seeds 0-9 --jobs 4 --threads 1\n"
         "  wstal-bench sweep IV --data ~/thumos14 --engine dask --cluster slurm.toml --threads 4\n"
-        "  wstal-bench sweep my-plan.toml --data ~/thumos14 --retries 3 --json\n\n" + EXIT_CODES,
+        "  wstal-bench sweep my-plan.toml --data ~/thumos14 --retries 3 --json",
     )
-    add_plan_options(command)
+    planning.add_plan_options(command)
     engine = command.add_argument_group("engine")
-    engine.add_argument(
-        "--engine",
-        choices=("inline", "processes", "dask"),
-        default="processes",
-        help="one run after another, some at once, or on Dask workers (default: processes)",
-    )
-    add_jobs_option(engine)
+    engines = "one run after another, some at once, or on Dask workers (default: processes)"
+    engine.add_argument("--engine", choices=("inline", "processes", "dask"), default="processes", help=engines)
+    planning.add_jobs_option(engine)
     engine.add_argument("--scheduler", metavar="ADDRESS", help="a Dask scheduler, as tcp://HOST:8786 (engine dask)")
     engine.add_argument("--cluster", type=Path, metavar="FILE", help="TOML of a batch system, see below (engine dask)")
-    engine.add_argument(
-        "--resources",
-        nargs="+",
-        metavar="NAME=AMOUNT",
-        help="what a run takes of a worker's --resources, as gpu=0.5 (with --scheduler)",
-    )
-    engine.add_argument(
-        "--retries", type=_retries, default=1, metavar="N", help="tries after a run's first failure (default: 1)"
-    )
+    resources = "what a run takes of a worker's --resources, as gpu=0.5 (with --scheduler)"
+    engine.add_argument("--resources", nargs="+", metavar="NAME=AMOUNT", help=resources)
+    retries = "tries after a run's first failure (default: 1)"
+    engine.add_argument("--retries", type=whole_number(0, MOST_RETRIES), default=1, metavar="N", help=retries)
     command.add_argument(
         "--dry-run", action="store_true", help="show the table only (digests of feature files are cached in the store)"
     )
-    command.add_argument("--json", action="store_true", help="print the cells as JSON, and only that, on stdout")
-    command.set_defaults(handle=handle)
+    add_json_option(command, "print the cells as JSON, and only that, on stdout")
 
 
 def handle(arguments: argparse.Namespace) -> int:
@@ -95,19 +77,19 @@ def handle(arguments: argparse.Namespace) -> int:
     from harness.sweeps.sweep import failure_message, sweep
 
     _check_engine(arguments)
-    source, jobs, states = listed(arguments)
+    source, jobs, states = planning.listed(arguments)
     store = Store(arguments.store)
     left = sum(state != RunStatus.DONE for state in states.values())
     failed = {}
     if left and not arguments.dry_run:
-        with engine_from(arguments, source, left) as engine:
+        with planning.engine_from(arguments, source, left) as engine:
             say(f"{engine.slots} at a time, {engine.threads} thread(s) each")
             failed = sweep(jobs, store, engine, arguments.retries)
-        states = statuses_of(jobs, store)
+        states = planning.statuses_of(jobs, store)
     if arguments.json:
-        print(json.dumps({"plan": arguments.plan, "store": str(arguments.store), "cells": cells(jobs, states)}))
+        print_json({"plan": arguments.plan, "store": str(arguments.store), "cells": planning.cells(jobs, states)})
     else:
-        print(table(jobs, states))
+        planning.print_states(jobs, states)
     if failed:
         raise RunError(f"{failure_message(jobs, failed)}\nAll that they printed is in {store.root / 'failed'}.")
     say("Done: nothing was run" if arguments.dry_run else f"Done: {len(states)} runs under {store.root / 'runs'}")
@@ -124,10 +106,4 @@ def _check_engine(arguments: argparse.Namespace) -> None:
         raise UserError("--resources goes with --scheduler; a cluster file has its own.")
     if arguments.jobs and (arguments.engine == "inline" or arguments.scheduler or arguments.cluster):
         raise UserError("--jobs is of this machine's processes; inline is one at a time, a cluster has its workers.")
-    amounts_from(arguments.resources or ())
-
-
-def _retries(text: str) -> int:
-    if not text.isdecimal() or int(text) > MOST_RETRIES:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 0 to {MOST_RETRIES}, got {text!r}")
-    return int(text)
+    planning.amounts_from(arguments.resources or ())

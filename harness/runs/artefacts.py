@@ -10,7 +10,7 @@ import safetensors.numpy
 
 from harness.data.detections import write_detections
 from harness.io.atomic import atomic_write
-from harness.io.encoding import pretty_json, sha256, sha256_file
+from harness.io.encoding import sha256, sha256_file
 from wstal.types import Detections, SnippetScores
 
 
@@ -24,9 +24,7 @@ def save_scores(path: Path, scores: list[SnippetScores]) -> str:
             arrays[f"{one.video}/class_scores/{name}"] = np.ascontiguousarray(values, dtype=np.float32)
         arrays[f"{one.video}/video_scores"] = np.ascontiguousarray(one.video_scores, dtype=np.float32)
         arrays[f"{one.video}/clock"] = np.array([one.seconds_per_snippet, one.offset])
-    data = safetensors.numpy.save(arrays)
-    atomic_write(path, data)
-    return sha256(data)
+    return save_bytes(path, safetensors.numpy.save(arrays))
 
 
 def save_detections(path: Path, detections: Detections) -> str:
@@ -35,8 +33,7 @@ def save_detections(path: Path, detections: Detections) -> str:
     return sha256_file(path)
 
 
-def save_json(path: Path, value: Any) -> str:
-    """Write a JSON value and return its SHA-256."""
-    data = pretty_json(value)
+def save_bytes(path: Path, data: bytes) -> str:
+    """Write a file and return its SHA-256."""
     atomic_write(path, data)
     return sha256(data)

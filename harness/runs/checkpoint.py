@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,10 @@ import torch
 from torch import Tensor
 
 from harness.io.atomic import atomic_write, remove
+from harness.io.console import say
 from harness.io.encoding import canonical_json, pretty_json, sha256
 from harness.io.reading import open_regular, read_json
+from harness.runs.artefacts import save_bytes
 from wstal.errors import StoreError, UserError
 from wstal.method import Method
 
@@ -108,9 +110,8 @@ def save_weights(path: Path, method: Method) -> str:
     Returns:
         SHA-256 of the file.
     """
-    data = safetensors.torch.save({name: value.cpu().contiguous() for name, value in method.export_state().items()})
-    atomic_write(path, data)
-    return sha256(data)
+    state = {name: value.cpu().contiguous() for name, value in method.export_state().items()}
+    return save_bytes(path, safetensors.torch.save(state))
 
 
 def load_weights(path: Path, method: Method, digest: str) -> None:
@@ -188,20 +189,15 @@ def remove_checkpoints(folder: Path) -> None:
 
 
 def load_checkpoint(
-    folder: Path,
-    identity: Mapping[str, Any],
-    method: Method,
-    optimizer: torch.optim.Optimizer,
-    say: Callable[[str], None],
+    folder: Path, identity: Mapping[str, Any], method: Method, optimizer: torch.optim.Optimizer
 ) -> tuple[int, History]:
-    """Read the newest whole checkpoint in a folder.
+    """Read the newest whole checkpoint in a folder; report on stderr if newer ones are damaged, and remove these.
 
     Args:
         folder: where `save_checkpoint` wrote.
         identity: what decides the bits; a checkpoint of another is refused.
         method: gets the checkpoint's state.
         optimizer: gets the checkpoint's state.
-        say: called with a message if newer ones are damaged; these are removed.
 
     Returns:
         Epochs done and their history; 0 and an empty one without a checkpoint.

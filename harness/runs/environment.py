@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
@@ -26,28 +27,30 @@ def environment(device: torch.device, method: str) -> dict[str, Any]:
     Returns:
         JSON values, the same on every run of one machine and commit.
     """
-    return {
+    return machine() | {
         "wstal-bench": version("wstal-bench"),
-        "commit": git_state().get("commit"),
         "method": method_origin(method),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "threads": torch.get_num_threads(),
+    }
+
+
+def machine() -> dict[str, Any]:
+    """Return the part of the environment that is the same for all runs of this machine and commit."""
+    return {
+        "commit": git_state().get("commit"),
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "cpu": cpu_name(),
-        "threads": torch.get_num_threads(),
         "system": f"{platform.system()} {platform.machine()}",
     }
 
 
 def cpu_name() -> str:
     """Return the processor's name and its number of cores, as far as the system knows them."""
-    name = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                name = line.partition(":")[2].strip()
-                break
+    found = re.search(r"^model name[^:\n]*:(.*)$", cpuinfo.read_text(), re.MULTILINE) if cpuinfo.exists() else None
+    name = found[1].strip() if found else platform.processor() or platform.machine()
     return f"{name}, {os.cpu_count()} cores"
 
 

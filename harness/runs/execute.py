@@ -23,8 +23,8 @@ from harness.records.run_folder import FinishedRun, chart_run
 from harness.records.schema import SCHEMA, Record
 from harness.records.store import Store
 from harness.registry import load_method
-from harness.runs.artefacts import save_detections, save_json, save_scores
-from harness.runs.checkpoint import History, load_weights, remove_checkpoints, save_weights
+from harness.runs.artefacts import save_bytes, save_detections, save_scores
+from harness.runs.checkpoint import load_weights, remove_checkpoints, save_weights
 from harness.runs.devices import set_arithmetic
 from harness.runs.environment import environment, git_state
 from harness.runs.failed_step import memory_advice
@@ -71,7 +71,7 @@ def execute(
     training_videos, test_videos = in_memory(source.videos("train")), source.videos("test")
     truth = source.ground_truth("test")
     protocols = (get_protocol("anet"),) if source.headline == "anet" else protocols_for(truth)
-    method = build(spec, _width(training_videos), len(source.classes), device)
+    method = build(spec, sum(source.stream_widths), len(source.classes), device)
     check_batches(method, training_videos, spec.recipe.train)
     if spec.recipe.train.precision == "tf32" and device.type != "cuda":
         raise UserError("train.precision=tf32 is a GPU's: use --device cuda, or bfloat16 or float32 on a CPU.")
@@ -108,10 +108,19 @@ def execute(
                 SCORES: save_scores(folder / SCORES, scores),
                 DETECTIONS: save_detections(folder / DETECTIONS, detections),
                 MATCHES: save_matches(folder / MATCHES, results[source.headline], truth.videos),
-                HISTORY: save_json(folder / HISTORY, history.to_json()),
+                HISTORY: save_bytes(folder / HISTORY, pretty_json(history.to_json())),
             }
-            save_json(folder / MANIFEST, {**clock.manifest(), "code": git_state(), "notes": list(source.notes)})
-            made = _record(spec, source, method, results, common, history, weights_of, computed_on, artefacts)
+            times = {"started": clock.started, "seconds": clock.seconds}
+            atomic_write(folder / MANIFEST, pretty_json(times | {"code": git_state(), "notes": list(source.notes)}))
+            training = {
+                "parameters": method.parameter_count(),
+                "weights_of": weights_of,
+                "final_loss": history.last_epoch_means(),
+                "diagnostics": {name: values[-1] for name, values in history.epochs.items()},
+            }
+            made = _outcome(spec, source, type(method).title, results) | {
+                "common_localizer": common, "training": training, "environment": computed_on, "artefacts": artefacts,
+            }  # fmt: skip
             record = parse_record(pretty_json(made), folder / RECORD)  # what could not be read is not stored
             atomic_write(folder / FIGURE, draw(history.to_json(), chart_run(record)))
             atomic_write(folder / RECORD, record.to_bytes(INDENT))
@@ -142,23 +151,15 @@ def _check_unchanged(spec: RunSpec, source: DataSource) -> None:
 
 
 def _score(
-    method: Method,
-    videos: list[Video],
-    train: TrainSpec,
-    on_progress: OnProgress = lambda *_: None,
+    method: Method, videos: list[Video], train: TrainSpec, on_progress: OnProgress = lambda *_: None
 ) -> list[SnippetScores]:
-    done = 0
-
-    def advance(stage: str, scored: int, total: int, note: str) -> None:
-        nonlocal done
-        done = scored
-        on_progress(stage, scored, total, note)
-
-    def sizes() -> dict[str, int]:
-        return {"train.test_length": min(train.test_length, len(videos[done].features))}
-
-    with memory_advice(f"scoring of {method.name}", sizes):
-        return score_videos(method, videos, train, advance)
+    scores = []
+    for number, video in enumerate(videos, 1):
+        sizes = {"train.test_length": min(train.test_length, len(video.features))}
+        with memory_advice(f"scoring of {method.name}", sizes):
+            scores += score_videos(method, [video], train)
+        on_progress("score", number, len(videos), "")
+    return scores
 
 
 def _common_metrics(
@@ -173,18 +174,8 @@ def _common_metrics(
     return _metrics(evaluate(found, truth, protocol, source.tious))
 
 
-def _record(
-    spec: RunSpec,
-    source: DataSource,
-    method: Method,
-    results: dict[str, EvaluationResult],
-    common: dict[str, Any] | None,
-    history: History,
-    weights_of: str | None,
-    computed_on: dict[str, Any],
-    artefacts: dict[str, str],
-) -> dict[str, Any]:
-    """Return the fields of the run's record: the same bytes whenever the run is repeated in one environment."""
+def _outcome(spec: RunSpec, source: DataSource, title: str, results: dict[str, EvaluationResult]) -> dict[str, Any]:
+    """Return the fields of the run's record that say what was run and how it scored."""
     headline = results[source.headline]
     return {
         "schema": SCHEMA,
@@ -193,7 +184,7 @@ def _record(
         "status": "done",
         "synthetic": source.synthetic,
         "method": spec.method,
-        "title": type(method).title,
+        "title": title,
         "seed": spec.seed,
         "data": spec.data,
         "classes": list(source.classes),
@@ -205,26 +196,11 @@ def _record(
             [100 * float(ap) for ap in row] if positives else None
             for row, positives in zip(headline.ap, headline.positives, strict=True)
         ],
-        "common_localizer": common,
-        "training": {
-            "parameters": method.parameter_count(),
-            "weights_of": weights_of,
-            "final_loss": history.last_epoch_means(),
-            "diagnostics": {name: values[-1] for name, values in history.epochs.items()},
-        },
-        "environment": computed_on,
-        "artefacts": artefacts,
     }
 
 
 def _metrics(result: EvaluationResult) -> dict[str, Any]:
     return {name: value for name, value in to_json(result).items() if name != "per_class"}
-
-
-def _width(videos: list[Video]) -> int:
-    if not videos:
-        raise UserError("There are no training videos. Check the train subset of the data set.")
-    return int(videos[0].features.shape[1])
 
 
 def _rehearse(
@@ -243,8 +219,7 @@ def _rehearse(
     localize(scores, common_localizer(source.family), source.classes)
     detections = localize(scores, recipe.localizer, source.classes)
     none = detections.select(np.zeros(len(detections), dtype=bool))
-    for protocol in protocols:
-        evaluate(none, truth, protocol, source.tious)
+    evaluate_all(none, truth, protocols, source.tious)
 
 
 def build(spec: RunSpec, feature_dim: int, num_classes: int, device: torch.device) -> Method:
@@ -288,16 +263,14 @@ def restore(folder: Path, feature_dim: int, device: torch.device) -> tuple[Metho
 
 
 class _Clock:
-    def __init__(self) -> None:
-        self.laps: dict[str, float] = {}
-        self._started = time.time()
-        self._last = time.monotonic()
+    """Start of this process's work and seconds by stage; earlier processes of an interrupted run are not in it."""
 
-    def manifest(self) -> dict[str, Any]:
-        """When this process began, and seconds by stage; earlier processes of an interrupted run are not in it."""
-        return {"started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._started)), "seconds": self.laps}
+    def __init__(self) -> None:
+        self.started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time()))
+        self.seconds: dict[str, float] = {}
+        self._last = time.monotonic()
 
     def lap(self, name: str) -> None:
         now = time.monotonic()
-        self.laps[name] = round(now - self._last, 3)
+        self.seconds[name] = round(now - self._last, 3)
         self._last = now

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -142,10 +142,8 @@ def not_finite(method: Method, batch: Batch) -> str | None:
         method: as it was before the step.
         batch: of the step.
     """
-    bad = [
-        name for name, features in zip(batch.videos, batch.features, strict=True) if not bool(features.isfinite().all())
-    ]
-    if bad:
+    finite = batch.features.isfinite().flatten(1).all(dim=1).tolist()
+    if bad := [name for name, good in zip(batch.videos, finite, strict=True) if not good]:
         return f"features of {', '.join(bad)} are not finite: correct or remove them"
     weights = [name for name, value in method.state_dict().items() if not bool(value.isfinite().all())]
     if weights:
@@ -154,12 +152,12 @@ def not_finite(method: Method, batch: Batch) -> str | None:
 
 
 @contextlib.contextmanager
-def memory_advice(stage: str, options: Callable[[], Mapping[str, int]]) -> Iterator[None]:
+def memory_advice(stage: str, options: Mapping[str, int]) -> Iterator[None]:
     """Turn a lack of memory into a message with the value to try.
 
     Args:
         stage: what is done, for the message.
-        options: returns their present values; half of the first that can be halved is advised.
+        options: their present values; half of the first that can be halved is advised.
 
     Raises:
         RunError: the memory was not enough.
@@ -170,7 +168,7 @@ def memory_advice(stage: str, options: Callable[[], Mapping[str, int]]) -> Itera
         if not isinstance(error, MemoryError) and not any(words in str(error) for words in LACKS):
             raise
         advice = next(
-            (f"Try --set {name}={value // 2} (now {value})" for name, value in options().items() if value > 1),
+            (f"Try --set {name}={value // 2} (now {value})" for name, value in options.items() if value > 1),
             "Nothing is left to halve: take a machine with more",
         )
         raise RunError(

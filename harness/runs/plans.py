@@ -37,7 +37,7 @@ class Row(Spec):
 
 
 class Claim(Spec):
-    """What the paper says of two rows."""
+    """Claim of the paper about two rows."""
 
     text: str
     better: str = Field(description="id of the row that is to be better")
@@ -112,27 +112,21 @@ def find_plan(name: str) -> Plan:
     raise UserError(f"Unknown table {name!r}{did_you_mean(name, known)} Tables: {', '.join(known)}.")
 
 
-def read_plan(path: Path) -> Plan:
-    """Read a plan from a TOML file of the user's own.
-
-    Raises:
-        UserError: the file cannot be read, is not TOML, lacks a key, or has one that is unknown or does not fit.
-    """
-    try:
-        return Plan.model_validate(read_toml(path))
-    except MissingDataError as error:  # a slip of usage, no missing data
-        raise UserError(f"There is no plan {path}. Check the path.") from error
-    except ValidationError as error:
-        raise UserError(f"{path}: {problems(error)}. The plans in harness/shipped/plans are examples.") from error
-
-
 def open_plan(name: str) -> Plan:
     """Return the user's plan where `name` is a path that ends in `.toml`, else the shipped one (`find_plan`).
 
     Raises:
-        UserError: no such plan, or its file is bad.
+        UserError: no such plan, or its file cannot be read, is not TOML, lacks a key, or has one that is unknown or
+            does not fit.
     """
-    return read_plan(Path(name)) if name.endswith(SUFFIX) else find_plan(name)
+    if not name.endswith(SUFFIX):
+        return find_plan(name)
+    try:
+        return Plan.model_validate(read_toml(Path(name)))
+    except MissingDataError as error:  # a slip of usage, no missing data
+        raise UserError(f"There is no plan {name}. Check the path.") from error
+    except ValidationError as error:
+        raise UserError(f"{name}: {problems(error)}. The plans in harness/shipped/plans are examples.") from error
 
 
 def find_row(reference: str) -> Row:

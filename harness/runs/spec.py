@@ -69,9 +69,8 @@ class RunSpec:
     @property
     def trained_by(self) -> str:
         """SHA-256 of what decides the weights: options that only score or localize are left out."""
-        return training_digest(
-            self.method, self.seed, self.recipe.model_dump(mode="json"), self.data, version("wstal-bench")
-        )
+        recipe = self.recipe.model_dump(mode="json")
+        return training_digest(self.method, self.seed, recipe, self.data, version("wstal-bench"))
 
     @property
     def id(self) -> str:
@@ -136,18 +135,9 @@ def plan_run(
         planned = override(cheaper, row.options)
         recipe_changes = {"schedule": differences(cheaper, scheduled), "row": differences(planned, cheaper)}
         ablation = recipe_changes if any(recipe_changes.values()) else None
-    recipe = override(planned, overrides)
-    return RunSpec(
-        method,
-        seed,
-        recipe,
-        differences(scheduled, own),
-        ablation,
-        overrides,
-        source.describe() if description is None else description,
-        source.headline,
-        source.tious,
-    )
+    recipe, changed = override(planned, overrides), differences(scheduled, own)
+    data = source.describe() if description is None else description
+    return RunSpec(method, seed, recipe, changed, ablation, overrides, data, source.headline, source.tious)
 
 
 def _effective(train: TrainSpec) -> TrainSpec:

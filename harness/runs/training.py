@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from harness.io.atomic import remove
-from harness.io.console import OnProgress, say
+from harness.io.console import OnProgress
 from harness.random_streams import numpy_stream, seed_torch
 from harness.runs.checkpoint import History, load_checkpoint, remove_checkpoints, save_checkpoint
 from harness.runs.failed_step import FAILED_STEP, Position, cause, losses, memory_advice, save_failed_step
@@ -53,7 +53,6 @@ def train(
     on_progress: OnProgress = lambda *_: None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     check: Callable[[], None] = lambda: None,
-    say: Callable[[str], None] = say,
     warmup: WarmupCache | None = None,
 ) -> History:
     """Train `method` in place, from the newest checkpoint in `folder` where there is one.
@@ -68,7 +67,6 @@ def train(
         on_progress: called after each epoch; its note is the mean total loss.
         checkpoint_seconds: shortest time between two checkpoints.
         check: raises where the data are no longer those that the run began with; called before a checkpoint is written.
-        say: called with a message where a damaged checkpoint was passed over.
         warmup: the first epochs are read from it, or written to it for others.
 
     Returns:
@@ -85,18 +83,18 @@ def train(
     optimizer = torch.optim.Adam(
         method.parameters(), lr=spec.learning_rate, betas=spec.betas, weight_decay=spec.weight_decay, fused=True
     )
-    done, history = load_checkpoint(folder, identity, method, optimizer, say)
+    done, history = load_checkpoint(folder, identity, method, optimizer)
     part, shared = method.shared_warmup(spec.epochs)
     if warmup is not None and done == 0:
         try:
-            done, common = load_checkpoint(warmup.folder, warmup.identity, part, optimizer, say)
+            done, common = load_checkpoint(warmup.folder, warmup.identity, part, optimizer)
             history = common.after_warmup(done, method.diagnostics())
         except StoreError:  # damaged: it is made again
             remove_checkpoints(warmup.folder)
     remove([folder / FAILED_STEP])
     saved = time.monotonic()
     sizes = {"train.batch_size": spec.batch_size, "train.temporal_length": spec.temporal_length}
-    with memory_advice(f"training of {method.name}", lambda: sizes), ThreadPoolExecutor(max_workers=1) as worker:
+    with memory_advice(f"training of {method.name}", sizes), ThreadPoolExecutor(max_workers=1) as worker:
         for epoch in range(done, spec.epochs):
             if spec.decay_every is not None:
                 for group in optimizer.param_groups:
@@ -133,7 +131,7 @@ def train(
 
 
 def check_batches(method: Method, videos: Sequence[Video], spec: TrainSpec) -> None:
-    """Whether the videos can be joined to batches.
+    """Check that the videos can be joined to batches.
 
     Raises:
         UserError: no training videos; or several a batch, of a method that takes them in lengths of their own.

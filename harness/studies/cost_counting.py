@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -175,15 +176,13 @@ def _no_fused_attention() -> Iterator[None]:
 
 def _bounds(module: nn.Module, inputs: tuple[Tensor, ...], operators: Sequence[str]) -> dict[str, int]:
     """Bound each operator: elements of the largest tensor of each call, summed over calls, times the cost of a norm."""
-
-    def handle(operator: str) -> Callable[[list[Any], list[Any]], dict[str, int]]:
-        def largest(ins: list[Any], outs: list[Any]) -> Any:
-            return Counter({operator: OPERATIONS_AN_ELEMENT * max(map(_elements, (*ins, *outs)), default=0)})
-
-        return largest
-
-    found, _ = fvcore_count(module, inputs, HANDLES | {operator: handle(operator) for operator in operators})
+    handles = {operator: partial(_largest, operator) for operator in operators}
+    found, _ = fvcore_count(module, inputs, HANDLES | handles)
     return {operator: found.get(operator, 0) for operator in operators}
+
+
+def _largest(operator: str, inputs: list[Any], outputs: list[Any]) -> Any:
+    return Counter({operator: OPERATIONS_AN_ELEMENT * max(map(_elements, (*inputs, *outputs)), default=0)})
 
 
 def _shape(value: Any) -> list[int]:
@@ -195,13 +194,9 @@ def _elements(value: Any) -> int:
     return int(torch.Size(_shape(value)).numel()) if value.isCompleteTensor() else 0
 
 
-def _product(first: int) -> Callable[[list[Any], list[Any]], int]:
-    """Return a handle of matrix products: each output element sums over the first factor's last dimension."""
-
-    def macs(inputs: list[Any], outputs: list[Any]) -> int:
-        return _elements(outputs[0]) * _shape(inputs[first])[-1]
-
-    return macs
+def _product(first: int, inputs: list[Any], outputs: list[Any]) -> int:
+    """Count a matrix product: each output element sums over the last dimension of the first factor."""
+    return _elements(outputs[0]) * _shape(inputs[first])[-1]
 
 
 def _convolution(inputs: list[Any], outputs: list[Any]) -> Any:
@@ -229,16 +224,9 @@ def _solve(inputs: list[Any], outputs: list[Any]) -> Any:
 
 
 HANDLES: dict[str, Any] = {
-    "aten::matmul": _product(0),
-    "aten::mm": _product(0),
-    "aten::bmm": _product(0),
-    "aten::mv": _product(0),
-    "aten::dot": _product(0),
-    "aten::addmm": _product(1),
-    "aten::addmv": _product(1),
-    "aten::baddbmm": _product(1),
-    "aten::linalg_solve": _solve,
-    "aten::linalg_solve_ex": _solve,
+    **{f"aten::{name}": partial(_product, 0) for name in ("matmul", "mm", "bmm", "mv", "dot")},
+    **{f"aten::{name}": partial(_product, 1) for name in ("addmm", "addmv", "baddbmm")},
+    **{f"aten::{name}": _solve for name in ("linalg_solve", "linalg_solve_ex")},
     "aten::_convolution_mode": _convolution,
     "aten::scaled_dot_product_attention": _attention,
     "aten::_native_multi_head_attention": _multi_head_attention,

@@ -9,16 +9,8 @@ from pathlib import Path
 from harness.data.annotations import Annotations, read_annotations
 from harness.data.descriptor import DatasetDescriptor, list_digest, shipped_descriptors, with_classes
 from harness.data.detections import read_detections
+from wstal import evaluation
 from wstal.errors import UserError
-from wstal.evaluation import (
-    PROTOCOLS,
-    EvaluationResult,
-    default_tious,
-    evaluate_all,
-    get_protocol,
-    parse_tious,
-    protocols_for,
-)
 from wstal.types import Detections, GroundTruth
 
 
@@ -41,7 +33,7 @@ class ScoredFile:
     subset: str
     truth: GroundTruth
     known_as: DatasetDescriptor | None
-    results: dict[str, EvaluationResult]
+    results: dict[str, evaluation.EvaluationResult]
     left_out: dict[str, str]
 
     def known_list(self, family: str, prefix: str = "") -> str | None:
@@ -105,14 +97,15 @@ def score_file(
     known = read_annotations(annotations)
     subset = known.default_test_subset() if subset is None else subset
     truth = known.ground_truth(subset)
-    chosen = protocols_for(truth) if protocols is None else tuple(map(get_protocol, protocols))
-    reasons = {name: PROTOCOLS[name].inapplicable(truth) for name in (PROTOCOLS if protocols is None else ())}
+    chosen = evaluation.protocols_for(truth) if protocols is None else tuple(map(evaluation.get_protocol, protocols))
+    rules = evaluation.PROTOCOLS if protocols is None else {}
+    left_out = {name: why for name, protocol in rules.items() if (why := protocol.inapplicable(truth))}
     known_as = next(iter(with_classes(known.classes)), None)
-    thresholds = default_tious(known_as.family if known_as else "") if tious is None else parse_tious(tious)
+    family = known_as.family if known_as else ""
+    thresholds = evaluation.default_tious(family) if tious is None else evaluation.parse_tious(tious)
     found = read_detections(detections, known.classes)
     try:
-        results = evaluate_all(found, truth, chosen, thresholds)
+        results = evaluation.evaluate_all(found, truth, chosen, thresholds)
     except UserError as error:
         raise UserError(f"{detections} against subset {subset!r} of {known.path}: {error}") from error
-    left_out = {name: why for name, why in reasons.items() if why}
     return ScoredFile(found, known, subset, truth, known_as, results, left_out)

@@ -97,10 +97,6 @@ class Pair:
             return f"{self.first} differs first, in {self.tensor}, by {self.weights:.1e} at most; {self.reason}"
         return f"{self.first} differs first; {self.reason}"
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the pair as JSON values."""
-        return asdict(self) | {"good": self.good}
-
 
 @dataclass(frozen=True)
 class DeterminismCheck:
@@ -115,6 +111,11 @@ class DeterminismCheck:
     pairs: list[Pair]
     device: str
     operators: list[str] | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result as JSON values, of each pair also whether it is as it has to be."""
+        pairs = [asdict(pair) | {"good": pair.good} for pair in self.pairs]
+        return {"device": self.device, "operators": self.operators, "pairs": pairs}
 
 
 def check_determinism(

@@ -252,16 +252,13 @@ def _rescored(name: str, source: Source, root: Path) -> Rescored:
     elif _is_shipped(dataset) and scored.known_as and scored.known_as.family != _family(dataset):
         unnamed = f"its classes are those of {scored.known_as.family}, not of {dataset}"
     usual = scored.known_as.headline if scored.known_as else ""
+    stated = source.model_dump(include={"method", "source", "features", "note", "published"})
     return Rescored(
+        **stated,
         schema=SCHEMA,
         name=name,
-        method=source.method,
-        source=source.source,
-        features=source.features,
-        note=source.note,
         dataset=None if unnamed else dataset,
         unnamed=unnamed,
-        published=source.published,
         headline=usual if usual in scored.results else next(iter(scored.results)),
         detections=DetectionFacts(
             file=detections.name,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import sys
 import time
 from importlib.metadata import version
@@ -18,7 +17,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import ConfigDict, Field, ValidationError
 
 from harness.io.text import problems
-from harness.runs.environment import PACKAGES, cpu_name, git_state
+from harness.runs.environment import git_state, machine
 from harness.studies.stored import StoredModel, StudyFile
 from wstal.errors import UserError
 
@@ -68,18 +67,13 @@ def store_reliability(lines: Path, path: Path) -> ReliabilityFile:
         UserError: a line is no figure.
         StoreError: the file cannot be written.
     """
-    code = git_state()
     measured = ReliabilityFile(
         schema=1,
         date=time.strftime("%Y-%m-%d", time.gmtime()),
         package=version("wstal-bench"),
-        commit=code.get("commit"),
-        dirty=code.get("dirty"),
-        python=platform.python_version(),
-        packages={name: version(name) for name in PACKAGES},
-        cpu=cpu_name(),
-        system=f"{platform.system()} {platform.machine()}",
+        dirty=git_state().get("dirty"),
         figures=_read_lines(lines),
+        **machine(),
     )
     measured.store(path)
     return measured

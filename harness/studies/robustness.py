@@ -296,17 +296,15 @@ def measure(
         return weights
 
     def validation(layout: Layout, loss: str, learning_rate: float) -> float:
-        return fmean(
-            nearest_centre_accuracy(
-                trained(layout, loss, 0.0, False, seed, learning_rate), drawn(seed).anchors, drawn(seed).validation
-            )
-            for seed in SELECTION_SEEDS
-        )
+        weights = {seed: trained(layout, loss, 0.0, False, seed, learning_rate) for seed in SELECTION_SEEDS}
+        return fmean(nearest_centre_accuracy(weights[n], drawn(n).anchors, drawn(n).validation) for n in weights)
 
-    def test(case: Case, loss: str, rate: float, seed: int) -> float:
-        learning_rate, _ = chosen[case.layout][loss]
-        weights = trained(case.layout, loss, rate, case.symmetric and rate > 0, seed, learning_rate)
+    def test(weights: Tensor, seed: int) -> float:
         return nearest_centre_accuracy(weights, drawn(seed).anchors, drawn(seed).test)
+
+    def noisy(case: Case, loss: str, rate: float, seed: int) -> float:
+        learning_rate, _ = chosen[case.layout][loss]
+        return test(trained(case.layout, loss, rate, case.symmetric and rate > 0, seed, learning_rate), seed)
 
     chosen: dict[Layout, dict[str, tuple[float, float]]] = {layout: {} for layout in layouts}
     for layout in layouts:
@@ -319,16 +317,13 @@ def measure(
             case=case,
             learning_rates=chosen[case.layout],
             accuracies={
-                loss: {rate: [test(case, loss, rate, seed) for seed in range(seeds)] for rate in case.rates}
+                loss: {rate: [noisy(case, loss, rate, seed) for seed in range(seeds)] for rate in case.rates}
                 for loss in LOSSES
             },
         )
         for case in cases
     ]
-    untrained = [
-        nearest_centre_accuracy(initial_weights(problem, seed), drawn(seed).anchors, drawn(seed).test)
-        for seed in range(seeds)
-    ]
+    untrained = [test(initial_weights(problem, seed), seed) for seed in range(seeds)]
     return RobustnessFile(schema=1, environment=_environment(), problem=problem, untrained=untrained, results=results)
 
 

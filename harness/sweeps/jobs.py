@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from harness.data.source import DataSource
 from harness.runs.overrides import parse_assignments
-from harness.runs.plans import Row
+from harness.runs.plans import Plan, Row
 from harness.runs.request import RunRequest
+from harness.runs.schedules import schedule_for
 from harness.runs.spec import plan_run
 from wstal.errors import UserError
 
@@ -54,44 +55,50 @@ class Planner:
     Args:
         source: the data set.
         template: what all runs have in common: data, options, store, device, threads.
+        seeds: of every method and row (default: those of the data set's schedule or of the plan).
         quick: train for a fifth of the schedule's epochs, unless the options say how many.
     """
 
-    def __init__(self, source: DataSource, template: RunRequest, quick: bool = False) -> None:
+    def __init__(
+        self, source: DataSource, template: RunRequest, seeds: Sequence[int] | None = None, quick: bool = False
+    ) -> None:
         self._source = source
+        self._seeds = seeds
+        self._schedule = schedule_for(source.schedule)
         self._description = source.describe()
         self._template = template.absolute()
         self._overrides = parse_assignments(template.overrides)
         self._quick = quick and "train.epochs" not in self._overrides
 
-    def method(self, method: str, seed: int) -> Job:
-        """Return the job of a method by itself.
-
-        Args:
-            method: registered name.
-            seed: of the run.
+    def methods(self, names: Iterable[str]) -> list[Job]:
+        """Return the jobs of registered methods by themselves.
 
         Raises:
             UserError: as `plan_run`.
         """
-        return self._job(method, method, None, {"method": method, "seed": seed})
+        seeds = self._seeds or self._schedule.seeds
+        return [self._job(name, name, None, {"method": name, "seed": seed}) for name in names for seed in seeds]
 
-    def row(self, row: Row, seed: int, reference: str, name: str | None = None) -> Job:
-        """Return the job of a row of a plan.
+    def rows(self, plan: Plan, name: str, prefix: str = "") -> list[Job]:
+        """Return the jobs of a plan's rows.
 
         Args:
-            row: the row.
-            seed: of the run.
-            reference: the row as `wstal-bench run --row` takes it.
-            name: what people call it (default: the reference).
+            plan: the plan.
+            name: its name or path, as `wstal-bench run --row` takes it before the row's.
+            prefix: begins the names of the jobs, for people.
 
         Raises:
             UserError: as `plan_run`, with the row's name.
         """
-        try:
-            return self._job(name or reference, row.method, row, {"row": reference, "seed": seed})
-        except UserError as error:
-            raise type(error)(f"Row {reference}: {error}") from error
+        seeds = self._seeds or (self._schedule.ablations and self._schedule.ablations.seeds) or plan.seeds
+        jobs = []
+        for row in plan.rows:
+            what = {"row": f"{name}/{row.id}"}
+            try:
+                jobs += [self._job(f"{prefix}{row.id}", row.method, row, what | {"seed": seed}) for seed in seeds]
+            except UserError as error:
+                raise type(error)(f"Row {what['row']}: {error}") from error
+        return jobs
 
     def _job(self, name: str, method: str, row: Row | None, what: dict[str, Any]) -> Job:
         seed, request = what["seed"], self._template.model_copy(update=what)
@@ -99,8 +106,8 @@ class Planner:
         if self._quick:
             epochs = -(-spec.recipe.train.epochs // QUICK)
             request = request.model_copy(update={"overrides": (f"train.epochs={epochs}", *request.overrides)})
-            overrides = {"train.epochs": epochs} | self._overrides
-            spec = plan_run(method, seed, self._source, overrides, row, self._description)
+            quick = {"train.epochs": epochs} | self._overrides
+            spec = plan_run(method, seed, self._source, quick, row, self._description)
         return Job(name, seed, spec.id, spec.recipe_changes, request)
 
 

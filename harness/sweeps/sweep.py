@@ -15,7 +15,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from harness.io.atomic import atomic_write
+from harness.io.atomic import atomic_write, remove
 from harness.io.console import OnProgress, ProgressReport
 from harness.io.encoding import pretty_json
 from harness.io.locks import acquire
@@ -24,7 +24,7 @@ from harness.records.schema import Record
 from harness.records.store import Store
 from harness.sweeps.engines import Engine, Outcome
 from harness.sweeps.jobs import Job, unique
-from wstal.errors import RunError, StoreError
+from wstal.errors import RunError
 
 POLL_SECONDS = 1.0
 
@@ -63,7 +63,7 @@ def sweep(jobs: Iterable[Job], store: Store, engine: Engine, retries: int) -> di
                 job, claim = going.pop(future)
                 if store.is_done(job.run):
                     failed.pop(job.run, None)
-                    _forget_failure(store, job.run)
+                    remove([store.failure_file(job.run)])
                 else:
                     tries[job.run] += 1
                     failed[job.run] = outcome = _failure(future, engine)
@@ -93,7 +93,7 @@ def _take(waiting: dict[str, Job], store: Store) -> tuple[Job, FileLock] | None:
     for run in list(waiting):
         if store.is_done(run):
             del waiting[run]
-            _forget_failure(store, run)
+            remove([store.failure_file(run)])
         elif not store.is_held(run) and (claim := acquire(store.claim_file(run))) is not None:
             if not store.is_done(run):
                 return waiting.pop(run), claim
@@ -132,14 +132,6 @@ def _keep_failure(store: Store, job: Job, outcome: Outcome, tries: int, threads:
         "stderr": outcome.stderr_tail,
     }
     atomic_write(store.failure_file(job.run), pretty_json(kept))
-
-
-def _forget_failure(store: Store, run: str) -> None:
-    file = store.failure_file(run)
-    try:
-        file.unlink(missing_ok=True)
-    except OSError as error:
-        raise StoreError(f"Cannot remove {file}: {error.strerror}. Make its folder writable.") from error
 
 
 def run_jobs(jobs: Sequence[Job], store: Store, engine: Engine) -> list[Record]:

@@ -95,10 +95,10 @@ def go_on(folder: Path, spec: TrainSpec = SPEC, **options: Any) -> tuple[Method,
     """Train on; with other first weights, where there is a checkpoint that shall replace them."""
     method = fresh(99 if list(folder.glob("checkpoint-*.json")) else 0)
     seen, said = list[int](), list[str]()
-    history = train(
-        method, videos(), spec, 0, folder, RUN,
-        on_progress=lambda stage, done, *_: seen.append(done), say=said.append, **options,
-    )  # fmt: skip
+    with mock.patch("harness.runs.checkpoint.say", said.append):
+        history = train(
+            method, videos(), spec, 0, folder, RUN, on_progress=lambda stage, done, *_: seen.append(done), **options
+        )
     return method, history, seen, said
 
 

@@ -1,16 +1,15 @@
 """ActivityNet-style annotation files.
 
 `{"database": {video: {"subset": ..., "duration": ..., "annotations": [{"label": ..., "segment": [start, end]}]}}}`,
-times in seconds. Other keys such as `taxonomy` are ignored. A segment of length 0 is kept, since ActivityNet 1.3 has
-twelve: no detection can match it, and it counts as an instance, as in the released evaluator.
+times in seconds. Other keys such as `taxonomy` are ignored. What the released evaluator takes is taken, with a note:
+times in quotes, and segments of length 0 (ActivityNet has a dozen), which count as instances that no detection matches.
+A label without a `segment` tells that the class occurs in a video, which is enough to train.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from harness.data.descriptor import with_classes
+from harness.data.values import FARTHEST, expect, label_text, name_text, number, remark_on_text, seconds, shown
 from harness.io.reading import parse_json, read_limited, read_text
 from harness.io.text import check_text, printable
 from wstal.errors import UserError
@@ -26,9 +25,8 @@ from wstal.types import FloatArray, GroundTruth, Segments
 
 ANNOTATIONS = "annotations.json"
 AMBIGUOUS = "Ambiguous_test.txt"
+ALONE = "test"  # subset of the videos of a file that names no subset
 TEST_SUBSETS = ("test", "testing", "validation", "val")
-LONGEST = 1e7  # seconds (116 days) of a video, so that row counts fit an integer
-FARTHEST = 1e12  # largest time in any unit, so that lengths and their sums stay finite
 
 
 class Interval(NamedTuple):
@@ -50,12 +48,16 @@ class Annotations(Segments):
         subset: `[V]` subset of each video.
         duration: `[V]` seconds, NaN where the file has none. Some circulating files have wrong ones: never clip to it.
         ambiguous: intervals that some protocols excuse, from `Ambiguous_test.txt` beside the file.
+        untimed: (video, class name) of labels without a segment.
+        notes: what was taken although it is unusual, for people.
     """
 
     path: Path
     subset: tuple[str, ...]
     duration: FloatArray
     ambiguous: tuple[Interval, ...] = ()
+    untimed: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def subsets(self) -> tuple[str, ...]:
@@ -84,12 +86,18 @@ class Annotations(Segments):
             subset: its name (by default `default_test_subset()`).
 
         Raises:
-            UserError: the file has no such subset.
+            UserError: the file has no such subset, or a label there has no times.
         """
         subset = self.default_test_subset() if subset is None else subset
         if subset not in self.subsets:
             raise UserError(f"{self.path} has no subset {subset!r}. It has: {', '.join(self.subsets)}.")
         place = {name: i for i, name in enumerate(self.videos)}
+        untimed = [name for name, _ in self.untimed if self.subset[place[name]] == subset]
+        if untimed:
+            raise UserError(
+                f"{self.path}, video {untimed[0]}: a label has no `segment`, so subset {subset!r} cannot be scored "
+                f"({len(untimed)} such labels). State their times, or score another subset."
+            )
         rows = [(place[video], start, end) for video, start, end in self.ambiguous if video in place]
         excused = np.array(rows, dtype=np.float64).reshape(-1, 3)
         whole = GroundTruth(self.videos, self.classes, self.video, self.label, self.start, self.end, excused)
@@ -137,28 +145,39 @@ def read_annotations(path: Path) -> Annotations:
             f"{path} is not an ActivityNet-style annotation file: it has no `database` object. "
             'Expected {"database": {video: {"subset", "duration", "annotations"}}}.'
         )
+    unnamed = bool(database) and not any(isinstance(entry, dict) and "subset" in entry for entry in database.values())
     subsets: list[str] = []
     durations: list[float | None] = []
     instances: list[tuple[int, str, float, float]] = []
+    untimed: list[tuple[str, str]] = []
+    texts = 0
     for i, (name, entry) in enumerate(database.items()):
         check_text(name, f"{path}: video id")
         where = f"{path}, video {name}"
-        _expect(isinstance(entry, dict), f"{where}: expected an object", entry)
-        subsets.append(name_text(entry.get("subset"), f"{where}: `subset`"))
+        expect(isinstance(entry, dict), f"{where}: expected an object", entry)
+        subsets.append(name_text(ALONE if unnamed else entry.get("subset"), f"{where}: `subset`"))
         durations.append(seconds(entry.get("duration"), f"{where}: expected `duration`"))
         annotations = entry.get("annotations", [])
-        _expect(isinstance(annotations, list), f"{where}: expected `annotations` to be a list", annotations)
+        expect(isinstance(annotations, list), f"{where}: expected `annotations` to be a list", annotations)
         for k, annotation in enumerate(annotations):
-            _expect(isinstance(annotation, dict), f"{where}, annotation {k}: expected an object", annotation)
-            times = _segment(annotation.get("segment"), f"{where}, annotation {k}")
-            instances.append((i, name_text(annotation.get("label"), f"{where}, annotation {k}: `label`"), *times))
-    video, label, start, end = zip(*instances, strict=True) if instances else ((), (), (), ())
-    classes = tuple(sorted(set(label)))
-    empty = [(i, at) for i, _, at, until in instances if at == until]
-    if empty and not any(known.empty_instances for known in with_classes(classes)):
-        where = f"{path}, video {tuple(database)[empty[0][0]]}"
-        raise UserError(f"{where}: `segment` ends where it starts, at {empty[0][1]:g} s. Correct or remove it.")
-    number = {name: i for i, name in enumerate(classes)}
+            expect(isinstance(annotation, dict), f"{where}, annotation {k}: expected an object", annotation)
+            label = label_text(annotation.get("label"), f"{where}, annotation {k}: `label`")
+            segment = annotation.get("segment")
+            if segment is None:
+                untimed.append((name, label))
+            else:
+                instances.append((i, label, *_segment(segment, f"{where}, annotation {k}")))
+                texts += any(isinstance(time, str) for time in segment)
+    video, labels, start, end = zip(*instances, strict=True) if instances else ((), (), (), ())
+    classes = tuple(sorted({*labels, *(name for _, name in untimed)}))
+    empty = sum(at == until for at, until in zip(start, end, strict=True))
+    notes: dict[str, object] = {
+        f"{path}: no video names its `subset`, so all are one, {ALONE!r}.": unnamed,
+        remark_on_text(path): texts,
+        f"{path}: {empty} instances end where they start; they count, and no detection can match them.": empty,
+        f"{path}: {len(untimed)} labels have no times: they are enough to train, not to score their videos.": untimed,
+    }
+    index = {name: i for i, name in enumerate(classes)}
     beside = path.parent / AMBIGUOUS
     return Annotations(
         path=path,
@@ -167,10 +186,12 @@ def read_annotations(path: Path) -> Annotations:
         subset=tuple(subsets),
         duration=np.array(durations, dtype=np.float64),
         video=np.array(video, dtype=np.int64),
-        label=np.array([number[name] for name in label], dtype=np.int64),
+        label=np.array([index[name] for name in labels], dtype=np.int64),
         start=np.array(start, dtype=np.float64),
         end=np.array(end, dtype=np.float64),
         ambiguous=read_ambiguous(beside) if os.path.isfile(beside) else (),
+        untimed=tuple(untimed),
+        notes=tuple(note for note, applies in notes.items() if applies),
     )
 
 
@@ -182,7 +203,7 @@ def read_ambiguous(path: Path) -> tuple[Interval, ...]:
         UserError: it cannot be read, or a line has another form.
     """
     intervals = []
-    for number, line in enumerate(read_text(path).splitlines(), 1):
+    for at, line in enumerate(read_text(path).splitlines(), 1):
         if not line.strip():
             continue
         try:
@@ -192,8 +213,8 @@ def read_ambiguous(path: Path) -> tuple[Interval, ...]:
             start = end = math.nan
         if not -FARTHEST <= start <= end <= FARTHEST:
             got = printable(line.strip(), 80)
-            raise UserError(f"{path}, line {number}: expected `video start end` in seconds, got '{got}'.")
-        check_text(video, f"{path}, line {number}: video id")
+            raise UserError(f"{path}, line {at}: expected `video start end` in seconds, got '{got}'.")
+        check_text(video, f"{path}, line {at}: video id")
         intervals.append(Interval(video, start, end))
     return tuple(intervals)
 
@@ -208,65 +229,14 @@ def read_data_json(path: Path) -> Any:
     return parse_json(read_limited(path), path)
 
 
-def _expect(holds: bool, expected: str, value: Any) -> None:
-    """Raise an error that names what was expected and shows the value, unless the expectation holds."""
-    if not holds:
-        raise UserError(f"{expected}, got {shown(value)}.")
-
-
 def _segment(segment: Any, where: str) -> tuple[float, float]:
     """Return the start and end of an instance."""
-    pair = isinstance(segment, list) and len(segment) == 2 and all(map(is_number, segment))
-    _expect(pair, f"{where}: expected `segment` to be two finite numbers (seconds)", segment)
-    start, end = float(segment[0]), float(segment[1])
+    times = [number(time) for time in segment] if isinstance(segment, list) else []
+    if len(times) != 2 or times[0] is None or times[1] is None:
+        raise UserError(f"{where}: expected `segment` to be two finite numbers (seconds), got {shown(segment)}.")
+    start, end = times[0], times[1]
     if max(abs(start), abs(end)) > FARTHEST:
         raise UserError(f"{where}: `segment` is beyond {FARTHEST:.0e} s: {shown(segment)}. Correct it.")
     if end < start:
         raise UserError(f"{where}: `segment` ends before it starts: {shown(segment)}. Correct it.")
     return start, end
-
-
-def seconds(value: Any, expected: str) -> float | None:
-    """Return a video's duration from a JSON value, None where it is not stated.
-
-    Args:
-        value: the number, or None.
-        expected: start of the error message, as `expected ``duration`` `.
-
-    Raises:
-        UserError: it is no number above 0 and below `LONGEST`.
-    """
-    if value is not None and not (is_number(value) and 0 < value < LONGEST):
-        raise UserError(f"{expected} to be seconds, above 0 and below {LONGEST:.0e}, got {shown(value)}. Correct it.")
-    return None if value is None else float(value)
-
-
-def is_number(value: Any) -> bool:
-    """Return whether a JSON value is a finite number that a float can hold."""
-    return type(value) in (int, float) and abs(value) <= sys.float_info.max
-
-
-def name_text(value: Any, what: str) -> str:
-    """Return a JSON value that is a name, text that is not empty and fits one line.
-
-    Args:
-        value: the JSON value.
-        what: start of the error message.
-
-    Raises:
-        UserError: it is no such text.
-    """
-    _expect(isinstance(value, str) and value != "", f"{what}: expected a name", value)
-    check_text(value, what)
-    return str(value)
-
-
-def shown(value: Any, longest: int = 60) -> str:
-    """Shorten a JSON value for messages. An absent field reads as None and is shown as nothing.
-
-    Args:
-        value: the value, in which objects that JSON does not have are shown as dots.
-        longest: most characters.
-    """
-    as_json = json.dumps(value, ensure_ascii=False, default=lambda value: "...")
-    return "nothing" if value is None else printable(as_json, longest)

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.data.annotations import FARTHEST, LONGEST, name_text, read_data_json
+from harness.data.annotations import read_data_json
 from harness.data.descriptor import is_frame_rate, with_classes
 from harness.data.feature_layout import JOINT, check_name
 from harness.data.features import check_finite
 from harness.data.unpickle import load_array
+from harness.data.values import FARTHEST, LONGEST, name_text
 from harness.io.atomic import atomic_write
 from harness.io.encoding import pretty_json
 from wstal.errors import MissingDataError, StoreError, UserError
@@ -93,7 +94,7 @@ def convert(
     if features is not None and form == "haan":
         raise UserError(f"Cannot convert {features}: HAAN's features are one .npy file per video already, keep them.")
     _check_entries(entries, annotations)
-    entries = _drop_without_length(entries, notes)
+    entries = _drop_reversed(entries, notes)
     blocks = _feature_blocks(features, entries) if features is not None else []
     try:
         out_dir.parent.mkdir(parents=True, exist_ok=True)
@@ -211,12 +212,13 @@ def _check_entries(entries: Sequence[_Entry], folder: Path) -> None:
             )
 
 
-def _drop_without_length(entries: Sequence[_Entry], notes: list[str]) -> list[_Entry]:
-    """Leave out instances that end before or where they start, which the reader refuses."""
-    lengths = [end - start for entry in entries for _, start, end in entry.instances]
-    faults = {"end before they start": sum(length < 0 for length in lengths), "end where they start": lengths.count(0)}
-    notes += [f"Left out {count} instances that {fault}." for fault, count in faults.items() if count]
-    return [replace(entry, instances=[i for i in entry.instances if i[2] > i[1]]) for entry in entries]
+def _drop_reversed(entries: Sequence[_Entry], notes: list[str]) -> list[_Entry]:
+    """Leave out instances that end before they start, which the reader refuses."""
+    kept = [replace(entry, instances=[i for i in entry.instances if i[1] <= i[2]]) for entry in entries]
+    count = sum(len(entry.instances) for entry in entries) - sum(len(entry.instances) for entry in kept)
+    if count:
+        notes.append(f"Left out {count} instances that end before they start.")
+    return kept
 
 
 def _feature_blocks(path: Path, entries: Sequence[_Entry]) -> list[npt.NDArray[Any]]:

@@ -202,8 +202,6 @@ class DatasetDescriptor(Spec):
     """Text file with one class name per line, in place of `classes`."""
     class_digests: tuple[str, ...] = ()
     """`list_digest` of the class names, one per spelling in circulation, in place of the names."""
-    empty_instances: bool = Field(default=False, strict=True)
-    """Keep instances that end where they start, which its circulating annotations have and no detection can match."""
     annotations: Line = "annotations.json"
     """ActivityNet-style annotation file."""
     labels_file: Line = "video_labels.json"

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.data.annotations import FARTHEST, shown
+from harness.data.values import FARTHEST, number, remark_on_text, shown
 from harness.io.atomic import atomic_write
 from harness.io.reading import parse_json, read_limited, unique_keys
 from harness.io.text import check_text, did_you_mean
@@ -30,18 +30,21 @@ LARGEST = 2**29  # bytes of JSON: five million detections, five times ActivityNe
 ROW = object()
 
 
-def read_detections(path: Path, classes: Sequence[str] | None = None, *, allow_empty: bool = False) -> Detections:
+def read_detections(
+    path: Path, classes: Sequence[str] | None = None, *, allow_empty: bool = False, notes: list[str] | None = None
+) -> Detections:
     """Read a detection file.
 
     Args:
         path: `.json` or `.json.gz`.
         classes: valid labels, usually the annotation file's (by default the file's own, sorted).
         allow_empty: whether to accept a file without any detection, as a run that found nothing writes it.
+        notes: notes for people, to which some may be added.
 
     Raises:
         MissingDataError: there is no such file.
         UserError: it cannot be read, has another form, an unknown label, a number that is not finite, a segment that
-            does not end after it starts, a video twice, or no detection. The message names the video.
+            ends before it starts, a video twice, or no detection. The message names the video.
     """
     path = Path(path)
     columns = _Columns()
@@ -59,13 +62,17 @@ def read_detections(path: Path, classes: Sequence[str] | None = None, *, allow_e
     finite = np.isfinite(start) & np.isfinite(end) & np.isfinite(score)
     for bad, fault in (
         (~finite, "is not finite"),
-        (~(end > start), "does not end after it starts"),
+        (end < start, "ends before it starts"),
         (np.maximum(abs(start), abs(end)) > FARTHEST, f"is beyond {FARTHEST:.0e} s"),
     ):
         if bad.any():
             row = int(np.argmax(bad))
             detection = f"the detection [{start[row]}, {end[row]}] with score {score[row]}"
-            raise UserError(f"{path}, video {names[video[row]]}: {detection} {fault} ({bad.sum()} such). Remove it.")
+            raise UserError(f"{path}, video {names[video[row]]}: {detection} {fault} ({bad.sum()} such). Correct it.")
+    if notes is not None:
+        empty = int((start == end).sum())
+        notes += [remark_on_text(path)] if columns.texts else []
+        notes += [f"{path}: {empty} detections end where they start; they match nothing."] if empty else []
     if not len(columns) and not allow_empty:
         raise UserError(f"{path} has no detections: `results` is empty. Check how it was written.")
     known = tuple(sorted(columns.labels)) if classes is None else tuple(classes)
@@ -125,6 +132,7 @@ class _Columns:
     def __init__(self) -> None:
         self.labels: dict[str, int] = {}
         self.faults: dict[int, str] = {}
+        self.texts = 0  # detections with a number in quotes
         self.label = array("q")
         self.start = array("d")
         self.end = array("d")
@@ -142,9 +150,10 @@ class _Columns:
             label, (start, end), score = fields["label"], fields["segment"], fields["score"]
             # the cheap test decides for nearly every row, and integers and faults take the other one
             if not (type(start) is type(end) is type(score) is float and type(label) is str):
-                if type(label) is not str or not {type(start), type(end), type(score)} <= {int, float}:
+                if type(fields["segment"]) is not list or type(label) not in (str, int):
                     raise TypeError
-                start, end, score = float(start), float(end), float(score)
+                self.texts += str in {type(start), type(end), type(score)}
+                label, (start, end, score) = str(label), map(_float, (start, end, score))
         except (KeyError, TypeError, ValueError, OverflowError):
             self.faults[len(self)] = f"expected label, segment and score, got {shown(fields, 100)}"
             label, start, end, score = "", math.nan, math.nan, math.nan
@@ -153,6 +162,19 @@ class _Columns:
         self.score.append(score)
         self.label.append(self.labels.setdefault(label, len(self.labels)))
         return ROW
+
+
+def _float(value: Any) -> float:
+    """Return a number or the number that text states, also one that is not finite.
+
+    Raises:
+        TypeError: it is neither.
+        OverflowError: it is an integer that no float holds.
+    """
+    found = number(value) if type(value) is str else value
+    if type(found) not in (int, float):
+        raise TypeError
+    return float(found)
 
 
 def _parse(path: Path, columns: _Columns) -> dict[str, list[Any]]:

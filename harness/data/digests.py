@@ -25,8 +25,10 @@ def annotations_digest(content: Annotations) -> str:
         video: [subset, None if math.isnan(duration) else duration, []]
         for video, subset, duration in zip(content.videos, content.subset, content.duration.tolist(), strict=True)
     }
-    for video, label, start, end in zip(content.video, content.label, content.start, content.end, strict=True):
-        videos[content.videos[video]][2].append([content.classes[label], float(start), float(end)])
+    for index, label, start, end in zip(content.video, content.label, content.start, content.end, strict=True):
+        videos[content.videos[index]][2].append([content.classes[label], float(start), float(end)])
+    for video, untimed in content.untimed:
+        videos[video][2].append([untimed])
     return sha256(canonical_json({"videos": videos, "ambiguous": sorted(content.ambiguous)}))
 
 

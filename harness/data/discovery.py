@@ -146,22 +146,23 @@ def usual_widths(folder: FeatureFolder) -> tuple[int, ...]:
 
 
 def subset_names(content: Annotations, descriptor: DatasetDescriptor) -> dict[Subset, str | None]:
-    """Find the annotation file's name of each subset: the descriptor's first name with annotated instances there.
+    """Find the annotation file's name of each subset: the descriptor's first name with labels there.
 
-    A name that has videos but no instance counts where no other name has videos. The test subset is found first, so
+    A name that has videos but no label counts where no other name has videos. The test subset is found first, so
     that `validation` is the training part only of a file that also has a test part (THUMOS14).
 
     Args:
         content: the annotations.
         descriptor: facts with the possible names.
     """
-    instances = Counter(dict.fromkeys(content.subsets, 0))
-    instances.update(content.subset[video] for video in content.video.tolist())
+    labels, own = Counter(dict.fromkeys(content.subsets, 0)), dict(zip(content.videos, content.subset, strict=True))
+    labels.update(content.subset[video] for video in content.video.tolist())
+    labels.update(own[video] for video, _ in content.untimed)
     chosen: dict[Subset, str | None] = {"train": None, "test": None}
     for subset in reversed(SUBSETS):
         names = [name.casefold() for name in descriptor.subset(subset).annotation]
         there = [
-            (instances[name] == 0, names.index(name.casefold()), name)
+            (labels[name] == 0, names.index(name.casefold()), name)
             for name in content.subsets
             if name.casefold() in names and name not in chosen.values()
         ]

@@ -72,6 +72,7 @@ def open_dataset(
     if given is None and os.path.isfile(data_dir / "dataset.toml"):
         given = read_descriptor(data_dir / "dataset.toml")
     content = find_annotations(data_dir, annotations, given, notes)
+    notes += content.notes
     descriptor = given or recognise(data_dir, content, notes)
 
     def beside(name: str) -> Path:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness.data.annotations import Annotations, is_number, name_text, read_data_json, seconds
+from harness.data.annotations import Annotations, read_data_json
 from harness.data.descriptor import DatasetDescriptor, is_frame_rate
 from harness.data.features import some
+from harness.data.values import name_text, number, seconds
 from harness.io.text import check_text
 from wstal.errors import MissingDataError, UserError
 
@@ -35,6 +36,8 @@ def per_video(content: Annotations) -> dict[str, VideoFacts]:
     labels: dict[str, set[str]] = {video: set() for video in content.videos}
     for video, label in zip(content.video.tolist(), content.label.tolist(), strict=True):
         labels[content.videos[video]].add(content.classes[label])
+    for name, untimed in content.untimed:
+        labels[name].add(untimed)
     return {
         name: VideoFacts(tuple(sorted(labels[name])), None if math.isnan(duration) else duration, subset)
         for name, duration, subset in zip(content.videos, content.duration.tolist(), content.subset, strict=True)
@@ -73,9 +76,10 @@ def read_frame_rates(path: Path) -> dict[str, float]:
     rates = _read_object(path)
     for video in rates:
         check_text(video, f"{path}: video id")
-    if wrong := [video for video, rate in rates.items() if not (is_number(rate) and is_frame_rate(rate))]:
+    read = {video: found for video, rate in rates.items() if (found := number(rate)) and is_frame_rate(found)}
+    if wrong := [video for video in rates if video not in read]:
         raise UserError(f"{path}: frames per second must be positive numbers below 10,000, not so for {some(wrong)}.")
-    return {video: float(rate) for video, rate in rates.items()}
+    return read
 
 
 def _read_object(path: Path) -> dict[str, Any]:

@@ -26,6 +26,7 @@ class ScoredFile:
         known_as: the shipped data set with the annotations' classes, where there is one.
         results: by protocol.
         left_out: the reason for each protocol that cannot judge these videos, if all were asked for.
+        notes: what the readers took although it is unusual.
     """
 
     detections: Detections
@@ -35,6 +36,7 @@ class ScoredFile:
     known_as: DatasetDescriptor | None
     results: dict[str, evaluation.EvaluationResult]
     left_out: dict[str, str]
+    notes: tuple[str, ...]
 
     def known_list(self, family: str, prefix: str = "") -> str | None:
         """Return the name of the family's test list that the evaluated videos are; None if they are none.
@@ -58,7 +60,7 @@ class ScoredFile:
     @property
     def remarks(self) -> list[str]:
         """Reasons why the numbers may differ from published ones: silent videos, another list, detections elsewhere."""
-        lines = []
+        lines = list(self.notes)
         if silent := len(self.truth.videos) - self.found_videos:
             lines.append(f"{silent} of the {len(self.truth.videos)} videos of subset {self.subset!r} have no detection")
         for name, result in self.results.items():
@@ -103,9 +105,10 @@ def score_file(
     known_as = next(iter(with_classes(known.classes)), None)
     family = known_as.family if known_as else ""
     thresholds = evaluation.default_tious(family) if tious is None else evaluation.parse_tious(tious)
-    found = read_detections(detections, known.classes)
+    notes = list(known.notes)
+    found = read_detections(detections, known.classes, notes=notes)
     try:
         results = evaluation.evaluate_all(found, truth, chosen, thresholds)
     except UserError as error:
         raise UserError(f"{detections} against subset {subset!r} of {known.path}: {error}") from error
-    return ScoredFile(found, known, subset, truth, known_as, results, left_out)
+    return ScoredFile(found, known, subset, truth, known_as, results, left_out, tuple(notes))

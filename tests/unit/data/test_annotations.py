@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from harness.data.annotations import Interval, read_ambiguous, read_annotations
-from harness.data.descriptor import list_digest, shipped_descriptors
+from harness.data.video_facts import per_video
 from harness.io import reading as files
 from wstal.errors import MissingDataError, UserError
 
@@ -68,15 +68,45 @@ class TestReading:
         read = read_annotations(write(tmp_path, {"a": {"subset": "test"}, "b": SMALL["b"]}))
         assert read.ground_truth("test").videos == ("a", "b")
 
-    def test_a_segment_of_length_zero_is_kept_where_such_circulate_only(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        path = write(tmp_path, {"a": entry("test", ("Run", 2, 2))})
-        with pytest.raises(UserError, match="video a: `segment` ends where it starts, at 2 s"):
-            read_annotations(path)
-        known = shipped_descriptors()["activitynet13"].model_copy(update={"class_digests": (list_digest(["Run"]),)})
-        monkeypatch.setattr("harness.data.descriptor.shipped_descriptors", lambda: {"known": known})
-        assert len(read_annotations(path).ground_truth()) == 1
+    def test_a_segment_of_length_zero_counts_with_a_note_whatever_the_classes(self, tmp_path: Path) -> None:
+        read = read_annotations(write(tmp_path, {"a": entry("test", ("Run", 2, 2), ("Run", 3, 4))}))
+        assert read.ground_truth().end.tolist() == [2, 4]
+        assert [note.split(": ", 1)[1] for note in read.notes] == [
+            "1 instances end where they start; they count, and no detection can match them."
+        ]
+
+    @pytest.mark.parametrize(("text", "value"), [("10.0", 10), (" 7 ", 7), ("1e1", 10), (".5", 0.5), ("+3.", 3)])
+    def test_times_in_quotes_are_the_numbers_that_they_state(self, tmp_path: Path, text: str, value: float) -> None:
+        database = {"a": entry("test", ("Run", 0, 1), duration="60")}
+        database["a"]["annotations"][0]["segment"] = ["0", 100]
+        database["b"] = entry("test", ("Run", 0, 1))
+        database["b"]["annotations"][0]["segment"] = [text, "100.5"]
+        read = read_annotations(write(tmp_path, database))
+        assert (read.start.tolist(), read.end.tolist()) == ([0, value], [100, 100.5])
+        assert read.duration.tolist() == [60, 60]
+        assert len(read.notes) == 1
+        assert "times or scores are text" in read.notes[0]
+
+    def test_whole_numbers_name_classes(self, tmp_path: Path) -> None:
+        path = write(tmp_path, {"a": entry("test", ("Run", 0, 1))})
+        path.write_text(path.read_text().replace('"Run"', "7"))
+        assert read_annotations(path).classes == ("7",)
+
+    def test_labels_without_times_are_labels_but_cannot_be_scored(self, tmp_path: Path) -> None:
+        weak = {"subset": "training", "annotations": [{"label": "Swim"}, {"label": "Run", "segment": None}]}
+        read = read_annotations(write(tmp_path, {"w": weak, **SMALL}))
+        assert read.classes == ("Jump", "Run", "Swim")
+        assert per_video(read)["w"].labels == ("Run", "Swim")
+        assert len(read.ground_truth("test")) == 3
+        assert "2 labels have no times" in read.notes[0]
+        with pytest.raises(UserError, match=r"video w: a label has no `segment`, so subset 'training'.*2 such labels"):
+            read.ground_truth("training")
+
+    def test_a_file_that_names_no_subset_is_one(self, tmp_path: Path) -> None:
+        database = {name: {"annotations": one["annotations"]} for name, one in SMALL.items()}
+        read = read_annotations(write(tmp_path, database))
+        assert read.ground_truth().videos == tuple(SMALL)
+        assert "no video names its `subset`" in read.notes[0]
 
     def test_a_byte_order_mark_is_no_error(self, tmp_path: Path) -> None:
         path = write(tmp_path, SMALL)
@@ -150,18 +180,23 @@ class TestErrors:
             (instance(label="x" * 1_001), "annotation 0: `label`: 'x+\\.\\.\\.' is longer than 1,000 characters"),
             (instance(label="a\nb"), r"annotation 0: `label`: 'a\\nb' has control characters"),
             ({"bad\x1b[31m": entry()}, r"video id: 'bad\\x1b\[31m' has control characters"),
-            (instance(segment=[0, "1"]), "two finite numbers"),
+            (instance(segment=[0, "nan"]), "two finite numbers"),
+            (instance(segment=[0, "Infinity"]), "two finite numbers"),
+            (instance(segment=[0, "1e999"]), "two finite numbers"),
+            (instance(segment=[0, "1_0"]), "two finite numbers"),
+            (instance(segment=[0, ""]), "two finite numbers"),
+            (instance(segment="01"), "two finite numbers"),
             (instance(segment=[0, True]), "two finite numbers"),
             (instance(segment=[0, 1, 2]), "two finite numbers"),
-            (instance(segment=None), "got nothing"),
             (instance(label=None), "annotation 0: `label`: expected a name"),
-            (instance(label=3), "got 3"),
+            (instance(label=3.5), "got 3.5"),
+            (instance(label=True), "got true"),
             (instance(label=""), "expected a name"),
             (broken(annotations={}), "`annotations` to be a list"),
             (broken(annotations=[1]), "annotation 0: expected an object, got 1"),
             (broken(subset=None), "video bad: `subset`: expected a name, got nothing"),
             (broken(duration=-1), "`duration` to be seconds"),
-            (broken(duration="1"), "`duration` to be seconds"),
+            (broken(duration="nan"), "`duration` to be seconds"),
             (broken(duration=0), "`duration` to be seconds, above 0"),
             (broken(duration=1e308), "`duration` to be seconds, above 0 and below 1e"),
             (broken(duration=1e7), "`duration` to be seconds"),

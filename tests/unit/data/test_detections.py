@@ -68,6 +68,22 @@ class TestReading:
         path = write(tmp_path, {"b": rows}, external_data={"used": True, "details": "3rd fully connected layer"})
         assert len(read_detections(path)) == 1
 
+    def test_numbers_in_quotes_are_taken_with_one_note(self, tmp_path: Path) -> None:
+        rows = [row(segment=["0.5", 2], score="0.25"), row(segment=["1", "2.0"], score=1), row(3)]
+        notes: list[str] = []
+        read = read_detections(write(tmp_path, {"b": rows}), notes=notes)
+        assert (read.start.tolist(), read.end.tolist()) == ([0.5, 1, 0.5], [2, 2, 2])
+        assert read.score.tolist() == [0.25, 1, 0.25]
+        assert read.classes == ("3", "Run")
+        assert len(notes) == 1
+        assert "times or scores are text" in notes[0]
+
+    def test_detections_of_length_zero_are_taken_with_one_note(self, tmp_path: Path) -> None:
+        notes: list[str] = []
+        read = read_detections(write(tmp_path, {"b": [row(segment=[1, 1]), row(), row(segment=[0, 0])]}), notes=notes)
+        assert len(read) == 3
+        assert [note.split(": ", 1)[1] for note in notes] == ["2 detections end where they start; they match nothing."]
+
     def test_gzip_is_known_by_its_content(self, tmp_path: Path) -> None:
         path = write(tmp_path, {"b": [row()]})
         path.write_bytes(gzip.compress(path.read_bytes()))
@@ -145,8 +161,7 @@ class TestErrors:
             (row(score=math.nan), "is not finite"),
             (row(score=math.inf), "is not finite"),
             (row(segment=[0, math.nan]), "is not finite"),
-            (row(segment=[1, 1]), "does not end after it starts"),
-            (row(segment=[2, 1]), "does not end after it starts"),
+            (row(segment=[2, 1]), "ends before it starts"),
             (row(segment=[0, 1.1e12]), r"is beyond 1e\+12 s"),
             (row(segment=[-1.1e12, 0.5]), r"is beyond 1e\+12 s"),
             (row(label=[[[[[["x" * 500]]]]]]), "expected label, segment and score"),
@@ -154,10 +169,14 @@ class TestErrors:
             (row(segment="ab"), "expected label, segment and score"),
             (row(segment=3), "expected label, segment and score"),
             (row(segment=[0, 10**400]), "expected label, segment and score"),
-            (row(score="1"), "expected label, segment and score"),
+            (row(score="nan"), "expected label, segment and score"),
+            (row(score="1,5"), "expected label, segment and score"),
+            (row(segment=["0", "Infinity"]), "expected label, segment and score"),
+            (row(segment="12"), "expected label, segment and score"),
             (row(score=None), "expected label, segment and score"),
             (row(score=True), "expected label, segment and score"),
-            (row(label=3), "expected label, segment and score"),
+            (row(label=3.5), "expected label, segment and score"),
+            (row(label=True), "expected label, segment and score"),
             ({"label": "Run", "segment": [0, 1]}, "expected label, segment and score"),
             ({"label": "Run", "score": 1}, "a `segment` each"),
             (3, "a `segment` each"),

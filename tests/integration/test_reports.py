@@ -1,0 +1,119 @@
+"""People's own files: each reported case is rebuilt small, and what is right is what the commands give."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.cli.main import main
+
+pytestmark = pytest.mark.shared
+Cli = Callable[..., tuple[int, str, str]]
+Case = Callable[[str], Path]
+TOY = ("--method", "whole-video", "--set", "train.epochs=1", "--threads", 1)
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
+    def call(*arguments: object) -> tuple[int, str, str]:
+        code = main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def case(shared: Path, tmp_path: Path) -> Case:
+    """Build a case in a temporary folder, with the shared data where its `build.py` looks for them."""
+
+    def build(name: str) -> Path:
+        origin = shared / "reports" / name
+        if not origin.is_dir():
+            pytest.skip(f"there is no case {origin}; set WSTAL_SHARED to the shared folder")
+        folder = tmp_path / "reports" / name
+        folder.mkdir(parents=True)
+        for file in origin.glob("*.*"):
+            shutil.copy(file, folder)
+        (tmp_path / "data").symlink_to(shared / "data")
+        subprocess.run([sys.executable, folder / "build.py"], check=True, capture_output=True)
+        return folder / "in"
+
+    return build
+
+
+def metrics(printed: str, protocol: str = "anet") -> dict[str, Any]:
+    return json.loads(printed)[protocol]
+
+
+def stpn(shared: Path) -> Path:
+    return shared / "data/detections/thumos14_stpn.json"
+
+
+class TestTimesAsStrings:  # 01
+    @pytest.mark.parametrize(
+        ("detections", "annotations"), [("det", "gt"), ("det_strings", "gt_numbers"), ("det_strings", "gt")]
+    )
+    def test_numbers_in_quotes_are_numbers(self, cli: Cli, case: Case, detections: str, annotations: str) -> None:
+        folder = case("01_times_as_strings")
+        code, out, err = cli(
+            "evaluate", folder / f"{detections}.json", "--annotations", folder / f"{annotations}.json", "--json"
+        )
+        assert code == 0
+        assert set(metrics(out)["mAP"].values()) == {100.0}
+        for name in (detections, annotations):
+            assert err.count(f"{name}.json: times or scores are text") == ("strings" in name or name == "gt")
+
+    def test_a_file_without_subsets_is_one_subset(self, cli: Cli, case: Case) -> None:
+        folder = case("01_times_as_strings")
+        code, out, err = cli("evaluate", folder / "det.json", "--annotations", folder / "gt_no_subset.json", "--json")
+        assert (code, set(metrics(out)["mAP"].values())) == (0, {100.0})
+        assert "no video names its `subset`" in err
+
+    def test_the_circulating_form_of_thumos14_gives_the_released_numbers(
+        self, cli: Cli, shared: Path, tmp_path: Path
+    ) -> None:
+        database = json.loads((shared / "data/thumos14/annotations.json").read_text())["database"]
+        for entry in database.values():
+            del entry["duration"]
+            entry["subset"] = {"validation": "train", "test": "test"}[entry["subset"]]
+            for annotation in entry["annotations"]:
+                annotation["segment"] = [str(time) for time in annotation["segment"]]
+        (tmp_path / "gt.json").write_text(json.dumps({"database": database}))
+        code, out, _ = cli(
+            "evaluate", stpn(shared), "--annotations", tmp_path / "gt.json", "--protocol", "anet-210", "--json"
+        )
+        found = metrics(out, "anet-210")
+        assert code == 0
+        assert [f"{found['mAP'][tiou]:.4f}" for tiou in ("0.1", "0.7")] == ["52.1223", "4.9884"]
+        assert f"{found['averages']['0.1:0.7']:.4f}" == "27.1229"
+
+
+class TestZeroLength:  # 02
+    def test_an_instance_that_nothing_can_match_counts(self, cli: Cli, case: Case) -> None:
+        folder = case("02_activitynet12_zero_length")
+        code, out, err = cli("evaluate", folder / "det.json", "--annotations", folder / "anet12.json", "--json")
+        assert code == 0
+        found = metrics(out)
+        assert found["instances"] == 101
+        assert set(found["mAP"].values()) == {99.5}
+        assert set(found["per_class"]["Archery"].values()) == {50.0}
+        assert err.count("end where they start") == 1
+
+
+class TestWeakLabels:  # 15
+    def test_training_needs_no_times(self, cli: Cli, case: Case, tmp_path: Path) -> None:
+        folder = case("15_weak_labels_without_times")
+        code, _, err = cli("data", "verify", folder)
+        assert code == 0
+        assert "2 labels have no times" in err
+        code, out, _ = cli("run", "--data", folder, *TOY, "--store", tmp_path / "store", "--json")
+        assert code == 0
+        assert json.loads(out)["metrics"]["anet"]["instances"] == 2

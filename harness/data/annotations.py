@@ -25,6 +25,7 @@ from wstal.types import FloatArray, GroundTruth, Segments
 
 ANNOTATIONS = "annotations.json"
 AMBIGUOUS = "Ambiguous_test.txt"
+AMBIGUOUS_CLASS = "ambiguous"  # lower case
 ALONE = "test"  # subset of the videos of a file that names no subset
 TEST_SUBSETS = ("test", "testing", "validation", "val")
 
@@ -47,7 +48,8 @@ class Annotations(Segments):
         path: the file.
         subset: `[V]` subset of each video.
         duration: `[V]` seconds, NaN where the file has none. Some circulating files have wrong ones: never clip to it.
-        ambiguous: intervals that some protocols excuse, from `Ambiguous_test.txt` beside the file.
+        ambiguous: intervals that some protocols excuse, from `Ambiguous_test.txt` beside the file or of the class
+            `Ambiguous`.
         untimed: (video, class name) of labels without a segment.
         notes: what was taken although it is unusual, for people.
     """
@@ -128,6 +130,12 @@ def select_videos(truth: GroundTruth, videos: Sequence[str]) -> GroundTruth:
     )
 
 
+def instances_by_video(content: Segments) -> dict[str, int]:
+    """Return the number of instances in each video."""
+    counts = np.bincount(content.video, minlength=len(content.videos)).tolist()
+    return dict(zip(content.videos, counts, strict=True))
+
+
 def read_annotations(path: Path) -> Annotations:
     """Read an annotation file, or the `annotations.json` of a folder, and `Ambiguous_test.txt` beside it if it exists.
 
@@ -150,6 +158,7 @@ def read_annotations(path: Path) -> Annotations:
     durations: list[float | None] = []
     instances: list[tuple[int, str, float, float]] = []
     untimed: list[tuple[str, str]] = []
+    excused: list[Interval] = []
     texts = 0
     for i, (name, entry) in enumerate(database.items()):
         check_text(name, f"{path}: video id")
@@ -165,20 +174,27 @@ def read_annotations(path: Path) -> Annotations:
             segment = annotation.get("segment")
             if segment is None:
                 untimed.append((name, label))
+                continue
+            start, end = _segment(segment, f"{where}, annotation {k}")
+            texts += any(isinstance(time, str) for time in segment)
+            if label.casefold() == AMBIGUOUS_CLASS:
+                excused.append(Interval(name, start, end))
             else:
-                instances.append((i, label, *_segment(segment, f"{where}, annotation {k}")))
-                texts += any(isinstance(time, str) for time in segment)
-    video, labels, start, end = zip(*instances, strict=True) if instances else ((), (), (), ())
+                instances.append((i, label, start, end))
+    video, labels, starts, ends = zip(*instances, strict=True) if instances else ((), (), (), ())
     classes = tuple(sorted({*labels, *(name for _, name in untimed)}))
-    empty = sum(at == until for at, until in zip(start, end, strict=True))
+    empty = sum(at == until for at, until in zip(starts, ends, strict=True))
     notes: dict[str, object] = {
         f"{path}: no video names its `subset`, so all are one, {ALONE!r}.": unnamed,
         remark_on_text(path): texts,
         f"{path}: {empty} instances end where they start; they count, and no detection can match them.": empty,
+        f"{path}: {len(excused)} instances of `Ambiguous` are Ambiguous intervals, which no class has.": excused,
         f"{path}: {len(untimed)} labels have no times: they are enough to train, not to score their videos.": untimed,
     }
     index = {name: i for i, name in enumerate(classes)}
     beside = path.parent / AMBIGUOUS
+    if os.path.isfile(beside):
+        excused = [*read_ambiguous(beside), *excused]
     return Annotations(
         path=path,
         classes=classes,
@@ -187,9 +203,9 @@ def read_annotations(path: Path) -> Annotations:
         duration=np.array(durations, dtype=np.float64),
         video=np.array(video, dtype=np.int64),
         label=np.array([index[name] for name in labels], dtype=np.int64),
-        start=np.array(start, dtype=np.float64),
-        end=np.array(end, dtype=np.float64),
-        ambiguous=read_ambiguous(beside) if os.path.isfile(beside) else (),
+        start=np.array(starts, dtype=np.float64),
+        end=np.array(ends, dtype=np.float64),
+        ambiguous=tuple(dict.fromkeys(excused)),
         untimed=tuple(untimed),
         notes=tuple(note for note, applies in notes.items() if applies),
     )

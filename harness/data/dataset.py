@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from harness.data.annotations import Annotations, select_videos
+from harness.data.annotations import Annotations, instances_by_video, select_videos
 from harness.data.descriptor import DatasetDescriptor, VideoList, list_digest
 from harness.data.digests import annotations_digest, file_digests
 from harness.data.discovery import Columns
@@ -167,7 +167,8 @@ class Dataset(DataSource):
 
     def _rules(self, subset: Subset) -> dict[str, tuple[str, ...]]:
         annotated, rules = self.subsets[subset].annotated, [r for r in self.descriptor.lists if r.subset == subset]
-        return {rule.name: videos for rule in rules if (videos := rule.apply(annotated)) is not None}
+        counts = instances_by_video(self.annotations)
+        return {rule.name: videos for rule in rules if (videos := rule.apply(annotated, counts)) is not None}
 
     def _missing(self, subset: Subset) -> str:
         files = self.subsets[subset]

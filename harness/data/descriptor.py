@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -148,6 +148,7 @@ class ListRule(Spec):
         exclude: videos of the subset that do not belong to the list. Ids without annotation are allowed.
         count: number of videos in the list.
         sha256: `list_digest` of its videos.
+        instances: numbers of instances in them that go by this name; empty: any number.
         truth: name of the annotated list, if runs predict this list where all its videos have features. The annotated
             list also has videos whose annotations are known to be wrong, which some protocols count as missed.
     """
@@ -157,12 +158,28 @@ class ListRule(Spec):
     exclude: tuple[str, ...] = ()
     count: Count
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    instances: tuple[Count, ...] = ()
     truth: str | None = None
 
-    def apply(self, annotated: Iterable[str]) -> tuple[str, ...] | None:
-        """Return the sorted videos of the list, or None where the annotated videos do not give the list."""
+    def apply(self, annotated: Iterable[str], instances: Mapping[str, int] | None = None) -> tuple[str, ...] | None:
+        """Return the sorted videos of the list, or None where the annotations are not those of the list.
+
+        Args:
+            annotated: names of the annotated videos.
+            instances: number of instances in each video, by default not looked at.
+        """
         videos = tuple(sorted(set(annotated) - set(self.exclude)))
-        return videos if list_digest(videos) == self.sha256 else None
+        known = instances is None or self.counts(videos, instances)
+        return videos if known and list_digest(videos) == self.sha256 else None
+
+    def counts(self, videos: Iterable[str], instances: Mapping[str, int]) -> bool:
+        """Return whether these videos have a number of instances that goes by the list's name.
+
+        Args:
+            videos: names of the videos.
+            instances: number of instances in each video.
+        """
+        return not self.instances or sum(instances.get(video, 0) for video in videos) in self.instances
 
 
 class DatasetDescriptor(Spec):

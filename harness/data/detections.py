@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.data.annotations import AMBIGUOUS_CLASS
 from harness.data.values import FARTHEST, number, remark_on_text, shown
 from harness.io.atomic import atomic_write
 from harness.io.reading import parse_json, read_limited, unique_keys
@@ -76,18 +77,22 @@ def read_detections(
     if not len(columns) and not allow_empty:
         raise UserError(f"{path} has no detections: `results` is empty. Check how it was written.")
     known = tuple(sorted(columns.labels)) if classes is None else tuple(classes)
-    number = {name: i for i, name in enumerate(known)}
+    places = {name: i for i, name in enumerate(known)}
+    unscored = {name for name in columns.labels if name.casefold() == AMBIGUOUS_CLASS and name not in places}
     for name, index in columns.labels.items():
         check_text(name, f"{path}: label")
-        if name not in number:
+        if name not in places and name not in unscored:
             where = names[video[int(np.argmax(label == index))]]
             few = f"{', '.join(known[:5])}{', ...' if len(known) > 5 else ''}"
             raise UserError(
                 f"{path}, video {where}: unknown label {name!r}{did_you_mean(name, known)} "
                 f"The annotations have {len(known)} classes: {few}."
             )
-    to_known = np.array([number[name] for name in columns.labels], dtype=np.int64)
-    return Detections(names, known, video, to_known[label], start, end, score)
+    label = np.array([places.get(name, -1) for name in columns.labels], dtype=np.int64)[label]
+    scored = label >= 0
+    if unscored and notes is not None:
+        notes.append(f"{path}: {(~scored).sum()} detections of `Ambiguous`, which is no class, were left out.")
+    return Detections(names, known, video[scored], label[scored], start[scored], end[scored], score[scored])
 
 
 def write_detections(path: Path, detections: Detections, version: str = "wstal-bench") -> None:
@@ -171,8 +176,8 @@ def _float(value: Any) -> float:
         TypeError: it is neither.
         OverflowError: it is an integer that no float holds.
     """
-    found = number(value) if type(value) is str else value
-    if type(found) not in (int, float):
+    found = number(value) if isinstance(value, str) else value
+    if not isinstance(found, int | float) or isinstance(found, bool):
         raise TypeError
     return float(found)
 

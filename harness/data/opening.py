@@ -28,6 +28,7 @@ from harness.data.video_facts import Clock, VideoFacts, per_video, read_frame_ra
 from harness.io.reading import read_text
 from harness.io.text import check_text
 from wstal.errors import MissingDataError, UserError
+from wstal.evaluation import get_protocol
 
 _CLOCK_SAMPLE = 256  # videos per subset whose rows are compared with their durations
 
@@ -129,6 +130,9 @@ def open_dataset(
     )
     for subset in SUBSETS:
         notes += _subset_notes(data, subset)
+    if (why := _headline_inapplicable(data)) is not None:
+        notes.append(f"Numbers are those of protocol anet, not of {data.headline}: {why}.")
+        data = replace(data, headline="anet")
     if checked:
         _check_classes(data)
         for subset in SUBSETS:
@@ -158,6 +162,14 @@ def _subset_notes(data: Dataset, subset: Subset) -> list[str]:
             f"{len(chosen.videos)} are used: list {chosen.name}."
         )
     return notes
+
+
+def _headline_inapplicable(data: Dataset) -> str | None:
+    """Return why the headline protocol cannot evaluate the test videos, or None if it can or there is no truth."""
+    try:
+        return get_protocol(data.headline).inapplicable(data.ground_truth("test"))
+    except UserError:  # raised again when the test subset is used, which it may never be
+        return None
 
 
 def _classes(descriptor: DatasetDescriptor, content: Annotations, beside: Callable[[str], Path]) -> tuple[str, ...]:

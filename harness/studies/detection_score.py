@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.data.annotations import Annotations, read_annotations
+from harness.data.annotations import Annotations, instances_by_video, read_annotations
 from harness.data.descriptor import DatasetDescriptor, list_digest, shipped_descriptors, with_classes
 from harness.data.detections import read_detections
 from wstal import evaluation
@@ -48,9 +48,10 @@ class ScoredFile:
         names = [prefix + video for video in self.truth.videos]
         shipped = [known for known in shipped_descriptors().values() if known.family == family]
         rules = [rule for known in shipped for rule in known.lists if rule.subset == "test"]
-        exact = (rule.name for rule in rules if rule.sha256 == list_digest(names))
+        counts = {prefix + video: count for video, count in instances_by_video(self.truth).items()}
+        exact = (rule.name for rule in rules if rule.sha256 == list_digest(names) and rule.counts(names, counts))
         # with a video that no list holds, since nothing is annotated in it
-        return next(exact, None) or next((rule.name for rule in rules if rule.apply(names)), None)
+        return next(exact, None) or next((rule.name for rule in rules if rule.apply(names, counts)), None)
 
     @property
     def found_videos(self) -> int:

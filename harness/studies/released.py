@@ -248,9 +248,11 @@ def _rescored(name: str, source: Source, root: Path) -> Rescored:
         raise UserError(f"The classes of {scored.annotations.path} are of no known data set. State `dataset`.")
     listed, unnamed = scored.known_list(_family(dataset), source.video_prefix or ""), None
     if _is_shipped(dataset) and listed is None:
-        unnamed = f"its {len(scored.truth.videos):,} videos are no test list of {dataset} that is known here"
-    elif _is_shipped(dataset) and scored.known_as and scored.known_as.family != _family(dataset):
-        unnamed = f"its classes are those of {scored.known_as.family}, not of {dataset}"
+        found = f"{len(scored.truth.videos):,} videos with {len(scored.truth):,} instances"
+        unnamed = f"its {found} are no test list of {dataset} that is known here"
+    elif _is_shipped(dataset) and _other_classes(scored, _family(dataset)):
+        owner = f"those of {scored.known_as.family}, not" if scored.known_as else "not those"
+        unnamed = f"its classes are {owner} of {dataset}"
     usual = scored.known_as.headline if scored.known_as else ""
     stated = source.model_dump(include={"method", "source", "features", "note", "published"})
     return Rescored(
@@ -269,6 +271,13 @@ def _rescored(name: str, source: Source, root: Path) -> Rescored:
         annotations=_annotation_facts(scored, listed),
         metrics={protocol: _metrics(result) for protocol, result in scored.results.items()},
     )
+
+
+def _other_classes(scored: ScoredFile, family: str) -> bool:
+    """Return whether the classes are not the family's; numbers in place of names are believed (AutoLoc)."""
+    if scored.known_as is None:
+        return not all(name.isdecimal() for name in scored.annotations.classes)
+    return scored.known_as.family != family
 
 
 def _family(dataset: str) -> str:

@@ -117,3 +117,50 @@ class TestWeakLabels:  # 15
         code, out, _ = cli("run", "--data", folder, *TOY, "--store", tmp_path / "store", "--json")
         assert code == 0
         assert json.loads(out)["metrics"]["anet"]["instances"] == 2
+
+
+class TestProtocolNames:  # 03
+    def test_ambiguous_as_a_class_is_the_ambiguous_intervals(self, cli: Cli, case: Case, shared: Path) -> None:
+        folder = case("03_thumos_protocols_on_other_truth")
+        code, out, err = cli(
+            "evaluate", stpn(shared), "--annotations", folder / "ambiguous_as_class.json", "--protocol", "all", "--json"
+        )
+        given = shared / "data/thumos14"
+        official = cli("evaluate", stpn(shared), "--annotations", given, "--protocol", "all", "--json")
+        assert code == 0
+        assert json.loads(out) == json.loads(official[1])
+        assert "`Ambiguous`" in err
+
+    @pytest.mark.parametrize(
+        ("name", "reason"),
+        [
+            ("one_instance_a_video", "212 instances"),
+            ("trailing_blank", "'Diving ' is no class of THUMOS14"),
+        ],
+    )
+    def test_another_truth_has_no_protocol_of_thumos14(
+        self, cli: Cli, case: Case, shared: Path, name: str, reason: str
+    ) -> None:
+        folder = case("03_thumos_protocols_on_other_truth")
+        truth = folder / f"{name}.json"
+        code, out, err = cli("evaluate", stpn(shared), "--annotations", truth, "--protocol", "all", "--json")
+        assert (code, list(json.loads(out))) == (0, ["anet"])
+        assert "anet-210, " in err
+        assert reason in err
+        code, _, err = cli("evaluate", stpn(shared), "--annotations", truth, "--protocol", "anet-210")
+        assert code == 2
+        assert reason in err
+
+    def test_rescoring_names_no_list(self, cli: Cli, case: Case, shared: Path, tmp_path: Path) -> None:
+        folder = case("03_thumos_protocols_on_other_truth")
+        (tmp_path / "sources.toml").write_text(
+            f'[one]\ndetections = "{stpn(shared)}"\nannotations = "{folder / "one_instance_a_video.json"}"\n'
+            'method = "STPN"\nsource = "test"\ndataset = "thumos14"\n'
+        )
+        code, out, _ = cli("rescore", tmp_path / "sources.toml", "--results", tmp_path / "results", "--json")
+        (record,) = json.loads(out)
+        assert code == 0
+        assert record["annotations"]["list"] is None
+        assert record["dataset"] is None
+        assert "212 instances" in record["unnamed"]
+        assert list(record["metrics"]) == ["anet"]

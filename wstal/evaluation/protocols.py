@@ -21,6 +21,12 @@ from wstal.types import GroundTruth
 WRONG_VIDEOS = frozenset({"video_test_0000270", "video_test_0001496"})
 # Has Ambiguous intervals only: no published list holds it, some annotation files do.
 WITHOUT_INSTANCE = frozenset({"video_test_0001292"})
+THUMOS14_CLASSES = frozenset(
+    ("BaseballPitch", "BasketballDunk", "Billiards", "CleanAndJerk", "CliffDiving", "CricketBowling", "CricketShot",
+     "Diving", "FrisbeeCatch", "GolfSwing", "HammerThrow", "HighJump", "JavelinThrow", "LongJump", "PoleVault",
+     "Shotput", "SoccerPenalty", "TennisSwing", "ThrowDiscus", "VolleyballSpiking")
+)  # fmt: skip
+THUMOS14_INSTANCES = {210: 3311, 212: 3358}  # in the published lists of test videos
 THUMOS14_VIDEO = re.compile(r"video_(test|validation)_\d{7}")
 
 
@@ -32,7 +38,7 @@ class Protocol:
         name: as users type it and as results are labelled.
         meaning: description in one line.
         source: publication or code that defines it.
-        thumos14_only: it needs THUMOS14's video list, clock or Ambiguous intervals.
+        thumos14_only: it is defined on THUMOS14's videos, classes and instances.
         excluded_videos: videos removed from the ground truth and the detections.
         expected_videos: number of videos in the published list. None: any list.
         matching: how detections and instances are paired. `best`: detections, best score first, take the free instance
@@ -66,10 +72,28 @@ class Protocol:
 
     def inapplicable(self, ground_truth: GroundTruth) -> str | None:
         """Return why the protocol cannot evaluate these videos, or None if it can."""
-        if self.thumos14_only and not is_thumos14(ground_truth.videos):
-            return "it is defined on THUMOS14's videos only"
+        if self.thumos14_only and (why := self._other_than_thumos14(ground_truth)) is not None:
+            return why
         if self.ambiguous != "count" and not len(ground_truth.ambiguous):
             return "it needs the Ambiguous intervals (Ambiguous_test.txt beside the annotations)"
+        return None
+
+    def _other_than_thumos14(self, ground_truth: GroundTruth) -> str | None:
+        """Return why the truth is not THUMOS14's, of which a part of the videos is accepted."""
+        if not is_thumos14(ground_truth.videos):
+            return "it is defined on THUMOS14's videos only"
+        if other := sorted(set(ground_truth.classes) - THUMOS14_CLASSES):
+            more = f" and {len(other) - 1} more" if len(other) > 1 else ""
+            return f"it is defined on THUMOS14's 20 classes, and {other[0]!r}{more} is no class of THUMOS14"
+        if (videos := self.expected_videos) is None:
+            return None
+        listed = {i for i, video in enumerate(ground_truth.videos) if video not in self.excluded_videos}
+        found, wanted = sum(video in listed for video in ground_truth.video.tolist()), THUMOS14_INSTANCES[videos]
+        if len(listed) > videos or found > wanted or (len(listed) == videos and found != wanted):
+            return (
+                f"it is defined on THUMOS14's {wanted:,} instances in {videos} test videos, and this truth has "
+                f"{found:,} instances in {len(listed):,} videos"
+            )
         return None
 
 

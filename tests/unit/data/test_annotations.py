@@ -102,6 +102,16 @@ class TestReading:
         with pytest.raises(UserError, match=r"video w: a label has no `segment`, so subset 'training'.*2 such labels"):
             read.ground_truth("training")
 
+    def test_ambiguous_as_a_class_is_ambiguous_intervals(self, tmp_path: Path) -> None:
+        database = {"a": entry("test", ("Run", 2, 3), ("Ambiguous", 5, 6), ("ambiguous", 0, 1))}
+        path = write(tmp_path, database)
+        read = read_annotations(path)
+        assert (read.classes, len(read.ground_truth())) == (("Run",), 1)
+        assert read.ambiguous == (Interval("a", 5, 6), Interval("a", 0, 1))
+        assert "2 instances of `Ambiguous`" in read.notes[0]
+        (tmp_path / "Ambiguous_test.txt").write_text("a 5 6\n")
+        assert read_annotations(path).ambiguous == read.ambiguous
+
     def test_a_file_that_names_no_subset_is_one(self, tmp_path: Path) -> None:
         database = {name: {"annotations": one["annotations"]} for name, one in SMALL.items()}
         read = read_annotations(write(tmp_path, database))

@@ -6,6 +6,7 @@ import pytest
 
 from harness.data.descriptor import (
     DatasetDescriptor,
+    ListRule,
     find_descriptor,
     list_digest,
     read_descriptor,
@@ -129,6 +130,13 @@ def test_extends_alone_is_the_shipped_one(tmp_path: Path) -> None:
 def test_a_list_applies_only_where_its_digest_holds() -> None:
     rule = next(rule for rule in shipped_descriptors()["thumos14"].lists if rule.name == "thumos14-test-212")
     assert rule.apply(["video_test_0000004"]) is None
+
+
+def test_a_list_applies_only_to_its_number_of_instances() -> None:
+    rule = ListRule(name="two", subset="test", count=2, sha256=list_digest(["a", "b"]), instances=(3, 5))
+    assert rule.apply(["b", "a"], {"a": 1, "b": 2, "c": 9}) == ("a", "b")
+    assert rule.apply(["b", "a"], {"a": 4, "b": 1}) == ("a", "b")
+    assert rule.apply(["b", "a"], {"a": 1}) is None
 
 
 @pytest.mark.shared

@@ -84,6 +84,14 @@ class TestReading:
         assert len(read) == 3
         assert [note.split(": ", 1)[1] for note in notes] == ["2 detections end where they start; they match nothing."]
 
+    def test_detections_of_ambiguous_are_left_out(self, tmp_path: Path) -> None:
+        notes: list[str] = []
+        path = write(tmp_path, {"b": [row("Ambiguous"), row("Jump")], "c": [row("Ambiguous")]})
+        read = read_detections(path, ("Jump", "Run"), notes=notes)
+        assert (read.videos, read.video.tolist(), read.label.tolist()) == (("b", "c"), [0], [0])
+        assert "2 detections of `Ambiguous`" in notes[0]
+        assert len(read_detections(path, ("Ambiguous", "Jump"))) == 3
+
     def test_gzip_is_known_by_its_content(self, tmp_path: Path) -> None:
         path = write(tmp_path, {"b": [row()]})
         path.write_bytes(gzip.compress(path.read_bytes()))

@@ -26,16 +26,16 @@ from wstal.evaluation import PROTOCOLS
 STORED = Path(__file__).parents[3] / "results" / "rescored"
 TRUTH = {
     "database": {
-        video: {"subset": "test", "duration": 60, "annotations": [{"label": "Run", "segment": segment}]}
+        video: {"subset": "test", "duration": 60, "annotations": [{"label": "Diving", "segment": segment}]}
         for video, segment in (("video_test_0000001", [10, 20]), ("video_test_0000270", [0, 10]))
     }
 }
 FOUND = {
     "video_test_0000001": [
-        {"label": "Run", "segment": [10, 20], "score": 0.9},
-        {"label": "Run", "segment": [40, 50], "score": 0.5},
+        {"label": "Diving", "segment": [10, 20], "score": 0.9},
+        {"label": "Diving", "segment": [40, 50], "score": 0.5},
     ],
-    "video_test_0000270": [{"label": "Run", "segment": [0, 5.5], "score": 0.7}],
+    "video_test_0000270": [{"label": "Diving", "segment": [0, 5.5], "score": 0.7}],
 }
 TABLE = """
 [{name}]
@@ -176,21 +176,26 @@ class TestDataSet:
         for stated in (None, "thumos14", "thumos14-mine"):
             record = self.of(tmp_path, "thumos14", stated)
             assert record.dataset is None
-            assert record.unnamed == f"its 20 videos are no test list of {stated or 'thumos14'} that is known here"
+            assert (
+                record.unnamed
+                == f"its 20 videos with 20 instances are no test list of {stated or 'thumos14'} that is known here"
+            )
             assert record.annotations.list is None
             assert record.annotations.videos_sha256 == sha256("\n".join(sorted(
                 f"made_up_{number}" for number in range(20))).encode())  # fmt: skip
         page = markdown_page(rescored_page([record]))
         assert "## Unknown data set" in page
-        assert "data set unknown: its 20 videos are no test list" in page
+        assert "data set unknown: its 20 videos with 20 instances are no test list" in page
 
     def test_a_name_of_ones_own_claims_nothing(self, tmp_path: Path) -> None:
-        record = self.of(tmp_path, "Run", "kitchen")
+        record = self.of(tmp_path, "Diving", "kitchen")
         assert (record.dataset, record.unnamed) == ("kitchen", None)
 
     def test_the_videos_decide(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         names = [f"long_made_up_{number}" for number in range(20)]
-        rule = THUMOS14.lists[1].model_copy(update={"sha256": list_digest(names), "name": "these", "exclude": ()})
+        rule = THUMOS14.lists[1].model_copy(
+            update={"sha256": list_digest(names), "name": "these", "exclude": (), "instances": (20,)}
+        )
         known = {"thumos14": THUMOS14.model_copy(update={"lists": (rule,)})}
         for module in ("detection_score", "released"):
             monkeypatch.setattr(f"harness.studies.{module}.shipped_descriptors", lambda: known)
@@ -259,7 +264,7 @@ class TestRecord:
         ]  # fmt: skip
 
 
-BOX = {"label": "Run", "segment": [1, 2], "score": 0.5}
+BOX = {"label": "Diving", "segment": [1, 2], "score": 0.5}
 
 
 @pytest.mark.parametrize(
@@ -302,8 +307,8 @@ def test_bad_sources_are_refused_before_anything_is_written(tmp_path: Path, cont
 @pytest.mark.parametrize(
     ("results", "message"),
     [
-        ({"video_test_0000001": [BOX | {"score": float("nan")}]}, "video_test_0000001: .*not finite.* Remove it"),
-        ({"video_test_0000001": [BOX | {"label": "Rnu"}]}, "unknown label 'Rnu'; did you mean 'Run'"),
+        ({"video_test_0000001": [BOX | {"score": float("nan")}]}, "video_test_0000001: .*not finite.* Correct it"),
+        ({"video_test_0000001": [BOX | {"label": "Divign"}]}, "unknown label 'Divign'; did you mean 'Diving'"),
         ({"video_test_0000001": []}, "has no detections.* Check how it was written"),
         ({"elsewhere": [BOX]}, "Not one of the 1 detections is in a video .* Choose the subset"),
         ([BOX], "has no `results` object"),

@@ -17,14 +17,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from harness.data.features import some
 from harness.data.values import FARTHEST, expect, label_text, name_text, number, remark_on_text, seconds, shown
-from harness.io.reading import parse_json, read_limited, read_text
+from harness.io.reading import LARGEST, parse_json, read_limited, read_text, unzipped
 from harness.io.text import check_text, printable
-from wstal.errors import UserError
+from wstal.errors import MissingDataError, UserError
 from wstal.types import FloatArray, GroundTruth, Segments
 
 ANNOTATIONS = "annotations.json"
 AMBIGUOUS = "Ambiguous_test.txt"
+FORM = 'Expected {"database": {video: {"subset", "duration", "annotations": [{"label", "segment"}]}}}.'
 AMBIGUOUS_CLASS = "ambiguous"  # lower case
 ALONE = "test"  # subset of the videos of a file that names no subset
 TEST_SUBSETS = ("test", "testing", "validation", "val")
@@ -145,14 +147,11 @@ def read_annotations(path: Path) -> Annotations:
     """
     path = Path(path)
     if os.path.isdir(path):
-        path = path / ANNOTATIONS
-    content = read_data_json(path)
+        path = _in_folder(path)
+    content = read_data_json(path, FORM)
     database = content.get("database") if isinstance(content, dict) else None
     if not isinstance(database, dict):
-        raise UserError(
-            f"{path} is not an ActivityNet-style annotation file: it has no `database` object. "
-            'Expected {"database": {video: {"subset", "duration", "annotations"}}}.'
-        )
+        raise UserError(f"{path} is not an ActivityNet-style annotation file: it has no `database` object. {FORM}")
     unnamed = bool(database) and not any(isinstance(entry, dict) and "subset" in entry for entry in database.values())
     subsets: list[str] = []
     durations: list[float | None] = []
@@ -211,6 +210,28 @@ def read_annotations(path: Path) -> Annotations:
     )
 
 
+def _in_folder(folder: Path) -> Path:
+    """Return the annotation file of a folder.
+
+    Raises:
+        MissingDataError: it is not there. The message names other JSON files.
+    """
+    path = folder / ANNOTATIONS
+    others = json_files(folder)
+    if not os.path.lexists(path) and others:
+        raise MissingDataError(
+            f"{path} is not there. The folder has {some([other.name for other in others])}: "
+            f"give the right one, as --annotations {others[0]}."
+        )
+    return path
+
+
+def json_files(folder: Path) -> list[Path]:
+    """Return the JSON files of a folder, sorted, without its other known files."""
+    found = [path for pattern in ("*.json", "*.json.gz") for path in folder.glob(pattern)]
+    return sorted(path for path in found if path.name not in ("fps.json", "video_labels.json"))
+
+
 def read_ambiguous(path: Path) -> tuple[Interval, ...]:
     """Read intervals, one per line: video, start and end in seconds, separated by blanks.
 
@@ -235,14 +256,18 @@ def read_ambiguous(path: Path) -> tuple[Interval, ...]:
     return tuple(intervals)
 
 
-def read_data_json(path: Path) -> Any:
-    """Read the JSON file of a data set.
+def read_data_json(path: Path, form: str = "") -> Any:
+    """Read the JSON file of a data set, which may be gzip.
+
+    Args:
+        path: the file.
+        form: expected form, for the message about a file of another kind.
 
     Raises:
         MissingDataError: there is no such file.
         UserError: it cannot be read, is too large, is not JSON, or has a key twice in one object.
     """
-    return parse_json(read_limited(path), path)
+    return parse_json(unzipped(read_limited(path), path, LARGEST), path, form=form)
 
 
 def _segment(segment: Any, where: str) -> tuple[float, float]:

@@ -223,6 +223,11 @@ def _drop_reversed(entries: Sequence[_Entry], notes: list[str]) -> list[_Entry]:
 
 def _feature_blocks(path: Path, entries: Sequence[_Entry]) -> list[npt.NDArray[Any]]:
     array = load_array(path)
+    if array.shape == ():
+        raise UserError(
+            f"{path} holds a single object, expected an array of one [T, width] block a video. Save each stream "
+            "of each video as a float array of its own, <subset>/<stream>/<video>.npy, which needs no conversion."
+        )
     if array.ndim < 1 or len(array) != len(entries):
         raise UserError(f"{path} has shape {list(array.shape)}, expected one entry for each of {len(entries)} videos.")
     blocks: list[npt.NDArray[Any]] = []

@@ -10,7 +10,6 @@ import gzip
 import io
 import json
 import math
-import zlib
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ import numpy as np
 from harness.data.annotations import AMBIGUOUS_CLASS
 from harness.data.values import FARTHEST, number, remark_on_text, shown
 from harness.io.atomic import atomic_write
-from harness.io.reading import parse_json, read_limited, unique_keys
+from harness.io.reading import parse_json, read_limited, unique_keys, unzipped
 from harness.io.text import check_text, did_you_mean
 from wstal.errors import UserError
 from wstal.types import Detections
@@ -184,7 +183,10 @@ def _float(value: Any) -> float:
 
 def _parse(path: Path, columns: _Columns) -> dict[str, list[Any]]:
     """Return the `results` of a file by video, with each detection put into `columns` and replaced by a mark."""
-    content = parse_json(_content(path), path, hook=columns.take)
+    zipped = read_limited(path, LARGEST)
+    content = parse_json(
+        unzipped(zipped, path, LARGEST, "Leave out the lowest scores."), path, hook=columns.take, form=FORM
+    )
     results = content.get("results") if isinstance(content, dict) else None
     if not isinstance(results, dict):
         raise UserError(f"{path} is not an ActivityNet-style detection file: it has no `results` object. {FORM}")
@@ -193,20 +195,3 @@ def _parse(path: Path, columns: _Columns) -> dict[str, list[Any]]:
         if not isinstance(rows, list) or rows.count(ROW) != len(rows):
             raise UserError(f"{path}, video {name}: expected a list of detections with a `segment` each. {FORM}")
     return results
-
-
-def _content(path: Path) -> bytes:
-    """Read a file's bytes and decompress them if they are gzip."""
-    content = read_limited(path, LARGEST)
-    if content[:2] != b"\x1f\x8b":
-        return content
-    try:
-        with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
-            content = file.read(LARGEST + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path} is not a complete gzip file ({error}). Fetch or write it again.") from error
-    if len(content) > LARGEST:
-        raise UserError(
-            f"{path} holds more than {LARGEST / 2**20:,.0f} MiB of JSON, the limit. Leave out the lowest scores."
-        )
-    return content

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from harness.data.annotations import ANNOTATIONS, Annotations, read_annotations
+from harness.data.annotations import ANNOTATIONS, Annotations, json_files, read_annotations
 from harness.data.descriptor import DatasetDescriptor, shipped_descriptors, with_classes
 from harness.data.feature_layout import JOINT, FeatureFolder, feature_root, find_features
 from harness.data.features import read_header
@@ -76,9 +76,10 @@ def find_annotations(
             if _annotates(content, data_dir):
                 notes.append(f"Took the annotations beside the folder: {path}")
                 return content
+    others = json_files(data_dir) or ""
     raise MissingDataError(
         f"No annotations: there is no {own}, nor annotations.json of a known data set beside the folder. "
-        "Pass the annotation file or its folder as --annotations."
+        f"Pass the annotation file or its folder as --annotations{others and f', such as {others[0]}'}."
     )
 
 

@@ -70,6 +70,11 @@ def read_header(path: Path) -> Header:
         shape, dtype = parse_header(file)
         expected = file.tell() + math.prod(shape) * dtype.itemsize
         size = os.fstat(file.fileno()).st_size
+    if dtype.hasobject and shape == ():
+        raise UserError(
+            f"{path} is a single pickled object, such as a dictionary of streams. Save each stream as a float array "
+            "[T, width] in a file of its own, <subset>/<stream>/<video>.npy."
+        )
     if dtype.hasobject:
         raise UserError(f"{path} is a pickled object array. Convert it once with `wstal-bench data convert`.")
     if dtype.kind != "f" or dtype.itemsize not in (2, 4, 8):

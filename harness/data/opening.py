@@ -25,6 +25,7 @@ from harness.data.feature_layout import FeatureFolder, check_name, feature_root
 from harness.data.features import some
 from harness.data.source import SUBSETS, Subset
 from harness.data.video_facts import Clock, VideoFacts, per_video, read_frame_rates, read_official
+from harness.io.kinds import FEATURE_FORMS, other_files
 from harness.io.reading import read_text
 from harness.io.text import check_text
 from wstal.errors import MissingDataError, UserError
@@ -92,9 +93,11 @@ def open_dataset(
     names, found = subset_names(content, descriptor), locate(data_dir, content, descriptor, streams)
     if not any(found.values()):
         stray = next(feature_root(data_dir).rglob("*.npy"), None)
+        others = "" if stray else other_files(feature_root(data_dir), FEATURE_FORMS)
         raise MissingDataError(
             f"No .npy feature files in {feature_root(data_dir)}"
             + (f" where they are looked for, though there is {stray}" if stray else "")
+            + (f", only {others}: save each stream of each video as a float array [T, width]" if others else "")
             + ". Put them at <subset>/<stream>/<video>.npy, "
             "<stream>/<subset>/<video>.npy, <subset>/<video>.npy, <stream>/<video>.npy or <video>.npy, "
             "with subset train or test, stream rgb or flow."

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import os
 import re
 import stat
 import tomllib
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from harness.io.kinds import kind_of
 from harness.io.text import printable
 from wstal.errors import MissingDataError, UserError
 
@@ -85,6 +88,31 @@ def read_text(path: Path, remedy: str = "") -> str:
         raise UserError(f"{path} is not a text file ({error}). {remedy}".rstrip()) from error
 
 
+def unzipped(content: bytes, path: Path, largest: int, remedy: str = "") -> bytes:
+    """Return the content of a file, decompressed if it is gzip.
+
+    Args:
+        content: bytes of the file.
+        path: the file, for messages.
+        largest: most bytes that it may hold.
+        remedy: last sentence of the message about a file that holds more.
+
+    Raises:
+        UserError: it is not complete, or holds too much.
+    """
+    if content[:2] != b"\x1f\x8b":
+        return content
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+            content = file.read(largest + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{path} is not a complete gzip file ({error}). Fetch or write it again.") from error
+    if len(content) > largest:
+        limit = f"{largest / 2**20:,.0f} MiB"
+        raise UserError(f"{path} holds more than {limit} of JSON, the limit. {remedy}".rstrip())
+    return content
+
+
 class _RefusedJSONError(ValueError):
     """Error for JSON that the standard allows and this harness refuses: the message ends with the remedy."""
 
@@ -108,6 +136,7 @@ def parse_json(
     remedy: str = "Fetch or write it again.",
     hook: Callable[[list[tuple[str, Any]]], Any] = unique_keys,
     largest_integer: int | None = None,
+    form: str = "",
 ) -> Any:
     """Parse a file's content as JSON.
 
@@ -117,6 +146,7 @@ def parse_json(
         remedy: last sentence of the message about a damaged file.
         hook: function that makes an object of its pairs.
         largest_integer: largest absolute value of an integer (by default any, floats have their own limit).
+        form: expected form, for the message about a file of another kind.
 
     Raises:
         UserError: not JSON, a key twice in one object, brackets nested too deep, or an integer too large.
@@ -134,6 +164,10 @@ def parse_json(
     except _RefusedJSONError as error:
         raise UserError(f"{path}: {error}") from error
     except (ValueError, RecursionError) as error:
+        if form and (kind := kind_of(content)):
+            raise UserError(
+                f"{path} is not valid JSON but {kind}. Turn it into ActivityNet-style JSON. {form}"
+            ) from error
         raise UserError(f"{path} is not valid JSON, or cut off ({error}). {remedy}") from error
     return value
 

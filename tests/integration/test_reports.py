@@ -164,3 +164,43 @@ class TestProtocolNames:  # 03
         assert record["dataset"] is None
         assert "212 instances" in record["unnamed"]
         assert list(record["metrics"]) == ["anet"]
+
+
+class TestMessages:  # 16
+    def test_annotations_may_be_gzip(self, cli: Cli, case: Case) -> None:
+        folder = case("16_misleading_remedies")
+        code, out, _ = cli("evaluate", folder / "det.json", "--annotations", folder / "gt.json.gz", "--json")
+        assert (code, set(metrics(out)["mAP"].values())) == (0, {100.0})
+
+    def test_the_one_json_of_a_folder_is_named(self, cli: Cli, case: Case) -> None:
+        folder = case("16_misleading_remedies")
+        code, _, err = cli("evaluate", folder / "det.json", "--annotations", folder / "only_gt")
+        assert code == 3
+        assert f"--annotations {folder / 'only_gt/gt.json'}" in err
+
+    @pytest.mark.parametrize(
+        ("arguments", "kind", "remedy"),
+        [
+            (("evaluate", "det.json", "--annotations", "gt.csv"), "CSV", "ActivityNet-style JSON"),
+            (("evaluate", "kit.txt", "--annotations", "only_gt/gt.json"), "text", "ActivityNet-style JSON"),
+        ],
+    )
+    def test_a_file_of_another_kind_is_named(
+        self, cli: Cli, case: Case, arguments: tuple[str, ...], kind: str, remedy: str
+    ) -> None:
+        folder = case("16_misleading_remedies")
+        code, _, err = cli(*(word if word[0] == "-" or word == "evaluate" else folder / word for word in arguments))
+        assert code == 2
+        assert kind in err
+        assert remedy in err
+        assert "cut off" not in err
+
+    def test_features_of_another_kind_are_named(self, cli: Cli, case: Case) -> None:
+        folder = case("16_misleading_remedies")
+        code, _, err = cli("data", "verify", folder / "dict")
+        assert code == 2
+        assert "dictionary" in err
+        assert "data convert" not in err
+        code, _, err = cli("data", "verify", folder / "npz")
+        assert code == 3
+        assert "2 .npz files" in err

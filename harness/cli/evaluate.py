@@ -38,6 +38,12 @@ def add(commands: Commands) -> None:
         help="a name of `wstal-bench ls protocols`, or all that apply (default: anet)",
     )
     command.add_argument("--tious", metavar="A:STEP:B", help="tIoU thresholds (default: the protocol's)")
+    command.add_argument(
+        "--strip-prefix",
+        default="",
+        metavar="P",
+        help="beginning of video names to leave off, in both files, as v_ (default: none)",
+    )
     add_json_option(command)
 
 
@@ -47,7 +53,14 @@ def handle(arguments: argparse.Namespace) -> int:
     from wstal.evaluation import to_json
 
     protocols = None if arguments.protocol == "all" else [arguments.protocol]
-    scored = score_file(arguments.detections, arguments.annotations, arguments.subset, protocols, arguments.tious)
+    scored = score_file(
+        arguments.detections,
+        arguments.annotations,
+        arguments.subset,
+        protocols,
+        arguments.tious,
+        arguments.strip_prefix,
+    )
     say(*scored.remarks)
     results = {name: to_json(result) for name, result in scored.results.items()}
     if arguments.json:

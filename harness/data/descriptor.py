@@ -213,6 +213,9 @@ class DatasetDescriptor(Spec):
     """The scored videos' subset."""
     file_prefixes: tuple[str, ...] = ("",)
     """Strings that may precede a video's id in its file name, as `v_` for ActivityNet."""
+    file_suffixes: tuple[str, ...] = ("",)
+    """Strings that may follow a video's id in its file name. One that names a stream, as `_rgb`, tells the stream of
+    files that stand in one folder; files with none of the suffixes are ignored."""
     classes: tuple[Line, ...] = ()
     """Class names; empty: those in the annotations."""
     class_file: Line | None = None

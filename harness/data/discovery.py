@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections import Counter
@@ -11,7 +12,7 @@ from typing import NamedTuple
 
 from harness.data.annotations import ANNOTATIONS, Annotations, json_files, read_annotations
 from harness.data.descriptor import DatasetDescriptor, shipped_descriptors, with_classes
-from harness.data.feature_layout import JOINT, FeatureFolder, feature_root, find_features
+from harness.data.feature_layout import JOINT, FeatureFolder, feature_root, find_features, named_streams
 from harness.data.features import read_header
 from harness.data.source import SUBSETS, Subset
 from harness.io.text import printable
@@ -192,7 +193,40 @@ def locate(
     wanted = [name for name in known if streams is None or name in streams]
     root, names = feature_root(data_dir), subset_names(content, descriptor)
     folders = {subset: (*filter(None, [own]), *descriptor.subset(subset).folders) for subset, own in names.items()}
-    return {subset: find_features(root, possible, wanted) for subset, possible in folders.items()}
+    suffixes = descriptor.file_suffixes
+    return {subset: find_features(root, possible, wanted, suffixes) for subset, possible in folders.items()}
+
+
+def naming_advice(
+    folders: Iterable[FeatureFolder | None], content: Annotations, descriptor: DatasetDescriptor
+) -> str | None:
+    """Return how files are named around the videos' ids and the keys that tell it, or None where some files fit.
+
+    Args:
+        folders: feature files of each subset.
+        content: the annotations.
+        descriptor: facts with the streams and the known prefixes.
+    """
+    videos = set(content.videos)
+    stems = [stem for folder in folders if folder for stem in (*folder.files, *folder.incomplete)]
+    if any(prefix and stem.removeprefix(prefix) in videos for stem in stems for prefix in descriptor.file_prefixes):
+        return None
+    around: Counter[tuple[str, str]] = Counter()
+    for stem in (sample := stems[:: max(1, len(stems) // 200)]):
+        cuts = ((i, j) for i in range(len(stem)) for j in range(len(stem), i, -1) if stem[i:j] in videos)
+        if cut := max(cuts, key=lambda cut: cut[1] - cut[0], default=None):
+            around[stem[: cut[0]], stem[cut[1] :]] += 1
+    if 2 * around.total() <= len(sample) or ("", "") in around:
+        return None
+    prefixes = [prefix for prefix, _ in around]
+    streams = named_streams(stream_names(descriptor), [suffix for _, suffix in around])
+    suffixes = list(streams.values()) or [around.most_common(1)[0][0][1]]
+    keys = [f'file_prefixes = ["{prefixes[0]}"]'] if prefixes[0] else []
+    keys += [f"file_suffixes = {json.dumps(suffixes)}"] if suffixes[0] else []
+    return (
+        f"No feature file has the name of a video alone: there is {stems[0]}.npy. "
+        f"State {' and '.join(keys)} in dataset.toml."
+    )
 
 
 def stream_names(descriptor: DatasetDescriptor) -> tuple[str, ...]:

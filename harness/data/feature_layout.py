@@ -72,24 +72,27 @@ def feature_root(data_dir: Path) -> Path:
     return inner if os.path.isdir(inner) else data_dir
 
 
-def find_features(root: Path, folders: Sequence[str], streams: Sequence[str]) -> FeatureFolder | None:
+def find_features(
+    root: Path, folders: Sequence[str], streams: Sequence[str], suffixes: Sequence[str] = ("",)
+) -> FeatureFolder | None:
     """Find one subset's feature files in any layout, or return None where there are none.
 
     Args:
         root: the feature root.
         folders: possible names of the subset's folder, of which the first that exists counts.
         streams: names of stream folders in joining order, of which those that exist are used.
+        suffixes: strings that may follow a video's id, one of which each file has.
     """
     subset = _first_folder(root, folders)
     if subset:
-        found = _per_stream(subset, _stream_folders(subset, streams)) or _per_stream(subset, {JOINT: subset})
-        if found:
+        found = _per_stream(subset, _stream_folders(subset, streams), suffixes)
+        if found := found or _one_folder(subset, streams, suffixes):
             return found
     outer = _stream_folders(root, streams)
     inner = {stream: own for stream, folder in outer.items() if (own := _first_folder(folder, folders))}
-    if inner and (found := _per_stream(next(iter(inner.values())), inner)):
+    if inner and (found := _per_stream(next(iter(inner.values())), inner, suffixes)):
         return found
-    flat = _per_stream(root, outer) or _per_stream(root, {JOINT: root})
+    flat = _per_stream(root, outer, suffixes) or _one_folder(root, streams, suffixes)
     return flat and replace(flat, nested=False)
 
 
@@ -115,14 +118,40 @@ def _listed(folder: Path) -> list[str]:
         raise UserError(f"Cannot list {folder}: {error.strerror or error}.") from error
 
 
-def _npy_files(folder: Path) -> dict[str, Path]:
-    """Map stems to files, in the order of file names."""
+def _npy_files(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
+    """Map stems without the first suffix that they have to files, in the order of file names."""
     names = sorted(name for name in _listed(folder) if name.endswith(".npy") and not name.startswith("."))
-    return {(path := folder / name).stem: path for name in names}
+    found: dict[str, Path] = {}
+    for stem in (name.removesuffix(".npy") for name in names):
+        suffix = next((suffix for suffix in suffixes if stem.endswith(suffix)), None)
+        if suffix is not None:
+            found.setdefault(stem.removesuffix(suffix), folder / f"{stem}.npy")
+    return found
 
 
-def _per_stream(folder: Path, folders: dict[str, Path]) -> FeatureFolder | None:
-    found = {stream: _npy_files(own) for stream, own in folders.items()}
+def named_streams(streams: Sequence[str], suffixes: Iterable[str]) -> dict[str, str]:
+    """Return the suffix that names each stream, as `_rgb`, of those streams that have one.
+
+    Args:
+        streams: names of streams in joining order.
+        suffixes: strings that may follow a video's id.
+    """
+    named = {suffix.strip("_-. ").casefold(): suffix for suffix in suffixes}
+    return {stream: named[stream.casefold()] for stream in streams if stream.casefold() in named}
+
+
+def _one_folder(folder: Path, streams: Sequence[str], suffixes: Sequence[str]) -> FeatureFolder | None:
+    """Find the files of one folder, which are joint or have suffixes that name their streams."""
+    if marks := named_streams(streams, suffixes):
+        return _matched(folder, {stream: _npy_files(folder, [suffix]) for stream, suffix in marks.items()})
+    return _per_stream(folder, {JOINT: folder}, suffixes)
+
+
+def _per_stream(folder: Path, folders: dict[str, Path], suffixes: Sequence[str]) -> FeatureFolder | None:
+    return _matched(folder, {stream: _npy_files(own, suffixes) for stream, own in folders.items()})
+
+
+def _matched(folder: Path, found: dict[str, dict[str, Path]]) -> FeatureFolder | None:
     files: dict[str, tuple[Path, ...]] = {}
     incomplete: dict[str, tuple[str, ...]] = {}
     for stem in sorted(set().union(*found.values())):
@@ -130,4 +159,4 @@ def _per_stream(folder: Path, folders: dict[str, Path]) -> FeatureFolder | None:
             incomplete[stem] = lacking
         else:
             files[stem] = tuple(paths[stem] for paths in found.values())
-    return FeatureFolder(folder, tuple(folders), files, incomplete) if files or incomplete else None
+    return FeatureFolder(folder, tuple(found), files, incomplete) if files or incomplete else None

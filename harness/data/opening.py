@@ -20,7 +20,7 @@ from pathlib import Path
 from harness.data.annotations import Annotations, read_ambiguous
 from harness.data.dataset import Dataset, LabelSource, SubsetFiles
 from harness.data.descriptor import DatasetDescriptor, find_descriptor, read_descriptor
-from harness.data.discovery import choose_columns, find_annotations, locate, recognise, subset_names
+from harness.data.discovery import choose_columns, find_annotations, locate, naming_advice, recognise, subset_names
 from harness.data.feature_layout import FeatureFolder, check_name, feature_root
 from harness.data.features import some
 from harness.data.source import SUBSETS, Subset
@@ -102,6 +102,8 @@ def open_dataset(
             "<stream>/<subset>/<video>.npy, <subset>/<video>.npy, <stream>/<video>.npy or <video>.npy, "
             "with subset train or test, stream rgb or flow."
         )
+    if advice := naming_advice(found.values(), content, descriptor):
+        raise MissingDataError(advice)
     columns = choose_columns(descriptor, found.values(), streams, notes)
     if os.path.isfile(ambiguous := beside(descriptor.ambiguous)):
         content = replace(content, ambiguous=read_ambiguous(ambiguous))

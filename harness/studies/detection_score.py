@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.data.annotations import Annotations, instances_by_video, read_annotations
@@ -83,6 +83,7 @@ def score_file(
     subset: str | None = None,
     protocols: Sequence[str] | None = None,
     tious: str | None = None,
+    strip_prefix: str = "",
 ) -> ScoredFile:
     """Score a detection file.
 
@@ -92,6 +93,7 @@ def score_file(
         subset: of the annotations; their test subset if absent.
         protocols: names; all that apply if absent.
         tious: as `parse_tious` reads them; those of the data set, recognised by its classes, if absent.
+        strip_prefix: beginning of the videos' names that is left off in both files.
 
     Raises:
         MissingDataError: a file is not there.
@@ -100,6 +102,7 @@ def score_file(
     known = read_annotations(annotations)
     subset = known.default_test_subset() if subset is None else subset
     truth = known.ground_truth(subset)
+    truth = replace(truth, videos=_stripped(truth.videos, strip_prefix, known.path))
     chosen = evaluation.protocols_for(truth) if protocols is None else tuple(map(evaluation.get_protocol, protocols))
     rules = evaluation.PROTOCOLS if protocols is None else {}
     left_out = {name: why for name, protocol in rules.items() if (why := protocol.inapplicable(truth))}
@@ -108,8 +111,33 @@ def score_file(
     thresholds = evaluation.default_tious(family) if tious is None else evaluation.parse_tious(tious)
     notes = list(known.notes)
     found = read_detections(detections, known.classes, notes=notes)
+    found = replace(found, videos=_stripped(found.videos, strip_prefix, detections))
+    if prefix := _common_prefix(found.videos, truth.videos):
+        raise UserError(
+            f"{detections} against {known.path}: the videos differ by {prefix!r} before their names, as in "
+            f"{found.videos[0]}. Leave it off with --strip-prefix {prefix}."
+        )
     try:
         results = evaluation.evaluate_all(found, truth, chosen, thresholds)
     except UserError as error:
         raise UserError(f"{detections} against subset {subset!r} of {known.path}: {error}") from error
     return ScoredFile(found, known, subset, truth, known_as, results, left_out, tuple(notes))
+
+
+def _stripped(videos: Sequence[str], prefix: str, path: Path) -> tuple[str, ...]:
+    """Return the names without a prefix, where they have it."""
+    names = tuple(video.removeprefix(prefix) for video in videos)
+    if len(set(names)) < len(names):
+        raise UserError(f"{path}: two videos have the same name without {prefix!r}. Choose another prefix.")
+    return names
+
+
+def _common_prefix(found: Sequence[str], listed: Sequence[str]) -> str:
+    """Return the text before the names in one of two files of which no video has the same name, or an empty text."""
+    if set(found) & set(listed):
+        return ""
+    for longer, shorter in ((found, set(listed)), (listed, set(found))):
+        for name in longer[:100]:
+            if start := next((i for i in range(1, len(name)) if name[i:] in shorter), 0):
+                return name[:start]
+    return ""

@@ -204,3 +204,37 @@ class TestMessages:  # 16
         code, _, err = cli("data", "verify", folder / "npz")
         assert code == 3
         assert "2 .npz files" in err
+
+
+class TestNamesAroundTheId:  # 12
+    @pytest.mark.parametrize(
+        ("name", "key"),
+        [
+            ("vprefix", 'file_prefixes = ["v_"]'),
+            ("mp4", 'file_suffixes = [".mp4"]'),
+            ("viashin", 'file_suffixes = ["_rgb", "_flow"]'),
+        ],
+    )
+    def test_the_difference_and_its_key_are_named_and_help(
+        self, cli: Cli, case: Case, tmp_path: Path, name: str, key: str
+    ) -> None:
+        folder = case("12_names_around_the_id") / name
+        code, _, err = cli("data", "verify", folder)
+        assert code != 0
+        assert key in err
+        descriptor = 'name = "toy"\ntitle = "Toy"\nextractor = "x"\nfps = 25.0\n' + key + "\n"
+        (folder / "dataset.toml").write_text(descriptor)
+        code, _, err = cli("data", "verify", folder)
+        assert code == 0, err
+        code, out, err = cli("run", "--data", folder, *TOY, "--store", tmp_path / "store", "--json")
+        assert code == 0, err
+        assert json.loads(out)["data"]["streams"] == (["rgb", "flow"] if name == "viashin" else ["rgb"])
+
+    def test_detections_of_the_same_videos_with_a_prefix(self, cli: Cli, case: Case) -> None:
+        folder = case("12_names_around_the_id")
+        asked = ("evaluate", folder / "det.json", "--annotations", folder / "gt.json")
+        code, _, err = cli(*asked)
+        assert code == 2
+        assert "--strip-prefix v_" in err
+        code, out, _ = cli(*asked, "--strip-prefix", "v_", "--json")
+        assert (code, set(metrics(out)["mAP"].values())) == (0, {100.0})

@@ -29,7 +29,7 @@ AMBIGUOUS = "Ambiguous_test.txt"
 FORM = 'Expected {"database": {video: {"subset", "duration", "annotations": [{"label", "segment"}]}}}.'
 AMBIGUOUS_CLASS = "ambiguous"  # lower case
 ALONE = "test"  # subset of the videos of a file that names no subset
-TEST_SUBSETS = ("test", "testing", "validation", "val")
+SUBSET_KINDS = {"train": "training", "val": "validation", "testing": "test"}
 
 
 class Interval(NamedTuple):
@@ -38,6 +38,16 @@ class Interval(NamedTuple):
     video: str
     start: float
     end: float
+
+
+def subset_kind(name: str) -> str:
+    """Return `training`, `validation` or `test` for each name in use, whatever its case, else the name itself.
+
+    >>> subset_kind("Val "), subset_kind("TRAIN"), subset_kind("mine")
+    ('validation', 'training', 'mine')
+    """
+    plain = name.strip().casefold()
+    return SUBSET_KINDS.get(plain, plain)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,10 +84,15 @@ class Annotations(Segments):
         Raises:
             UserError: none of these.
         """
-        annotated = [self.subset[i] for i in np.unique(self.video)]
-        known = [name for wanted in TEST_SUBSETS for name in annotated if name.casefold() == wanted]
-        if known or len(self.subsets) == 1:
-            return (known or self.subsets)[0]
+        annotated = dict.fromkeys(self.subset[i] for i in np.unique(self.video))
+        for kind in ("test", "validation"):
+            known = [name for name in annotated if subset_kind(name) == kind]
+            if len(known) > 1:
+                raise UserError(f"{self.path} has subsets {' and '.join(map(repr, known))}. Choose one with --subset.")
+            if known:
+                return known[0]
+        if len(self.subsets) == 1:
+            return self.subsets[0]
         raise UserError(
             f"{self.path} has no test or validation subset with annotations. "
             f"Name one of its subsets: {', '.join(self.subsets) or '(it lists no video)'}."

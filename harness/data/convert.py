@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.data.annotations import read_data_json
+from harness.data.annotations import read_data_json, subset_kind
 from harness.data.descriptor import is_frame_rate, with_classes
 from harness.data.feature_layout import JOINT, check_name
 from harness.data.features import check_finite
@@ -264,9 +264,10 @@ def _write(
         }
         atomic_write(folder / "video_labels.json", pretty_json(labels))
     atomic_write(folder / "dataset.toml", _describe(entries, blocks, fps, notes).encode())
-    has_test = any(entry.subset == "test" for entry in entries)
+    kinds = {subset_kind(entry.subset) for entry in entries}
+    scored = "test" if "test" in kinds else "validation"
     for entry, block in zip(entries, blocks, strict=False):
-        test = entry.subset == ("test" if has_test else "validation")
+        test = subset_kind(entry.subset) == scored
         buffer = io.BytesIO()
         np.save(buffer, block.astype(np.float32) if block.dtype.itemsize >= 8 else block, allow_pickle=False)
         atomic_write(folder / "features" / ("test" if test else "train") / f"{entry.name}.npy", buffer.getvalue())

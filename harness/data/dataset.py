@@ -10,13 +10,14 @@ from typing import Any, Literal
 import numpy as np
 
 from harness.data.annotations import Annotations, instances_by_video, select_videos
-from harness.data.descriptor import DatasetDescriptor, VideoList, list_digest
+from harness.data.descriptor import DatasetDescriptor, list_digest
 from harness.data.digests import annotations_digest, file_digests
 from harness.data.discovery import Columns
 from harness.data.feature_layout import FeatureFolder, feature_root
 from harness.data.features import FeatureFiles, StoredFeatures, some
 from harness.data.source import SUBSETS, DataSource, Subset
 from harness.data.video_facts import Clock, VideoFacts
+from harness.data.video_list import VideoList
 from harness.io.encoding import canonical_json, sha256
 from wstal.errors import MissingDataError, UserError
 from wstal.types import GroundTruth, Video

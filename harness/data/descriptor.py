@@ -9,7 +9,6 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -32,25 +31,6 @@ def list_digest(names: Iterable[str]) -> str:
     True
     """
     return hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest()
-
-
-@dataclass(frozen=True)
-class VideoList:
-    """Named and sorted list of videos, which identifies the videos that a number is computed over.
-
-    Args:
-        name: its name.
-        videos: the videos.
-        truth: videos whose annotations are the ground truth, where they are not these videos.
-    """
-
-    name: str
-    videos: tuple[str, ...]
-    truth: tuple[str, ...] | None = None
-
-    def describe(self) -> dict[str, Any]:
-        """Identify the list for a record."""
-        return {"list": self.name, "videos": len(self.videos), "sha256": list_digest(self.videos)}
 
 
 _CLOCK = {"fps", "fps_file", "resampled"}

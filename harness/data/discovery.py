@@ -10,13 +10,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from harness.data.annotations import ANNOTATIONS, Annotations, json_files, read_annotations
+from harness.data.annotations import ANNOTATIONS, Annotations, json_files, read_annotations, subset_kind
 from harness.data.descriptor import DatasetDescriptor, shipped_descriptors, with_classes
 from harness.data.feature_layout import JOINT, FeatureFolder, feature_root, find_features, named_streams
 from harness.data.features import read_header
 from harness.data.source import SUBSETS, Subset
 from harness.io.text import printable
 from wstal.errors import MissingDataError, UserError
+from wstal.evaluation.protocols import THUMOS14_VIDEO
 
 # assumed of features that nothing describes
 ASSUMED = {
@@ -150,26 +151,54 @@ def usual_widths(folder: FeatureFolder) -> tuple[int, ...]:
 def subset_names(content: Annotations, descriptor: DatasetDescriptor) -> dict[Subset, str | None]:
     """Find the annotation file's name of each subset: the descriptor's first name with labels there.
 
-    A name that has videos but no label counts where no other name has videos. The test subset is found first, so
-    that `validation` is the training part only of a file that also has a test part (THUMOS14).
+    Names are compared by `subset_kind`. A name that has videos but no label counts where no other name has videos. The
+    test subset is found first, so that `validation` is the training part only of a file that also has a test part
+    (THUMOS14), and it is the test part of every file that has a training part and no test part.
 
     Args:
         content: the annotations.
         descriptor: facts with the possible names.
+
+    Raises:
+        UserError: two names stand for one subset.
     """
     labels, own = Counter(dict.fromkeys(content.subsets, 0)), dict(zip(content.videos, content.subset, strict=True))
     labels.update(content.subset[video] for video in content.video.tolist())
     labels.update(own[video] for video, _ in content.untimed)
+    labelled = {subset_kind(name) for name, count in labels.items() if count}
     chosen: dict[Subset, str | None] = {"train": None, "test": None}
     for subset in reversed(SUBSETS):
-        names = [name.casefold() for name in descriptor.subset(subset).annotation]
-        there = [
-            (labels[name] == 0, names.index(name.casefold()), name)
-            for name in content.subsets
-            if name.casefold() in names and name not in chosen.values()
-        ]
-        chosen[subset] = min(there)[2] if there else None
+        stated = descriptor.subset(subset).annotation
+        kinds = [subset_kind(name) for name in stated]
+        if subset == "test" and "training" in labelled and "test" not in labelled:
+            kinds.append("validation")
+        ranks = {
+            name: (count == 0, kinds.index(subset_kind(name)))
+            for name, count in labels.items()
+            if subset_kind(name) in kinds and name not in chosen.values()
+        }
+        best = [name for name, rank in ranks.items() if rank == min(ranks.values())]
+        best = [name for name in best if name in stated] or best
+        if len(best) > 1 and labels[best[0]]:
+            raise UserError(
+                f"{content.path} has subsets {' and '.join(map(repr, best))}. "
+                f"Choose one in dataset.toml: [{subset}] annotation = [{json.dumps(best[0])}], with its folders."
+            )
+        chosen[subset] = best[0] if best else None
+    _check_thumos14(content, chosen)
     return chosen
+
+
+def _check_thumos14(content: Annotations, chosen: dict[Subset, str | None]) -> None:
+    """Refuse THUMOS14's test videos as the training set, and its validation videos as the test set."""
+    for subset, official in (("train", "video_test_"), ("test", "video_validation_")):
+        videos = [name for name, own in zip(content.videos, content.subset, strict=True) if own == chosen[subset]]
+        if wrong := [name for name in videos if name.startswith(official) and THUMOS14_VIDEO.fullmatch(name)]:
+            other = "test" if subset == "train" else "training"
+            raise UserError(
+                f"{content.path}: the {subset} subset {chosen[subset]!r} has {wrong[0]}, one of THUMOS14's {other} "
+                f"videos ({len(wrong)} such). Name the subsets in dataset.toml: [{subset}] annotation = [...]."
+            )
 
 
 def locate(

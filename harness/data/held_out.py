@@ -7,8 +7,8 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
 from harness.data.annotations import select_videos
-from harness.data.descriptor import VideoList
 from harness.data.source import SUBSETS, DataSource, Subset
+from harness.data.video_list import VideoList
 from harness.random_streams import numpy_stream
 from wstal.errors import UserError
 from wstal.types import GroundTruth, Video

@@ -238,3 +238,18 @@ class TestNamesAroundTheId:  # 12
         assert "--strip-prefix v_" in err
         code, out, _ = cli(*asked, "--strip-prefix", "v_", "--json")
         assert (code, set(metrics(out)["mAP"].values())) == (0, {100.0})
+
+
+class TestSubsetNames:  # 04
+    def test_thumos14_test_videos_are_never_the_training_set(self, cli: Cli, case: Case, tmp_path: Path) -> None:
+        folder = case("04_thumos_split_names")
+        code, out, err = cli("data", "verify", folder / "otad", "--json")
+        checks = {check["check"]: check for check in json.loads(out)["checks"]}
+        assert checks["train: features there (thumos14-r2plus1d-train-185)"]["passed"] == 185
+        assert checks["test: features there (thumos14-r2plus1d-197)"]["passed"] == 197
+        assert code == 0, err
+
+    def test_val_beside_test_is_the_training_part(self, cli: Cli, case: Case, shared: Path) -> None:
+        folder = case("04_thumos_split_names")
+        code, _, err = cli("data", "verify", shared / "data/thumos14_r2plus1d", "--annotations", folder / "val")
+        assert code == 0, err

@@ -153,6 +153,7 @@ class TestTestSubset:
             (("mine",), (), "mine"),
             (("Training", "Testing"), ("Training", "Testing"), "Testing"),
             (("TRAIN", "Val"), ("TRAIN", "Val"), "Val"),
+            (("train", "VALIDATION ", "test"), ("train", "VALIDATION "), "VALIDATION "),
         ],
     )
     def test_default(self, tmp_path: Path, subsets: tuple[str, ...], annotated: tuple[str, ...], expected: str) -> None:
@@ -162,6 +163,11 @@ class TestTestSubset:
     def test_none(self, tmp_path: Path) -> None:
         database = {name: entry(name, ("Run", 0, 1)) for name in ("one", "two")}
         with pytest.raises(UserError, match="Name one of its subsets: one, two"):
+            read_annotations(write(tmp_path, database)).default_test_subset()
+
+    def test_two_names_of_one_subset_are_two_readings(self, tmp_path: Path) -> None:
+        database = {name: entry(name, ("Run", 0, 1)) for name in ("test", "Testing")}
+        with pytest.raises(UserError, match=r"has subsets 'test' and 'Testing'\. Choose one with --subset"):
             read_annotations(write(tmp_path, database)).default_test_subset()
 
     def test_unknown(self, tmp_path: Path) -> None:

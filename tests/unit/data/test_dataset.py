@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from harness.data.annotations import Annotations, read_annotations
 from harness.data.dataset import Dataset
-from harness.data.descriptor import list_digest, shipped_descriptors
+from harness.data.descriptor import DatasetDescriptor, list_digest, shipped_descriptors
+from harness.data.discovery import ASSUMED, subset_names
 from harness.data.opening import open_dataset
 from harness.data.source import Subset
 from wstal.errors import MissingDataError, UserError
@@ -806,3 +808,51 @@ def test_activitynet_files_with_a_prefix(shared: Path, tmp_path: Path) -> None:
     assert len(excess) == 11
     assert {name: rows for name, rows in excess.items() if rows} == {"GGSY1Qvo990": 10}
     assert "1 feature files belong to no annotated video: women_long_jump." in data.notes
+
+
+THUMOS14 = shipped_descriptors()["thumos14"]
+GENERIC = DatasetDescriptor.model_validate({"name": "mine", "title": "Mine", **ASSUMED})
+
+
+@pytest.mark.parametrize(
+    ("descriptor", "subsets", "train", "test"),
+    [
+        (THUMOS14, ("validation", "test"), "validation", "test"),
+        (THUMOS14, ("Val ", "TEST"), "Val ", "TEST"),
+        (THUMOS14, ("train", "test"), "train", "test"),
+        (THUMOS14, ("training", "validation"), "training", "validation"),
+        (THUMOS14, ("train", "val"), "train", "val"),
+        (THUMOS14, ("training", "validation", "test"), "validation", "test"),
+        (THUMOS14, ("validation",), "validation", None),
+        (GENERIC, ("training", "validation"), "training", "validation"),
+        (GENERIC, ("validation", "test"), "validation", "test"),
+        (GENERIC, ("training", "validation", "testing"), "training", "testing"),
+    ],
+)
+def test_subset_names(
+    tmp_path: Path, descriptor: DatasetDescriptor, subsets: tuple[str, ...], train: str | None, test: str | None
+) -> None:
+    assert subset_names(annotated(tmp_path, {f"v{i}": name for i, name in enumerate(subsets)}), descriptor) == {
+        "train": train,
+        "test": test,
+    }
+
+
+@pytest.mark.parametrize(
+    ("videos", "message"),
+    [
+        ({"a": "train", "b": "training", "c": "test"}, r"has subsets 'train' and 'training'.*\[train\] annotation = "),
+        ({"video_test_0000004": "training", "b": "test"}, "'training' has video_test_0000004, one of THUMOS14's test"),
+        ({"video_validation_0000051": "test"}, "'test' has video_validation_0000051, one of THUMOS14's training"),
+    ],
+)
+def test_subsets_that_can_be_read_in_two_ways_are_refused(tmp_path: Path, videos: dict[str, str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        subset_names(annotated(tmp_path, videos), GENERIC)
+
+
+def annotated(folder: Path, videos: dict[str, str]) -> Annotations:
+    labels = [{"label": "run", "segment": [0, 1]}]
+    database = {name: {"subset": subset, "annotations": labels} for name, subset in videos.items()}
+    (folder / "gt.json").write_text(json.dumps({"database": database}))
+    return read_annotations(folder / "gt.json")

@@ -363,3 +363,23 @@ def few_descriptors() -> Iterator[None]:
 def test_more_videos_than_open_files(tmp_path: Path) -> None:
     videos = [video(tmp_path, f"v{number}") for number in range(100)]
     assert sum(len(item.features) for item in videos) == 300
+
+
+@pytest.mark.parametrize(
+    ("suffixes", "names", "streams", "stems"),
+    [
+        (("_rgb", "_flow"), ("a_rgb", "a_flow", "b_rgb", "b_flow", "a_fps"), ("rgb", "flow"), {"a", "b"}),
+        (("_flow", "_rgb"), ("a_rgb", "a_flow"), ("rgb", "flow"), {"a"}),
+        (("-RGB",), ("a-RGB", "a_flow"), ("rgb",), {"a"}),
+        ((".mp4",), ("a.mp4", "b.mp4", "c"), ("joint",), {"a", "b"}),
+        ((".mp4", ""), ("a.mp4", "c"), ("joint",), {"a", "c"}),
+    ],
+)
+def test_suffixes_of_file_names(
+    tmp_path: Path, suffixes: tuple[str, ...], names: tuple[str, ...], streams: tuple[str, ...], stems: set[str]
+) -> None:
+    for name in names:
+        np.save(tmp_path / f"{name}.npy", np.ones((2, 3), np.float32))
+    found = find_features(tmp_path, (), ("rgb", "flow"), suffixes)
+    assert found is not None
+    assert (found.streams, set(found.files)) == (streams, stems)

@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.data.annotations import Annotations, read_ambiguous
+from harness.data.clock_check import check_clock, sample_rows, shape
 from harness.data.dataset import Dataset, LabelSource, SubsetFiles
 from harness.data.descriptor import DatasetDescriptor, find_descriptor, read_descriptor
 from harness.data.discovery import choose_columns, find_annotations, locate, naming_advice, recognise, subset_names
@@ -30,8 +31,6 @@ from harness.io.reading import read_text
 from harness.io.text import check_text
 from wstal.errors import MissingDataError, UserError
 from wstal.evaluation import get_protocol
-
-_CLOCK_SAMPLE = 256  # videos per subset whose rows are compared with their durations
 
 
 def open_dataset(
@@ -140,8 +139,13 @@ def open_dataset(
         data = replace(data, headline="anet")
     if checked:
         _check_classes(data)
+    sampled = {subset: sample_rows(data, subset, strict=checked) for subset in SUBSETS}
+    if rows := sampled["train"] | sampled["test"]:
+        shown, unusual = shape(data, rows)
+        notes += [shown, *unusual]
+    if checked:
         for subset in SUBSETS:
-            notes += _check_clock(data, subset)
+            notes += check_clock(data, subset, sampled[subset])
     return replace(data, notes=tuple(dict.fromkeys(notes)))
 
 
@@ -222,22 +226,3 @@ def _check_classes(data: Dataset) -> None:
             f"The {len(data.classes)} classes in {data.annotations.path} are not those of {data.name}. "
             "Give its annotations (--annotations), or choose another --descriptor."
         )
-
-
-def _check_clock(data: Dataset, subset: Subset) -> list[str]:
-    """Refuse a clock that contradicts most of a subset's durations by more than a row, and note fewer such videos."""
-    available = data.subsets[subset].available
-    sample = available[:: max(1, len(available) // _CLOCK_SAMPLE)]
-    rows = {video: data.files(subset, video).header().rows for video in sample}
-    excess = {video: more for video in sample if (more := data.clock.excess_rows(video, rows[video])) is not None}
-    wrong = [video for video, more in excess.items() if abs(more) > 1]
-    counted = f"{len(wrong)} of {len(excess)} {subset} videos"
-    if 2 * len(wrong) > len(excess):
-        video = wrong[0]
-        raise UserError(
-            f"Row counts of {counted} contradict their durations under {data.name}'s clock: {video} has {rows[video]} "
-            f"rows, {rows[video] - excess[video]} fit its {data.clock.durations[video]:.1f} s. State the true "
-            f"fps, snippet_frames and stride in {data.data_dir / 'dataset.toml'}, or `resampled = true` for features "
-            "stretched to a fixed number of rows."
-        )
-    return [f"{counted} have more or fewer rows than their durations say: {some(wrong)}."] if wrong else []

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from rich.table import Table
 from rich.text import Text
 
+from harness.data.clock_check import late_instances, sample_rows, shape
 from harness.data.dataset import Dataset
 from harness.data.discovery import usual_widths
 from harness.data.features import check_finite, map_features, read_header, some
@@ -21,6 +23,7 @@ from harness.io.encoding import sha256_file
 from harness.io.reading import read_limited
 from harness.io.text import printable
 from wstal.errors import MissingDataError, UserError
+from wstal.types import FloatArray
 
 MANIFEST = "SHA256SUMS"
 _LINE = re.compile(r"([0-9a-fA-F]{64}) [ *](.+)")
@@ -132,6 +135,7 @@ def verify(
     """
     data = open_dataset(data_dir, annotations, dataset, allow_missing=True, checked=False)
     checks = [check for subset in SUBSETS for check in (_presence(data, subset), *_contents(data, subset))]
+    checks += [_shapes(data)]
     checks += [*_training_labels(data), _labels(data), _trained(data), _instances(data), _extra(data)]
     if not write_manifest and os.path.lexists(data_dir / MANIFEST):
         checks += _manifest(data_dir)
@@ -166,12 +170,17 @@ def _contents(data: Dataset, subset: Subset) -> tuple[Check, ...]:
     finite = Check(f"{subset}: values finite", "bad")
     alike = Check(f"{subset}: streams of one length", "bad")
     length = Check(f"{subset}: rows fit durations", "bad")
+    known = Check(f"{subset}: durations known", "note")
+    vary = Check(f"{subset}: features vary", "note")
+    differ = Check(f"{subset}: streams differ", "note")
+    counts: dict[str, int] = {}
     # the widths of most videos of the first subset, which opening checked
     folder = next(files.features for files in data.subsets.values() if files.features and files.features.files)
     expected = usual_widths(folder)
     for video in data.subsets[subset].available:
         rows = []
-        for path, columns in zip(data.subsets[subset].paths(video), expected, strict=True):
+        arrays: list[FloatArray] = []
+        for stream, path, columns in zip(folder.streams, data.subsets[subset].paths(video), expected, strict=True):
             name = str(path.relative_to(data.data_dir))
             try:
                 header = read_header(path)
@@ -182,18 +191,57 @@ def _contents(data: Dataset, subset: Subset) -> tuple[Check, ...]:
             rows.append(header.rows)
             width.record(name, header.width == columns, f"{header.width}, expected {columns}")
             try:
-                check_finite(map_features(path), name)
+                arrays.append(map_features(path))
+                check_finite(arrays[-1], name)
                 finite.passed += 1
             except UserError as error:
                 finite.record(name, False, str(error))
+                continue
+            blank = "" if arrays[-1].any() else "all zero"
+            if not blank and header.rows > 1 and (arrays[-1] == arrays[-1][0]).all():
+                blank = "all rows are the same"
+            vary.record(f"{video} {stream}", not blank, blank)
         if len(rows) == len(expected):
             alike.record(video, len(set(rows)) == 1, f"{' and '.join(map(str, rows))} rows")
             _record_length(length, data, video, rows[0])
-    return readable, width, finite, alike, length
+            known.record(video, bool(data.clock.durations[video]), "no duration: its clock cannot be checked")
+            counts[video] = rows[0]
+        if len(arrays) > 1:
+            copied = any(np.array_equal(arrays[0], other) for other in arrays[1:])
+            differ.record(video, not copied, "one stream is a copy of another")
+    return readable, width, finite, alike, length, known, _late(data, subset, counts), vary, differ
+
+
+def _late(data: Dataset, subset: Subset, rows: dict[str, int]) -> Check:
+    """Check that instances of videos without a duration start before the last row ends."""
+    check = Check(f"{subset}: instances within the rows", "note")
+    try:
+        found = late_instances(data, rows)
+    except UserError:  # no frame rate, which the check of durations names
+        return check
+    late, total = (sum(one[i] for one in found.values()) for i in (0, 1))
+    if 2 * late > total:
+        check.severity = "bad"
+    for video, (later, all_of_them, end) in found.items():
+        problem = f"{later} of {all_of_them} instances start after the last row, which ends at {end:.1f} s"
+        check.record(video, not later, problem)
+    return check
+
+
+def _shapes(data: Dataset) -> Check:
+    """Check that features look like `[T, width]` arrays."""
+    check = Check("shapes are plausible", "note")
+    rows = {video: count for subset in SUBSETS for video, count in sample_rows(data, subset, strict=False).items()}
+    unusual = shape(data, rows)[1] if rows else []
+    check.passed = int(not unusual)
+    for problem in unusual:
+        check.record("features", False, problem)
+    return check
 
 
 def _record_length(check: Check, data: Dataset, video: str, rows: int) -> None:
     try:
+        data.clock.row_time(video, rows)
         excess = data.clock.excess_rows(video, rows)
     except UserError as error:
         check.record(video, False, str(error))

@@ -253,3 +253,57 @@ class TestSubsetNames:  # 04
         folder = case("04_thumos_split_names")
         code, _, err = cli("data", "verify", shared / "data/thumos14_r2plus1d", "--annotations", folder / "val")
         assert code == 0, err
+
+
+class TestClock:  # 07
+    def test_durations_that_are_not_there_are_told(self, cli: Cli, case: Case) -> None:
+        folder = case("07_no_durations")
+        code, out, err = cli("data", "verify", folder / "clock_wrong_by_4", "--json")
+        assert code == 2
+        checks = {check["check"]: check for check in json.loads(out)["checks"]}
+        assert checks["train: rows fit durations"]["passed"] == 0
+        assert checks["train: durations known"]["failed"] == 2
+        assert "start after the last row" in checks["test: instances within the rows"]["failures"][0][1]
+        assert "all is well" not in err
+        code, _, err = cli("run", "--data", folder / "clock_wrong_by_4", *TOY, "--store", folder / "store")
+        assert code == 2
+        assert "stride" in err
+
+    def test_resampled_features_need_durations(self, cli: Cli, case: Case) -> None:
+        folder = case("07_no_durations")
+        code, out, _ = cli("data", "verify", folder / "resampled_without_duration", "--json")
+        checks = {check["check"]: check for check in json.loads(out)["checks"]}
+        assert code == 2
+        assert checks["train: rows fit durations"]["failed"] == 2
+
+    def test_resampled_features_of_two_lengths_are_noted(self, cli: Cli, case: Case) -> None:
+        folder = case("07_no_durations")
+        code, out, err = cli("data", "verify", folder / "resampled_but_lengths_differ")
+        assert code == 0
+        assert "100 and 107" in out + err
+        assert "all is well" not in err
+
+
+class TestShapes:  # 10
+    def test_transposed_features_are_told_and_shapes_printed(self, cli: Cli, case: Case, tmp_path: Path) -> None:
+        folder = case("10_resampled_transposed")
+        code, _, err = cli("data", "verify", folder)
+        assert code == 0
+        assert "2048 rows of 100 columns" in err
+        assert "[width, T]" in err
+        assert "all is well" not in err
+        _, _, err = cli("run", "--data", folder, *TOY, "--store", tmp_path / "store")
+        assert "2048 rows of 100 columns" in err
+        assert "[width, T]" in err
+
+
+class TestBlankFeatures:  # 19
+    def test_zeros_and_copies_are_notes(self, cli: Cli, case: Case) -> None:
+        folder = case("19_blank_features")
+        code, out, err = cli("data", "verify", folder, "--json")
+        checks = {check["check"]: check["failures"] for check in json.loads(out)["checks"] if check["failures"]}
+        assert code == 0
+        assert [name for name, _ in checks["train: features vary"]] == ["train0 rgb", "train0 flow"]
+        assert {problem for _, problem in checks["train: features vary"]} == {"all zero"}
+        assert [name for name, _ in checks["test: streams differ"]] == ["test0", "test1", "test2"]
+        assert "all is well" not in err

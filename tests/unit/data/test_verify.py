@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from harness.data.opening import open_dataset
 from harness.data.verify import VerifyReport, verify
 from wstal.errors import MissingDataError, UserError
 
@@ -33,8 +34,12 @@ def data(tmp_path: Path) -> Path:
     (tmp_path / "annotations.json").write_text(json.dumps({"database": database}))
     for name, (_, rows) in ROWS.items():
         for stream, width in (("rgb", 3), ("flow", 2)):
-            save(tmp_path, name, stream, np.ones((rows, width), np.float32))
+            save(tmp_path, name, stream, some_rows(rows, width))
     return tmp_path
+
+
+def some_rows(rows: int, width: int) -> np.ndarray:
+    return np.random.default_rng(rows).random((rows, width), dtype=np.float32)
 
 
 def save(data: Path, name: str, stream: str, array: np.ndarray) -> None:
@@ -58,7 +63,7 @@ def test_a_sound_data_set(data: Path) -> None:
 
 
 def nan(rows: int, width: int) -> np.ndarray:
-    array = np.ones((rows, width), np.float32)
+    array = some_rows(rows, width)
     array[rows - 1, 0] = np.nan
     return array
 
@@ -67,14 +72,14 @@ def nan(rows: int, width: int) -> np.ndarray:
     ("array", "checks", "problem"),
     [
         (nan(5, 3), {"test: values finite"}, "row 4 of 5 has NaN"),
-        (np.ones((5, 4), np.float32), {"test: widths alike"}, "4, expected 3"),
+        (some_rows(5, 4), {"test: widths alike"}, "4, expected 3"),
         (np.ones((5, 3), np.int32), {"test: files readable, [T, width] float"}, "holds int32"),
         (np.ones(5, np.float32), {"test: files readable, [T, width] float"}, "has shape [5]"),
-        (np.ones((0, 3), np.float32), {"test: files readable, [T, width] float"}, "is empty"),
+        (some_rows(0, 3), {"test: files readable, [T, width] float"}, "is empty"),
         (np.array([[None]]), {"test: files readable, [T, width] float"}, "data convert"),
-        (np.ones((4, 3), np.float32), {"test: streams of one length"}, "4 and 5 rows"),
+        (some_rows(4, 3), {"test: streams of one length"}, "4 and 5 rows"),
         (
-            np.ones((9, 3), np.float32),
+            some_rows(9, 3),
             {"test: streams of one length", "test: rows fit durations"},
             "9 and 5 rows",
         ),
@@ -106,7 +111,7 @@ def test_one_odd_file_is_named_though_it_comes_first(data: Path, stated: bool) -
     for stream, width in (("rgb", 3), ("flow", 2)):
         shutil.copy(data / f"features/train/{stream}/t2.npy", data / f"features/train/{stream}/t3.npy")
         assert np.load(data / f"features/train/{stream}/t3.npy").shape[1] == width
-    save(data, "t1", "rgb", np.ones((ROWS["t1"][1], 7), np.float32))
+    save(data, "t1", "rgb", some_rows(ROWS["t1"][1], 7))
     assert failures(verify(data)) == {"train: widths alike": [("features/train/rgb/t1.npy", "7, expected 3")]}
 
 
@@ -138,7 +143,7 @@ def test_cut_file(data: Path) -> None:
 @pytest.mark.parametrize(("rows", "fits"), [(3, False), (4, True), (5, True), (6, True), (7, False)])
 def test_rows_against_duration(data: Path, rows: int, fits: bool) -> None:
     for stream, width in (("rgb", 3), ("flow", 2)):
-        save(data, "s1", stream, np.ones((rows, width), np.float32))
+        save(data, "s1", stream, some_rows(rows, width))
     found = failures(verify(data))
     assert found == ({} if fits else {"test: rows fit durations": [("s1", f"{rows} rows, 5 fit 3.2 s")]})
 
@@ -149,7 +154,7 @@ def test_windows_longer_than_the_stride(data: Path, rows: int, fits: bool) -> No
     facts = 'name = "m"\ntitle = "m"\nextractor = "m"\nfps = 25.0\nsnippet_frames = 32\nstride = 10\n'
     (data / "dataset.toml").write_text(facts)
     for stream, width in (("rgb", 3), ("flow", 2)):
-        save(data, "s1", stream, np.ones((rows, width), np.float32))
+        save(data, "s1", stream, some_rows(rows, width))
     found = failures(verify(data)).get("test: rows fit durations", [])
     assert ("s1" not in dict(found)) == fits
 
@@ -193,7 +198,7 @@ def test_official_labels_may_lack_test_videos_only(data: Path) -> None:
 
 
 def test_extra_files_and_videos_without_instances_are_notes(data: Path) -> None:
-    save(data, "s3", "rgb", np.ones((5, 3), np.float32))
+    save(data, "s3", "rgb", some_rows(5, 3))
     content = json.loads((data / "annotations.json").read_text())
     content["database"]["s2"]["annotations"] = []
     (data / "annotations.json").write_text(json.dumps(content))
@@ -293,3 +298,64 @@ def test_real_data(shared: Path, name: str) -> None:
         assert passed["train: features there (thumos14-r2plus1d-train-185)"] == 185
         assert passed["test: features there (thumos14-r2plus1d-197)"] == 197
         assert passed["test: rows fit durations"] == 197
+
+
+def edit(data: Path, **entries: Any) -> None:
+    """Change fields of videos in the annotation file."""
+    content = json.loads((data / "annotations.json").read_text())
+    for name, fields in entries.items():
+        content["database"][name] |= fields
+    (data / "annotations.json").write_text(json.dumps(content))
+
+
+def test_videos_without_a_duration_are_counted(data: Path) -> None:
+    edit(data, s1={"duration": None})
+    report = verify(data)
+    assert failures(report) == {
+        "test: durations known": [("s1", "no duration: its clock cannot be checked")],
+    }
+    assert report.exit_code == 0
+    notes = open_dataset(data).notes
+    assert "1 of 2 test videos have no duration: their clock could not be checked." in notes
+    assert "Features: 3 to 10 rows of 5 columns a video." in notes
+
+
+@pytest.mark.parametrize(
+    ("starts", "code", "refused"), [((1, 2, 2.9), 0, False), ((1, 2, 9), 0, False), ((9, 9, 1), 2, True)]
+)
+def test_instances_after_the_last_row_show_a_wrong_clock(
+    data: Path, starts: tuple[float, ...], code: int, refused: bool
+) -> None:
+    instances = [{"label": "run", "segment": [start, start + 1]} for start in starts]
+    edit(data, s1={"duration": None, "annotations": instances})  # five rows, 3.2 s
+    report = verify(data)
+    assert report.exit_code == code
+    late = failures(report).get("test: instances within the rows", [])
+    after = sum(start > 3.2 for start in starts)
+    problem = f"{after} of 3 instances start after the last row, which ends at 3.2 s"
+    assert late == ([("s1", problem)] if after else [])
+    if refused:
+        with pytest.raises(UserError, match="2 of 3 instances of test videos without a duration start after the last"):
+            open_dataset(data)
+    else:
+        open_dataset(data)
+
+
+def test_blank_and_copied_streams(data: Path) -> None:
+    save(data, "s1", "rgb", np.zeros((5, 3), np.float32))
+    save(data, "s2", "rgb", np.ones((3, 2), np.float32) * np.array([1, 2], np.float32))
+    save(data, "s2", "flow", np.ones((3, 2), np.float32) * np.array([1, 2], np.float32))
+    found = failures(verify(data))
+    assert found["test: features vary"] == [
+        ("s1 rgb", "all zero"), ("s2 rgb", "all rows are the same"), ("s2 flow", "all rows are the same"),
+    ]  # fmt: skip
+    assert found["test: streams differ"] == [("s2", "one stream is a copy of another")]
+
+
+def test_transposed_files_are_told_where_their_rows_contradict_durations(data: Path) -> None:
+    for name, (_, rows) in ROWS.items():
+        for stream in ("rgb", "flow"):
+            save(data, name, stream, some_rows(512, 7))
+    with pytest.raises(UserError, match=r"contradict their durations.*saved as \[width, T\]"):
+        open_dataset(data)
+    assert "512 rows of 7 columns" in failures(verify(data))["shapes are plausible"][0][1]

@@ -202,7 +202,7 @@ class Dataset(DataSource):
             subset: the video's subset.
             video: its name.
         """
-        return FeatureFiles(self.subsets[subset].paths(video), self.columns.range)
+        return FeatureFiles(self.subsets[subset].paths(video), self.columns.range, self.descriptor.cut_streams)
 
     def labels(self, video: str) -> tuple[str, ...]:
         """Return the sorted names of the classes that occur in a video.

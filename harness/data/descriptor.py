@@ -182,7 +182,9 @@ class DatasetDescriptor(Spec):
     snippet_frames: Count = 16
     """Frames in the window that one row describes."""
     stride: Count = 16
-    """Frames from one row's window to the next."""
+    """Frames from one row's window to the next; more than `snippet_frames` leaves gaps, as TSN's single frames do."""
+    cut_streams: bool = Field(default=False, strict=True)
+    """Cut the longer stream of a video whose streams differ by one row: optical flow has a frame less than RGB."""
     resampled: bool = Field(default=False, strict=True)
     """Each video was stretched to a fixed number of rows: a row lasts duration / rows, and there is no frame rate."""
     train: SubsetNames = SubsetNames(annotation=("training", "train", "validation"), folders=("train", "training"))
@@ -247,8 +249,6 @@ class DatasetDescriptor(Spec):
             raise ValueError("state `fps` or `fps_file`, or else `resampled = true`")
         if self.fps is not None and self.fps_file is not None:
             raise ValueError("state one of `fps` and `fps_file`, not both")
-        if self.stride > self.snippet_frames:
-            raise ValueError(f"`stride` {self.stride} leaves gaps between windows of {self.snippet_frames} frames")
         for key, names in (("streams", [s.name for s in self.streams]), ("classes", list(self.classes))):
             if len(set(names)) < len(names):
                 raise ValueError(f"`{key}` names one twice: {names}")

@@ -191,7 +191,8 @@ def subset_names(content: Annotations, descriptor: DatasetDescriptor) -> dict[Su
 
 def _check_thumos14(content: Annotations, chosen: dict[Subset, str | None]) -> None:
     """Refuse THUMOS14's test videos as the training set, and its validation videos as the test set."""
-    for subset, official in (("train", "video_test_"), ("test", "video_validation_")):
+    wrong_names: tuple[tuple[Subset, str], ...] = (("train", "video_test_"), ("test", "video_validation_"))
+    for subset, official in wrong_names:
         videos = [name for name, own in zip(content.videos, content.subset, strict=True) if own == chosen[subset]]
         if wrong := [name for name in videos if name.startswith(official) and THUMOS14_VIDEO.fullmatch(name)]:
             other = "test" if subset == "train" else "training"

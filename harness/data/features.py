@@ -128,10 +128,12 @@ class FeatureFiles:
     Args:
         paths: one `.npy` file per stream, or one joint file.
         columns: range of columns of a joint file to use, None for all.
+        cut: whether streams that differ by one row are cut to the shorter.
     """
 
     paths: tuple[Path, ...]
     columns: tuple[int, int] | None = None
+    cut: bool = False
 
     def header(self) -> Header:
         """Read the number of rows, the joined width and the widest type of the files.
@@ -140,11 +142,12 @@ class FeatureFiles:
             UserError: as in `read_header`, or the streams have different numbers of rows.
         """
         headers = [read_header(path) for path in self.paths]
-        if len({header.rows for header in headers}) > 1:
+        counts = [header.rows for header in headers]
+        if not agree(counts, self.cut):
             rows = " and ".join(f"{path} has {header.rows}" for header, path in zip(headers, self.paths, strict=True))
-            raise UserError(f"The streams of one video differ: {rows} rows. Extract both with one window and stride.")
+            raise UserError(f"The streams of one video differ: {rows} rows. {remedy_for(counts)}")
         first, last = self.columns or (0, sum(header.width for header in headers))
-        return Header(headers[0].rows, last - first, np.result_type(*(header.dtype for header in headers)))
+        return Header(min(counts), last - first, np.result_type(*(header.dtype for header in headers)))
 
     def read(self) -> FloatArray:
         """Read `[T, D]` features as float16 or float32, memory-mapped where one file holds them in that form.
@@ -157,12 +160,31 @@ class FeatureFiles:
         kind = self.header().dtype.newbyteorder("=")
         kind = np.dtype(np.float32) if kind.itemsize == 8 else kind
         arrays = [map_features(path) for path in self.paths]
+        rows = min(map(len, arrays))
+        arrays = [array if len(array) == rows else array[:rows] for array in arrays]
         if self.columns:
             arrays = [arrays[0][:, slice(*self.columns)]]
         with np.errstate(over="ignore"):  # what is too large for float32 becomes infinity, which `check_finite` refuses
             if len(arrays) == 1:
                 return arrays[0] if arrays[0].dtype == kind else arrays[0].astype(kind)
             return np.concatenate(arrays, axis=1, dtype=kind)
+
+
+def agree(rows: Sequence[int], cut: bool) -> bool:
+    """Return whether the streams of a video can be joined.
+
+    Args:
+        rows: number of rows of each.
+        cut: whether they may differ by one row.
+    """
+    return max(rows) - min(rows) <= int(cut)
+
+
+def remedy_for(rows: Sequence[int]) -> str:
+    """Return what helps where the streams of a video have these numbers of rows."""
+    if max(rows) - min(rows) == 1:
+        return "Optical flow has a frame less than RGB: state cut_streams = true in dataset.toml to cut the longer one."
+    return "Extract both with one window and stride."
 
 
 def check_finite(features: FloatArray, name: str) -> None:

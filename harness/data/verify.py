@@ -15,7 +15,7 @@ from rich.text import Text
 from harness.data.clock_check import late_instances, sample_rows, shape
 from harness.data.dataset import Dataset
 from harness.data.discovery import usual_widths
-from harness.data.features import check_finite, map_features, read_header, some
+from harness.data.features import agree, check_finite, map_features, read_header, remedy_for, some
 from harness.data.opening import open_dataset
 from harness.data.source import SUBSETS, Subset
 from harness.io.atomic import atomic_write
@@ -202,10 +202,13 @@ def _contents(data: Dataset, subset: Subset) -> tuple[Check, ...]:
                 blank = "all rows are the same"
             vary.record(f"{video} {stream}", not blank, blank)
         if len(rows) == len(expected):
-            alike.record(video, len(set(rows)) == 1, f"{' and '.join(map(str, rows))} rows")
-            _record_length(length, data, video, rows[0])
+            joined = agree(rows, data.descriptor.cut_streams)
+            advice = f". {remedy_for(rows)}" if max(rows) - min(rows) == 1 else ""
+            alike.record(video, joined, f"{' and '.join(map(str, rows))} rows{advice}")
+            usable = min(rows) if joined else rows[0]
+            _record_length(length, data, video, usable)
             known.record(video, bool(data.clock.durations[video]), "no duration: its clock cannot be checked")
-            counts[video] = rows[0]
+            counts[video] = usable
         if len(arrays) > 1:
             copied = any(np.array_equal(arrays[0], other) for other in arrays[1:])
             differ.record(video, not copied, "one stream is a copy of another")

@@ -6,12 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from harness.data.annotations import Annotations, instances_by_video, read_annotations
 from harness.data.descriptor import DatasetDescriptor, list_digest, shipped_descriptors, with_classes
 from harness.data.detections import read_detections
 from wstal import evaluation
 from wstal.errors import UserError
 from wstal.types import Detections, GroundTruth
+
+SUSPICIOUS = 0.25  # share of times beyond a video's end or within its first second; released files have below 0.02
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,10 +75,24 @@ class ScoredFile:
             if result.unlisted:
                 fate = "were left out" if result.protocol.drops_unlisted else "count as false positives"
                 lines.append(f"{name}: {result.unlisted} detections in videos that are not evaluated {fate}")
+        lines += self._units()
         for reason in dict.fromkeys(self.left_out.values()):
             names = ", ".join(name for name, why in self.left_out.items() if why == reason)
             lines.append(f"{names} left out: {reason}")
         return lines
+
+    def _units(self) -> list[str]:
+        """Return the remark on times that seem to be in frames or fractions of the video, if they do."""
+        stated = dict(zip(self.annotations.videos, self.annotations.duration.tolist(), strict=True))
+        durations = np.array([stated.get(video, np.nan) for video in self.detections.videos])[self.detections.video]
+        known = ~np.isnan(durations)
+        late = float(np.mean(self.detections.start[known] > durations[known])) if known.any() else 0.0
+        early = float(np.mean(self.detections.end <= 1.01)) if len(self.detections) else 0.0
+        if late > SUSPICIOUS:
+            return [f"{late:.0%} of the detections start after their video ends: are the times frames?"]
+        if early > SUSPICIOUS and float(np.mean(self.truth.end <= 1.01)) < SUSPICIOUS:
+            return [f"{early:.0%} of the detections end within 1.01 s: are the times fractions of the video?"]
+        return []
 
 
 def score_file(

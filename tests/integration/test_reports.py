@@ -307,3 +307,45 @@ class TestBlankFeatures:  # 19
         assert {problem for _, problem in checks["train: features vary"]} == {"all zero"}
         assert [name for name, _ in checks["test: streams differ"]] == ["test0", "test1", "test2"]
         assert "all is well" not in err
+
+
+class TestOtherUnits:  # 14
+    @pytest.mark.parametrize(("name", "remark"), [("frames", "frames"), ("fractions", "fractions")])
+    def test_times_in_frames_or_fractions_are_remarked(
+        self, cli: Cli, case: Case, shared: Path, name: str, remark: str
+    ) -> None:
+        folder = case("14_other_units")
+        truth = shared / "data/thumos14"
+        code, out, err = cli("evaluate", folder / f"{name}.json", "--annotations", truth, "--json")
+        assert code == 0
+        assert metrics(out)["averages"]["0.1:0.7"] < 0.02
+        assert f"are the times {remark}?" in err
+        assert "are the times" not in cli("evaluate", stpn(shared), "--annotations", truth)[2]
+
+
+class TestGapsBetweenWindows:  # 11
+    def test_a_stride_longer_than_the_window_is_a_clock(self, cli: Cli, case: Case, tmp_path: Path) -> None:
+        folder = case("11_gaps_between_windows")
+        code, _, err = cli("data", "verify", folder)
+        assert code == 0, err
+        code, _, err = cli("run", "--data", folder, *TOY, "--store", tmp_path / "store")
+        assert code == 0, err
+
+
+class TestFlowOneRowLess:  # 18
+    def test_the_longer_stream_is_cut_on_request_and_the_key_is_named(
+        self, cli: Cli, case: Case, tmp_path: Path
+    ) -> None:
+        folder = case("18_flow_one_row_less")
+        code, _, err = cli("run", "--data", folder, *TOY, "--store", tmp_path / "store")
+        assert code == 2
+        assert "cut_streams = true" in err
+        code, out, _ = cli("data", "verify", folder, "--json")
+        assert code == 2
+        assert "cut_streams = true" in out
+        descriptor = 'name = "toy"\ntitle = "Toy"\nextractor = "x"\nfps = 25.0\ncut_streams = true\n'
+        (folder / "dataset.toml").write_text(descriptor)
+        code, _, err = cli("data", "verify", folder)
+        assert code == 0, err
+        code, _, err = cli("run", "--data", folder, *TOY, "--store", tmp_path / "store")
+        assert code == 0, err

@@ -13,6 +13,7 @@ from harness.data.descriptor import DatasetDescriptor, list_digest, shipped_desc
 from harness.data.discovery import ASSUMED, subset_names
 from harness.data.opening import open_dataset
 from harness.data.source import Subset
+from harness.data.video_facts import Clock
 from wstal.errors import MissingDataError, UserError
 from wstal.types import Video
 
@@ -856,3 +857,13 @@ def annotated(folder: Path, videos: dict[str, str]) -> Annotations:
     database = {name: {"subset": subset, "annotations": labels} for name, subset in videos.items()}
     (folder / "gt.json").write_text(json.dumps({"database": database}))
     return read_annotations(folder / "gt.json")
+
+
+def test_the_clock_of_windows_with_gaps() -> None:
+    """One frame of 16 at 32 a second: rows are half a second apart, row 0 is centred on the middle of its frame."""
+    facts = {"fps": 32.0, "snippet_frames": 1, "stride": 16}
+    clock = Clock(GENERIC.model_copy(update=facts), {"a": 10.0})
+    seconds, offset = clock.row_time("a", 20)
+    assert seconds == 0.5
+    assert offset + seconds / 2 == 0.5 / 32
+    assert [clock.excess_rows("a", rows) for rows in (19, 20, 21)] == [-1, 0, 1]

@@ -65,7 +65,6 @@ def test_a_path_is_read(tmp_path: Path) -> None:
         (MINIMAL + "strid = 4\n", "`strid`: unknown key, did you mean 'stride'?"),
         (MINIMAL + "zzz = 4\n", "`zzz`: unknown key, remove it"),
         (MINIMAL + "stride = 0\n", "`stride`: Input should be greater than 0"),
-        (MINIMAL + "stride = 32\n", "`stride` 32 leaves gaps between windows of 16 frames"),
         (MINIMAL + 'fps_file = "fps.json"\n', "state one of `fps` and `fps_file`"),
         (MINIMAL + "resampled = true\n", "state `fps` or `fps_file`, or else `resampled = true`"),
         (MINIMAL.replace("fps = 30.0\n", ""), "state `fps` or `fps_file`"),

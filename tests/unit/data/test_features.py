@@ -383,3 +383,19 @@ def test_suffixes_of_file_names(
     found = find_features(tmp_path, (), ("rgb", "flow"), suffixes)
     assert found is not None
     assert (found.streams, set(found.files)) == (streams, stems)
+
+
+@pytest.mark.parametrize(("longer", "shorter"), [("rgb", "flow"), ("flow", "rgb")])
+def test_streams_that_differ_by_a_row_are_cut_on_request(tmp_path: Path, longer: str, shorter: str) -> None:
+    arrays = {longer: np.arange(15, dtype=np.float32).reshape(5, 3), shorter: np.ones((4, 2), np.float32)}
+    for name, array in arrays.items():
+        np.save(tmp_path / f"{name}.npy", array)
+    paths = (tmp_path / "rgb.npy", tmp_path / "flow.npy")
+    with pytest.raises(UserError, match="state cut_streams = true"):
+        FeatureFiles(paths).header()
+    files = FeatureFiles(paths, cut=True)
+    assert (files.header().rows, files.header().width) == (4, 5)
+    np.testing.assert_array_equal(files.read(), np.concatenate([arrays["rgb"][:4], arrays["flow"][:4]], axis=1))
+    np.save(tmp_path / f"{longer}.npy", np.ones((6, 3), np.float32))
+    with pytest.raises(UserError, match="Extract both with one window and stride"):
+        files.read()

@@ -353,7 +353,7 @@ def test_blank_and_copied_streams(data: Path) -> None:
 
 
 def test_transposed_files_are_told_where_their_rows_contradict_durations(data: Path) -> None:
-    for name, (_, rows) in ROWS.items():
+    for name in ROWS:
         for stream in ("rgb", "flow"):
             save(data, name, stream, some_rows(512, 7))
     with pytest.raises(UserError, match=r"contradict their durations.*saved as \[width, T\]"):

@@ -19,6 +19,7 @@ from harness.data.descriptor import list_digest, shipped_descriptors
 from harness.io.encoding import sha256
 from harness.pages.formats import markdown_page
 from harness.pages.released import rescored_page, score_rows, spread_rows
+from harness.studies.detection_score import score_file
 from harness.studies.released import Rescored, load_rescored, read_sources, rescore, write_rescored
 from wstal.errors import MissingDataError, UserError
 from wstal.evaluation import PROTOCOLS
@@ -480,3 +481,34 @@ class TestReal:
         assert [f"{value:.{digits}f}" for value in metrics.mAP.values()] == official.split()
         if mean:
             assert f"{next(reversed(metrics.averages.values())):.4f}" == mean
+
+
+@pytest.mark.parametrize(
+    ("scale", "remark"),
+    [
+        (1.0, None),
+        (30.0, "67% of the detections start after their video ends: are the times frames?"),
+        (1 / 60, "100% of the detections end within 1.01 s: are the times fractions of the video?"),
+    ],
+)
+def test_times_of_another_unit_are_remarked(tmp_path: Path, scale: float, remark: str | None) -> None:
+    folder(tmp_path)
+    found = {
+        video: [row | {"segment": [scale * time for time in row["segment"]]} for row in rows]
+        for video, rows in FOUND.items()
+    }
+    (tmp_path / "found.json").write_text(json.dumps({"results": found}))
+    remarks = score_file(tmp_path / "found.json", tmp_path / "truth.json").remarks
+    assert [line for line in remarks if "are the times" in line] == ([remark] if remark else [])
+
+
+def test_names_that_differ_by_a_prefix(tmp_path: Path) -> None:
+    folder(tmp_path)
+    (tmp_path / "v.json").write_text(json.dumps({"results": {f"v_{video}": rows for video, rows in FOUND.items()}}))
+    with pytest.raises(UserError, match="--strip-prefix v_"):
+        score_file(tmp_path / "v.json", tmp_path / "truth.json")
+    scored = score_file(tmp_path / "v.json", tmp_path / "truth.json", strip_prefix="v_")
+    assert scored.found_videos == 2
+    (tmp_path / "v.json").write_text(json.dumps({"results": {"v_a": FOUND["video_test_0000001"], "a": []}}))
+    with pytest.raises(UserError, match="two videos have the same name"):
+        score_file(tmp_path / "v.json", tmp_path / "truth.json", strip_prefix="v_")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import tempfile
 from collections import Counter
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.data.annotations import read_data_json, subset_kind
+from harness.data.annotations import AMBIGUOUS, read_ambiguous, read_data_json, subset_kind
 from harness.data.descriptor import is_frame_rate, with_classes
 from harness.data.feature_layout import JOINT, check_name
 from harness.data.features import check_finite
@@ -22,6 +23,7 @@ from harness.data.unpickle import load_array
 from harness.data.values import FARTHEST, LONGEST, name_text
 from harness.io.atomic import atomic_write
 from harness.io.encoding import pretty_json
+from harness.io.reading import read_limited
 from wstal.errors import MissingDataError, StoreError, UserError
 
 HAAN_TRAIN_VIDEOS = 8440  # HAAN's arrays list FineAction's training videos first
@@ -60,8 +62,9 @@ def convert(
 ) -> Converted:
     """Convert W-TALC's or HAAN's arrays into `out_dir`, which appears complete or not at all.
 
-    Writes `annotations.json`, `dataset.toml`, for W-TALC `video_labels.json` (its `labels_all` and true durations),
-    and with `features` one joint `[T, width]` file per video under `features/train` and `features/test`.
+    Writes `annotations.json`, `dataset.toml`, the folder's `Ambiguous_test.txt` if there is one, for W-TALC
+    `video_labels.json` (its `labels_all` and true durations), and with `features` one joint `[T, width]` file per video
+    under `features/train` and `features/test`.
 
     Args:
         annotations: folder of `.npy` arrays: W-TALC's (`videoname`, `subset`, `duration`, `labels`, `labels_all`,
@@ -96,12 +99,16 @@ def convert(
     _check_entries(entries, annotations)
     entries = _drop_reversed(entries, notes)
     blocks = _feature_blocks(features, entries) if features is not None else []
+    ambiguous = b""
+    if os.path.isfile(annotations / AMBIGUOUS):
+        read_ambiguous(annotations / AMBIGUOUS)  # refuses what the product would refuse later
+        ambiguous = read_limited(annotations / AMBIGUOUS)
     try:
         out_dir.parent.mkdir(parents=True, exist_ok=True)
         beside = tempfile.TemporaryDirectory(dir=out_dir.parent, prefix=f".{out_dir.name}.", ignore_cleanup_errors=True)
         with beside as temporary:
             complete = Path(temporary) / "complete"
-            _write(complete, entries, blocks, fps, notes)
+            _write(complete, entries, blocks, fps, ambiguous, notes)
             complete.replace(out_dir)
     except OSError as error:
         raise StoreError(f"Cannot write {out_dir}: {error.strerror}. Free some room or choose another one.") from error
@@ -246,7 +253,12 @@ def _feature_blocks(path: Path, entries: Sequence[_Entry]) -> list[npt.NDArray[A
 
 
 def _write(
-    folder: Path, entries: Sequence[_Entry], blocks: Sequence[npt.NDArray[Any]], fps: float, notes: list[str]
+    folder: Path,
+    entries: Sequence[_Entry],
+    blocks: Sequence[npt.NDArray[Any]],
+    fps: float,
+    ambiguous: bytes,
+    notes: list[str],
 ) -> None:
     database = {
         entry.name: {
@@ -263,6 +275,8 @@ def _write(
             for entry in entries
         }
         atomic_write(folder / "video_labels.json", pretty_json(labels))
+    if ambiguous:
+        atomic_write(folder / AMBIGUOUS, ambiguous)
     atomic_write(folder / "dataset.toml", _describe(entries, blocks, fps, notes).encode())
     kinds = {subset_kind(entry.subset) for entry in entries}
     scored = "test" if "test" in kinds else "validation"
@@ -276,7 +290,9 @@ def _write(
 def _describe(entries: Sequence[_Entry], blocks: Sequence[npt.NDArray[Any]], fps: float, notes: list[str]) -> str:
     """Return the text of `dataset.toml`, for the known data set with these classes or else as given."""
     classes = {label for entry in entries for label, _, _ in entry.instances}
-    known = next((known for known in with_classes(classes) if known.name == known.family), None)
+    untimed = {label for entry in entries for label in entry.official or ()} - classes
+    same = with_classes(classes) if not untimed else []
+    known = next((known for known in same if known.name == known.family), None)
     width = blocks[0].shape[1] if blocks else None
     lines = ["# Written by `wstal-bench data convert`. State here what no file shows."]
     if known is not None:
@@ -286,6 +302,12 @@ def _describe(entries: Sequence[_Entry], blocks: Sequence[npt.NDArray[Any]], fps
         lines.append(f'name = "{known.name}-converted"')
     else:
         lines += ['name = "converted"', 'title = "converted"']
+        if untimed:
+            lines.append(f"classes = {json.dumps(sorted(classes | untimed), ensure_ascii=False)}")
+            notes.append(
+                f"{len(untimed)} of {len(classes | untimed)} classes have official labels and no instance, such as "
+                f"{min(untimed)}: they are classes too."
+            )
         notes.append("The classes are no known data set's: name it in dataset.toml.")
     lines += ['extractor = "unknown"', f"fps = {float(fps)}", "snippet_frames = 16", "stride = 16"]
     if width is not None:

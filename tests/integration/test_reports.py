@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from harness.cli.main import main
@@ -349,3 +350,38 @@ class TestFlowOneRowLess:  # 18
         assert code == 0, err
         code, _, err = cli("run", "--data", folder, *TOY, "--store", tmp_path / "store")
         assert code == 0, err
+
+
+class TestConvert:  # 06
+    def test_a_converted_folder_verifies_and_runs(self, cli: Cli, case: Case, tmp_path: Path) -> None:
+        folder = case("06_convert_101_classes")
+        arrays = folder / "Thumos14-Annotations"
+        code, _, err = cli(
+            "data", "convert", "--annotations", arrays, "--features", folder / "feats.npy", "--out", folder / "out"
+        )
+        assert code == 0, err
+        assert (folder / "out/Ambiguous_test.txt").read_bytes() == (arrays / "Ambiguous_test.txt").read_bytes()
+        code, _, err = cli("data", "verify", folder / "out")
+        assert code == 0, err
+        code, out, err = cli("run", "--data", folder / "out", *TOY, "--store", tmp_path / "store", "--json")
+        assert code == 0, err
+        assert list(json.loads(out)["metrics"]) == ["anet"]
+
+    def test_the_chain_on_the_real_arrays(self, cli: Cli, shared: Path, tmp_path: Path) -> None:
+        arrays = shared / "data/wtalc_annotations"
+        durations = np.load(arrays / "duration.npy").reshape(-1)
+        blocks = np.empty(len(durations), object)
+        for i, seconds in enumerate(durations.tolist()):
+            blocks[i] = np.random.default_rng(i).random((max(1, int(seconds * 25 / 16)), 4), dtype=np.float32)
+        np.save(tmp_path / "features.npy", blocks, allow_pickle=True)
+        out = tmp_path / "out"
+        options = ("--annotations", arrays, "--features", tmp_path / "features.npy", "--out", out)
+        assert cli("data", "convert", *options)[0] == 0
+        code, _, err = cli("data", "verify", out)
+        assert code == 0, err
+        code, printed, err = cli("run", "--data", out, *TOY, "--store", tmp_path / "store", "--json")
+        assert code == 0, err
+        record = json.loads(printed)
+        assert record["data"]["test"]["list"] == "thumos14-test-210"
+        assert list(record["metrics"]) == ["anet", "anet-210", "anet-212"]
+        assert record["metrics"]["anet-210"]["instances"] == 3311

@@ -16,6 +16,7 @@ from harness.data.convert import convert
 from harness.data.descriptor import find_descriptor
 from harness.data.opening import open_dataset
 from harness.data.unpickle import load_array
+from harness.data.verify import verify
 from wstal.errors import MissingDataError, StoreError, UserError
 
 NAMES = ["a", "b", "c"]
@@ -330,6 +331,33 @@ def test_old_headers_with_a_huge_shape(tmp_path: Path) -> None:
     (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text)
     with pytest.raises(UserError, match=r"a.npy is not a readable .npy file"):
         load_array(tmp_path / "a.npy")
+
+
+def test_official_classes_without_instances_are_classes(tmp_path: Path) -> None:
+    official = objects([["run", "swim"], ["run"], ["jump"]])
+    done = convert(wtalc(tmp_path / "in", labels_all=official), tmp_path / "out", joint(tmp_path / "joint.npy"))
+    assert "1 of 3 classes have official labels and no instance, such as swim" in done.notes[0]
+    data = open_dataset(tmp_path / "out")
+    assert data.classes == ("jump", "run", "swim")
+    assert [video.labels for video in data.videos("train")] == [(1, 2), (1,)]
+    assert verify(tmp_path / "out").exit_code == 0
+
+
+@pytest.mark.parametrize("names", [["Val", "val", "TEST"], ["train", "training", "validation "]])
+def test_subset_names_decide_folders_without_case(tmp_path: Path, names: list[str]) -> None:
+    subsets = np.array(names, dtype="S")
+    convert(wtalc(tmp_path / "in", subset=subsets), tmp_path / "out", joint(tmp_path / "joint.npy"))
+    assert sorted(path.name for path in (tmp_path / "out/features/test").iterdir()) == ["c.npy"]
+
+
+def test_ambiguous_intervals_are_carried_over(tmp_path: Path) -> None:
+    folder = wtalc(tmp_path / "in")
+    (folder / "Ambiguous_test.txt").write_text("c  1.0 2\n")
+    convert(folder, tmp_path / "out")
+    assert read_annotations(tmp_path / "out").ambiguous == (("c", 1.0, 2.0),)
+    (folder / "Ambiguous_test.txt").write_text("c 2 1\n")
+    with pytest.raises(UserError, match="line 1: expected `video start end`"):
+        convert(folder, tmp_path / "other")
 
 
 # real data

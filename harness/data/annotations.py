@@ -84,7 +84,7 @@ class Annotations(Segments):
         Raises:
             UserError: none of these.
         """
-        annotated = dict.fromkeys(self.subset[i] for i in np.unique(self.video).tolist())
+        annotated: list[str] = list(dict.fromkeys(self.subset[i] for i in np.unique(self.video).tolist()))
         for kind in ("test", "validation"):
             known = [name for name in annotated if subset_kind(name) == kind]
             if len(known) > 1:

@@ -52,6 +52,12 @@ NOT_MULTIPLY_ADDS = {
 """Operators unsupported by fvcore whose multiply-adds are negligible, by reason. A product hidden in one of them would
 still make the two counters differ."""
 
+KEEP_ELEMENTS = frozenset(
+    ("add", "clone", "contiguous", "div", "dropout", "flatten", "masked_fill", "mul", "neg", "permute", "reshape",
+     "squeeze", "sub", "to", "transpose", "unsqueeze", "view")
+)  # fmt: skip
+"""Operators between a product and its sum that keep its elements."""
+
 IGNORABLE = frozenset(f"aten::{name}" for names in NOT_MULTIPLY_ADDS.values() for name in names.split())
 
 # counted by fvcore, by elements or by a handle below, and not by torch's counter
@@ -95,7 +101,8 @@ def count(module: nn.Module, inputs: tuple[Tensor, ...], name: str) -> Count:
         name: for messages.
 
     Raises:
-        RunError: an operator without a handle is not negligible, or the two counters disagree.
+        RunError: an operator without a handle or a product by broadcast is not negligible, or the two counters
+            disagree.
     """
     operators, unsupported = fvcore_count(module, inputs)
     counted = Count(operators, torch_count(module, inputs), unsupported)
@@ -107,6 +114,12 @@ def count(module: nn.Module, inputs: tuple[Tensor, ...], name: str) -> Count:
         raise RunError(
             f"Multiply-adds of {name} are not known: fvcore does not count {listed}, which may weigh more than 0.1 %. "
             "Add a handle or, if it has no multiply-adds, its name to harness/studies/cost_counting.py."
+        )
+    products = _broadcast_products(module, inputs)
+    if products > NEGLIGIBLE * counted.torch_macs:
+        raise RunError(
+            f"Multiply-adds of {name} are not known: it multiplies by broadcast and sums, {products:,} products that "
+            "no counter sees. Write them as matmul or einsum."
         )
     if abs(counted.products - counted.torch_macs) > NEGLIGIBLE * counted.torch_macs:
         suspects = ", ".join(f"{operator} ({times} times)" for operator, times in unsupported.items()) or "none"
@@ -172,6 +185,31 @@ def _no_fused_attention() -> Iterator[None]:
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(enabled)
+
+
+def _broadcast_products(module: nn.Module, inputs: tuple[Tensor, ...]) -> int:
+    """Count the products of multiplications whose result is larger than both factors and is summed afterwards."""
+
+    def handle(ins: list[Any], outs: list[Any]) -> Any:
+        wider = _elements(outs[0]) > max(map(_elements, ins[:2]))
+        return Counter({"broadcast": _elements(outs[0]) if wider and _summed(outs[0]) else 0})
+
+    found, _ = fvcore_count(module, inputs, HANDLES | dict.fromkeys(("aten::mul", "aten::mul_"), handle))
+    return found.get("broadcast", 0)
+
+
+def _summed(value: Any) -> bool:
+    """Return whether a traced tensor is summed, at once or after operations on its elements."""
+    seen, pending = set(), [value]
+    while pending:
+        for use in pending.pop().uses():
+            kind = use.user.kind().removeprefix("aten::").rstrip("_")
+            if kind in ("sum", "mean"):
+                return True
+            if kind in KEEP_ELEMENTS and use.user not in seen:
+                seen.add(use.user)
+                pending += use.user.outputs()
+    return False
 
 
 def _bounds(module: nn.Module, inputs: tuple[Tensor, ...], operators: Sequence[str]) -> dict[str, int]:

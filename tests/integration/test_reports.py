@@ -385,3 +385,24 @@ class TestConvert:  # 06
         assert record["data"]["test"]["list"] == "thumos14-test-210"
         assert list(record["metrics"]) == ["anet", "anet-210", "anet-212"]
         assert record["metrics"]["anet-210"]["instances"] == 3311
+
+
+class TestBroadcastProducts:  # 17
+    def test_they_are_no_silent_zero(self, case: Case) -> None:
+        from torch import Tensor, nn, randn
+
+        from harness.studies.cost_counting import count
+        from wstal.errors import RunError
+
+        class Mul(nn.Module):
+            def forward(self, x: Tensor) -> Tensor:
+                return (x[:, :, None] * x[:, None]).sum(-1)
+
+        class Mat(nn.Module):
+            def forward(self, x: Tensor) -> Tensor:
+                return x @ x.transpose(1, 2)
+
+        x = randn(1, 32, 64)
+        assert count(Mat(), (x,), "m").macs == 65536
+        with pytest.raises(RunError, match="broadcast"):
+            count(Mul(), (x,), "m")

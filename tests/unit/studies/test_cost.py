@@ -78,6 +78,20 @@ def both(function: Any, *shapes: tuple[int, ...]) -> tuple[int, int]:
     return sum(macs for name, macs in operators.items() if name not in NOT_SEEN_BY_TORCH), torch_count(module, inputs)
 
 
+def test_products_by_broadcast_are_an_error_if_they_are_summed() -> None:
+    x, y = torch.rand(2, 32, 64), torch.rand(2, 32, 1)
+    summed = {
+        "at once": lambda x: (x[:, :, None] * x[:, None]).sum(-1),
+        "scaled, as a mean": lambda x: (2 * (x[:, :, None] * x[:, None]).view(2, 32, 32, 64)).mean(3),
+        "beside a layer": lambda x: (x[:, :, None] * x[:, None]).sum(dim=-1) @ x,
+    }
+    for function in summed.values():
+        with pytest.raises(RunError, match=r"multiplies by broadcast and sums, 131,072 products"):
+            count(Calls(function), (x,), "m")
+    for function in (lambda x, y: (x * y).sum(1), lambda x, y: x * y, lambda x, y: x[:, :, None] * x[:, None]):
+        assert count(Calls(function), (x, y), "m").macs == 0
+
+
 # --- Table IX as the paper counted
 
 

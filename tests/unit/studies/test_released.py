@@ -31,7 +31,7 @@ TRUTH = {
         for video, segment in (("video_test_0000001", [10, 20]), ("video_test_0000270", [0, 10]))
     }
 }
-FOUND = {
+FOUND: dict[str, list[dict[str, Any]]] = {
     "video_test_0000001": [
         {"label": "Diving", "segment": [10, 20], "score": 0.9},
         {"label": "Diving", "segment": [40, 50], "score": 0.5},

@@ -449,7 +449,7 @@ BAD_DATA: dict[str, tuple[Callable[[Path], object], int, str]] = {
     "width": (break_width, 2, "train_002.npy"),
     "missing": (break_missing, 3, "train_003"),
     "lengths": (break_lengths, 2, "train_004"),
-    "reversed segment": (segment(3, 3), 2, "train_000"),
+    "reversed segment": (segment(4, 3), 2, "train_000"),
     "infinite segment": (segment(0, float("inf")), 2, "train_000"),
     "duplicate": (duplicate, 2, "train_000"),
     "not ActivityNet": (edit_annotations(lambda c: c.pop("database")), 2, "database"),

@@ -1,0 +1,245 @@
+"""Ends that nobody plans: signals, standard streams that are closed or full, a lost fork server, a killed sweep."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.helpers.small_data import write_tiny
+
+HARNESS = [sys.executable, "-m", "harness"]
+SHORT = ["--set", "train.epochs=1", "train.temporal_length=16", "train.batch_size=2"]
+ENDLESS = ["--set", "train.epochs=1000000", "train.temporal_length=16", "train.batch_size=2"]
+SECONDS = 9  # an interrupted command ends; on a busy machine, as the limit of `harness.io.interrupts` is 10
+linux = pytest.mark.skipif(sys.platform != "linux", reason="runs are forked, and /proc tells of handlers, on Linux")
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny(tmp_path_factory.mktemp("tiny"), train=4, test=2)
+
+
+class Started:
+    """A command in a session of its own, as of a terminal."""
+
+    def __init__(self, *words: object, **options: object) -> None:
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        self.process = subprocess.Popen(
+            [*HARNESS, *map(str, words)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+            start_new_session=True, env=environment, **options,  # type: ignore[call-overload]
+        )  # fmt: skip
+        self.seen: set[psutil.Process] = set()
+
+    def family(self) -> list[psutil.Process]:
+        """All processes of the session, dead ones aside."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if os.getsid(process.pid) == self.process.pid and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+            except (psutil.Error, OSError):
+                continue
+        return found
+
+    def until_ready(self) -> None:
+        """Wait until the command has installed its handlers of signals."""
+        status = Path(f"/proc/{self.process.pid}/status")
+        while True:
+            (caught,) = (line.split()[1] for line in status.read_text().splitlines() if line.startswith("SigCgt"))
+            if int(caught, 16) >> (signal.SIGTERM - 1) & 1:
+                return
+            time.sleep(0.005)
+
+    def until(self, count: int) -> list[psutil.Process]:
+        """Wait until the session has so many processes: the command, the server, a watcher and a run for each run."""
+        while len(found := self.family()) < count:
+            assert self.process.poll() is None, self.process.stderr and self.process.stderr.read()
+            time.sleep(0.02)
+        return found
+
+    def ended(self, seconds: float = SECONDS) -> tuple[int, str]:
+        """Wait for its end and for that of all that it started; its exit code and stderr."""
+        begun = time.monotonic()
+        _, err = self.process.communicate(timeout=seconds)
+        while left := self.family():
+            assert time.monotonic() < begun + seconds, left
+            time.sleep(0.02)
+        return self.process.returncode, err
+
+
+@pytest.fixture
+def started() -> Iterator[list[Started]]:
+    found: list[Started] = []
+    yield found
+    for one in found:
+        for process in one.family():
+            process.kill()
+        one.process.kill()
+        one.process.communicate()
+
+
+def sweep(tiny: Path, store: Path, *more: str, seeds: str = "0-1") -> list[object]:
+    words = ["sweep", "methods", "--methods", "acmnet", "--seeds", seeds, "--jobs", "2", "--threads", "1"]
+    return [*words, "--device", "cpu", "--data", tiny, "--store", store, *more]
+
+
+def check_interrupted(code: int, err: str, number: int) -> None:
+    assert code == 128 + number, err
+    what = "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
+    assert err.splitlines()[-1] == f"{what}; finished epochs are kept, the same command goes on from there"
+    assert "Traceback" not in err
+    assert " failed (" not in err
+
+
+@linux
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_to_a_sweep_ends_it_and_its_runs(
+    number: int, tiny: Path, tmp_path: Path, started: list[Started]
+) -> None:
+    started.append(one := Started(*sweep(tiny, tmp_path, *ENDLESS)))
+    one.until(6)
+    one.process.send_signal(number)
+    check_interrupted(*one.ended(), number)
+    assert not list(tmp_path.glob("failed/*"))
+
+
+@linux
+@pytest.mark.parametrize("processes", [1, 2, 4])
+def test_ctrl_c_ends_a_sweep_while_it_starts(
+    processes: int, tiny: Path, tmp_path: Path, started: list[Started]
+) -> None:
+    """In its imports, in its fork server's, and as the first run is forked."""
+    started.append(one := Started(*sweep(tiny, tmp_path, *ENDLESS)))
+    one.until_ready()
+    one.until(processes)
+    os.killpg(one.process.pid, signal.SIGINT)
+    check_interrupted(*one.ended(), signal.SIGINT)
+
+
+@linux
+@pytest.mark.parametrize("words", [["reproduce", "thumos14"], ["run", "--method", "acmnet"], ["ls", "methods"]])
+@pytest.mark.parametrize("seconds", [0.0, 0.7])
+def test_ctrl_c_in_the_first_second_is_no_traceback(
+    words: Sequence[str], seconds: float, tmp_path: Path, started: list[Started]
+) -> None:
+    started.append(one := Started(*words, cwd=tmp_path))
+    one.until_ready()
+    time.sleep(seconds)
+    os.killpg(one.process.pid, signal.SIGINT)
+    code, err = one.ended()
+    if words[0] != "ls" or code:  # which may have ended before
+        check_interrupted(code, err, signal.SIGINT)
+
+
+@linux
+def test_ctrl_c_ends_runs_of_fresh_processes(tiny: Path, tmp_path: Path, started: list[Started]) -> None:
+    started.append(one := Started(*sweep(tiny, tmp_path, *ENDLESS)[:8], "--engine", "inline", "--data", tiny,
+                                  "--store", tmp_path, *ENDLESS))  # fmt: skip
+    one.until(2)
+    one.process.send_signal(signal.SIGTERM)
+    check_interrupted(*one.ended(), signal.SIGTERM)
+
+
+@linux
+def test_under_nohup_a_sweep_outlives_its_terminal(tiny: Path, tmp_path: Path, started: list[Started]) -> None:
+    def ignore() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    started.append(one := Started(*sweep(tiny, tmp_path, *SHORT, seeds="0"), preexec_fn=ignore))
+    one.until_ready()
+    os.killpg(one.process.pid, signal.SIGHUP)
+    code, err = one.ended(300)
+    assert code == 0, err
+
+
+@linux
+def test_runs_end_with_a_sweep_that_is_killed(tiny: Path, tmp_path: Path, started: list[Started]) -> None:
+    started.append(one := Started(*sweep(tiny, tmp_path, *ENDLESS)))
+    one.until(6)
+    one.process.kill()
+    assert one.ended()[0] == -signal.SIGKILL
+
+
+@linux
+@pytest.mark.parametrize("processes", [2, 4])
+def test_a_lost_fork_server_is_told_and_the_sweep_goes_on(
+    processes: int, tiny: Path, tmp_path: Path, started: list[Started]
+) -> None:
+    """Lost while it imports, and while a run goes on."""
+    started.append(one := Started(*sweep(tiny, tmp_path, "--retries", "0", *SHORT, seeds="0-2")))
+    one.until_ready()
+    one.until(processes)
+    servers = [child for child in psutil.Process(one.process.pid).children() if "fork_server" in str(child.cmdline())]
+    servers[0].kill()
+    code, err = one.ended(300)
+    assert code == 0, err
+    lost = [line for line in err.splitlines() if "fork server" in line]
+    assert lost == [
+        "The fork server was lost (killed by signal 9). Runs that it started go on; the next one starts a new server."
+    ]
+    assert len(list(tmp_path.glob("runs/*"))) == 3
+
+
+FULL = "error: Cannot write to standard output: No space left on device."
+CLOSED = "error: Cannot write to standard output: Bad file descriptor."
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    ("command", "code", "error"),
+    [
+        ("--help > /dev/full", 4, FULL),
+        ("run --help >&-", 4, CLOSED),
+        ("ls methods --json > /dev/full", 4, FULL),
+        ("ls methods 2>&-", 0, ""),
+        ("ls methods >&- 2>&- <&-", 4, ""),
+        ("data verify DATA > /dev/full", 4, FULL),
+        ("data verify DATA >&-", 4, CLOSED),
+        ("data verify DATA 2> /dev/full", 0, ""),
+        ("data verify DATA | true", 0, ""),
+        ("data verify DATA/absent | true", 3, "error: "),
+        ("data verify DATA/absent 2>&-", 3, ""),
+        ("nonsense 2> /dev/full", 2, ""),
+    ],
+)
+def test_a_closed_or_full_stream_is_one_line(
+    command: str, code: int, error: str, unbuffered: str, tiny: Path
+) -> None:
+    shell = f"{' '.join(HARNESS)} {command.replace('DATA', str(tiny))}; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True,
+                          env=os.environ | {"PYTHONUNBUFFERED": unbuffered})  # fmt: skip
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Exception" not in done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == bool(error)
+    assert all(line.startswith(error) for line in lines)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize(("stream", "code"), [("> /dev/full", 4), (">&-", 4), ("2> /dev/full", 0), ("2>&-", 0)])
+def test_a_run_whose_streams_fail_is_finished(stream: str, code: int, tiny: Path, tmp_path: Path) -> None:
+    words = ["run", "--method", "whole-video", "--data", str(tiny), "--store", str(tmp_path), *SHORT[:2]]
+    shell = f"{' '.join([*HARNESS, *words])} {stream}"
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(list(tmp_path.glob("runs/*/record.json"))) == 1
+    again = subprocess.run([*HARNESS, *words], capture_output=True, text=True, check=True)
+    assert "Was done already" in again.stderr
+
+
+def test_messages_never_get_into_the_results(tiny: Path) -> None:
+    shell = f"{' '.join(HARNESS)} data verify {tiny} "
+    expected = subprocess.run(["bash", "-c", shell], capture_output=True, check=True)
+    closed = subprocess.run(["bash", "-c", f"{shell} 2>&-"], capture_output=True, check=True)
+    assert closed.stdout == expected.stdout

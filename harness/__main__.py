@@ -1,4 +1,4 @@
-"""Entry point of `wstal-bench` and of `python -m harness`: sees to signals and standard streams, then does a command."""
+"""Entry point of `wstal-bench` and of `python -m harness`: signals and standard streams, then a command."""
 
 from __future__ import annotations
 

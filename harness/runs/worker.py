@@ -24,7 +24,6 @@ from harness.runs.execute import execute
 from harness.runs.request import RunRequest
 from wstal.errors import RunError
 
-
 STDERR = 2
 UNREAD = 141  # exit code, as of a process that SIGPIPE ended
 

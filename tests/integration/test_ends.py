@@ -211,9 +211,7 @@ CLOSED = "error: Cannot write to standard output: Bad file descriptor."
         ("nonsense 2> /dev/full", 2, ""),
     ],
 )
-def test_a_closed_or_full_stream_is_one_line(
-    command: str, code: int, error: str, unbuffered: str, tiny: Path
-) -> None:
+def test_a_closed_or_full_stream_is_one_line(command: str, code: int, error: str, unbuffered: str, tiny: Path) -> None:
     shell = f"{' '.join(HARNESS)} {command.replace('DATA', str(tiny))}; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True,
                           env=os.environ | {"PYTHONUNBUFFERED": unbuffered})  # fmt: skip

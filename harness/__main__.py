@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import os
 
 from harness.io.exits import exit_code
-from harness.io.interrupts import install
+from harness.io.interrupts import install, received
 from harness.io.streams import OutputError, flush_streams, secure_streams
 
 
@@ -16,6 +18,10 @@ def main() -> int:
     code = exit_code(_do_command)
     with contextlib.suppress(OutputError):  # of a command that failed otherwise
         flush_streams()
+    if received() is not None:
+        # the interpreter's own end waits for threads and takes apart what was imported, for seconds
+        atexit._run_exitfuncs()
+        os._exit(code)
     return code
 
 

@@ -23,6 +23,7 @@ from collections.abc import Callable, Mapping
 from typing import IO, NamedTuple, NoReturn
 
 from harness.io.console import say
+from harness.io.interrupts import unreached_by_ctrl_c
 from harness.runs.request import RunRequest
 
 LONGEST = 200_000  # bytes of a request: one datagram holds it
@@ -103,18 +104,13 @@ class ForkServer:
             raise OSError("the fork server was killed")
         if self._requests is None:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            with contextlib.ExitStack() as failed, theirs:
+            with contextlib.ExitStack() as failed, theirs, unreached_by_ctrl_c():
                 failed.callback(ours.close)
-                # blocked in it from the start on, see `serve`
-                mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-                try:
-                    self._process = subprocess.Popen(
-                        [sys.executable, "-m", "harness.sweeps.fork_server", str(theirs.fileno())],
-                        pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                        env=self._environment,
-                    )  # fmt: skip
-                finally:
-                    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", "harness.sweeps.fork_server", str(theirs.fileno())],
+                    pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                    env=self._environment,
+                )  # fmt: skip
                 failed.pop_all()
             self._requests = ours
         return self._requests

@@ -42,7 +42,7 @@ def test_cores_are_those_of_the_process_or_of_the_machine(monkeypatch: pytest.Mo
 
 def test_without_locks_of_the_system_no_other_kind_is_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(locks, "has_fcntl", False)
-    with pytest.raises(StoreError, match="no `fcntl`.*Linux or macOS"):
+    with pytest.raises(StoreError, match=r"no `fcntl`.*Linux or macOS"):
         acquire(tmp_path / "a.lock")
     with pytest.raises(StoreError, match="no `fcntl`"), hold(tmp_path / "a.lock"):
         pass

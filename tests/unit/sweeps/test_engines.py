@@ -255,8 +255,12 @@ def test_an_interruption_leaves_no_run(engine: Engine, monkeypatch: pytest.Monke
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
+    def work() -> None:
+        with engine:
+            engine.submit(requested(), interrupted if isinstance(engine, Inline) else lambda *_: None)
+            raise KeyboardInterrupt
+
     before = set(psutil.Process().children())
-    with pytest.raises(KeyboardInterrupt), engine:
-        engine.submit(requested(), interrupted if isinstance(engine, Inline) else lambda *_: None)
-        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        work()
     assert set(psutil.Process().children()) == before

@@ -7,15 +7,14 @@ import contextlib
 import os
 
 from harness.io.exits import exit_code
-from harness.io.interrupts import install, received
+from harness.io.interrupts import install, received, uninstall
 from harness.io.streams import OutputError, flush_streams, secure_streams
 
 
 def main() -> int:
     """Do the command of this process's command line and return its exit code."""
-    install()
-    secure_streams()
     code = exit_code(_do_command)
+    uninstall()
     with contextlib.suppress(OutputError):  # of a command that failed otherwise
         flush_streams()
     if received() is not None:
@@ -26,6 +25,8 @@ def main() -> int:
 
 
 def _do_command() -> int:
+    install()
+    secure_streams()
     from harness.cli.main import main  # takes long enough to be interrupted
 
     try:

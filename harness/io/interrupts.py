@@ -51,6 +51,14 @@ def install() -> None:
     sys.unraisablehook = _deliver_again
 
 
+def uninstall() -> None:
+    """Let ending signals end the process at once, which has nothing more to do."""
+    for name in ENDING:
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is _interrupt:
+            signal.signal(number, signal.SIG_DFL)
+
+
 @contextlib.contextmanager
 def unreached_by_ctrl_c() -> Iterator[None]:
     """Start threads and processes that Ctrl-C at the terminal does not reach, from their first moment on."""

@@ -7,14 +7,14 @@ import contextlib
 import os
 
 from harness.io.exits import exit_code
-from harness.io.interrupts import install, received, uninstall
+from harness.io.interrupts import finish, install, received
 from harness.io.streams import OutputError, flush_streams, secure_streams
 
 
 def main() -> int:
     """Do the command of this process's command line and return its exit code."""
     code = exit_code(_do_command)
-    uninstall()
+    finish()
     with contextlib.suppress(OutputError):  # of a command that failed otherwise
         flush_streams()
     if received() is not None:

@@ -51,12 +51,12 @@ def install() -> None:
     sys.unraisablehook = _deliver_again
 
 
-def uninstall() -> None:
-    """Let ending signals end the process at once, which has nothing more to do."""
+def finish() -> None:
+    """Let ending signals change nothing any more: the work is done, and its exit code stands."""
     for name in ENDING:
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is _interrupt:
-            signal.signal(number, signal.SIG_DFL)
+            signal.signal(number, _limit)
 
 
 @contextlib.contextmanager
@@ -73,10 +73,15 @@ def unreached_by_ctrl_c() -> Iterator[None]:
 
 
 def _interrupt(number: int, _: FrameType | None) -> None:
-    if not _received and hasattr(signal, "alarm"):
-        signal.alarm(LIMIT_SECONDS)
+    if not _received:
+        _limit()
     _received.append(number)
     raise Interrupted(number)
+
+
+def _limit(*_: object) -> None:
+    if hasattr(signal, "alarm"):
+        signal.alarm(LIMIT_SECONDS)
 
 
 def _deliver_again(dropped: UnraisableHookArgs) -> None:

@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.stress,
     pytest.mark.skipif(sys.platform != "linux", reason="/proc tells when handlers are installed"),
 ]
-SIGNALS = 40
+SIGNALS = 25
 LONGEST = 12.0  # seconds until a signal: imports, the fork server's, and some epochs
 
 

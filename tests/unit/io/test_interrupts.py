@@ -91,3 +91,15 @@ def test_an_error_before_any_signal_is_the_programs() -> None:
 
     with pytest.raises(ZeroDivisionError):
         exit_code(work)
+
+
+def test_once_the_work_is_done_its_exit_code_stands() -> None:
+    work = """
+import atexit
+atexit.register(signal.raise_signal, signal.SIGINT)
+atexit.register(signal.raise_signal, signal.SIGTERM)
+def work():
+    interrupts.finish()
+    return 3
+"""
+    assert ended(work) == (3, "")

@@ -61,6 +61,8 @@ def handle(arguments: argparse.Namespace) -> int:
     else:
         _print(shown)
     _say_uncounted(shown)
+    if any(row.peak_mb is None for cost in shown.methods.values() for row in cost.rows):
+        say("Peak memory was not measured: it is read from /proc, which only Linux has.")
     say(f"Done: {len(names)} method(s) {'read from' if arguments.stored else 'measured, in'} {path}")
     return 0
 

@@ -17,8 +17,9 @@ exit codes:
   1  an internal error: please report it with its traceback
   2  wrong usage or invalid input; the message names the problem, its place and the remedy
   3  data of a data set is missing
-  4  the store cannot be written, or a run failed
+  4  the store or standard output cannot be written, or a run failed
   5  two runs that should agree differ (records diff, check determinism)
+  130, 143, 129  ended by Ctrl-C, SIGTERM or SIGHUP; the same command goes on
 """
 
 

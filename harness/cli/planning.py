@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -14,6 +13,7 @@ from harness.cli.inputs import run_request, source_from
 from harness.cli.options import add_data_options, add_methods_option, add_training_options, count, plan_name
 from harness.cli.output import print_table
 from harness.io.console import say
+from harness.io.machine import core_count
 from wstal.errors import UserError
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def engine_from(arguments: argparse.Namespace, source: DataSource, runs: int) ->
     from harness.runs.devices import pick_device
 
     on_gpu = pick_device(arguments.device).type == "cuda"
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = core_count()
     at_once = 1 if kind == "inline" else arguments.jobs or (1 if on_gpu else min(cores, runs))
     threads = arguments.threads or (1 if source.synthetic else max(1, cores // at_once))
     if kind == "inline":

@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from harness.io.machine import memory_size
 from harness.io.reading import open_regular
 from harness.io.text import printable
 from wstal.errors import MissingDataError, UserError
@@ -253,7 +254,7 @@ def in_memory(videos: Sequence[Video], room: int | None = None) -> list[Video]:
         room: bytes available (by default an eighth of the machine's memory, so that several runs fit at once).
     """
     if room is None:
-        room = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 8
+        room = memory_size() // 8
     if sum(video.features.nbytes for video in videos if callable(video.source)) > room:
         return list(videos)
     return [replace(video, source=np.array(video.features)) if callable(video.source) else video for video in videos]

@@ -1,11 +1,15 @@
 """Worker: does one run in a process of its own, as `python -m harness.runs.worker REQUEST` with a request as JSON.
 
-Its stderr holds the progress, as lines that engines read, and the messages; its exit codes are the command line's.
+Its stderr holds the progress, as lines that engines read, and the messages; its exit codes are the command line's. It
+ends when nobody reads its stderr any more.
 """
 
 from __future__ import annotations
 
+import os
+import select
 import sys
+import threading
 from pathlib import Path
 
 import torch
@@ -19,6 +23,22 @@ from harness.runs.environment import git_state
 from harness.runs.execute import execute
 from harness.runs.request import RunRequest
 from wstal.errors import RunError
+
+STDERR = 2
+UNREAD = 141  # exit code, as of a process that SIGPIPE ended
+
+
+def end_with_reader() -> None:
+    """End this process as soon as its stderr is a pipe that nobody reads: whoever started the run is gone."""
+
+    def wait() -> None:
+        poll = select.poll()
+        poll.register(STDERR, 0)  # errors and hang-ups are always reported
+        if any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll()):
+            os._exit(UNREAD)
+
+    if hasattr(select, "poll"):
+        threading.Thread(target=wait, daemon=True).start()
 
 
 def do_run(request: RunRequest) -> tuple[Path, Record, bool]:
@@ -68,4 +88,5 @@ def main(request: RunRequest) -> int:
 
 
 if __name__ == "__main__":
+    end_with_reader()
     raise SystemExit(main(RunRequest.from_json(sys.argv[1])))

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from harness.io.console import OnProgress
+from harness.io.interrupts import unreached_by_ctrl_c
 from harness.io.reading import read_toml
 from harness.io.text import problems
 from harness.runs.request import RunRequest
@@ -141,16 +142,20 @@ def local(threads: int, slots: int) -> DaskEngine:
         UserError: Dask is not installed.
     """
     _need("distributed")
+    from multiprocessing import resource_tracker
+
     from distributed import LocalCluster
 
-    # the runs, which take the memory, are not in the worker: a limit on it would mean nothing
-    return _open(
-        lambda: LocalCluster(
-            n_workers=slots, threads_per_worker=1, processes=True, host="127.0.0.1", memory_limit=None,
-            dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL,
-        ),
-        threads, {}, slots,
-    )  # fmt: skip
+    def start() -> Cluster:
+        # the runs, which take the memory, are not in the worker: a limit on it would mean nothing
+        resource_tracker.ensure_running()  # which unblocks signals where it starts
+        with unreached_by_ctrl_c():  # the workers end with this process
+            return LocalCluster(
+                n_workers=slots, threads_per_worker=1, processes=True, host="127.0.0.1", memory_limit=None,
+                dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL,
+            )  # fmt: skip
+
+    return _open(start, threads, {}, slots)
 
 
 def connect(address: str, threads: int, share: Mapping[str, float]) -> DaskEngine:

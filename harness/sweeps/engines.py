@@ -11,9 +11,12 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, Self
 
@@ -23,6 +26,7 @@ from harness.runs.request import RunRequest
 from harness.sweeps.fork_server import ForkServer
 
 KEPT_LINES = 400  # of a run's stderr
+FORK_TRIES = 3
 PROGRESS_LINE = re.compile(r"^\S+ (\w+) (\d+)/(\d+) ?(.*)$")
 
 
@@ -55,8 +59,45 @@ class Outcome:
         return f"({ended}): " + "\n".join(errors or lines[-30:])
 
 
+class GoingRuns:
+    """Runs that an engine has started, each with the call that ends it; usable by several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._ends: set[Callable[[], None]] = set()
+        self._ended = False
+
+    @contextmanager
+    def one(self, end: Callable[[], None]) -> Iterator[None]:
+        """Count a run among those that go on.
+
+        Args:
+            end: ends it; called at once where all have been ended before.
+        """
+        with self._lock:
+            self._ends.add(end)
+            late = self._ended
+        if late:
+            end()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._ends.discard(end)
+
+    def end_all(self) -> None:
+        """End all runs, and those that are yet to begin."""
+        with self._lock:
+            self._ended = True
+            ends = list(self._ends)
+        for end in ends:
+            end()
+
+
 class Engine(ABC):
     """Place where runs are done; a context manager, which leaves no process behind.
+
+    Where an interruption leaves the context, the runs that go on are ended, else they are waited for.
 
     Args:
         threads: CPU threads of each run.
@@ -84,14 +125,23 @@ class Engine(ABC):
             on_progress: called as the run goes on, by engines that can follow it.
         """
 
+    def stop(self) -> None:  # noqa: B027 - where nothing goes on there is nothing to do
+        """End the runs that go on."""
+
     def close(self) -> None:  # noqa: B027 - where nothing is left there is nothing to do
         """Wait for the runs that were started and end all processes."""
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        try:
+            if kind is not None and not issubclass(kind, Exception):
+                self.stop()
+            self.close()
+        except KeyboardInterrupt:  # while runs are waited for
+            self.stop()
+            raise
 
 
 class Inline(Engine):
@@ -120,12 +170,19 @@ class Processes(Engine):
         super().__init__(threads, slots)
         self._pool = ThreadPoolExecutor(max_workers=slots)
         self._server = ForkServer(process_environment(threads)) if fork else None
+        self._going = GoingRuns()
 
     def submit(self, request: RunRequest, on_progress: OnProgress) -> Future[Outcome]:
         """Start a run."""
         if self._server is not None:
-            return self._pool.submit(_run_fork, self._server, request, on_progress)
-        return self._pool.submit(run_process, request, on_progress)
+            return self._pool.submit(_run_fork, self._server, request, on_progress, self._going)
+        return self._pool.submit(run_process, request, on_progress, self._going)
+
+    def stop(self) -> None:
+        """End the runs that go on, and the fork server, which may still be importing."""
+        if self._server is not None:
+            self._server.kill()
+        self._going.end_all()
 
     def close(self) -> None:
         """Wait for the runs that were started and end the fork server."""
@@ -134,15 +191,18 @@ class Processes(Engine):
             self._server.close()
 
 
-def run_process(request: RunRequest, on_progress: OnProgress = lambda *_: None) -> Outcome:
+def run_process(
+    request: RunRequest, on_progress: OnProgress = lambda *_: None, going: GoingRuns | None = None
+) -> Outcome:
     """Do one run in a fresh interpreter of this Python and wait for its end.
 
     Its stdout is dropped: what it leaves is in the store. Its stderr is read to the end, so if this process dies, the
-    next line that the run writes finds no reader and ends it too.
+    run finds that nobody reads it and ends too.
 
     Args:
         request: the run.
         on_progress: called for each progress line.
+        going: where to enter it, so that another thread can end it.
     """
     command = [sys.executable, "-m", "harness.runs.worker", request.to_json()]
     with subprocess.Popen(
@@ -150,15 +210,24 @@ def run_process(request: RunRequest, on_progress: OnProgress = lambda *_: None) 
         env=process_environment(request.threads),
     ) as process:  # fmt: skip
         assert process.stderr is not None
-        tail = _follow(process.stderr, on_progress)
-        return Outcome(process.wait(), tail, socket.gethostname())
+        try:
+            with (going or GoingRuns()).one(process.kill):
+                tail = _follow(process.stderr, on_progress)
+                return Outcome(process.wait(), tail, socket.gethostname())
+        except BaseException:
+            process.kill()  # or leaving the context would wait for it
+            raise
 
 
-def _run_fork(server: ForkServer, request: RunRequest, on_progress: OnProgress) -> Outcome:
-    stderr, ended = server.fork(request)
-    with stderr, ended:
-        tail = _follow(stderr, on_progress)
-        code = ended.read()
+def _run_fork(server: ForkServer, request: RunRequest, on_progress: OnProgress, going: GoingRuns) -> Outcome:
+    for _ in range(FORK_TRIES):
+        run = server.fork(request)
+        with run.stderr, run.ended, going.one(run.hang_up):
+            tail = _follow(run.stderr, on_progress)
+            begun, _, code = run.ended.read().partition("\n")
+        if begun:
+            break
+        # the server was lost before it came to this run; the next request starts another
     return Outcome(int(code) if code else None, tail, socket.gethostname())
 
 

@@ -5,7 +5,7 @@ process does, with the same bits. The embedded data are generated in it, once fo
 does not survive a fork.
 
 The server forks a watcher for each request, which forks the run and waits for it: nothing but the watcher has to know
-how the run ended, and runs outlive a server that is killed.
+how the run ended, and runs outlive a server that is killed. A run ends when whoever started it no longer reads it.
 """
 
 from __future__ import annotations
@@ -19,12 +19,23 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Mapping
-from typing import IO, NoReturn
+from collections.abc import Callable, Mapping
+from typing import IO, NamedTuple, NoReturn
 
+from harness.io.console import say
+from harness.io.interrupts import unreached_by_ctrl_c
 from harness.runs.request import RunRequest
 
 LONGEST = 200_000  # bytes of a request: one datagram holds it
+BEGUN = "begun"
+
+
+class ForkedRun(NamedTuple):
+    """Run of a fork server as its reader sees it."""
+
+    stderr: IO[str]
+    ended: IO[str]  # the line BEGUN and the exit code once it has ended; without the code, or all of it, if lost
+    hang_up: Callable[[], None]  # stop reading stderr, which ends the run
 
 
 class ForkServer:
@@ -39,49 +50,61 @@ class ForkServer:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._requests: socket.socket | None = None
+        self._killed = False
 
-    def fork(self, request: RunRequest) -> tuple[IO[str], IO[str]]:
-        """Start a run.
-
-        Args:
-            request: the run.
-
-        Returns:
-            Its stderr, and a file that holds its exit code once it has ended, or nothing where the run was lost.
+    def fork(self, request: RunRequest) -> ForkedRun:
+        """Start a run, with a new server where the last one was lost, which is told on stderr.
 
         Raises:
-            OSError: the server cannot be started, or died.
+            OSError: the server cannot be started, or died again, or was killed by `kill`.
         """
         message = request.to_json().encode()
         if len(message) > LONGEST:
             raise OSError(f"a request of {len(message)} bytes")
-        (stderr, to_stderr), (ended, to_ended) = os.pipe(), os.pipe()
-        files = os.fdopen(stderr, errors="replace"), os.fdopen(ended)
+        # a socket can be hung up while another thread reads it
+        reader, to_stderr = socket.socketpair()
+        ended, to_ended = os.pipe()
+
+        def hang_up() -> None:
+            with contextlib.suppress(OSError):  # closed meanwhile
+                reader.shutdown(socket.SHUT_RDWR)
+
+        run = ForkedRun(reader.makefile(errors="replace"), os.fdopen(ended), hang_up)
+        reader.close()  # with its file
         try:
             with self._lock:
                 try:
-                    socket.send_fds(self._started(), [message], [to_stderr, to_ended])
+                    socket.send_fds(self._started(), [message], [to_stderr.fileno(), to_ended])
                 except ConnectionError:  # it died since the last request
-                    self._end()
-                    socket.send_fds(self._started(), [message], [to_stderr, to_ended])
+                    self._end(lost=True)
+                    socket.send_fds(self._started(), [message], [to_stderr.fileno(), to_ended])
         except OSError:
-            for file in files:
-                file.close()
+            run.stderr.close()
+            run.ended.close()
             raise
         finally:
-            os.close(to_stderr)
+            to_stderr.close()
             os.close(to_ended)
-        return files
+        return run
+
+    def kill(self) -> None:
+        """End the server, whatever it does, for good."""
+        with self._lock:
+            self._killed = True
+            if self._process is not None:
+                self._process.kill()
 
     def close(self) -> None:
-        """End the server; runs that it started go on."""
+        """End the server once it has started what was asked for; these runs go on."""
         with self._lock:
-            self._end()
+            self._end(lost=self._process is not None and self._process.poll() is not None)
 
     def _started(self) -> socket.socket:
+        if self._killed:
+            raise OSError("the fork server was killed")
         if self._requests is None:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            with contextlib.ExitStack() as failed, theirs:
+            with contextlib.ExitStack() as failed, theirs, unreached_by_ctrl_c():
                 failed.callback(ours.close)
                 self._process = subprocess.Popen(
                     [sys.executable, "-m", "harness.sweeps.fork_server", str(theirs.fileno())],
@@ -92,21 +115,25 @@ class ForkServer:
             self._requests = ours
         return self._requests
 
-    def _end(self) -> None:
+    def _end(self, lost: bool) -> None:
         if self._requests is not None:
             self._requests.close()
         if self._process is not None:
-            self._process.wait()
+            code = self._process.wait()
+            if lost and not self._killed:
+                how = f"killed by signal {-code}" if code < 0 else f"exit {code}"
+                say(f"The fork server was lost ({how}). Runs that it started go on; the next one starts a new server.")
         self._requests = self._process = None
 
 
 def serve(requests: socket.socket) -> None:
     """Start a run for each request until the other end is closed."""
+    # Ctrl-C reaches the runs and whoever started them; this process ends with the latter
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     _import_all()
     # the collector would write to pages that are shared with the forks
     gc.freeze()
-    # Ctrl-C reaches the runs and whoever started them; this process ends with the latter
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     # watchers leave no zombies
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while True:
@@ -138,6 +165,8 @@ def _import_all() -> None:
 
 def _watch_run(request: RunRequest, stderr: int, ended: int) -> NoReturn:
     """Fork the run, wait for it, and write its exit code."""
+    with contextlib.suppress(BrokenPipeError):
+        os.write(ended, f"{BEGUN}\n".encode())
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     if (run := os.fork()) == 0:
         os.close(ended)
@@ -156,8 +185,9 @@ def _become_run(request: RunRequest, stderr: int) -> NoReturn:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         os.dup2(stderr, 2)
         os.close(stderr)
-        from harness.runs.worker import main
+        from harness.runs.worker import end_with_reader, main
 
+        end_with_reader()
         code = main(request)
     except BaseException:
         traceback.print_exc()

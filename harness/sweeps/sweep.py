@@ -11,9 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import replace
-from typing import Any
-
-from filelock import FileLock
+from typing import TYPE_CHECKING, Any
 
 from harness.io.atomic import atomic_write, remove
 from harness.io.console import OnProgress, ProgressReport
@@ -25,6 +23,9 @@ from harness.records.store import Store
 from harness.sweeps.engines import Engine, Outcome
 from harness.sweeps.jobs import Job, unique
 from wstal.errors import RunError
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 POLL_SECONDS = 1.0
 

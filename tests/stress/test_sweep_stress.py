@@ -157,7 +157,7 @@ def kill(process: psutil.Process) -> None:
 
 
 def test_fifty_kills_leave_the_same_twelve_runs(folder: Path, undisturbed: dict[str, bytes]) -> None:
-    """Of the whole group, of the sweep alone (its runs end at their next word), of one run, which is tried again, or of
+    """Of the whole group, of the sweep alone (its runs end with it), of one run, which is tried again, or of
     the processes that watch and fork runs.
     """
     draw = random.Random(0)

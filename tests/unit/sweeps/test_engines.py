@@ -235,3 +235,32 @@ def test_a_scheduler_that_is_not_there_is_one_message(monkeypatch: pytest.Monkey
         connect("tcp://127.0.0.1:1", 1, {})
     with pytest.raises(UserError, match="--scheduler nonsense://x"):
         connect("nonsense://x", 1, {})
+
+
+def test_a_stopped_engine_ends_its_runs_and_those_yet_to_begin(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pretend(monkeypatch, tmp_path, "exec sleep 600")
+    with Processes(threads=1, slots=2) as engine:
+        first = done(engine)
+        while not psutil.Process().children():
+            assert not first.done()
+        engine.stop()
+        assert first.result().code == -9
+        assert done(engine).result().code == -9
+
+
+@pytest.mark.parametrize("engine", [Inline(1), Processes(threads=1, slots=1)])
+def test_an_interruption_leaves_no_run(engine: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pretend(monkeypatch, tmp_path, "echo 'run-1 train 1/9' >&2; exec sleep 600")
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def work() -> None:
+        with engine:
+            engine.submit(requested(), interrupted if isinstance(engine, Inline) else lambda *_: None)
+            raise KeyboardInterrupt
+
+    before = set(psutil.Process().children())
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert set(psutil.Process().children()) == before

@@ -153,10 +153,10 @@ def test_nothing_is_left_open_and_nobody_is_left(tiny: Path, tmp_path: Path) -> 
     before = len(os.listdir("/proc/self/fd")), set(psutil.Process().children())
     server = ForkServer(os.environ)
     for _ in range(3):
-        stderr, ended = server.fork(requested(tiny, tmp_path, method="acmnett"))
+        stderr, ended, _ = server.fork(requested(tiny, tmp_path, method="acmnett"))
         with stderr, ended:
             assert "did you mean 'acmnet'" in stderr.read()
-            assert ended.read() == "2"
+            assert ended.read() == "begun\n2"
     with pytest.raises(OSError, match="a request of"):
         server.fork(requested(tiny, tmp_path, "x" * 300_000))
     server.close()

@@ -56,11 +56,11 @@ def test_signals_at_any_time_end_a_sweep_and_leave_its_bits(tmp_path: Path) -> N
         assert code == 0, err
     expected = finished(tmp_path / "undisturbed")
     assert len(expected) > 0
-    for store in range(1, stores + 1):
-        assert finished(tmp_path / str(store)) == expected
+    for number in range(1, stores + 1):
+        assert finished(tmp_path / str(number)) == expected
     report(
         "Ctrl-C, SIGTERM and SIGHUP at random times of a sweep of 4 runs, from its first imports on",
-        f"{interrupted} interruptions of {stores} sweeps, each one line, no process left after at most {slowest:.1f} s; every file "
-        "bitwise equal to an undisturbed sweep's",
+        f"{interrupted} interruptions of {stores} sweeps, each one line, no process left after at most "
+        f"{slowest:.1f} s; every file bitwise equal to an undisturbed sweep's",
         "nox -s stress -- tests/stress/test_interrupts.py",
     )

@@ -46,7 +46,9 @@ def handle(arguments: argparse.Namespace) -> int:
     from harness.studies.released import FOLDER, rescore, write_rescored
 
     # every file is scored before the first record is written
-    records = rescore(arguments.sources, arguments.data)
+    notes: list[str] = []
+    records = rescore(arguments.sources, arguments.data, notes)
+    say(*dict.fromkeys(notes))
     paths = write_rescored(records, arguments.results / FOLDER)
     dumped = [record.to_json() for record in records]
     if arguments.json:

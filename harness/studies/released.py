@@ -219,12 +219,13 @@ def read_sources(path: Path) -> dict[str, Source]:
     return sources
 
 
-def rescore(sources: Path, data: Path | None = None) -> list[Rescored]:
+def rescore(sources: Path, data: Path | None = None, notes: list[str] | None = None) -> list[Rescored]:
     """Score every detection file of a sources file under each protocol that applies.
 
     Args:
         sources: the sources file.
         data: folder that its paths are relative to; the sources file's own if absent.
+        notes: notes for people, to which what the readers remarked is added.
 
     Raises:
         MissingDataError: a file is absent.
@@ -234,15 +235,16 @@ def rescore(sources: Path, data: Path | None = None) -> list[Rescored]:
     records = []
     for name, source in read_sources(sources).items():
         try:
-            records.append(_rescored(name, source, root))
+            records.append(_rescored(name, source, root, [] if notes is None else notes))
         except UserError as error:
             raise type(error)(f"{sources}, [{name}]: {error}") from error
     return records
 
 
-def _rescored(name: str, source: Source, root: Path) -> Rescored:
+def _rescored(name: str, source: Source, root: Path, notes: list[str]) -> Rescored:
     detections = root / source.detections
     scored = score_file(detections, root / source.annotations, source.subset, source.protocols, source.tious)
+    notes += scored.notes
     dataset = source.dataset or (scored.known_as.family if scored.known_as else None)
     if dataset is None:
         raise UserError(f"The classes of {scored.annotations.path} are of no known data set. State `dataset`.")

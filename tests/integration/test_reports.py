@@ -148,7 +148,7 @@ class TestProtocolNames:  # 03
         assert (code, list(json.loads(out))) == (0, ["anet"])
         assert "anet-210, " in err
         assert reason in err
-        code, _, err = cli("evaluate", stpn(shared), "--annotations", truth, "--protocol", "anet-210")
+        code, _, err = cli("evaluate", stpn(shared), "--annotations", truth, "--protocol", "anet-212")
         assert code == 2
         assert reason in err
 
@@ -320,7 +320,7 @@ class TestOtherUnits:  # 14
         code, out, err = cli("evaluate", folder / f"{name}.json", "--annotations", truth, "--json")
         assert code == 0
         assert metrics(out)["averages"]["0.1:0.7"] < 0.02
-        assert f"are the times {remark}?" in err
+        assert f"are the times {remark}" in err
         assert "are the times" not in cli("evaluate", stpn(shared), "--annotations", truth)[2]
 
 

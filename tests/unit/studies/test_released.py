@@ -512,3 +512,9 @@ def test_names_that_differ_by_a_prefix(tmp_path: Path) -> None:
     (tmp_path / "v.json").write_text(json.dumps({"results": {"v_a": FOUND["video_test_0000001"], "a": []}}))
     with pytest.raises(UserError, match="two videos have the same name"):
         score_file(tmp_path / "v.json", tmp_path / "truth.json", strip_prefix="v_")
+
+
+def test_what_the_readers_remark_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = {video: [row | {"score": str(row["score"])} for row in rows] for video, rows in FOUND.items()}
+    assert call("rescore", folder(tmp_path, good=text), "--results", tmp_path / "results") == 0
+    assert capsys.readouterr().err.count("times or scores are text") == 1

@@ -232,10 +232,11 @@ def rescore(sources: Path, data: Path | None = None, notes: list[str] | None = N
         UserError: the sources, a detection file or its annotations cannot be used; says which.
     """
     root = sources.parent if data is None else data
+    notes = [] if notes is None else notes
     records = []
     for name, source in read_sources(sources).items():
         try:
-            records.append(_rescored(name, source, root, [] if notes is None else notes))
+            records.append(_rescored(name, source, root, notes))
         except UserError as error:
             raise type(error)(f"{sources}, [{name}]: {error}") from error
     return records
@@ -248,13 +249,16 @@ def _rescored(name: str, source: Source, root: Path, notes: list[str]) -> Rescor
     dataset = source.dataset or (scored.known_as.family if scored.known_as else None)
     if dataset is None:
         raise UserError(f"The classes of {scored.annotations.path} are of no known data set. State `dataset`.")
-    listed, unnamed = scored.known_list(_family(dataset), source.video_prefix or ""), None
+    known, family = scored.known_as, _family(dataset)
+    # numbers in place of names are believed (AutoLoc's)
+    numbered = all(name.isdecimal() for name in scored.annotations.classes)
+    other_classes = known.family != family if known else not numbered
+    listed, unnamed = scored.known_list(family, source.video_prefix or ""), None
     if _is_shipped(dataset) and listed is None:
         found = f"{len(scored.truth.videos):,} videos with {len(scored.truth):,} instances"
         unnamed = f"its {found} are no test list of {dataset} that is known here"
-    elif _is_shipped(dataset) and _other_classes(scored, _family(dataset)):
-        owner = f"those of {scored.known_as.family}, not" if scored.known_as else "not those"
-        unnamed = f"its classes are {owner} of {dataset}"
+    elif _is_shipped(dataset) and other_classes:
+        unnamed = f"its classes are not those of {dataset}"
     usual = scored.known_as.headline if scored.known_as else ""
     stated = source.model_dump(include={"method", "source", "features", "note", "published"})
     return Rescored(
@@ -273,13 +277,6 @@ def _rescored(name: str, source: Source, root: Path, notes: list[str]) -> Rescor
         annotations=_annotation_facts(scored, listed),
         metrics={protocol: _metrics(result) for protocol, result in scored.results.items()},
     )
-
-
-def _other_classes(scored: ScoredFile, family: str) -> bool:
-    """Return whether the classes are not the family's; numbers in place of names are believed (AutoLoc)."""
-    if scored.known_as is None:
-        return not all(name.isdecimal() for name in scored.annotations.classes)
-    return scored.known_as.family != family
 
 
 def _family(dataset: str) -> str:

@@ -246,20 +246,19 @@ def _rescored(name: str, source: Source, root: Path, notes: list[str]) -> Rescor
     detections = root / source.detections
     scored = score_file(detections, root / source.annotations, source.subset, source.protocols, source.tious)
     notes += scored.notes
-    dataset = source.dataset or (scored.known_as.family if scored.known_as else None)
+    known = scored.known_as
+    dataset = source.dataset or (known.family if known else None)
     if dataset is None:
         raise UserError(f"The classes of {scored.annotations.path} are of no known data set. State `dataset`.")
-    known, family = scored.known_as, _family(dataset)
-    # numbers in place of names are believed (AutoLoc's)
-    numbered = all(name.isdecimal() for name in scored.annotations.classes)
-    other_classes = known.family != family if known else not numbered
+    family = _family(dataset)
+    numbered = all(name.isdecimal() for name in scored.annotations.classes)  # in place of names, as AutoLoc's
     listed, unnamed = scored.known_list(family, source.video_prefix or ""), None
     if _is_shipped(dataset) and listed is None:
         found = f"{len(scored.truth.videos):,} videos with {len(scored.truth):,} instances"
         unnamed = f"its {found} are no test list of {dataset} that is known here"
-    elif _is_shipped(dataset) and other_classes:
+    elif _is_shipped(dataset) and (known.family != family if known else not numbered):
         unnamed = f"its classes are not those of {dataset}"
-    usual = scored.known_as.headline if scored.known_as else ""
+    usual = known.headline if known else ""
     stated = source.model_dump(include={"method", "source", "features", "note", "published"})
     return Rescored(
         **stated,

@@ -59,7 +59,7 @@ class Measurement:
 
 
 @dataclass(frozen=True)
-class Cell:
+class JudgedCell:
     """A published cell and what was measured of it.
 
     Args:
@@ -87,7 +87,7 @@ class Cell:
         return self.measured or self.verdict.kind
 
 
-def compare(table: PublishedTable, records: Sequence[Record], rescored: Sequence[Rescored]) -> list[list[Cell]]:
+def compare(table: PublishedTable, records: Sequence[Record], rescored: Sequence[Rescored]) -> list[list[JudgedCell]]:
     """Judge every cell of a table of mAPs.
 
     Args:
@@ -126,7 +126,7 @@ def compare(table: PublishedTable, records: Sequence[Record], rescored: Sequence
     return lines
 
 
-def cell_row(cell: Cell) -> dict[str, Any]:
+def cell_row(cell: JudgedCell) -> dict[str, Any]:
     """Return a cell with its verdict as a row of a table."""
     return {
         "row": cell.row.label,
@@ -139,17 +139,17 @@ def cell_row(cell: Cell) -> dict[str, Any]:
     }
 
 
-def first_choice(lines: Sequence[Sequence[Cell]]) -> dict[str, Sequence[Cell]]:
+def first_choice(lines: Sequence[Sequence[JudgedCell]]) -> dict[str, Sequence[JudgedCell]]:
     """Choose one measurement for each row, by row id: judged before not comparable, then the most seeds, then the
     newest version.
     """
 
-    def rank(line: Sequence[Cell]) -> tuple[bool, int, list[int]]:
+    def rank(line: Sequence[JudgedCell]) -> tuple[bool, int, list[int]]:
         records = line[0].measurement.records if line[0].measurement else ()
         newest = max(([int(part) for part in re.findall(r"\d+", record.version)] for record in records), default=[])
         return headline(line).verdict.kind in JUDGED, len(records), newest
 
-    chosen: dict[str, Sequence[Cell]] = {}
+    chosen: dict[str, Sequence[JudgedCell]] = {}
     for line in lines:
         row = line[0].row.id
         if row not in chosen or rank(line) > rank(chosen[row]):
@@ -157,7 +157,7 @@ def first_choice(lines: Sequence[Sequence[Cell]]) -> dict[str, Sequence[Cell]]:
     return chosen
 
 
-def headline(line: Sequence[Cell]) -> Cell:
+def headline(line: Sequence[JudgedCell]) -> JudgedCell:
     """Return the cell of the last printed number of a row, which is its average where it has one."""
     printed = [cell for cell in line if cell.row.value(cell.column.name) is not None]
     return (printed or line)[-1]
@@ -207,7 +207,9 @@ def _of_authors(row: PublishedRow, one: Rescored) -> Measurement:
     return Measurement(on, identity, {protocol: values})
 
 
-def _judged(table: PublishedTable, row: PublishedRow, measurement: Measurement | None, implemented: bool) -> list[Cell]:
+def _judged(
+    table: PublishedTable, row: PublishedRow, measurement: Measurement | None, implemented: bool
+) -> list[JudgedCell]:
     cells = []
     for column in table.columns:
         published = _published(table, row, column, measurement)
@@ -218,7 +220,7 @@ def _judged(table: PublishedTable, row: PublishedRow, measurement: Measurement |
         verdict = judge(published, measured, implemented=implemented)
         if measurement and row.protocol == UNSTATED and verdict.kind in JUDGED:
             verdict = _under_all(verdict, published, measurement, column)
-        cells.append(Cell(row, column, measurement, verdict))
+        cells.append(JudgedCell(row, column, measurement, verdict))
     return cells
 
 

@@ -103,7 +103,7 @@ class Timeline:
 
 
 @dataclass(frozen=True)
-class Plan:
+class VideoPlan:
     """Video before its instances are placed: seconds, counts, the fraction under instances, classes and style."""
 
     duration: float
@@ -115,7 +115,7 @@ class Plan:
 
 def plan_subset(
     rng: np.random.Generator, statistics: SubsetStatistics, videos: int, classes: int, max_instances: int
-) -> list[Plan]:
+) -> list[VideoPlan]:
     """Draw durations, instance counts, covered fractions and classes of a subset's videos.
 
     A Gaussian copula carries the rank correlations. The margins are stratified (video with rank i gets the quantile
@@ -150,11 +150,11 @@ def plan_subset(
         style, own = str(styles[i]), int(first[i])
         # else the class that looks like this one, in the pairs (0, 1), (2, 3), and so on
         other = {"single": (), "apart": (int(stranger[i]),)}.get(style, (own ^ 1,))
-        plans.append(Plan(float(duration[i]), int(instances[i]), float(covered[i]), (own, *other), style))
+        plans.append(VideoPlan(float(duration[i]), int(instances[i]), float(covered[i]), (own, *other), style))
     return plans
 
 
-def place(rng: np.random.Generator, plan: Plan) -> Timeline:
+def place(rng: np.random.Generator, plan: VideoPlan) -> Timeline:
     """Place a plan's instances in time and decide what each second shows.
 
     Args:
@@ -180,7 +180,7 @@ def place(rng: np.random.Generator, plan: Plan) -> Timeline:
     return writer.timeline()
 
 
-def _slots(rng: np.random.Generator, plan: Plan) -> list[tuple[str, tuple[int, ...]]]:
+def _slots(rng: np.random.Generator, plan: VideoPlan) -> list[tuple[str, tuple[int, ...]]]:
     """Order the video's disjoint stretches of action in time, each with its style and its one or two classes."""
     n, classes = plan.instances, plan.classes
     if plan.style == "single":

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from harness.charts.comparisons import Compared, dumbbell
-from harness.comparisons.paper import JUDGED, LITERATURE, Cell, Measurement, cell_row, first_choice, headline
+from harness.comparisons.paper import JUDGED, LITERATURE, JudgedCell, Measurement, cell_row, first_choice, headline
 from harness.pages.model import Blocks, Page, Role, Table
 from harness.paper.tables import PublishedTable
 from harness.paper.verdicts import LEAST_SEEDS, REPRODUCTION_TOLERANCE, SHARE
@@ -20,7 +20,7 @@ SESSIONS = {
 }
 
 
-def table_page(table: PublishedTable, lines: Sequence[Sequence[Cell]]) -> Page:
+def table_page(table: PublishedTable, lines: Sequence[Sequence[JudgedCell]]) -> Page:
     """Build the page of a table: as printed with a verdict on each row's headline, measured rows, all judged cells.
 
     Args:
@@ -51,18 +51,18 @@ def table_page(table: PublishedTable, lines: Sequence[Sequence[Cell]]) -> Page:
         blocks.append(dumbbell(drawn, name=name, caption=f"{caption}, against the printed number"))
     if judged := [cell for line, _ in with_numbers for cell in line if cell.verdict.kind in JUDGED]:
         caption = f"Table {table.number}: cell by cell"
-        blocks += ["## Cell by cell", Table(f"{name}-cells", caption, list(map(cell_row, judged)))]
+        blocks += ["## JudgedCell by cell", Table(f"{name}-cells", caption, list(map(cell_row, judged)))]
     if records := [record for _, measurement in with_numbers for record in measurement.records]:
         blocks += computed_with(records)
     return Page(f"leaderboards/{name}", title, blocks)
 
 
-def _compared(cell: Cell) -> Compared:
+def _compared(cell: JudgedCell) -> Compared:
     published = cell.row.value(cell.column.name)
     return Compared(f"{cell.row.label}: {cell.column.name}", published, cell.shown, cell.verdict.kind in JUDGED)
 
 
-def _row(line: Sequence[Cell], measurement: Measurement) -> dict[str, Any]:
+def _row(line: Sequence[JudgedCell], measurement: Measurement) -> dict[str, Any]:
     return {
         "row": line[0].row.label,
         "on": measurement.on,
@@ -74,7 +74,7 @@ def _row(line: Sequence[Cell], measurement: Measurement) -> dict[str, Any]:
     }
 
 
-def _facts(table: PublishedTable, shown: Iterable[Cell]) -> str:
+def _facts(table: PublishedTable, shown: Iterable[JudgedCell]) -> str:
     kinds = Counter(cell.verdict.kind for cell in shown)
     return bullets(
         [

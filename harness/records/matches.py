@@ -35,7 +35,7 @@ from wstal.types import GroundTruth
 
 ABOUT = "about"
 SAME = 1e-9  # percent: the same numbers, summed on another machine
-TOLERANCE = 1e-6  # percent, between a record's mAP and what its run's flags give
+MATCHES_TOLERANCE = 1e-6  # percent, between a record's mAP and what its run's flags give
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,7 +179,7 @@ def _check(path: Path, stated: Mapping[str, float], found: RunMatches) -> None:
     ap = class_average_precision(found.flags, len(found.classes), found.protocol)
     given = dict(zip(map(tiou_key, found.tious), 100 * np.nanmean(ap, axis=0), strict=True))
     for tiou, value in stated.items():
-        if not abs(given.get(tiou, math.nan) - value) <= TOLERANCE:
+        if not abs(given.get(tiou, math.nan) - value) <= MATCHES_TOLERANCE:
             raise StoreError(
                 f"{path} gives mAP {given.get(tiou, math.nan):.4f} at tIoU {tiou}, the run's record says "
                 f"{value:.4f}. {REMEDY}"

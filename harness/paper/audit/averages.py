@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 
-from harness.paper.audit.intervals import Cell, Outcome, Paper, PrintedInterval, interval, mean, rounded
+from harness.paper.audit.intervals import Outcome, Paper, PrintedCell, PrintedInterval, interval, mean, rounded
 from harness.paper.tables import NUMBER, Column, PublishedRow
 
 
@@ -49,7 +49,7 @@ def bounds(paper: Paper) -> Iterator[Outcome]:
         )
 
 
-def _averages(paper: Paper) -> Iterator[tuple[Cell, dict[str, PrintedInterval]]]:
+def _averages(paper: Paper) -> Iterator[tuple[PrintedCell, dict[str, PrintedInterval]]]:
     """Yield every printed average and its row's mAPs at single tIoUs."""
     return ((cell, _known(cell.row)) for cell in paper.cells() if cell.column.mean_of)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from harness.io.text import grouped
-from harness.paper.audit.intervals import Cell, Finding, Outcome, Paper, cells_of, decimals, rounded
+from harness.paper.audit.intervals import Finding, Outcome, Paper, PrintedCell, cells_of, decimals, rounded
 
 ENOUGH = 3  # cells that two rows have to share before their agreement says anything
 
@@ -32,7 +32,7 @@ def recurring(paper: Paper) -> Iterator[Outcome]:
 
 def alike(paper: Paper) -> Iterator[Outcome]:
     """Require that no row repeats another of its data set in all cells, or in all but one with transposed digits."""
-    earlier: dict[str, list[list[Cell]]] = defaultdict(list)
+    earlier: dict[str, list[list[PrintedCell]]] = defaultdict(list)
     for table, row in paper.rows():
         cells = cells_of(table, row)
         if table.dataset and len(cells) >= ENOUGH:
@@ -40,7 +40,7 @@ def alike(paper: Paper) -> Iterator[Outcome]:
             earlier[table.dataset].append(cells)
 
 
-def _alike(first: list[Cell], second: list[Cell]) -> Finding | None:
+def _alike(first: list[PrintedCell], second: list[PrintedCell]) -> Finding | None:
     """Compare two rows, the earlier one first; those of one configuration may be alike."""
     theirs, mine = ({cell.column.quantity: cell.text for cell in cells} for cells in (first, second))
     shared = [name for name in mine if name in theirs]

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 from harness.paper.audit.intervals import (
-    Cell,
     Finding,
     Outcome,
     Paper,
+    PrintedCell,
     PrintedInterval,
     cells_of,
     decimals,
@@ -27,7 +27,7 @@ FLOAT32_BYTES = 4
 def costs(paper: Paper) -> Iterator[Outcome]:
     """Require that parameters do not depend on T, size and FLOPs are affine in T, and weights are within the size."""
     for table in _cost_tables(paper):
-        stages: dict[str, dict[int, dict[str, Cell]]] = defaultdict(dict)
+        stages: dict[str, dict[int, dict[str, PrintedCell]]] = defaultdict(dict)
         for row in table.rows:
             length = int(re.findall(r"\d+", row.labels[INPUT])[1])  # of `[1, T, 2048]`
             stages[row.labels["Model"]][length] = {cell.column.name: cell for cell in cells_of(table, row)}
@@ -58,7 +58,7 @@ def _cost_tables(paper: Paper) -> Iterator[PublishedTable]:
     return (table for table in paper.tables if set(COSTS) <= {column.name for column in table.columns})
 
 
-def _stage_costs(place: str, rows: dict[int, dict[str, Cell]]) -> Iterator[Outcome]:
+def _stage_costs(place: str, rows: dict[int, dict[str, PrintedCell]]) -> Iterator[Outcome]:
     """Check one stage; its cells by column, by T ascending."""
     columns = {name: {length: cells[name] for length, cells in rows.items() if name in cells} for name in COSTS}
     params, sizes = columns[PARAMS], columns[SIZE]

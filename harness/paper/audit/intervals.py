@@ -111,7 +111,7 @@ class Finding:
     why: str
 
 
-class Cell(NamedTuple):
+class PrintedCell(NamedTuple):
     """Printed number in its table."""
 
     table: PublishedTable
@@ -151,12 +151,12 @@ class Paper(NamedTuple):
         """Yield all rows, table by table."""
         return ((table, row) for table in self.tables for row in table.rows)
 
-    def cells(self) -> Iterator[Cell]:
+    def cells(self) -> Iterator[PrintedCell]:
         """Yield all printed numbers, row by row."""
         return (cell for table, row in self.rows() for cell in cells_of(table, row))
 
 
-def cells_of(table: PublishedTable, row: PublishedRow) -> list[Cell]:
+def cells_of(table: PublishedTable, row: PublishedRow) -> list[PrintedCell]:
     """List the printed numbers of a row.
 
     Args:
@@ -164,7 +164,7 @@ def cells_of(table: PublishedTable, row: PublishedRow) -> list[Cell]:
         row: the row.
     """
     columns = ((column, interval(row.cells[column.name])) for column in table.columns)
-    return [Cell(table, row, column, value) for column, value in columns if value]
+    return [PrintedCell(table, row, column, value) for column, value in columns if value]
 
 
 def place_of(table: PublishedTable, row: PublishedRow) -> str:

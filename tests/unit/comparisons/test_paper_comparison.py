@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from harness.comparisons.paper import OWN, Cell, compare, first_choice, headline
+from harness.comparisons.paper import OWN, JudgedCell, compare, first_choice, headline
 from harness.data.descriptor import shipped_descriptors
 from harness.pages.formats import markdown_page
 from harness.pages.paper_tables import table_page
@@ -44,7 +44,7 @@ def typed(records: list[dict[str, Any]]) -> list[Record]:
 
 def lines_of(
     table: str, records: list[dict[str, Any]], rescored: list[Rescored] | None = None
-) -> dict[str, list[Cell]]:
+) -> dict[str, list[JudgedCell]]:
     return {line[0].row.id: line for line in compare(find_table(table), typed(records), rescored or [])}
 
 

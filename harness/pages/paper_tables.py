@@ -51,7 +51,7 @@ def table_page(table: PublishedTable, lines: Sequence[Sequence[JudgedCell]]) -> 
         blocks.append(dumbbell(drawn, name=name, caption=f"{caption}, against the printed number"))
     if judged := [cell for line, _ in with_numbers for cell in line if cell.verdict.kind in JUDGED]:
         caption = f"Table {table.number}: cell by cell"
-        blocks += ["## JudgedCell by cell", Table(f"{name}-cells", caption, list(map(cell_row, judged)))]
+        blocks += ["## Cell by cell", Table(f"{name}-cells", caption, list(map(cell_row, judged)))]
     if records := [record for _, measurement in with_numbers for record in measurement.records]:
         blocks += computed_with(records)
     return Page(f"leaderboards/{name}", title, blocks)

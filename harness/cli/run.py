@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.cli.options import Commands, add_data_options, add_json_option, add_training_options, method_name
 from harness.cli.output import print_json, print_metrics
 from harness.runs.process_environment import FIXED_WORKSPACE
+
+if TYPE_CHECKING:
+    from harness.records.schema import Record
 
 
 def add(commands: Commands) -> None:
@@ -37,9 +43,12 @@ def handle(arguments: argparse.Namespace) -> int:
     from harness.cli.inputs import run_request
     from harness.runs.worker import do_run
 
-    folder, record, reused = do_run(run_request(arguments))
-    if arguments.json:
-        print_json(record.to_json() | {"run": str(folder), "reused": reused})
-    else:
-        print_metrics(record.to_json()["metrics"])
+    def show(folder: Path, record: Record, reused: bool) -> None:
+        if arguments.json:
+            print_json(record.to_json() | {"run": str(folder), "reused": reused})
+        else:
+            print_metrics(record.to_json()["metrics"])
+        sys.stdout.flush()  # before the last line, which goes to stderr
+
+    do_run(run_request(arguments), show)
     return 0

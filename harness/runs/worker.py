@@ -10,6 +10,7 @@ import os
 import select
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -41,14 +42,15 @@ def end_with_reader() -> None:
         threading.Thread(target=wait, daemon=True).start()
 
 
-def do_run(request: RunRequest) -> tuple[Path, Record, bool]:
-    """Open the data set, plan the run, do it, and report on stderr.
+Show = Callable[[Path, Record, bool], None]
+
+
+def do_run(request: RunRequest, show: Show = lambda folder, record, reused: None) -> None:
+    """Open the data set, plan the run, do it, and report on stderr; the last line says where its files are.
 
     Args:
         request: the run.
-
-    Returns:
-        The run's folder, its record, and whether it was there already.
+        show: called with the run's folder, its record, and whether it was there already, before the last line.
 
     Raises:
         UserError: an option or the data cannot be used.
@@ -70,11 +72,11 @@ def do_run(request: RunRequest) -> tuple[Path, Record, bool]:
             device,
             lambda stage, done, total, note: progress.update(f"{spec.id} {stage}", done, total, note),
         )
+    show(folder, record, reused)
     commit = git_state().get("commit")
     if reused and record.environment.commit not in (None, commit):
         say(f"It was computed by commit {record.environment.commit}, the code is at {commit}.")
     say(f"{'Was done already' if reused else 'Done'}: {folder}")
-    return folder, record, reused
 
 
 def main(request: RunRequest) -> int:

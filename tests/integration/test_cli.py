@@ -93,6 +93,14 @@ def test_help_teaches_and_does_not_import_torch(command: list[str]) -> None:
     assert command == [] or "example" in shown or command == ["data"]
 
 
+def test_the_last_line_of_a_run_says_where_its_files_are(tiny: Path, tmp_path: Path) -> None:
+    command = ["-m", "harness", "run", "--method", "whole-video", "--data", str(tiny), "--store", str(tmp_path), *QUICK]
+    shown = subprocess.run([sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=True)
+    table, last = shown.stdout.decode().splitlines()[-2:]
+    assert table.split()[0] == "anet"
+    assert last.startswith(f"Done: {tmp_path}/runs/tiny-whole-video-s0-")
+
+
 def test_run_learns_and_prints_its_record(done: dict[str, Any], tiny: Path) -> None:
     assert done["status"] == "done"
     assert not done["reused"]

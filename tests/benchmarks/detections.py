@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from wstal.evaluation.protocols import THUMOS14_CLASSES
 from wstal.types import Detections, GroundTruth
 
 
@@ -15,7 +16,9 @@ def problem(videos: int, classes: int, instances: int, detections: int) -> tuple
     start = np.round(rng.uniform(0, 200, instances), 1)
     end = np.round(start + rng.exponential(4.0, instances) + 0.3, 1)
     names = tuple(f"video_test_{index:07d}" for index in range(videos))
-    labels = tuple(f"class {index:03d}" for index in range(classes))
+    # 20 classes are THUMOS14's, whose protocols ask for them
+    thumos14 = classes == len(THUMOS14_CLASSES)
+    labels = tuple(sorted(THUMOS14_CLASSES)) if thumos14 else tuple(f"class {index:03d}" for index in range(classes))
     truth = GroundTruth(names, labels, video, of_video[video], start, end, ambiguous=np.zeros((0, 3)))
     near = rng.integers(0, instances, detections)
     length = end[near] - start[near]

@@ -32,7 +32,7 @@ from wstal.errors import StoreError, UserError
 from wstal.evaluation import PROTOCOLS, THUMOS_TIOUS, class_average_precision, evaluate, to_json
 from wstal.types import Detections, GroundTruth
 
-CLASSES = ("Diving", "Javelin", "Shotput")
+CLASSES = ("Diving", "JavelinThrow", "Shotput")
 VIDEOS = tuple(f"video_test_{number:07d}" for number in (270, 3, 4, 5, 6, 7, 8, 9))  # the first is a wrong one
 
 

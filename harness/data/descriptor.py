@@ -58,10 +58,10 @@ def _no_page(name: str) -> str:
     return name
 
 
-def _accepted_by(check: Callable[[str], object]) -> AfterValidator:
-    """Return a validator of text that turns the error of `check` into one about the field."""
+def accepted_by(check: Callable[[Any], object]) -> AfterValidator:
+    """Return a validator of a field that turns the error of `check` into one about the field."""
 
-    def validate(value: str) -> str:
+    def validate(value: Any) -> Any:
         try:
             check(value)
         except UserError as error:
@@ -87,7 +87,7 @@ def _inside(value: str) -> str:
 Count = Annotated[int, Field(strict=True, gt=0, le=1_000_000)]
 
 # text of one line
-Line = Annotated[str, _accepted_by(lambda text: check_text(text, "the text"))]
+Line = Annotated[str, accepted_by(lambda text: check_text(text, "the text"))]
 # folder below the data set's own, because a data set from elsewhere must not point outside
 Folder = Annotated[Line, AfterValidator(_inside)]
 
@@ -214,10 +214,10 @@ class DatasetDescriptor(Spec):
     """Named lists of videos. Features may lack annotated videos only where the rest is one of these."""
     sample_length: Count | None = None
     """Snippets T that training samples from a video, from the paper."""
-    tious: Annotated[str, BeforeValidator(_text_of_tious), _accepted_by(parse_tious)] = "0.1:0.1:0.7"
+    tious: Annotated[str, BeforeValidator(_text_of_tious), accepted_by(parse_tious)] = "0.1:0.1:0.7"
     """tIoU thresholds of the data set's headline mAP, written as for `wstal-bench evaluate --tious`: `0.1:0.1:0.7` or
     `0.3,0.5,0.7`. A range and a list of the same decimals are not the same floats (see `parse_tious`)."""
-    headline: Annotated[str, _accepted_by(get_protocol)] = "anet"
+    headline: Annotated[str, accepted_by(get_protocol)] = "anet"
     """Evaluation protocol whose mAP ranks methods; `wstal-bench ls protocols` lists them."""
 
     @property

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, NonNegativeInt, TypeAdapter, ValidationError, model_validator
+from pydantic import ConfigDict, Field, NonNegativeInt, TypeAdapter, ValidationError, model_validator
 
 from harness.data.annotations import AMBIGUOUS
-from harness.data.descriptor import list_digest, shipped_descriptors
+from harness.data.descriptor import accepted_by, list_digest, shipped_descriptors
 from harness.io.atomic import atomic_write
 from harness.io.encoding import pretty_json, sha256_file
 from harness.io.reading import read_json, read_toml
@@ -35,19 +35,6 @@ FORM = (
     "Expected one table [name] a detection file, with `detections`, `annotations`, `method` and `source`: "
     "who released the file, where, which commit or entry."
 )
-
-
-def _checked(check: Callable[[Any], object]) -> AfterValidator:
-    """Make a validator of `check`, whose message becomes one about the field."""
-
-    def validate(value: Any) -> Any:
-        try:
-            check(value)
-        except UserError as error:
-            raise ValueError(str(error).removesuffix(".")) from error
-        return value
-
-    return AfterValidator(validate)
 
 
 def _row_of_maps(reference: str) -> None:
@@ -72,13 +59,13 @@ def _each_once(names: tuple[str, ...]) -> None:
 
 Line = Annotated[str, Field(pattern=r"^[^\r\n]*\S[^\r\n]*$")]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=100)]
-DataSet = Annotated[Name, _checked(_free_name)]
-Reference = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+$"), _checked(_row_of_maps)]
-ProtocolName = Annotated[str, _checked(get_protocol)]
+DataSet = Annotated[Name, accepted_by(_free_name)]
+Reference = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+$"), accepted_by(_row_of_maps)]
+ProtocolName = Annotated[str, accepted_by(get_protocol)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Threshold = Annotated[str, Field(pattern=r"^(0\.\d+|1)$")]
-FilePath = Annotated[Path, _checked(lambda path: check_text(str(path), "the path"))]
-StatedLine = Annotated[Line, _checked(lambda text: check_text(text, "the text"))]
+FilePath = Annotated[Path, accepted_by(lambda path: check_text(str(path), "the path"))]
+StatedLine = Annotated[Line, accepted_by(lambda text: check_text(text, "the text"))]
 
 
 class Source(StoredModel):
@@ -102,9 +89,9 @@ class Source(StoredModel):
     """Beginning of the videos' names that the annotations omit, such as `video_test_`."""
     subset: StatedLine | None = None
     """Subset of the annotations (default: the test subset)."""
-    protocols: Annotated[tuple[ProtocolName, ...], _checked(_each_once)] | None = Field(None, min_length=1)
+    protocols: Annotated[tuple[ProtocolName, ...], accepted_by(_each_once)] | None = Field(None, min_length=1)
     """Protocols to score under (default: all that apply)."""
-    tious: Annotated[str, _checked(parse_tious)] | None = None
+    tious: Annotated[str, accepted_by(parse_tious)] | None = None
     """tIoU thresholds, as `0.1:0.1:0.9` (default: the data set's)."""
     published: Reference | None = None
     """Published row whose numbers these detections should give, such as `table_I/autoloc`."""

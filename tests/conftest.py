@@ -21,6 +21,11 @@ settings.load_profile("untimed")
 install_import_hook(["wstal.losses", "wstal.parts", "baselines"], "beartype.beartype")
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name bytes by their argument: their content may be another in each process (a gzip file has its time in it)."""
+    return argname if isinstance(val, bytes) else None
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The shared test data; a test that needs it is skipped, saying so, where it is absent."""

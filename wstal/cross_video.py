@@ -25,38 +25,15 @@ from torch.nn import functional
 from wstal.aggregate import Fusion
 from wstal.device import to_device_async
 from wstal.errors import UserError
-from wstal.losses.contrast import Reduction, info_nce, robust_contrast
+from wstal.losses.contrast import ContrastOptions, info_nce, robust_contrast
 from wstal.losses.pseudo_label import pseudo_label_loss
 from wstal.memory import MemoryBank, MemoryOptions, representative_features, scaled_scores
-from wstal.method import BaseMethod, Method
+from wstal.method import BaseMethod, Method, TrainSpec, adam
 from wstal.spec import Count, Spec
 from wstal.summarize.build import build_summarizer
 from wstal.summarize.options import SummaryOptions
 from wstal.tensors import VideoFeatures
 from wstal.types import Batch, IntArray, Scores, Snippets, Video
-
-# Adam squares gradients, and single precision ends at exp(88); 11.5 = log(100,000 slots)
-LARGEST_EXPONENT, LOG_SLOTS = 40.0, 11.5
-
-
-class ContrastOptions(Spec):
-    """Options of the RMGCL loss (Eq. 9)."""
-
-    loss: Literal["robust", "info_nce"] = Field("robust", description="Eq. 9, or InfoNCE (Table V)")
-    weight: float = Field(0.1, ge=0, description="mu of Eq. 17")
-    q: float = Field(0.2, gt=0, le=1, description="the exponent q of Eq. 9")
-    density: float = Field(0.5, gt=0, le=1, description="lambda of Eq. 9")
-    temperature: float = Field(0.1, ge=0.01, description="tau of Eq. 9 (not stated)")
-    reduction: Reduction = Field("mean", description="over an anchor's positives; the paper writes a sum")
-
-    @model_validator(mode="after")
-    def _finite(self) -> ContrastOptions:
-        if self.loss == "robust" and self.q * (1 / self.temperature + LOG_SLOTS) > LARGEST_EXPONENT:
-            raise ValueError(
-                f"q {self.q:g} with temperature {self.temperature:g} overflows single precision: "
-                f"q (1 / temperature + {LOG_SLOTS}) must be below {LARGEST_EXPONENT:g}"
-            )
-        return self
 
 
 class PseudoLabelOptions(Spec):
@@ -131,6 +108,11 @@ class CrossVideo(Method):
     summary: Tensor
     summary_count: Tensor
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "Base" in vars(cls):
+            cls.supervision = cls.Base.supervision
+
     def __init__(self, spec: CrossVideoOptions, feature_dim: int, num_classes: int) -> None:
         super().__init__(spec, feature_dim, num_classes)
         self.base = self.Base(spec.base, feature_dim, num_classes)
@@ -162,12 +144,12 @@ class CrossVideo(Method):
         return self.base.test_indices(length, at_most)
 
     def start_epoch(self, epoch: int, epochs: int, videos: Sequence[Video] = ()) -> None:
-        """Enable the memory bank from `memory.start` of the epochs on, and recompute clusterings.
+        """Start the base method's epoch, enable the bank from `memory.start` of the epochs on, recompute clusterings.
 
         Args:
             epoch: number of the epoch, from 0.
             epochs: epochs of the whole training.
-            videos: not used.
+            videos: passed to the base method.
 
         Raises:
             UserError: the training is too short to reach the start of the memory bank.
@@ -178,6 +160,7 @@ class CrossVideo(Method):
                 f"The memory bank would never be built: it starts after {100 * start:g} % of {epochs} epochs. "
                 "Raise train.epochs or lower method.memory.start."
             )
+        self.base.start_epoch(epoch, epochs, videos)
         self._unstored.clear()
         # 0.07 of 100 epochs is 7.000000000000001 in floats, and means 7
         self._building = epoch >= start * epochs - 1e-9
@@ -185,6 +168,22 @@ class CrossVideo(Method):
             tokens, row = self.memory.tokens()
             if len(tokens):
                 self.summarizer.refresh(tokens, row)
+
+    def stage(self, epoch: int, epochs: int) -> int:
+        """Return the base method's stage.
+
+        Args:
+            epoch: number of the epoch, from 0.
+            epochs: epochs of the whole training.
+        """
+        return self.base.stage(epoch, epochs)
+
+    def optimizers(self, train: TrainSpec) -> list[torch.optim.Optimizer]:
+        """Return the base method's optimizers and one Adam for what is added here, or one for both if it is Adam."""
+        if type(self.base).optimizers is Method.optimizers:
+            return super().optimizers(train)
+        own = [value for name, value in self.named_parameters() if not name.startswith("base.")]
+        return [*self.base.optimizers(train), *([adam(own, train)] if own else [])]
 
     def shared_warmup(self, epochs: int) -> tuple[Method, int]:
         """Return the base method and the number of epochs before the bank starts, 0 if it never starts."""
@@ -226,10 +225,11 @@ class CrossVideo(Method):
         return terms
 
     def end_step(self) -> None:
-        """Store the features of the step's batches.
+        """Finish the base method's step, and store the features of the step's batches.
 
         Storing them earlier would overwrite what the backward pass reads.
         """
+        self.base.end_step()
         if self.memory is not None:
             for features, row in self._unstored:
                 self.memory.update(features, row)
@@ -250,11 +250,12 @@ class CrossVideo(Method):
 
     @torch.no_grad()
     def end_training(self) -> None:
-        """Store the summary T_M.
+        """Finish the base method's training, and store the summary T_M.
 
         Raises:
             UserError: `inference_branch` needs A_hat, but the memory bank is empty.
         """
+        self.base.end_training()
         if self.memory is None or self.summarizer is None:
             return
         tokens, row = self.memory.tokens()

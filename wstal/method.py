@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -20,7 +20,7 @@ from wstal import sampling
 from wstal.localize.spec import LocalizerSpec
 from wstal.spec import Count, Spec
 from wstal.tensors import Attention, Cas, Embedded, Features, Labels, Scalar, VideoFeatures
-from wstal.types import Batch, IntArray, Scores, Snippets, Video
+from wstal.types import Batch, IntArray, Scores, Snippets, Supervision, Video
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 ADAM_BETAS = (0.9, 0.999)
@@ -66,6 +66,23 @@ class Recipe(Spec):
     localizer: LocalizerSpec
 
 
+def adam(parameters: Iterable[nn.Parameter], train: TrainSpec) -> torch.optim.Adam:
+    """Return Adam with the settings of a recipe.
+
+    Args:
+        parameters: what it trains.
+        train: learning rate, betas and weight decay.
+
+    Example:
+        >>> adam([nn.Parameter(torch.zeros(2))], TrainSpec(epochs=1, learning_rate=0.01)).param_groups[0]["lr"]
+        0.01
+    """
+    # fused: one pass over each parameter in place of about ten
+    return torch.optim.Adam(
+        parameters, lr=train.learning_rate, betas=train.betas, weight_decay=train.weight_decay, fused=True
+    )
+
+
 class Method(nn.Module, ABC):
     """Base class of methods.
 
@@ -75,6 +92,8 @@ class Method(nn.Module, ABC):
         num_classes: C, action classes without background.
 
     Attributes:
+        supervision: what training is given besides features. `weak`: video-level labels. `weak+count`: also how often
+            each class occurs, as `CountedVideo` and `CountedBatch`. `full`: times, which no run hands out yet.
         SCORING_OPTIONS: options that only `score` reads. Runs that differ in nothing else have the same weights.
         PADS: treat rows of zeros at the end of a training video as padding, so that no loss depends on their number.
             Only such a method may sample fewer than `temporal_length` rows of a short video in a batch of several
@@ -86,6 +105,7 @@ class Method(nn.Module, ABC):
     name: ClassVar[str]
     title: ClassVar[str]
     Options: ClassVar[type[Spec]]
+    supervision: ClassVar[Supervision] = "weak"
     SCORING_OPTIONS: ClassVar[frozenset[str]] = frozenset()
     PADS: ClassVar[bool] = False
     TRAIN_SAMPLER: ClassVar[Callable[[int, int, np.random.Generator], IntArray]] = sampling.stratified_random
@@ -125,13 +145,34 @@ class Method(nn.Module, ABC):
     def start_epoch(self, epoch: int, epochs: int, videos: Sequence[Video] = ()) -> None:
         """Prepare an epoch.
 
-        Called in training mode. Draws must come from torch's seeded generators.
+        Called in training mode, also before the first epoch after a resume. Draws must come from torch's seeded
+        generators. At the start of a `stage` parameters may be frozen, freed or set anew in place.
 
         Args:
             epoch: number of the coming epoch, from 0.
             epochs: epochs of the whole training.
             videos: all training videos, for a method that reads them outside its batches.
         """
+
+    def stage(self, epoch: int, epochs: int) -> int:
+        """Return the stage of an epoch, for a training that works on one part after another.
+
+        Each stage has optimizers of its own: they are built anew where it differs from the epoch before, after
+        `start_epoch`. It depends on the arguments and options alone.
+
+        Args:
+            epoch: number of the epoch, from 0.
+            epochs: epochs of the whole training.
+        """
+        return 0
+
+    def optimizers(self, train: TrainSpec) -> list[torch.optim.Optimizer]:
+        """Return the optimizers of a stage: by default one Adam over all parameters.
+
+        All are zeroed and stepped together. A decay of the learning rate multiplies each group's own. Their state is
+        kept in checkpoints by position, so the list is the same each time within a stage.
+        """
+        return [adam(self.parameters(), train)]
 
     def shared_warmup(self, epochs: int) -> tuple[Method, int]:
         """Return a part that trains alone in the first epochs, and the number of these epochs.

@@ -1,6 +1,7 @@
 """Types of the field's vocabulary. Times are in seconds, tables are columns of equal length.
 
-Training sees only `Video` and `Batch`. Neither has a temporal annotation, so no method can read one.
+Training sees only `Video` and `Batch`, or `CountedVideo` and `CountedBatch` if the method declares that it needs counts
+(`Method.supervision`). None of them has a temporal annotation, so no method can read one.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,7 @@ FloatArray = npt.NDArray[np.floating[Any]]
 IntArray = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
+Supervision = Literal["weak", "weak+count", "full"]
 DETECTION_COLUMNS = ("video", "label", "start", "end", "score")
 
 
@@ -48,6 +50,21 @@ class Video:
         return self.source() if callable(self.source) else self.source
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class CountedVideo(Video):
+    """Training video whose instances were counted, for methods of the supervision `weak+count` alone.
+
+    Args:
+        counts: instances of each class of `labels`, in their order; 0 where a label has no annotated instance.
+    """
+
+    counts: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.counts) != len(self.labels):
+            raise ValueError(f"{self.name} has {len(self.counts)} counts for {len(self.labels)} labels.")
+
+
 @dataclass(frozen=True, eq=False)
 class Batch:
     """Snippets of B videos sampled to one length.
@@ -74,6 +91,17 @@ class Batch:
     def host_labels(self) -> torch.Tensor:
         """Labels in host memory, for decisions made in Python. Reading `labels` itself would wait for a GPU."""
         return self.labels.cpu() if self.labels_on_host is None else self.labels_on_host
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class CountedBatch(Batch):
+    """Batch with instance counts, for methods of the supervision `weak+count` alone.
+
+    Args:
+        counts: `[B, C]` instances of each class in the video, float32; 0 where the class is not labelled.
+    """
+
+    counts: torch.Tensor
 
 
 @dataclass(frozen=True, eq=False)

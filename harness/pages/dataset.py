@@ -42,6 +42,7 @@ def _section(records: list[Record], name: str) -> Blocks:
         "predicted test videos": f"{data.test.videos} ({data.test.list})",
         "protocol": f"`{headline}` on {counts(records[0].scored)}, mAP in percent over tIoU",
         "checkpoint": "the last of a fixed schedule, never chosen on the scored videos",
+        "order": "best first; methods that are given more than video-level labels stand after the weak ones",
         "cells": "mean ± half the 95 % Student-t interval over seeds",
     }
     groups = by_method(records)
@@ -99,7 +100,8 @@ def _figures(name: str, title: str, groups: Mapping[str, list[Record]], headline
 def _headline_row(label: str, group: list[Record], headline: str) -> dict[str, Any]:
     metrics = [record.metrics[headline] for record in group]
     averages = {f"avg {name}": mean for name, mean in _means([one.averages for one in metrics]).items()}
-    return {"method": label, "seeds": seed_list(group)} | _means([one.mean_ap for one in metrics]) | averages
+    facts = {"method": label, "supervision": group[0].supervision, "seeds": seed_list(group)}
+    return facts | _means([one.mean_ap for one in metrics]) | averages
 
 
 def _means(runs: Sequence[Mapping[str, float]]) -> dict[str, Estimate | None]:

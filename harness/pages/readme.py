@@ -12,7 +12,9 @@ from typing import Any
 
 from harness.pages.formats import shown
 from harness.pages.model import Page, Table
+from wstal.types import Supervision
 
+WEAK: Supervision = "weak"
 THUMOS, UCF = "thumos14-r2plus1d", "ucf-untrimmed"
 BLOCK = re.compile(r"(<!-- begin: (?P<name>[\w-]+) -->)(\n?)(.*?)(\n?<!-- end: (?P=name) -->)", re.DOTALL)
 VERSIONED = re.compile(r"(?P<method>.+) \((?P<version>\d+(?:\.\d+)*)\)")
@@ -59,13 +61,15 @@ def fill_readme(text: str, pages: Sequence[Page]) -> str:
 def _methods(tables: Tables) -> str:
     """Return a row for each method of the newest version, by its own options."""
     seeds = {row["method"]: len(row["seeds"].split(", ")) for row in tables[THUMOS]}
+    marks = {row["method"]: f" ({row['supervision']})" for row in tables[THUMOS] if row["supervision"] != WEAK}
     plain = _plain(tables)
     newest = max((version for _, version in plain), default=())
     return _markdown(
         ["mean mAP 0.1:0.7 (%)", "seeds", "its own localizer", "the common one"],
         [
-            [method, seeds[row["method"]], row["its own localizer"], row["the common one"]]
+            [method + marks.get(label, ""), seeds[label], row["its own localizer"], row["the common one"]]
             for (method, version), row in plain.items()
+            for label in [row["method"]]
             if version == newest
         ],
     )

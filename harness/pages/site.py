@@ -177,6 +177,7 @@ def _overview(by_dataset: Mapping[str, list[Record]]) -> list[dict[str, Any]]:
         {
             "data set": group[0].data.title,
             "method": label,
+            "supervision": group[0].supervision,
             "seeds": seed_list(group),
             "protocol": group[0].headline,
             "mean of": widest_average(group[0].scored.averages),

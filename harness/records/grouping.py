@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from statistics import fmean
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from harness.io.encoding import canonical_json, sha256
 from harness.io.text import grouped
 from harness.records.schema import Data, Record, data_identity
 from harness.records.words import changes, widest_average
+from wstal.types import Supervision
+
+SUPERVISIONS: tuple[Supervision, ...] = get_args(Supervision)
 
 
 class SystemKey(NamedTuple):
@@ -75,7 +78,8 @@ def average(record: Record) -> float:
 def by_method(records: Sequence[Record]) -> dict[str, list[Record]]:
     """Group the records of one data set by their system, each under a label that tells it from the others, best first.
 
-    A label is the method's title with the user's options, and the version where there are several.
+    Methods that are given more than labels are ranked after all others, by themselves. A label is the method's title
+    with the user's options, and the version where there are several.
     """
     versions = {record.version for record in records}
     labelled: dict[str, list[Record]] = {}
@@ -86,7 +90,13 @@ def by_method(records: Sequence[Record]) -> dict[str, list[Record]]:
         label = f"{first.title} ({', '.join(marks)})" if marks else first.title
         # two recipes with one label: a default changed within a version
         labelled[f"{label} ({first.digest[:8]})" if label in labelled else label] = group
-    return dict(sorted(labelled.items(), key=lambda item: -fmean(map(average, item[1]))))
+    return dict(sorted(labelled.items(), key=_rank))
+
+
+def _rank(item: tuple[str, list[Record]]) -> tuple[int, float]:
+    """Return the sort key of a system: weak methods first, then the best first."""
+    records = item[1]
+    return SUPERVISIONS.index(records[0].supervision), -fmean(map(average, records))
 
 
 def system_names(records: Sequence[Record]) -> dict[SystemKey, str]:

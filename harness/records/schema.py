@@ -20,6 +20,7 @@ from harness.io.text import printable
 from wstal.errors import UserError
 from wstal.evaluation import parse_tious
 from wstal.evaluation.result import AVERAGES
+from wstal.types import Supervision
 
 SCHEMA = 4
 IDENTITY = 1  # of what digests are taken of: apart from the schema, because another number renames all runs
@@ -148,6 +149,7 @@ class Record(_Part):
     synthetic: bool
     method: str
     title: str
+    supervision: Supervision = Field("weak", description="what training was given; stated where it is more than labels")
     seed: Count
     data: Data
     classes: list[str]

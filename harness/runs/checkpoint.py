@@ -148,7 +148,7 @@ def save_checkpoint(
     folder: Path,
     identity: Mapping[str, Any],
     method: Method,
-    optimizer: torch.optim.Optimizer,
+    optimizers: Sequence[torch.optim.Optimizer],
     epoch: int,
     history: History,
 ) -> None:
@@ -158,7 +158,7 @@ def save_checkpoint(
         folder: where to write.
         identity: what decides the bits.
         method: its state is written.
-        optimizer: its state is written.
+        optimizers: their state is written.
         epoch: epochs done.
         history: of these epochs.
 
@@ -166,9 +166,9 @@ def save_checkpoint(
         StoreError: the folder cannot be written; earlier checkpoints are as they were.
     """
     tensors: dict[str, Tensor] = {f"method.{name}": value for name, value in method.state_dict().items()}
-    state = optimizer.state_dict()
-    for index, slots in state["state"].items():
-        tensors |= {f"optimizer.{index}.{name}": value for name, value in slots.items()}
+    for number, optimizer in enumerate(optimizers):
+        for index, slots in optimizer.state_dict()["state"].items():
+            tensors |= {f"{_optimizer(number)}.{index}.{name}": value for name, value in slots.items()}
     data = safetensors.torch.save({name: value.cpu().contiguous() for name, value in tensors.items()})
     stem = f"checkpoint-{epoch:06d}"
     atomic_write(folder / f"{stem}.safetensors", data)
@@ -188,19 +188,37 @@ def remove_checkpoints(folder: Path) -> None:
     _remove(folder, _stems(folder))
 
 
-def load_checkpoint(
-    folder: Path, identity: Mapping[str, Any], method: Method, optimizer: torch.optim.Optimizer
-) -> tuple[int, History]:
+@dataclass
+class Resumed:
+    """Point that a training goes on from.
+
+    Args:
+        epoch: epochs done.
+        history: of these epochs.
+        slots: state of the optimizers, by number of the optimizer and of the parameter, not yet restored.
+    """
+
+    epoch: int = 0
+    history: History = field(default_factory=History)
+    slots: dict[int, dict[int, dict[str, Tensor]]] = field(default_factory=dict)
+
+    def restore(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+        """Restore the state of the optimizers, which keep their own settings."""
+        for number, optimizer in enumerate(optimizers):
+            slots = self.slots.get(number, {})  # an optimizer without momentum has no state
+            optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def load_checkpoint(folder: Path, identity: Mapping[str, Any], method: Method) -> Resumed:
     """Read the newest whole checkpoint in a folder; report on stderr if newer ones are damaged, and remove these.
 
     Args:
         folder: where `save_checkpoint` wrote.
         identity: what decides the bits; a checkpoint of another is refused.
         method: gets the checkpoint's state.
-        optimizer: gets the checkpoint's state.
 
     Returns:
-        Epochs done and their history; 0 and an empty one without a checkpoint.
+        Epochs done, their history and the state of the optimizers; nothing done without a checkpoint.
 
     Raises:
         StoreError: all checkpoints are damaged, or the newest belongs to another run.
@@ -219,18 +237,18 @@ def load_checkpoint(
         except (OSError, ValueError) as error:
             damaged.append(f"{stem}: {getattr(error, 'strerror', None) or error}")
             continue
-        _restore(safetensors.torch.load(data), method, optimizer, f"{folder / stem} does not fit {method.name}", remedy)
-        epoch, history = about["epoch"], History(**about["history"])
+        slots = _restore(safetensors.torch.load(data), method, f"{folder / stem} does not fit {method.name}", remedy)
+        resumed = Resumed(about["epoch"], History(**about["history"]), slots)
         break
     else:
         # tensors alone are what a kill leaves that comes before the first checkpoint is whole
         if any((folder / f"{stem}.json").exists() for stem in stems):
             raise StoreError(f"The checkpoints in {folder} are damaged ({'; '.join(damaged)}). To go on, {remedy}")
-        epoch, history = 0, History()
+        resumed = Resumed()
     if damaged:
-        say(f"Passed over {'; '.join(damaged)}: training goes on after epoch {epoch}, to the same bits.")
+        say(f"Passed over {'; '.join(damaged)}: training goes on after epoch {resumed.epoch}, to the same bits.")
         _remove(folder, stems[: len(damaged)])
-    return epoch, history
+    return resumed
 
 
 def _stems(folder: Path) -> list[str]:
@@ -270,19 +288,26 @@ def _difference(folder: Path, stored: Mapping[str, Any], wanted: Mapping[str, An
     )
 
 
+def _optimizer(number: int) -> str:
+    """Return the prefix of an optimizer's tensors; the first has none of its number, as when there was only one."""
+    return f"optimizer{number or ''}"
+
+
 def _restore(
-    tensors: dict[str, Tensor], method: Method, optimizer: torch.optim.Optimizer, misfit: str, remedy: str
-) -> None:
-    slots: dict[int, dict[str, Tensor]] = {}
+    tensors: dict[str, Tensor], method: Method, misfit: str, remedy: str
+) -> dict[int, dict[int, dict[str, Tensor]]]:
+    """Restore the state of a method, and return that of its optimizers."""
+    slots: dict[int, dict[int, dict[str, Tensor]]] = {}
     for key, value in tensors.items():
-        if key.startswith("optimizer."):
-            _, index, name = key.split(".", 2)
-            slots.setdefault(int(index), {})[name] = value
+        if not key.startswith("method."):
+            optimizer, index, name = key.split(".", 2)
+            number = int(optimizer.removeprefix("optimizer") or 0)
+            slots.setdefault(number, {}).setdefault(int(index), {})[name] = value
     try:
         method.load_state_dict({k.removeprefix("method."): v for k, v in tensors.items() if k.startswith("method.")})
-        optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
     except (RuntimeError, ValueError) as error:
         raise StoreError(f"{misfit}: {_in_one_line(error)}. Its code was changed; {remedy}") from error
+    return slots
 
 
 def _in_one_line(error: Exception) -> str:

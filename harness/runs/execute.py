@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from harness.charts.training import draw
+from harness.data.counts import training_videos
 from harness.data.features import in_memory
 from harness.data.source import DataSource
 from harness.io.atomic import atomic_write
@@ -68,11 +69,12 @@ def execute(
         return store.run_folder(spec.id), record.planned_as(spec.recipe_changes), True
     # all that can be wrong with the input is found before the first epoch, and before anything is written
     clock = _Clock()
-    training_videos, test_videos = in_memory(source.videos("train")), source.videos("test")
+    cls = load_method(spec.method)
+    trained_on, test_videos = in_memory(training_videos(source, cls.supervision)), source.videos("test")
     truth = source.ground_truth("test")
     protocols = (get_protocol("anet"),) if source.headline == "anet" else protocols_for(truth)
     method = build(spec, sum(source.stream_widths), len(source.classes), device)
-    check_batches(method, training_videos, spec.recipe.train)
+    check_batches(method, trained_on, spec.recipe.train)
     if spec.recipe.train.precision == "tf32" and device.type != "cuda":
         raise UserError("train.precision=tf32 is a GPU's: use --device cuda, or bfloat16 or float32 on a CPU.")
     _rehearse(method, test_videos, spec.recipe, truth, source, protocols)
@@ -88,7 +90,7 @@ def execute(
             history, weights_of = reuse_training(store, spec, computed_on, method)
             if history is None:
                 history = train(
-                    method, training_videos, spec.recipe.train, spec.seed, folder, bits,
+                    method, trained_on, spec.recipe.train, spec.seed, folder, bits,
                     on_progress=on_progress,
                     check=lambda: _check_unchanged(spec, source),
                     warmup=warmup_cache(store, spec, method, bits),
@@ -118,7 +120,7 @@ def execute(
                 "final_loss": history.last_epoch_means(),
                 "diagnostics": {name: values[-1] for name, values in history.epochs.items()},
             }
-            made = _outcome(spec, source, type(method).title, results) | {
+            made = _outcome(spec, source, cls, results) | {
                 "common_localizer": common, "training": training, "environment": computed_on, "artefacts": artefacts,
             }  # fmt: skip
             record = parse_record(pretty_json(made), folder / RECORD)  # what could not be read is not stored
@@ -174,9 +176,12 @@ def _common_metrics(
     return _metrics(evaluate(found, truth, protocol, source.tious))
 
 
-def _outcome(spec: RunSpec, source: DataSource, title: str, results: dict[str, EvaluationResult]) -> dict[str, Any]:
+def _outcome(
+    spec: RunSpec, source: DataSource, cls: type[Method], results: dict[str, EvaluationResult]
+) -> dict[str, Any]:
     """Return the fields of the run's record that say what was run and how it scored."""
     headline = results[source.headline]
+    more = {} if cls.supervision == "weak" else {"supervision": cls.supervision}
     return {
         "schema": SCHEMA,
         "id": spec.id,
@@ -184,7 +189,8 @@ def _outcome(spec: RunSpec, source: DataSource, title: str, results: dict[str, E
         "status": "done",
         "synthetic": source.synthetic,
         "method": spec.method,
-        "title": title,
+        "title": cls.title,
+        **more,
         "seed": spec.seed,
         "data": spec.data,
         "classes": list(source.classes),

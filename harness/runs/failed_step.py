@@ -18,7 +18,7 @@ from harness.io.reading import open_regular
 from harness.registry import load_method
 from wstal.errors import MissingDataError, RunError, UserError
 from wstal.method import Method
-from wstal.types import Batch
+from wstal.types import Batch, CountedBatch
 
 FAILED_STEP = "failed-step.safetensors"
 REFUSES_NAN = "all elements of input should be between 0 and 1"  # torch's binary cross-entropy
@@ -50,6 +50,8 @@ def save_failed_step(
     """
     tensors = {f"method.{name}": value for name, value in method.state_dict().items()}
     tensors |= {"features": batch.features, "labels": batch.labels, "draws": draws}
+    if isinstance(batch, CountedBatch):
+        tensors["counts"] = batch.counts
     facts = {
         "method": method.name,
         "options": method.spec.model_dump_json(),
@@ -82,6 +84,8 @@ def replay(path: Path) -> tuple[Method, Batch, dict[str, Tensor]]:
         options = cls.Options.model_validate_json(facts["options"])
         position = Position(**json.loads(facts["position"]))
         batch = Batch(tensors["features"], tensors["labels"], tuple(map(str, json.loads(facts["videos"]))))
+        if "counts" in tensors:
+            batch = CountedBatch(batch.features, batch.labels, batch.videos, counts=tensors["counts"])
         method = cls(options, batch.features.shape[2], batch.labels.shape[1])
         method.train().start_epoch(position.epoch, position.epochs)
         if batch.features.ndim != 3 or len(batch.labels) != len(batch.features):

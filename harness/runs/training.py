@@ -25,7 +25,7 @@ from harness.runs.failed_step import FAILED_STEP, Position, cause, losses, memor
 from wstal.device import to_device_async
 from wstal.errors import RunError, StoreError, UserError
 from wstal.method import Method, TrainSpec
-from wstal.types import Batch, IntArray, Video
+from wstal.types import Batch, CountedBatch, CountedVideo, IntArray, Video
 
 CHECKPOINT_SECONDS = 30.0
 
@@ -79,39 +79,42 @@ def train(
         StoreError: the folder cannot be written, or as `load_checkpoint`.
     """
     check_batches(method, videos, spec)
-    # fused: one pass over each parameter in place of about ten
-    optimizer = torch.optim.Adam(
-        method.parameters(), lr=spec.learning_rate, betas=spec.betas, weight_decay=spec.weight_decay, fused=True
-    )
-    done, history = load_checkpoint(folder, identity, method, optimizer)
+    resumed = load_checkpoint(folder, identity, method)
     part, shared = method.shared_warmup(spec.epochs)
-    if warmup is not None and done == 0:
+    if warmup is not None and resumed.epoch == 0:
         try:
-            done, common = load_checkpoint(warmup.folder, warmup.identity, part, optimizer)
-            history = common.after_warmup(done, method.diagnostics())
+            resumed = load_checkpoint(warmup.folder, warmup.identity, part)
+            resumed.history = resumed.history.after_warmup(resumed.epoch, method.diagnostics())
         except StoreError:  # damaged: it is made again
             remove_checkpoints(warmup.folder)
+    done, history = resumed.epoch, resumed.history
+    optimizers: list[torch.optim.Optimizer] = []
     remove([folder / FAILED_STEP])
     saved = time.monotonic()
     sizes = {"train.batch_size": spec.batch_size, "train.temporal_length": spec.temporal_length}
     with memory_advice(f"training of {method.name}", sizes), ThreadPoolExecutor(max_workers=1) as worker:
         for epoch in range(done, spec.epochs):
-            if spec.decay_every is not None:
-                for group in optimizer.param_groups:
-                    group["lr"] = spec.learning_rate * spec.decay_factor ** (epoch // spec.decay_every)
             method.train()
             seed_torch(seed, "dropout", epoch)
             method.start_epoch(epoch, spec.epochs, videos)
+            goes_on = epoch > 0 and method.stage(epoch, spec.epochs) == method.stage(epoch - 1, spec.epochs)
+            if not (goes_on and optimizers):
+                optimizers = method.optimizers(spec)
+                if goes_on:
+                    resumed.restore(optimizers)
+            _decay(optimizers, spec, epoch)
             rng = numpy_stream(seed, "sampling", epoch)
             chosen = method.train_batches([video.labels for video in videos], spec.batch_size, rng)
             steps = []
             for number, batch in enumerate(_batches(method, videos, chosen, spec.temporal_length, rng, worker)):
                 position = Position(epoch, spec.epochs, number)
                 if number % spec.accumulate == 0:
-                    optimizer.zero_grad(set_to_none=True)
+                    for optimizer in optimizers:
+                        optimizer.zero_grad(set_to_none=True)
                 steps.append(_backward(method, batch, spec.precision, folder, position))
                 if (number + 1) % spec.accumulate == 0 or number + 1 == len(chosen):
-                    optimizer.step()
+                    for optimizer in optimizers:
+                        optimizer.step()
                     method.end_step()
             history.add_epoch(steps, method.diagnostics())
             loss = history.last_epoch_means()["total"]
@@ -120,10 +123,10 @@ def train(
             _check_weights(method, epoch)
             if warmup is not None and epoch + 1 == shared:
                 check()
-                save_checkpoint(warmup.folder, warmup.identity, part, optimizer, shared, history)
+                save_checkpoint(warmup.folder, warmup.identity, part, optimizers, shared, history)
             if time.monotonic() - saved >= checkpoint_seconds or epoch + 1 == spec.epochs:
                 check()
-                save_checkpoint(folder, identity, method, optimizer, epoch + 1, history)
+                save_checkpoint(folder, identity, method, optimizers, epoch + 1, history)
                 saved = time.monotonic()
     seed_torch(seed, "dropout", spec.epochs)
     method.end_training()
@@ -146,6 +149,15 @@ def check_batches(method: Method, videos: Sequence[Video], spec: TrainSpec) -> N
             f"{method.name} takes videos in their own lengths, one at a time: use train.batch_size=1 (and "
             f"train.accumulate={spec.batch_size} for steps as large)."
         )
+
+
+def _decay(optimizers: Sequence[torch.optim.Optimizer], spec: TrainSpec, epoch: int) -> None:
+    """Set the learning rates of an epoch: each group's own rate at first, times the decays so far."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            first = group.setdefault("initial_lr", group["lr"])
+            if spec.decay_every is not None:
+                group["lr"] = first * spec.decay_factor ** (epoch // spec.decay_every)
 
 
 def _backward(method: Method, batch: Batch, precision: str, folder: Path, position: Position) -> dict[str, Tensor]:
@@ -216,15 +228,26 @@ def _batches(
             features[row, : len(rows[row])] = video.features[rows[row]]
             labels[row, list(video.labels)] = 1
         here = torch.from_numpy(labels)
-        return Batch(
+        made = Batch(
             to_device_async(torch.from_numpy(features), device),
             to_device_async(here, device),
             tuple(video.name for video in batch),
             here,
         )
+        return _counted(made, batch) if method.supervision == "weak+count" else made
 
     ahead = worker.submit(prepare, chosen[0])
     for indices in chosen[1:]:
         batch, ahead = ahead.result(), worker.submit(prepare, indices)
         yield batch
     yield ahead.result()
+
+
+def _counted(batch: Batch, videos: Sequence[Video]) -> CountedBatch:
+    """Add the counts of a batch's videos."""
+    counts = torch.zeros_like(batch.host_labels)
+    for row, video in enumerate(videos):
+        assert isinstance(video, CountedVideo), f"{video.name} has no counts"  # `training_videos` gives them
+        counts[row, list(video.labels)] = torch.tensor(video.counts, dtype=counts.dtype)
+    given = {name: getattr(batch, name) for name in ("features", "labels", "videos", "labels_on_host")}
+    return CountedBatch(**given, counts=to_device_async(counts, batch.labels.device))

@@ -31,7 +31,7 @@ from wstal.errors import RunError, UserError
 from wstal.memory import MemoryBank
 from wstal.method import Method, Recipe
 from wstal.streams import StreamOptions
-from wstal.types import Batch
+from wstal.types import Batch, CountedBatch
 
 COUNTERS = ("fvcore", "torchinfo")
 REPEATS = 5
@@ -189,16 +189,16 @@ def _timed_step(cls: type[Method], stage: Stage, setting: Setting, width: int) -
             method.score(features[0])
 
         return score
-    optimizer = torch.optim.Adam(
-        method.parameters(), lr=recipe.train.learning_rate, weight_decay=recipe.train.weight_decay, fused=True
-    )
-    batch = Batch(features, labels, ("example",))
+    optimizers = method.optimizers(recipe.train)
+    batch = _batch(method, features, labels)
 
     def train() -> None:
         total = method.losses(batch)["total"]
-        optimizer.zero_grad(set_to_none=True)
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
         total.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         method.end_step()
 
     return train
@@ -230,6 +230,14 @@ def example(setting: Setting, width: int) -> tuple[Tensor, Tensor]:
     return torch.rand(1, setting.length, width), labels
 
 
+def _batch(method: Method, features: Tensor, labels: Tensor) -> Batch:
+    """Join an example to a batch, with one instance a label where the method needs counts."""
+    names = ("example",)
+    if method.supervision == "weak+count":
+        return CountedBatch(features, labels, names, counts=labels)
+    return Batch(features, labels, names)
+
+
 def build(cls: type[Method], stage: Stage, setting: Setting, width: int) -> tuple[Method, Recipe]:
     """Build a method by its recipe for the data set.
 
@@ -258,7 +266,7 @@ def build(cls: type[Method], stage: Stage, setting: Setting, width: int) -> tupl
     features, labels = example(setting, width)
     # a step before, so that all that starts with an epoch or after a step is there
     method.start_epoch(EPOCHS - 2, EPOCHS)
-    method.losses(Batch(features, labels, ("example",)))["total"].backward()  # type: ignore[no-untyped-call]
+    method.losses(_batch(method, features, labels))["total"].backward()  # type: ignore[no-untyped-call]
     method.end_step()
     method.zero_grad(set_to_none=True)
     method.start_epoch(EPOCHS - 1, EPOCHS)
@@ -274,7 +282,7 @@ class _Pass(nn.Module):
 
     def forward(self, features: Tensor, labels: Tensor | None = None) -> tuple[Tensor, ...]:
         if labels is not None:
-            return tuple(self.method.losses(Batch(features, labels, ("example",))).values())
+            return tuple(self.method.losses(_batch(self.method, features, labels)).values())
         scores = self.method.score(features)
         return (*scores.signals.values(), scores.video_scores, *scores.class_scores.values())
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from baselines.acmnet import AcmNet
 from harness.registry import load_method, method_entries
-from harness.testing import CHECKS, check_method, example, late_in_training
+from harness.testing import CHECKS, check_method, example, late_in_training, on_device
 from wstal.method import Method
 from wstal.types import Batch, IntArray, Scores, Video
 
@@ -36,8 +36,8 @@ def test_name_is_the_registered_one(name: str) -> None:
 @pytest.mark.parametrize("name", list(method_entries()))
 def test_a_training_step_asks_the_device_nothing(name: str) -> None:
     """On `meta`, a device without values: a step that reads one, and so would wait for a GPU, fails."""
-    method, given = late_in_training(load_method(name)).to("meta"), example(4)
-    step = Batch(given.features.to("meta"), given.labels.to("meta"), given.videos, labels_on_host=given.labels)
+    method = late_in_training(load_method(name)).to("meta")
+    step = on_device(example(4, supervision=method.supervision), "meta")
     method.losses(step)["total"].backward()
     method.end_step()
 
@@ -235,18 +235,17 @@ def test_a_module_may_import_the_checks_but_not_annotations(
 @pytest.mark.parametrize("name", list(method_entries()))
 def test_cuda_agrees_with_cpu(name: str) -> None:
     method = late_in_training(load_method(name)).eval()
-    given = example()
+    given = example(supervision=method.supervision)
     expected = method.losses(given)["total"]
-    on_gpu = copy.deepcopy(method).cuda()
-    value = on_gpu.losses(Batch(given.features.cuda(), given.labels.cuda(), given.videos))["total"]
+    value = copy.deepcopy(method).cuda().losses(on_device(given, "cuda"))["total"]
     torch.testing.assert_close(value.cpu(), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 @pytest.mark.parametrize("name", list(method_entries()))
 def test_a_training_step_on_cuda_waits_for_nothing(name: str) -> None:
-    method, given = late_in_training(load_method(name)).cuda(), example(4)
-    step = Batch(given.features.cuda(), given.labels.cuda(), given.videos, labels_on_host=given.labels)
+    method = late_in_training(load_method(name)).cuda()
+    step = on_device(example(4, supervision=method.supervision), "cuda")
     torch.cuda.set_sync_debug_mode("error")
     try:
         method.losses(step)["total"].backward()

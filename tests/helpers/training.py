@@ -9,7 +9,7 @@ from baselines.acmnet import AcmNet, AcmNetOptions
 from baselines.rmgcl_gksa import RmgclGksa, RmgclGksaOptions
 from harness.random_streams import seed_torch
 from wstal.method import Method, TrainSpec
-from wstal.types import Video
+from wstal.types import CountedVideo
 
 SPEC = TrainSpec(epochs=6, batch_size=4, temporal_length=12, test_length=12, learning_rate=1e-2, decay_every=4)
 
@@ -17,13 +17,14 @@ SPEC = TrainSpec(epochs=6, batch_size=4, temporal_length=12, test_length=12, lea
 RUN = {"run": "x"}
 
 
-def videos(count: int = 10, width: int = 16, classes: int = 3) -> list[Video]:
+def videos(count: int = 10, width: int = 16, classes: int = 3) -> list[CountedVideo]:
+    """Videos of one class each, with counts: a weak method's batches have none of them."""
     rng = np.random.default_rng(0)
     made = []
     for number in range(count):
         features = rng.random((rng.integers(5, 30), width), dtype=np.float32)
         features[:4, number % classes] += 3
-        made.append(Video(f"v{number}", features, (number % classes,), 0.64))
+        made.append(CountedVideo(f"v{number}", features, (number % classes,), 0.64, counts=(1 + number % 4,)))
     return made
 
 

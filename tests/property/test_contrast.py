@@ -14,8 +14,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
-from wstal.cross_video import LARGEST_EXPONENT, LOG_SLOTS, ContrastOptions
-from wstal.losses.contrast import Reduction, info_nce, robust_contrast
+from wstal.losses.contrast import (
+    LARGEST_EXPONENT,
+    LOG_SLOTS,
+    ContrastOptions,
+    Reduction,
+    info_nce,
+    robust_contrast,
+)
 
 
 class Setting(NamedTuple):

@@ -7,11 +7,35 @@ from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
+from pydantic import Field, model_validator
 from torch import Tensor
 
+from wstal.spec import Spec
 from wstal.tensors import Scalar
 
 Reduction = Literal["mean", "sum"]
+# Adam squares gradients, and single precision ends at exp(88); 11.5 = log(100,000 slots)
+LARGEST_EXPONENT, LOG_SLOTS = 40.0, 11.5
+
+
+class ContrastOptions(Spec):
+    """Options of the RMGCL loss (Eq. 9)."""
+
+    loss: Literal["robust", "info_nce"] = Field("robust", description="Eq. 9, or InfoNCE (Table V)")
+    weight: float = Field(0.1, ge=0, description="mu of Eq. 17")
+    q: float = Field(0.2, gt=0, le=1, description="the exponent q of Eq. 9")
+    density: float = Field(0.5, gt=0, le=1, description="lambda of Eq. 9")
+    temperature: float = Field(0.1, ge=0.01, description="tau of Eq. 9 (not stated)")
+    reduction: Reduction = Field("mean", description="over an anchor's positives; the paper writes a sum")
+
+    @model_validator(mode="after")
+    def _finite(self) -> ContrastOptions:
+        if self.loss == "robust" and self.q * (1 / self.temperature + LOG_SLOTS) > LARGEST_EXPONENT:
+            raise ValueError(
+                f"q {self.q:g} with temperature {self.temperature:g} overflows single precision: "
+                f"q (1 / temperature + {LOG_SLOTS}) must be below {LARGEST_EXPONENT:g}"
+            )
+        return self
 
 
 def robust_contrast(

@@ -167,7 +167,17 @@ def test_the_entry_page_ranks_methods_by_their_own_options_on_real_test_videos()
     generated["data"] = generated["data"] | {"name": "generated"}
     page = render([*records, held_out, generated])["leaderboards/README.md"]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line[:1] == "|"]
-    assert rows[2:] == [["Data", "ACMNET", "0, 1, 2", "anet", "0.1:0.2", "18.5 ± 2.5"]]
+    assert rows[2:] == [["Data", "ACMNET", "weak", "0, 1, 2", "anet", "0.1:0.2", "18.5 ± 2.5"]]
+
+
+def test_weak_methods_are_ranked_by_themselves() -> None:
+    records = [record("best", value=30.0), record("counts", value=50.0, supervision="weak+count"), record(value=20.0)]
+    records.append(record("more", value=60.0, supervision="weak+count"))
+    for name in ("data", "README"):
+        page = render(records)[f"leaderboards/{name}.md"]
+        lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line[:1] == "|"]
+        ranked = [(cells[cells.index(kind) - 1], kind) for cells in lines for kind in cells if kind[:4] == "weak"]
+        assert ranked == [("BEST", "weak"), ("ACMNET", "weak"), ("MORE", "weak+count"), ("COUNTS", "weak+count")]
 
 
 def test_every_link_of_a_page_leads_to_a_page() -> None:

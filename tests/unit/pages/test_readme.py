@@ -22,8 +22,10 @@ LOCALIZERS = [
     {"method": "A (0.10.0)", "its own localizer": Estimate(7.0, 0.5, 3), "the common one": Estimate(6.0, 0.5, 3)},
     {"method": "A (x=1, 0.10.0)", "its own localizer": Estimate(5.0), "the common one": None},
     {"method": "B (of C) (0.10.0)", "its own localizer": Estimate(4.0), "the common one": None},
+    {"method": "D (0.10.0)", "its own localizer": Estimate(8.0), "the common one": None},
 ]
-SEEDS = [{"method": row["method"], "seeds": "0, 1, 2"} for row in LOCALIZERS]
+SEEDS = [{"method": row["method"], "supervision": "weak", "seeds": "0, 1, 2"} for row in LOCALIZERS]
+SEEDS[-1]["supervision"] = "weak+count"
 
 
 def test_the_newest_version_by_its_own_options_is_listed() -> None:
@@ -36,6 +38,7 @@ def test_the_newest_version_by_its_own_options_is_listed() -> None:
         "|---|---|---|---|",
         "| A | 3 | 7.0 ± 0.5 | 6.0 ± 0.5 |",
         "| B (of C) | 3 | 4.0 | |",
+        "| D (weak+count) | 3 | 8.0 | |",
         "<!-- end: methods -->",
         "after",
     ]

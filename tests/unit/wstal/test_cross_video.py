@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from typing import Any, get_args
+from collections.abc import Sequence
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 import pytest
@@ -18,8 +19,9 @@ from baselines.rmgcl_gksa import RmgclGksa, RmgclGksaOptions
 from harness.random_streams import seed_torch
 from harness.runs.overrides import override
 from wstal.errors import UserError
+from wstal.method import TrainSpec
 from wstal.summarize.options import SummaryKind
-from wstal.types import Batch, Snippets
+from wstal.types import Batch, Snippets, Supervision, Video
 
 WIDTH, CLASSES = 16, 4
 OFF = {"rmgcl": False, "gks": False, "gka": False, "pseudo": False}
@@ -128,6 +130,54 @@ def test_without_its_parts_it_is_acmnet_to_the_bit(changes: dict[str, Any]) -> N
     scores, plain_scores = method.eval().score(features), plain.eval().score(features)
     assert same(scores.signals, plain_scores.signals)
     assert torch.equal(scores.video_scores, plain_scores.video_scores)
+
+
+class Noting(AcmNet):
+    """A base with all that it may have of its own."""
+
+    supervision: ClassVar[Supervision] = "weak+count"
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.called: list[Any] = []
+
+    def start_epoch(self, epoch: int, epochs: int, videos: Sequence[Video] = ()) -> None:
+        self.called.append(("start", epoch, epochs, videos))
+
+    def stage(self, epoch: int, epochs: int) -> int:
+        return 7 * epoch
+
+    def end_step(self) -> None:
+        self.called.append("step")
+
+    def end_training(self) -> None:
+        self.called.append("end")
+
+    def optimizers(self, train: TrainSpec) -> list[torch.optim.Optimizer]:
+        return [torch.optim.SGD(self.parameters(), lr=train.learning_rate)]
+
+
+@pytest.mark.parametrize("changes", [{}, OFF])
+def test_what_the_base_has_is_passed_through(changes: dict[str, Any]) -> None:
+    wrapped = type("Wrapped", (RmgclGksa,), {"Base": Noting})
+    method = wrapped(ours(**changes).spec, WIDTH, CLASSES)
+    videos = [Video("v", np.zeros((3, WIDTH), np.float32), (0,), 0.64)]
+    method.start_epoch(2, 3, videos)
+    method.end_step()
+    method.end_training()
+    assert method.base.called == [("start", 2, 3, videos), "step", "end"]
+    assert method.stage(2, 3) == 14
+    assert (RmgclGksa.supervision, wrapped.supervision) == ("weak", "weak+count")
+    of_base, *more = method.optimizers(TrainSpec(epochs=1))
+    assert isinstance(of_base, torch.optim.SGD)
+    assert len(more) == (0 if changes else 1)
+    trained = [value for one in (of_base, *more) for group in one.param_groups for value in group["params"]]
+    assert sorted(map(id, trained)) == sorted(map(id, method.parameters()))
+
+
+def test_a_base_with_adam_shares_it() -> None:
+    (one,) = ours().optimizers(TrainSpec(epochs=1))
+    assert isinstance(one, torch.optim.Adam)
 
 
 @pytest.mark.parametrize(

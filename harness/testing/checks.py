@@ -1,10 +1,11 @@
-"""Checks that every method must pass. A third-party package can run them in its own tests."""
+"""Checks that every method must pass, each with a message that says what does not hold."""
 
 from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
 from functools import partial
 from typing import Any
 from unittest import mock
@@ -15,13 +16,23 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from harness.data import annotations as reader
-from harness.random_streams import seed_torch
 from harness.runs.scoring import common_localizer, score_videos
+from harness.testing.examples import (
+    CLASSES,
+    EPOCHS,
+    WIDTH,
+    example,
+    last_epochs,
+    late_in_training,
+    one_epoch,
+    reordered,
+    videos_of,
+    without_labels,
+)
 from wstal.localize import localize
 from wstal.method import Method, Recipe
-from wstal.types import Batch, Scores, Video
+from wstal.types import Batch, CountedBatch, CountedVideo, Scores, Video
 
-WIDTH, CLASSES, LENGTH, EPOCHS = 16, 4, 20, 100
 FAMILIES = ("thumos14", "activitynet12", "activitynet13", "fineaction", "somebody-else's")
 Check = Callable[[type[Method]], None]
 Terms = Mapping[str, Tensor]
@@ -35,53 +46,6 @@ def check_method(method: type[Method]) -> None:
     """
     for check in CHECKS.values():
         check(method)
-
-
-def example(videos: int = 3, length: int = LENGTH, dtype: torch.dtype = torch.float32) -> Batch:
-    """Create a batch of random features `[videos, length, WIDTH]`, with the same class for each two videos in a row.
-
-    Args:
-        videos: B.
-        length: T.
-        dtype: of features and labels.
-    """
-    rng = np.random.default_rng(0)
-    features = torch.from_numpy(rng.random((videos, length, WIDTH))).to(dtype)
-    labels = torch.from_numpy(np.eye(CLASSES)[np.arange(videos) // 2 % CLASSES]).to(dtype)
-    return Batch(features, labels, tuple(f"v{i}" for i in range(videos)))
-
-
-def late_in_training(cls: type[Method], streams: Sequence[int] = ()) -> Method:
-    """Create a method in training mode near the end of its training, so that memories and phases have started.
-
-    Args:
-        cls: class of the method.
-        streams: columns of each stream, if the method has the option.
-    """
-    seed_torch(0, "initialisation")
-    options = cls.recipe("thumos14").method
-    if streams:
-        options = options.model_copy(update={"streams": tuple(streams)})
-    method = cls(options, WIDTH, CLASSES).train()
-    for epoch in (EPOCHS - 2, EPOCHS - 1):
-        _epoch(method, epoch)
-    return method
-
-
-def _epoch(method: Method, epoch: int) -> dict[str, Tensor]:
-    """Run an epoch of one batch, with its own seed and without the optimiser's step, and return the batch's losses."""
-    seed_torch(1, "dropout", epoch)
-    given = example(4)
-    videos = [
-        Video(name, features.numpy(), (int(labels.argmax()),), 0.64)
-        for name, features, labels in zip(given.videos, given.features, given.labels, strict=True)
-    ]
-    method.start_epoch(epoch, EPOCHS, videos)
-    losses = method.losses(given)
-    losses["total"].backward()  # type: ignore[no-untyped-call]
-    method.end_step()
-    method.zero_grad()
-    return losses
 
 
 def _variants(cls: type[Method]) -> list[Method]:
@@ -121,24 +85,36 @@ def recipes_cover_every_data_set(cls: type[Method]) -> None:
 
 
 def losses_are_finite_with_gradient_to_every_parameter(method: Method) -> None:
-    """Check that losses are finite scalars and that training changes every parameter."""
-    method.eval()
-    losses = method.losses(example())
-    for name, value in losses.items():
-        assert value.shape == (), f"The loss term {name!r} has shape {tuple(value.shape)}, not that of a scalar."
-        assert value.isfinite(), f"The loss term {name!r} is {value.item()}."
-    losses["total"].backward()  # type: ignore[no-untyped-call]
+    """Check that losses are finite scalars and that training changes every parameter in one of its stages."""
+    given = example(supervision=method.supervision)
+    reached: set[str] = set()
+    stages = last_epochs(method)
+    for epoch in stages:
+        if len(stages) > 1:
+            method.train().start_epoch(epoch, EPOCHS, videos_of(given))
+        method.eval()
+        losses = method.losses(given)
+        for name, value in losses.items():
+            assert value.shape == (), f"The loss term {name!r} has shape {tuple(value.shape)}, not that of a scalar."
+            assert value.isfinite(), f"The loss term {name!r} is {value.item()}."
+        method.zero_grad()
+        losses["total"].backward()  # type: ignore[no-untyped-call]
+        for name, parameter in method.named_parameters():
+            if (gradient := parameter.grad) is not None:
+                assert gradient.isfinite().all(), f"The gradient of {name!r} is not finite."
+                reached |= {name} if gradient.abs().sum() > 0 else set()
     for name, parameter in method.named_parameters():
-        gradient = parameter.grad
-        assert gradient is not None, f"No gradient reaches the parameter {name!r}: is it used?"
-        assert gradient.isfinite().all(), f"The gradient of {name!r} is not finite."
-        assert gradient.abs().sum() > 0, f"The gradient of {name!r} is zero everywhere."
+        assert name in reached, (
+            f"The gradient of {name!r} is zero everywhere."
+            if parameter.grad is not None
+            else f"No gradient reaches the parameter {name!r}: is it used?"
+        )
 
 
 def short_videos_train_and_score(method: Method) -> None:
     """Check T = 1 and T below any k of a top-k mean."""
     for length in (1, 2, 3, 7):
-        total = method.train().losses(example(length=length))["total"]
+        total = method.train().losses(example(length=length, supervision=method.supervision))["total"]
         assert total.isfinite(), f"The loss of videos of {length} rows is {total.item()}."
         method.zero_grad()
         total.backward()  # type: ignore[no-untyped-call]
@@ -168,8 +144,7 @@ def _check_scores(scores: Scores, length: int) -> None:
 
 def a_batch_without_labels_is_finite(method: Method) -> None:
     """Check that nothing divides by the number of labels."""
-    given = example()
-    total = method.losses(Batch(given.features, torch.zeros_like(given.labels), given.videos))["total"]
+    total = method.losses(without_labels(example(supervision=method.supervision)))["total"]
     assert total.isfinite(), f"The loss of a batch without labels is {total.item()}."
 
 
@@ -177,11 +152,10 @@ def order_of_videos_changes_nothing(method: Method) -> None:
     """Check that losses do not depend on the order of videos, except that leading pairs (`Method.pairs`) stay pairs."""
     method.eval()
     pairs = method.pairs
-    given = example(2 * pairs + 3)
+    given = example(2 * pairs + 3, supervision=method.supervision)
     order = [2 * pair + side for pair in reversed(range(pairs)) for side in (1, 0)]
     order += [2 * pairs + row for row in (2, 0, 1)]
-    shuffled = Batch(given.features[order], given.labels[order], tuple(given.videos[i] for i in order))
-    _close(method.losses(shuffled), method.losses(given), "of the same videos in another order")
+    _close(method.losses(reordered(given, order)), method.losses(given), "of the same videos in another order")
 
 
 def padding_changes_nothing(method: Method) -> None:
@@ -189,9 +163,9 @@ def padding_changes_nothing(method: Method) -> None:
     if not method.PADS:
         return
     method.eval()
-    given = example(2 * method.pairs + 3)
+    given = example(2 * method.pairs + 3, supervision=method.supervision)
     longer = torch.cat([given.features, torch.zeros_like(given.features)], dim=1)
-    padded = method.losses(Batch(longer, given.labels, given.videos))
+    padded = method.losses(replace(given, features=longer))
     _close(padded, method.losses(given), "with as many rows of padding again")
 
 
@@ -199,38 +173,43 @@ def the_seed_decides(cls: type[Method]) -> None:
     """Check that initial weights and training losses repeat exactly, so draws come only from torch's generators."""
     for first, second in zip(_variants(cls), _variants(cls), strict=True):
         _equal(first.state_dict(), second.state_dict(), "between two trainings with one seed")
-        _equal(_epoch(first, EPOCHS - 1), _epoch(second, EPOCHS - 1), "in one epoch with one seed")
+        _equal(one_epoch(first, EPOCHS - 1), one_epoch(second, EPOCHS - 1), "in one epoch with one seed")
 
 
 def steps_lower_the_loss(method: Method) -> None:
     """Check that a few steps of Adam, without dropout, lower the loss."""
     method.eval()
     optimizer = torch.optim.Adam(method.parameters(), lr=1e-3)
-    before = method.losses(example())["total"].item()
+    given = example(supervision=method.supervision)
+    before = method.losses(given)["total"].item()
     for _ in range(5):
         optimizer.zero_grad()
-        method.losses(example())["total"].backward()  # type: ignore[no-untyped-call]
+        method.losses(given)["total"].backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-    after = method.losses(example())["total"].item()
+    after = method.losses(given)["total"].item()
     assert after < before, f"Five steps of Adam at 1e-3 take the loss from {before} to {after}."
 
 
 def single_precision_agrees_with_double(method: Method) -> None:
     """Check that float32 loses no more digits than it must."""
     method.eval()
-    expected = copy.deepcopy(method).double().losses(example(dtype=torch.float64))
-    found = {name: value.double() for name, value in method.losses(example()).items()}
+    expected = copy.deepcopy(method).double().losses(example(dtype=torch.float64, supervision=method.supervision))
+    found = {name: value.double() for name, value in method.losses(example(supervision=method.supervision)).items()}
     _close(found, expected, "in float32 beside float64", rtol=1e-4, atol=1e-5)
 
 
 def weights_are_all_that_training_goes_on_from(method: Method) -> None:
-    """Check that a run resumed from `state_dict` at the end of an epoch has exactly the same next epoch."""
-    resumed = type(method)(method.spec, WIDTH, CLASSES).train()
-    resumed.load_state_dict(method.state_dict())
-    for epoch in (EPOCHS - 2, EPOCHS - 1):
-        where = "in a new instance with the same `state_dict`: keep what training changes in parameters and buffers"
-        _equal(_epoch(resumed, epoch), _epoch(method, epoch), where)
-        _equal(resumed.state_dict(), method.state_dict(), where)
+    """Check that a run resumed from `state_dict` at the end of an epoch has exactly the same next two epochs."""
+    for last in last_epochs(method):
+        start = min(last, EPOCHS - 2)
+        if 0 < start < EPOCHS - 2:  # of an earlier stage: a resume before its last epoch, and on into the next stage
+            one_epoch(method, start - 1)
+        resumed = type(method)(method.spec, WIDTH, CLASSES).train()
+        resumed.load_state_dict(method.state_dict())
+        for epoch in (start, start + 1):
+            where = "in a new instance with the same `state_dict`: keep what training changes in parameters and buffers"
+            _equal(one_epoch(resumed, epoch), one_epoch(method, epoch), where)
+            _equal(resumed.state_dict(), method.state_dict(), where)
 
 
 def what_is_exported_scores_alike(method: Method) -> None:
@@ -254,7 +233,8 @@ def terms_keep_their_names(method: Method) -> None:
     """Check that loss terms and diagnostics have the same names from the first step to the last."""
     fresh = type(method)(method.spec, WIDTH, CLASSES).train()
     fresh.start_epoch(0, EPOCHS)
-    first, last = fresh.losses(example()).keys(), method.losses(example()).keys()
+    given = example(supervision=method.supervision)
+    first, last = fresh.losses(given).keys(), method.losses(given).keys()
     assert first == last, f"The loss terms are {sorted(first)} in the first step, {sorted(last)} in the last."
     assert "total" in last, "`losses` gives no `total`."
     assert fresh.diagnostics().keys() == method.diagnostics().keys(), "`diagnostics` changes its names."
@@ -272,12 +252,15 @@ def scores_feed_the_localizers(method: Method) -> None:
 
 
 def training_reads_no_file(cls: type[Method]) -> None:
-    """Check that training gets all it knows from `Batch` and `Video`, which have no field for times."""
+    """Check that training gets all it knows from batches and videos, whose types have no field for times."""
 
     def refuse(*given: Any, **options: Any) -> None:
         raise AssertionError(f"Training opens {given[0]!r}: a method sees its batches alone.")
 
-    assert not {"start", "end", "segments", "duration"} & {*Batch.__annotations__, *Video.__annotations__}
+    for kind in (Batch, Video, CountedBatch, CountedVideo):
+        known = {field.name for field in fields(kind)}
+        assert not {"start", "end", "segments", "duration"} & known, f"{kind.__name__} has a field for times."
+        assert ("counts" in known) == (kind in (CountedBatch, CountedVideo)), f"{kind.__name__} has a field for counts."
     assert reader.read_annotations not in vars(sys.modules[cls.__module__]).values(), (
         f"{cls.__module__} imports the reader of temporal annotations."
     )

@@ -1,0 +1,127 @@
+"""Small made-up inputs for checks of a method, and the method near the end of its training on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.random_streams import seed_torch
+from wstal.method import Method
+from wstal.types import Batch, CountedBatch, CountedVideo, Supervision, Video
+
+WIDTH, CLASSES, LENGTH, EPOCHS = 16, 4, 20, 100
+
+
+def example(
+    videos: int = 3, length: int = LENGTH, dtype: torch.dtype = torch.float32, supervision: Supervision = "weak"
+) -> Batch:
+    """Create a batch of random features `[videos, length, WIDTH]`, with the same class for each two videos in a row.
+
+    Args:
+        videos: B.
+        length: T.
+        dtype: of features and labels.
+        supervision: `Method.supervision`; with counts, video i has i + 1 instances.
+    """
+    rng = np.random.default_rng(0)
+    features = torch.from_numpy(rng.random((videos, length, WIDTH))).to(dtype)
+    labels = torch.from_numpy(np.eye(CLASSES)[np.arange(videos) // 2 % CLASSES]).to(dtype)
+    names = tuple(f"v{i}" for i in range(videos))
+    if supervision != "weak+count":
+        return Batch(features, labels, names)
+    return CountedBatch(features, labels, names, counts=labels * torch.arange(1, videos + 1).unsqueeze(1))
+
+
+def without_labels(batch: Batch) -> Batch:
+    """Return a batch in which no class occurs."""
+    none = torch.zeros_like(batch.labels)
+    return replace(batch, labels=none, counts=none) if isinstance(batch, CountedBatch) else replace(batch, labels=none)
+
+
+def reordered(batch: Batch, order: Sequence[int]) -> Batch:
+    """Return a batch with its videos in another order.
+
+    Args:
+        batch: as `example` makes it.
+        order: number of each video of the new batch.
+    """
+    names = tuple(batch.videos[i] for i in order)
+    made = replace(batch, features=batch.features[order], labels=batch.labels[order], videos=names)
+    return replace(made, counts=made.counts[order]) if isinstance(made, CountedBatch) else made
+
+
+def on_device(batch: Batch, device: str) -> Batch:
+    """Return a batch on a device, with its labels in host memory too, as training hands it to methods.
+
+    Args:
+        batch: in host memory.
+        device: name of the device.
+    """
+    labels = batch.labels
+    made = replace(batch, features=batch.features.to(device), labels=labels.to(device), labels_on_host=labels)
+    return replace(made, counts=made.counts.to(device)) if isinstance(made, CountedBatch) else made
+
+
+def videos_of(batch: Batch) -> list[Video]:
+    """Return the videos of a batch with one label each, as `Method.start_epoch` gets them."""
+    made = [
+        Video(name, features.numpy(), (int(labels.argmax()),), 0.64)
+        for name, features, labels in zip(batch.videos, batch.features, batch.labels, strict=True)
+    ]
+    if not isinstance(batch, CountedBatch):
+        return made
+    counts = batch.counts.sum(dim=1).int().tolist()
+    return [CountedVideo(**vars(video), counts=(count,)) for video, count in zip(made, counts, strict=True)]
+
+
+def late_in_training(cls: type[Method], streams: Sequence[int] = ()) -> Method:
+    """Create a method in training mode near the end of its training, so that memories and phases have started.
+
+    Args:
+        cls: class of the method.
+        streams: columns of each stream, if the method has the option.
+    """
+    method = untrained(cls, streams)
+    for epoch in (EPOCHS - 2, EPOCHS - 1):
+        one_epoch(method, epoch)
+    return method
+
+
+def untrained(cls: type[Method], streams: Sequence[int] = ()) -> Method:
+    """Create a method in training mode with a seed's initial weights.
+
+    Args:
+        cls: class of the method.
+        streams: columns of each stream, if the method has the option.
+    """
+    seed_torch(0, "initialisation")
+    options = cls.recipe("thumos14").method
+    if streams:
+        options = options.model_copy(update={"streams": tuple(streams)})
+    return cls(options, WIDTH, CLASSES).train()
+
+
+def one_epoch(method: Method, epoch: int) -> dict[str, Tensor]:
+    """Run an epoch of one batch, with its own seed and without the optimizers' step, and return the batch's losses.
+
+    Args:
+        method: in training mode.
+        epoch: of `EPOCHS`.
+    """
+    seed_torch(1, "dropout", epoch)
+    given = example(4, supervision=method.supervision)
+    method.start_epoch(epoch, EPOCHS, videos_of(given))
+    losses = method.losses(given)
+    losses["total"].backward()  # type: ignore[no-untyped-call]
+    method.end_step()
+    method.zero_grad()
+    return losses
+
+
+def last_epochs(method: Method) -> list[int]:
+    """Return the last epoch of each stage, in order; of a method with one stage, the last epoch of all."""
+    return sorted({method.stage(epoch, EPOCHS): epoch for epoch in range(EPOCHS)}.values())

@@ -34,7 +34,7 @@ NUMBER = re.compile(r"([+−-]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:e[+-]?\d+)
 XLINK_HREF = "{http://www.w3.org/1999/xlink}href"
 
 
-def html_report(pages: Sequence[Page]) -> str:
+def html_report(pages: Sequence[Page], title: str = "") -> str:
     """Write all pages as one HTML file: the same pages give the same bytes.
 
     A link to another page (`../audit.md`, `table_I.md#notes`) leads to its section. A link to any other file becomes
@@ -42,6 +42,7 @@ def html_report(pages: Sequence[Page]) -> str:
 
     Args:
         pages: in the order of their sections; pages of synthetic data are marked and listed apart.
+        title: heading of the file (default: that of the leaderboards, with a key to their numbers).
 
     Raises:
         ValueError: two pages have the same path, or a figure is no SVG.
@@ -52,7 +53,10 @@ def html_report(pages: Sequence[Page]) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["source"] = _source
     template = resources.files("harness").joinpath("shipped", "templates/report.html").read_text(encoding="utf-8")
-    return environment.from_string(template).render(pages=[_page(page, paths) for page in pages]).lstrip() + "\n"
+    return (
+        environment.from_string(template).render(title=title, pages=[_page(page, paths) for page in pages]).lstrip()
+        + "\n"
+    )
 
 
 def _source(text: str) -> str:

@@ -134,11 +134,32 @@ def match(pairs: Pairs, choosers: int, options: int) -> tuple[Bools, Bools]:
         >>> chooser.tolist(), option.tolist()
         ([True, True], [True, True, False])
     """
+    holder = chooser_of(pairs, options)
+    taken = np.zeros(choosers, dtype=bool)
+    taken[holder[holder >= 0]] = True
+    return taken, holder >= 0
+
+
+def chooser_of(pairs: Pairs, options: int) -> IntArray:
+    """Let the choosers take options one after the other, and return who has each option.
+
+    Args:
+        pairs: the pairs that overlap enough.
+        options: number of options.
+
+    Returns:
+        `[options]` chooser of each option, -1 for a free one.
+
+    Example:
+        >>> pairs = Pairs(np.array([0, 1, 1]), np.array([0, 0, 1]), np.array([0.9, 0.8, 0.5]))
+        >>> chooser_of(pairs, options=3).tolist()
+        [0, 1, -1]
+    """
     # only choosers with a pair: start and end of each one's list, which it walks down as it is refused
     position = np.flatnonzero(np.append(True, pairs.chooser[1:] != pairs.chooser[:-1])[: len(pairs.chooser)])
     last = np.append(position[1:], len(pairs.chooser))
-    name = pairs.chooser[position]
-    nobody = len(name)
+    name = np.append(pairs.chooser[position], -1)
+    nobody = len(position)
     holder = np.full(options, nobody)
     asking = np.arange(nobody)
     while len(asking):
@@ -150,9 +171,7 @@ def match(pairs: Pairs, choosers: int, options: int) -> tuple[Bools, Bools]:
         refused = np.concatenate([asking[~accepted], put_out[put_out != nobody]])
         position[refused] += 1
         asking = refused[position[refused] < last[refused]]
-    taken = np.zeros(choosers, dtype=bool)
-    taken[name[holder[holder != nobody]]] = True
-    return taken, holder != nobody
+    return np.asarray(name[holder])
 
 
 def meeting(detections: Intervals, others: Intervals) -> Indices:

@@ -16,6 +16,7 @@ from wstal.errors import UserError
 from wstal.evaluation.matching import (
     Intervals,
     Pairs,
+    chooser_of,
     detections_choose,
     instances_choose,
     match,
@@ -87,6 +88,19 @@ class SharedMatching:
             return hit
 
         return self._once(("hits", protocol.matching, protocol.ties, protocol.strict, clock, dropped), find)
+
+    def instances(self, protocol: Protocol) -> IntArray:
+        """Return `[N, K]` instance that each ranked detection is matched with, -1 for none.
+
+        Only for protocols whose detections choose and that drop none.
+        """
+        matched = np.full((len(self.ranked), len(self.tious)), -1)
+        pairs = self._favourites(protocol)
+        for column, threshold in enumerate(self.tious):
+            pairs = pairs.select(pairs.overlap > threshold if protocol.strict else pairs.overlap >= threshold)
+            detection = chooser_of(pairs, len(self.ground_truth))
+            matched[detection[detection >= 0], column] = np.flatnonzero(detection >= 0)
+        return matched
 
     def _favourites(self, protocol: Protocol) -> Pairs:
         clock, matching, ties = protocol.segments_per_second, protocol.matching, protocol.ties

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from statistics import fmean
 from typing import Any
 
 import pandas as pd
@@ -103,11 +104,11 @@ def _answer(tables: dict[str, list[dict[str, pd.DataFrame]]]) -> str:
     """Return the costliest kind of error of each system in a sentence."""
     lines = []
     for name, rows in tables.items():
-        gains = {kind: estimate(_values(rows, "errors", kind, "gain"), len(rows)) for kind in KINDS[1:]}
-        worst = max(gains, key=lambda kind: gains[kind].mean if gains[kind] else 0.0)
-        missed = sum(float(row["buckets"].pipe(_overall_missed)) for row in rows) / len(rows)
+        gains = {kind: _values(rows, "errors", kind, "gain") for kind in KINDS[1:]}
+        worst = max(gains, key=lambda kind: fmean(gains[kind]))
+        missed = fmean(_overall_missed(row["buckets"]) for row in rows)
         lines.append(
-            f"**{name}**: {worst} errors cost most: without them normalised mAP would rise by {gains[worst]} points; "
+            f"**{name}**: {worst} errors cost most: without them normalised mAP would rise by {estimate(gains[worst], len(rows))} points; "
             f"{missed:.0f} % of the instances are missed."
         )
     return "\n\n".join(lines)
@@ -190,7 +191,7 @@ def _mean_share(seeds: list[dict[str, pd.DataFrame]], kind: str, slab: int) -> f
         float(table[(table["kind"] == kind) & (table["slab"] == slab) & (table["tiou"] == MEAN)]["share"].iloc[0])
         for table in tables
     ]
-    return sum(shares) / len(shares)
+    return fmean(shares)
 
 
 def _estimate(

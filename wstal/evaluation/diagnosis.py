@@ -33,7 +33,7 @@ CoverageRule = Literal["clip", "drop"]
 
 @dataclass(frozen=True, eq=False)
 class Diagnosis:
-    """Numbers of a diagnosis, in fractions. D detections of the evaluated classes, M instances, C classes, K thresholds.
+    """Numbers of a diagnosis, in fractions: D detections, M instances, C classes, K thresholds.
 
     Args:
         tious: K thresholds.

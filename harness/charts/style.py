@@ -88,10 +88,10 @@ def page_figure(
             drawn.suptitle(SYNTHETIC, x=0.01, ha="left", fontsize=9, fontweight="bold")
         return drawn
 
-    return Figure(name, f"{SYNTHETIC}: {caption}" if synthetic else caption, _themed(to_svg(canvas, PAGE, "Creator")))
+    return Figure(name, f"{SYNTHETIC}: {caption}" if synthetic else caption, themed(to_svg(canvas, PAGE, "Creator")))
 
 
-def _themed(svg: str) -> str:
+def themed(svg: str) -> str:
     """Give text the reader's colour and font, and drop the digits of coordinates that nobody sees."""
     svg = re.sub(r"<style.*?</style>", STYLE_SHEET, svg, count=1, flags=re.DOTALL)
     svg = svg.replace(INK, "currentColor")

@@ -162,7 +162,7 @@ def _figure(content: _Content, run: ChartRun) -> Figure:
 
 def _caption(content: _Content, run: ChartRun) -> list[str]:
     """Return the title and the lines below it, which explain the marks."""
-    lines = [_label(run.heading, TITLE), _label(f"Run {run.id}", CAPTION)]
+    lines = [printable_label(run.heading, TITLE), printable_label(f"Run {run.id}", CAPTION)]
     text = (
         f"Losses before weighting; {TOTAL} is what is minimised. Thin: each step. Thick: mean of an epoch of "
         f"{content.steps_per_epoch} step(s)."
@@ -171,12 +171,12 @@ def _caption(content: _Content, run: ChartRun) -> list[str]:
         text += f" Dashed: the memory bank starts to build (epoch {content.start + 1})."
     lines += textwrap.wrap(text, CAPTION)
     if content.left_out:
-        names = ", ".join(_label(name, NAME) for name in content.left_out)
+        names = ", ".join(printable_label(name, NAME) for name in content.left_out)
         lines += textwrap.wrap(f"Not drawn, for want of a number or an equal list a step or epoch: {names}", CAPTION)
     return lines
 
 
-def _label(text: object, longest: int) -> str:
+def printable_label(text: object, longest: int) -> str:
     """Return text that an SVG can hold, cut to a length."""
     shown = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in str(text))
     return shown if len(shown) <= longest else f"{shown[: longest - 1]}…"
@@ -192,7 +192,7 @@ def _draw_term(axes: Axes, name: str, values: Numbers, content: _Content, gid: s
     axes.plot(middles, means, color=colour, marker=marker, markersize=1.5, linewidth=1.2, gid=f"{gid}-mean")
     if name == WEIGHT:
         axes.set_ylim(0, 1)
-    axes.set_title(_label(f"{name}, mean exp(-D)" if name == WEIGHT else name, PANEL_TITLE))
+    axes.set_title(printable_label(f"{name}, mean exp(-D)" if name == WEIGHT else name, PANEL_TITLE))
     _finish(axes, "step", content, gid)
 
 
@@ -218,7 +218,7 @@ def _draw_curves(axes: Axes, name: str, curves: dict[str, Numbers], content: _Co
             np.arange(1, content.epochs + 1), values, color=colour, marker=marker, markersize=1.5, linewidth=1,
             label=label, gid=f"{gid}-{number}",
         )  # fmt: skip
-    axes.set_title(_label(name, PANEL_TITLE))
+    axes.set_title(printable_label(name, PANEL_TITLE))
     _finish(axes, "epoch", content, gid)
     if name not in curves:
         low, high = axes.get_ylim()
@@ -275,11 +275,11 @@ def _draw_heat(
     names = [*run.classes, "background"]
     if count not in (len(names), len(names) - 1):
         names = [str(number) for number in range(1, count + 1)]
-    labels = [_label(one, NAME) for one in names[:count]]
+    labels = [printable_label(one, NAME) for one in names[:count]]
     cell = (WIDTH - 0.7) / size.columns
     letters = max(sum(1 + (east_asian_width(letter) in "WF") for letter in label) for label in labels)
     margin = min(0.2 + LETTER * letters, 0.6 * cell)
-    title, low, high = _label(name, PANEL_TITLE), float(np.nanmin(table)), float(np.nanmax(table))
+    title, low, high = printable_label(name, PANEL_TITLE), float(np.nanmin(table)), float(np.nanmax(table))
     colours = matplotlib.colormaps["viridis_r"].with_extremes(under="white", bad="#cccccc")
     if name == FILL:
         low, high = 0.5, max(high, run.slots, 1)  # an empty class is below the scale, so white

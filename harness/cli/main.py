@@ -11,7 +11,7 @@ from harness.io.exits import exit_code
 # modules of this room, in the order of `--help`
 COMMANDS = """
     reproduce run sweep plan replay localize evaluate rescore data ls records leaderboard compare audit check cost
-    diagnose robustness
+    show diagnose robustness
 """
 
 

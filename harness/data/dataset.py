@@ -135,6 +135,10 @@ class Dataset(DataSource):
         labels = [self._class_index(label, str(self.annotations.path)) for label in truth.classes]
         return replace(chosen, classes=self.classes, label=np.array(labels, dtype=np.int64)[chosen.label])
 
+    def durations(self, videos: Sequence[str]) -> dict[str, float | None]:
+        """Return the seconds of videos: the official ones where they are stated, else the annotations'."""
+        return {video: self.clock.durations.get(video) for video in videos}
+
     def predicted_list(self, subset: Subset) -> VideoList:
         """Return the videos that runs train on or predict: `video_list` without those known to be wrongly annotated.
 

@@ -76,6 +76,10 @@ class HeldOutSource(DataSource):
         truth = select_videos(self.source.ground_truth("train"), self._names(subset))
         return replace(truth, ambiguous=truth.ambiguous[:0])
 
+    def durations(self, videos: Sequence[str]) -> dict[str, float | None]:
+        """Return the seconds of training videos."""
+        return self.source.durations(videos)
+
     def describe(self, subsets: Sequence[Subset] = SUBSETS) -> dict[str, Any]:
         """Describe the source's training subset, with the two parts in place of subsets."""
         described = self.source.describe(("train",))

@@ -50,5 +50,9 @@ class DataSource(ABC):
         """Return the annotated instances of the scored videos, for the evaluator alone."""
 
     @abstractmethod
+    def durations(self, videos: Sequence[str]) -> dict[str, float | None]:
+        """Return the seconds of videos by name, None where unknown."""
+
+    @abstractmethod
     def describe(self, subsets: Sequence[Subset] = SUBSETS) -> dict[str, Any]:
         """Identify these subsets for a record by names, lists and digests, as JSON values equal for equal data."""

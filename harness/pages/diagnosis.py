@@ -41,6 +41,11 @@ def diagnosis_page(found: Sequence[Diagnosed], path: str = "diagnosis", title: s
         path: of the page.
         title: of the page.
     """
+    return Page(path, title, diagnosis_blocks(found), synthetic=any(one.synthetic for one in found))
+
+
+def diagnosis_blocks(found: Sequence[Diagnosed]) -> Blocks:
+    """Return the content of a page on one or several systems."""
     tables = {one.name: [frames(result) for result in one.seeds] for one in found}
     synthetic = any(one.synthetic for one in found)
     first = found[0].seeds[0]
@@ -83,7 +88,7 @@ def diagnosis_page(found: Sequence[Diagnosed], path: str = "diagnosis", title: s
         caption = f"Missed instances by {name}, mean over tIoU"
         blocks.append(grouped_bars(f"diagnosis-missed-{name}", caption, "missed (%)", groups, synthetic=synthetic))
     blocks += ["## What the kinds mean", bullets(f"{kind}: {about}" for kind, about in ABOUT.items()), _definitions()]
-    return Page(path, title, blocks, synthetic=synthetic)
+    return blocks
 
 
 def _definitions() -> str:
@@ -107,8 +112,9 @@ def _answer(tables: dict[str, list[dict[str, pd.DataFrame]]]) -> str:
         gains = {kind: _values(rows, "errors", kind, "gain") for kind in KINDS[1:]}
         worst = max(gains, key=lambda kind: fmean(gains[kind]))
         missed = fmean(_overall_missed(row["buckets"]) for row in rows)
+        gain = estimate(gains[worst], len(rows))
         lines.append(
-            f"**{name}**: {worst} errors cost most: without them normalised mAP would rise by {estimate(gains[worst], len(rows))} points; "
+            f"**{name}**: {worst} errors cost most: without them normalised mAP would rise by {gain} points; "
             f"{missed:.0f} % of the instances are missed."
         )
     return "\n\n".join(lines)

@@ -13,12 +13,13 @@ import safetensors
 import safetensors.numpy
 from pydantic import BaseModel, ConfigDict
 
-from harness.data.annotations import Annotations, read_annotations, select_videos
+from harness.data.annotations import read_annotations
 from harness.data.detections import read_detections
 from harness.io.atomic import atomic_write
 from harness.io.encoding import canonical_json, sha256
 from harness.io.text import printable
 from harness.records.files import DETECTIONS, MATCHES
+from harness.records.ground_truth import truth_of
 from harness.records.run_folder import REMEDY, FinishedRun
 from harness.records.schema import possible_tious
 from wstal.errors import StoreError, UserError
@@ -31,7 +32,6 @@ from wstal.evaluation import (
     get_protocol,
     tiou_key,
 )
-from wstal.types import GroundTruth
 
 ABOUT = "about"
 SAME = 1e-9  # percent: the same numbers, summed on another machine
@@ -114,7 +114,7 @@ def matches_of(run: FinishedRun, annotations: Path | None = None) -> RunMatches:
         )
     classes = tuple(record.classes)
     detections = read_detections(run.artefact(DETECTIONS), classes, allow_empty=True)
-    truth = _truth(read_annotations(annotations), tuple(sorted(detections.videos)), classes)
+    truth = truth_of(read_annotations(annotations), tuple(sorted(detections.videos)), classes)
     stated = record.scored.mean_ap
     protocol = get_protocol(record.headline)
     for tious in possible_tious(list(stated)):
@@ -184,16 +184,6 @@ def _check(path: Path, stated: Mapping[str, float], found: RunMatches) -> None:
                 f"{path} gives mAP {given.get(tiou, math.nan):.4f} at tIoU {tiou}, the run's record says "
                 f"{value:.4f}. {REMEDY}"
             )
-
-
-def _truth(annotations: Annotations, videos: tuple[str, ...], classes: tuple[str, ...]) -> GroundTruth:
-    """Return the instances of some videos, whatever their subset, with the run's order of videos and classes."""
-    number = {name: index for index, name in enumerate(classes)}
-    label = np.array([number.get(name, -1) for name in annotations.classes], dtype=np.int64)[annotations.label]
-    keep = label >= 0
-    start, end = annotations.start[keep], annotations.end[keep]
-    truth = GroundTruth(annotations.videos, classes, annotations.video[keep], label[keep], start, end, np.zeros((0, 3)))
-    return select_videos(truth, videos)
 
 
 def _compact(column: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

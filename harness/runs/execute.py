@@ -17,7 +17,8 @@ from harness.io.atomic import atomic_write
 from harness.io.console import OnProgress
 from harness.io.encoding import pretty_json
 from harness.random_streams import seed_torch
-from harness.records.files import DETECTIONS, FIGURE, HISTORY, MANIFEST, MATCHES, RECORD, SCORES, WEIGHTS
+from harness.records.files import DETECTIONS, FIGURE, GROUND_TRUTH, HISTORY, MANIFEST, MATCHES, RECORD, SCORES, WEIGHTS
+from harness.records.ground_truth import save_ground_truth
 from harness.records.matches import save_matches
 from harness.records.reading import INDENT, parse_record
 from harness.records.run_folder import FinishedRun, chart_run
@@ -109,6 +110,7 @@ def execute(
                 WEIGHTS: save_weights(folder / WEIGHTS, method),
                 SCORES: save_scores(folder / SCORES, scores),
                 DETECTIONS: save_detections(folder / DETECTIONS, detections),
+                GROUND_TRUTH: save_ground_truth(folder / GROUND_TRUTH, truth, source.durations(truth.videos)),
                 MATCHES: save_matches(folder / MATCHES, results[source.headline], truth.videos),
                 HISTORY: save_bytes(folder / HISTORY, pretty_json(history.to_json())),
             }

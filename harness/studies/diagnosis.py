@@ -10,17 +10,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.data.annotations import Annotations, read_annotations, select_videos
+from harness.data.annotations import read_annotations, select_videos
 from harness.data.descriptor import with_classes
 from harness.data.detections import read_detections
 from harness.records.files import DETECTIONS
+from harness.records.ground_truth import ScoredTruth, scored_truth
 from harness.records.grouping import SystemKey, system_names
+from harness.records.matches import matches_of
 from harness.records.run_folder import FinishedRun
 from wstal.errors import UserError
 from wstal.evaluation import default_tious, get_protocol, parse_tious
 from wstal.evaluation.diagnosis import KINDS, SLABS, CoverageRule, Diagnosis, diagnose
 from wstal.evaluation.tiou import tiou_key
-from wstal.types import Detections
 
 MEAN = "mean"
 
@@ -30,7 +31,7 @@ class DiagnosisOptions:
     """Choices of a diagnosis.
 
     Args:
-        annotations: file or folder of the ground truth; None: the run's own.
+        annotations: file or folder of the ground truth; None: what the run stored.
         subset: of the annotations; their test subset if absent.
         protocol: its list of videos is used; matching is that of the ActivityNet evaluator.
         tious: as `parse_tious` reads them; those of the data set, recognised by its classes, if absent.
@@ -44,6 +45,9 @@ class DiagnosisOptions:
     tious: str | None = None
     coverage: CoverageRule = "clip"
     as_released: bool = False
+
+
+OWN = DiagnosisOptions()
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,17 +87,34 @@ def diagnose_all(paths: Sequence[Path], options: DiagnosisOptions) -> list[Diagn
             found[str(path) if name in found else name] = _of_file(path, name, options)
             continue
         run = next(run for run in runs if run.folder == path)
-        name, one = names[SystemKey.of(run.record)], _of_run(run, options)
+        name = names[SystemKey.of(run.record)]
+        one = diagnose_run(run, scored_truth(run, options.annotations), options)
         earlier = found[name].seeds if name in found else ()
         found[name] = replace(one, name=name, seeds=(*earlier, *one.seeds))
     return list(found.values())
 
 
-def _of_run(run: FinishedRun, options: DiagnosisOptions) -> Diagnosed:
-    if options.annotations is None:
-        raise UserError(f"Name the ground truth of {run.folder} with --annotations.")
-    found = _of_file(run.artefact(DETECTIONS), run.record.id, options)
-    return replace(found, synthetic=run.record.synthetic)
+def diagnose_run(run: FinishedRun, scored: ScoredTruth, options: DiagnosisOptions = OWN) -> Diagnosed:
+    """Diagnose the detections of a run.
+
+    Args:
+        run: a finished run.
+        scored: its ground truth.
+        options: choices; subset and protocol are the run's.
+
+    Raises:
+        UserError: as `wstal.evaluation.diagnosis.diagnose`.
+        StoreError: the run's detections are damaged.
+    """
+    classes, tious = tuple(run.record.classes), matches_of(run, options.annotations).tious
+    detections = read_detections(run.artefact(DETECTIONS), classes, allow_empty=True)
+    family = next((one.family for one in with_classes(classes)), run.record.data.name)
+    tious = tious if options.tious is None else parse_tious(options.tious)
+    result = diagnose(
+        detections, scored.truth, scored.durations.tolist(), tious,
+        dataset=family, coverage=options.coverage, as_released=options.as_released,
+    )  # fmt: skip
+    return Diagnosed(run.record.id, (result,), run.record.synthetic, tuple(_remarks(result)))
 
 
 def _of_file(path: Path, name: str, options: DiagnosisOptions) -> Diagnosed:
@@ -101,25 +122,7 @@ def _of_file(path: Path, name: str, options: DiagnosisOptions) -> Diagnosed:
         raise UserError(f"Name the ground truth of {path} with --annotations.")
     known = read_annotations(options.annotations)
     notes = list(known.notes)
-    found = read_detections(path, known.classes, notes=notes)
-    return diagnosed(name, found, known, options, notes)
-
-
-def diagnosed(
-    name: str, detections: Detections, known: Annotations, options: DiagnosisOptions, notes: Sequence[str] = ()
-) -> Diagnosed:
-    """Diagnose detections against annotations.
-
-    Args:
-        name: of the system.
-        detections: its detections.
-        known: the annotations.
-        options: choices.
-        notes: remarks of the readers, which the result keeps.
-
-    Raises:
-        UserError: the protocol does not apply or is matched otherwise, or as `wstal.evaluation.diagnosis.diagnose`.
-    """
+    detections = read_detections(path, known.classes, notes=notes)
     truth = known.ground_truth(options.subset)
     protocol = get_protocol(options.protocol)
     if protocol.matching != "best" or protocol.segments_per_second or protocol.ambiguous != "count":
@@ -134,8 +137,7 @@ def diagnosed(
         detections, truth, [stated[video] for video in truth.videos], tious,
         dataset=family, coverage=options.coverage, as_released=options.as_released,
     )  # fmt: skip
-    remarks = [*notes, *_remarks(result)]
-    return Diagnosed(name, (result,), notes=tuple(remarks))
+    return Diagnosed(name, (result,), notes=(*notes, *_remarks(result)))
 
 
 def _remarks(result: Diagnosis) -> list[str]:

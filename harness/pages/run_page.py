@@ -1,0 +1,119 @@
+"""Page of a finished run: numbers, classes, typical videos with their timelines, errors and training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.charts.figure import Figure
+from harness.charts.timeline import timeline_figure
+from harness.charts.training import draw
+from harness.comparisons.timelines import ShownRun, timeline
+from harness.comparisons.videos import RULE, chosen_videos, class_table, video_table
+from harness.io.atomic import atomic_write
+from harness.pages.diagnosis import diagnosis_blocks
+from harness.pages.html import html_report
+from harness.pages.model import Blocks, Page, Table
+from harness.records.matches import matches_of
+from harness.records.run_folder import FinishedRun, chart_run
+from harness.records.words import changes, widest_average
+from harness.studies.diagnosis import diagnose_run
+from wstal.evaluation import get_protocol
+
+TIOU = 0.5
+MOST_VIDEOS = 10
+PAGE = "page.html"
+
+
+def write_run_page(run: FinishedRun, folder: Path | None = None, annotations: Path | None = None) -> Path:
+    """Write a run's page as one HTML file and return its path.
+
+    Args:
+        run: the run.
+        folder: where to write (default: the run's folder, as `page.html`; in another folder the name is the run's id).
+        annotations: ground truth, for a run that stored none.
+
+    Raises:
+        UserError: as `run_page`.
+        StoreError: as `run_page`, or the folder cannot be written.
+    """
+    page = run_page(run, annotations)
+    path = run.folder / PAGE if folder is None else folder / f"{run.record.id}.html"
+    atomic_write(path, html_report([page], page.title).encode())
+    return path
+
+
+def run_page(run: FinishedRun, annotations: Path | None = None) -> Page:
+    """Build the page of a run.
+
+    Args:
+        run: the run.
+        annotations: ground truth, for a run that stored none.
+
+    Raises:
+        UserError: there is no ground truth.
+        StoreError: a file of the run is damaged.
+    """
+    record, shown = run.record, ShownRun(run, annotations)
+    matches = matches_of(run, annotations)
+    videos, classes = video_table(matches), class_table(matches, (0.3, TIOU, 0.7))
+    chosen = chosen_videos(videos)
+    diagnosed = diagnose_run(run, shown.truth)
+    blocks: Blocks = [
+        _summary(run, len(videos)),
+        Table(None, "Mean average precision (%)", _metrics(run)),
+        "## Typical videos",
+        f"{RULE} Hits have tIoU {TIOU:g}. Of each class at most 20 detections are shown.",
+    ]
+    for word, video in chosen.items():
+        row = videos[videos["video"] == video].iloc[0]
+        blocks += [
+            f"### {word.capitalize()}: AP {row['ap']:.1f} %, {row['instances']} instances",
+            timeline_figure(f"timeline-{word}", timeline([shown], video, tiou=TIOU)),
+        ]
+    blocks += [
+        "## Classes",
+        Table(None, "Average precision of each class (%), worst first", _rounded(classes)),
+        "## Videos",
+        Table(None, f"Average precision of the {MOST_VIDEOS} worst videos (%)", _rounded(videos[:MOST_VIDEOS])),
+        Table(
+            None, f"Average precision of the {MOST_VIDEOS} best videos (%)", _rounded(videos[: -MOST_VIDEOS - 1 : -1])
+        ),
+        *diagnosis_blocks([diagnosed]),
+        "## Training",
+        Figure("training", "Losses by step and diagnostics by epoch", draw(run.history(), chart_run(record)).decode()),
+    ]
+    return Page("run", f"{record.title}, seed {record.seed}", blocks, synthetic=record.synthetic)
+
+
+def _summary(run: FinishedRun, videos: int) -> str:
+    record = run.record
+    averages = record.scored.averages
+    name = widest_average(averages) if averages else ""
+    headline = f"mean mAP {name} is **{averages[name]:.2f} %**" if name else "no usual average"
+    train = record.recipe.train
+    changed = f" Changed options: {changes(record.overrides)}." if record.overrides else ""
+    return (
+        f"{record.title} on {record.data.title}: {headline} under `{record.headline}` "
+        f"({get_protocol(record.headline).meaning}), {videos} videos with instances. Trained {train['epochs']} epochs "
+        f"with seed {record.seed}; run `{record.id}`.{changed}"
+    )
+
+
+def _metrics(run: FinishedRun) -> list[dict[str, str]]:
+    return [
+        {"protocol": name}
+        | {tiou: f"{value:.2f}" for tiou, value in metrics.mean_ap.items()}
+        | {f"mean {name}": f"{value:.2f}" for name, value in metrics.averages.items()}
+        for name, metrics in run.record.metrics.items()
+    ]
+
+
+def _rounded(table: object) -> list[dict[str, str]]:
+    import pandas as pd
+
+    assert isinstance(table, pd.DataFrame)
+    rows = table.to_dict("records")
+    return [
+        {str(name): f"{value:.1f}" if isinstance(value, float) else str(value) for name, value in row.items()}
+        for row in rows
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ from harness.seed_statistics import mean_and_half_width
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+# letters of a line of the key, its height in inches
+KEY, LINE = 90, 0.17
 # one colour a kind in all charts; grey for what no instance is near
 KIND_COLOURS = {
     "true positive": GREEN, "double detection": "#56b4e9", "wrong label": PURPLE, "localization": BLUE,
@@ -68,6 +71,8 @@ def grouped_bars(
         synthetic: whether the features were generated.
     """
     systems = list(dict.fromkeys(system for members in groups.values() for system in members))
+    keys = {system: textwrap.fill(system, KEY) for system in systems}
+    lines = sum(key.count("\n") + 1 for key in keys.values()) if len(systems) > 1 else 0
     width = 0.8 / len(systems)
 
     def draw(axes: Axes) -> None:
@@ -76,13 +81,13 @@ def grouped_bars(
             shown = [(place, *mean_and_half_width(values)) for place, values in enumerate(found) if len(values)]
             places, means, halves = (np.array(column) for column in zip(*shown, strict=True))
             at = places + (number - (len(systems) - 1) / 2) * width
-            axes.bar(at, means, 0.9 * width, color=colour, alpha=0.85, label=system)
+            axes.bar(at, means, 0.9 * width, color=colour, alpha=0.85, label=keys[system])
             if not np.isnan(halves).all():
                 axes.errorbar(at, means, halves, fmt="none", ecolor=GREY, capsize=2, linewidth=1)
         axes.set_xticks(range(len(groups)), list(groups))
         axes.set_ylabel(axis)
         axes.grid(axis="y")
         if len(systems) > 1:
-            axes.legend(loc="upper left", bbox_to_anchor=(0, 1.25), ncols=2)
+            axes.legend(loc="lower left", bbox_to_anchor=(0, 1))
 
-    return page_figure(name, caption, CURVES_HEIGHT, draw, synthetic=synthetic)
+    return page_figure(name, caption, CURVES_HEIGHT + LINE * lines, draw, synthetic=synthetic)

@@ -42,6 +42,9 @@ def add(commands: Commands) -> None:
     command.add_argument("--tiou", type=float, default=0.5, metavar="X", help="of a hit (default: 0.5)")
     command.add_argument("--from", type=float, default=0.0, metavar="S", dest="start", help="first second to show")
     command.add_argument("--to", type=float, metavar="S", dest="end", help="last second to show")
+    command.add_argument(
+        "--losses", action="store_true", help="write only the losses by step, as RUN/diagnostics.svg or DIR/ID.svg"
+    )
     command.add_argument("--out", type=Path, metavar="DIR", help="(default: the first run's own folder)")
     add_store_option(command, "folder of runs, where ids are looked up (default: runs)")
 
@@ -51,6 +54,8 @@ def handle(arguments: argparse.Namespace) -> int:
     runs, videos = _split(arguments.names, arguments.store)
     if not 0 < arguments.tiou <= 1:
         raise UserError(f"Expected --tiou within (0, 1], got {arguments.tiou:g}.")
+    if arguments.losses:
+        return _losses(arguments, runs)
     return _timelines(arguments, runs, videos) if videos else _pages(arguments, runs)
 
 
@@ -92,6 +97,22 @@ def _timelines(arguments: argparse.Namespace, runs: Sequence[FinishedRun], video
         atomic_write(folder / f"{stem}-dark.png", timeline_png(one, dark=True))
         print(folder / f"{stem}.svg")
     say(f"Done: {len(drawn)} timeline(s), each as .svg, .png and -dark.png, in {folder}")
+    return 0
+
+
+def _losses(arguments: argparse.Namespace, runs: Sequence[FinishedRun]) -> int:
+    from harness.charts.training import draw
+    from harness.io.atomic import atomic_write
+    from harness.records.files import FIGURE
+    from harness.records.run_folder import chart_run
+
+    # every run is read before the first figure is written
+    drawn = [(run, draw(run.history(), chart_run(run.record))) for run in runs]
+    for run, figure in drawn:
+        path = arguments.out / f"{run.record.id}.svg" if arguments.out else run.folder / FIGURE
+        atomic_write(path, figure)
+        print(path)
+    say(f"Done: {len(drawn)} figure(s)")
     return 0
 
 

@@ -130,7 +130,7 @@ KINDS = {
     "flags": Kind("run/flags.safetensors", COMPARE, safetensors_of, (), "run/record.json", 15),
     "other flags": Kind("run/flags.safetensors", COMPARE, resized_tensors_of, (), "run/record.json", 15),
     "history": Kind(
-        "run/history.json", ("diagnose", "run", "--out", "drawn"), json_of, ("drawn",), "run/record.json", 10
+        "run/history.json", ("show", "--losses", "run", "--out", "drawn"), json_of, ("drawn",), "run/record.json", 10
     ),
     "a failed step": Kind("failed-step.safetensors", ("replay", "failed-step.safetensors"), safetensors_of, share=20),
     "another failed step": Kind(

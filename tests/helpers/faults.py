@@ -105,7 +105,7 @@ def check_faults(kind: str, tiny: Path, folder: Path, numbers: Iterable[int], ca
     error, kinds = FAULTS[kind]
     assert main([*RUN, "--data", str(tiny), "--store", str(folder / "undisturbed")]) == 0
     undisturbed = finished(folder / "undisturbed")
-    assert len(undisturbed) == 7
+    assert len(undisturbed) == 8
     for hits, number in enumerate(numbers):
         store, faults = folder / str(number), Faults(number, error, kinds)
         command = [*RUN, "--data", str(tiny), "--store", str(store)]

@@ -40,7 +40,7 @@ def check_killed_run(name: str, tiny: Path, tmp_path: Path) -> None:
         assert finished(tmp_path / "b") == {}
     run(tiny, tmp_path / "b", name, at("train", EPOCHS, lambda: pytest.fail("the training was done")))
     expected = finished(tmp_path / "a")
-    assert len(expected) == 7
+    assert len(expected) == 8
     assert finished(tmp_path / "b") == expected
 
 

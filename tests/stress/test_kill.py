@@ -78,7 +78,7 @@ def test_20_kills_of_one_run_leave_the_undisturbed_bits(method: str, tiny: Path,
     finish(process)
     startup, rest = first - begun, time.monotonic() - first
     expected = finished(tmp_path / "undisturbed")
-    assert len(expected) == 7
+    assert len(expected) == 8
     draws, kills, stores = random.Random(method), Counter[str](), 1
     while kills.total() < KILLS:
         store = tmp_path / str(stores)

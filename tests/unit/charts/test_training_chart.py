@@ -276,12 +276,12 @@ def store_run(folder: Path, content: Any, raw: bytes | None = None, **changes: A
 
 def test_the_command_draws_each_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = [store_run(tmp_path / name, history({"memory_fill": FILL})) for name in ("one", "two")]
-    assert main(["diagnose", *map(str, runs)]) == 0
+    assert main(["show", "--losses", *map(str, runs)]) == 0
     assert capsys.readouterr().out.splitlines() == [str(run / FIGURE) for run in runs]
     expected = draw(history({"memory_fill": FILL}), chart_run(read_record(runs[0] / "record.json")))
     assert (runs[0] / FIGURE).read_bytes() == expected
     out = tmp_path / "new" / "figures"
-    assert main(["diagnose", *map(str, runs), "--out", str(out)]) == 0
+    assert main(["show", "--losses", *map(str, runs), "--out", str(out)]) == 0
     assert [path.name.partition("-")[0] for path in sorted(out.iterdir())] == ["one", "two"]
     assert sorted(out.iterdir())[0].read_bytes() == expected
 
@@ -304,7 +304,7 @@ def test_a_damaged_history_is_refused_before_anything_is_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], content: Any, raw: bytes | None, said: str
 ) -> None:
     good, bad = store_run(tmp_path / "good", history()), store_run(tmp_path / "bad", content, raw)
-    assert main(["diagnose", str(good), str(bad)]) == 2
+    assert main(["show", "--losses", str(good), str(bad)]) == 2
     message = capsys.readouterr().err
     assert said in message
     assert str(bad / HISTORY) in message
@@ -312,11 +312,11 @@ def test_a_damaged_history_is_refused_before_anything_is_written(
 
 
 def test_no_finished_run_and_no_history_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["diagnose", str(tmp_path)]) == 2
+    assert main(["show", "--losses", str(tmp_path)]) == 2
     assert "holds no finished run" in capsys.readouterr().err
     run = store_run(tmp_path / "run", history())
     (run / HISTORY).unlink()
-    assert main(["diagnose", str(run)]) == 2
+    assert main(["show", "--losses", str(run)]) == 2
     assert "Cannot read" in capsys.readouterr().err
 
 
@@ -324,5 +324,5 @@ def test_a_folder_that_cannot_be_written_is_the_stores_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = store_run(tmp_path / "run", history())
-    assert main(["diagnose", str(run), "--out", str(run / HISTORY / "below")]) == 4
+    assert main(["show", "--losses", str(run), "--out", str(run / HISTORY / "below")]) == 4
     assert "Cannot write" in capsys.readouterr().err

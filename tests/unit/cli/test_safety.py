@@ -154,7 +154,7 @@ for command in (
     ["cost", "--stored", "--results", f"{root}/results"],
     ["records", "query", "--results", f"{root}/results"],
     ["records", "diff", runs[0], runs[0]],
-    ["diagnose", runs[0], "--out", "drawn"],
+    ["show", runs[0], "--losses", "--out", "drawn"],
     ["ls", "methods"],
     ["robustness", "--seeds", "2", "--out", "robust"],
 ):

@@ -43,7 +43,7 @@ def test_a_worker_leaves_what_the_command_leaves(
     assert f"{planned} train 2/2 loss " in err
     assert err.endswith(f"Done: {tmp_path / 'worker' / 'runs' / planned}\n")
     assert command(["run", *requested(tiny, tmp_path / "command").to_argv()]) == 0
-    assert len(finished(tmp_path / "worker")) == 7
+    assert len(finished(tmp_path / "worker")) == 8
     assert finished(tmp_path / "worker") == finished(tmp_path / "command")
 
 

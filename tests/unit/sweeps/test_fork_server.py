@@ -66,7 +66,7 @@ def test_a_fork_leaves_what_a_fresh_process_leaves(engine: Processes, tiny: Path
     assert (outcome.code, fresh.code) == (0, 0)
     assert outcome.stderr_tail == fresh.stderr_tail.replace(str(tmp_path / "fresh"), str(tmp_path / "fork"))
     assert reported[0][:3] == ("train", 2, 2)
-    assert len(finished(tmp_path / "fork")) == 7
+    assert len(finished(tmp_path / "fork")) == 8
     assert finished(tmp_path / "fork") == finished(tmp_path / "fresh")
 
 

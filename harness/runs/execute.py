@@ -70,7 +70,8 @@ def execute(
     # all that can be wrong with the input is found before the first epoch, and before anything is written
     clock = _Clock()
     cls = load_method(spec.method)
-    trained_on, test_videos = in_memory(training_videos(source, cls.supervision)), source.videos("test")
+    trained_on = in_memory(training_videos(source, cls.supervision), on_progress=source.on_progress)
+    test_videos = source.videos("test")
     truth = source.ground_truth("test")
     protocols = (get_protocol("anet"),) if source.headline == "anet" else protocols_for(truth)
     method = build(spec, sum(source.stream_widths), len(source.classes), device)
@@ -220,7 +221,11 @@ def _rehearse(
     """Read every test video, and score, localize and evaluate the shortest with untrained weights."""
     if not videos:
         raise UserError("There are no test videos. Check the test subset of the data set.")
-    shortest = min(videos, key=lambda video: len(video.features))
+    lengths = []
+    for number, video in enumerate(videos, 1):
+        lengths.append(len(video.features))
+        source.on_progress("check", number, len(videos), "test videos")
+    shortest = videos[lengths.index(min(lengths))]
     scores = _score(method, [shortest], recipe.train)
     localize(scores, common_localizer(source.family), source.classes)
     detections = localize(scores, recipe.localizer, source.classes)

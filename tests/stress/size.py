@@ -25,6 +25,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
@@ -192,12 +193,15 @@ def run_stages(folder: Path, store: Path, method: str, overrides: Sequence[str])
         forward += counter.get_total_flops()
         return terms
 
-    execute._Clock.lap = lap  # type: ignore[method-assign]
-    worker.execute = planned
-    cls.losses = counted  # type: ignore[method-assign]
+    request = RunRequest(method=method, data=DataRequest(data=folder), overrides=tuple(overrides), store=store)
     watch = Watch()
     watch.lap("imports")
-    worker.do_run(RunRequest(method=method, data=DataRequest(data=folder), overrides=tuple(overrides), store=store))
+    with (
+        patch.object(execute._Clock, "lap", lap),
+        patch.object(worker, "execute", planned),
+        patch.object(cls, "losses", counted),
+    ):
+        worker.do_run(request)
     watch.lap("write")
     # a backward pass multiplies twice what the forward pass does
     watch.stages["train"]["flop"] = 3 * forward * calls / -(-calls // SAMPLED)

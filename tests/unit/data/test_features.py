@@ -114,7 +114,7 @@ def test_a_file_that_numpy_cannot_map(
     def broken(*_: object, **__: object) -> None:
         raise failure("negative dimensions")
 
-    monkeypatch.setattr(np, "load", broken)
+    monkeypatch.setattr(np, "memmap", broken)
     with pytest.raises(UserError, match=r"v.npy is not a readable .npy file \(negative dimensions\)"):
         FeatureFiles((path,)).read()
 

@@ -32,6 +32,7 @@ import numpy as np
 TRAINING = 10_024 / 14_950  # the share of ActivityNet 1.3's videos with public annotations
 SECONDS = 0.64  # of a row
 VARIANTS = 2  # different videos of a class in each subset
+LOOK_SECONDS = 0.05  # between two looks at the memory: parts of stages may take turns within a millisecond
 SAMPLED = 20  # of this many steps the products of one are counted
 Stage = dict[str, float]
 
@@ -96,36 +97,36 @@ def write_folder(folder: Path, size: Size) -> None:
 
 
 class Watch:
-    """Stages of this process, each with its seconds, peak memory, opened feature files and longest silence."""
+    """Stages of this process: seconds, seconds of the processor, peak memory, opened feature files, longest silence."""
 
     def __init__(self) -> None:
         self.stages: dict[str, Stage] = {}
         self._opened, self._silence = 0, 0.0
         sys.addaudithook(self._audit)
-        stderr, write = sys.stderr, sys.stderr.write
+        write = sys.stderr.write
 
         def heard(text: str) -> int:
             self._hear()
             return write(text)
 
-        stderr.write = heard  # type: ignore[method-assign]
-        self._begin = self._heard = time.monotonic()
-        self._restart()
+        sys.stderr.write = heard  # type: ignore[method-assign]
+        self._begin = self._heard = self._looked = time.monotonic()
+        self._worked = time.process_time()
+        reset_peak()
 
     def lap(self, name: str) -> None:
-        """End a stage."""
-        now = time.monotonic()
-        self._silence = max(self._silence, now - self._heard)
-        self.stages[name] = {
-            "seconds": now - self._begin, "peak": peak(), "opened": self._opened, "silence": self._silence,
-        }  # fmt: skip
-        self._begin = now
-        self._restart()
-
-    def _restart(self) -> None:
-        self._opened, self._silence = 0, 0.0
-        if os.path.exists("/proc/self/clear_refs"):
-            Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+        """End a stage, or a part of one that takes turns with others."""
+        now, worked = time.monotonic(), time.process_time()
+        stage = self.stages.setdefault(name, {"seconds": 0.0, "cpu": 0.0, "peak": 0.0, "opened": 0, "silence": 0.0})
+        stage["seconds"] += now - self._begin
+        stage["cpu"] += worked - self._worked
+        stage["opened"] += self._opened
+        stage["silence"] = max(stage["silence"], self._silence, now - self._heard)
+        if now - self._looked >= LOOK_SECONDS or not stage["peak"]:
+            stage["peak"] = max(stage["peak"], peak())
+            reset_peak()
+            self._looked = now
+        self._begin, self._worked, self._opened, self._silence = now, worked, 0, 0.0
 
     def _hear(self) -> None:
         now = time.monotonic()
@@ -134,6 +135,12 @@ class Watch:
     def _audit(self, event: str, details: tuple[Any, ...]) -> None:
         if event == "open" and str(details[0]).endswith(".npy"):
             self._opened += 1
+
+
+def reset_peak() -> None:
+    """Begin anew with the most memory that this process had."""
+    if os.path.exists("/proc/self/clear_refs"):
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak() -> float:
@@ -172,7 +179,8 @@ def run_stages(folder: Path, store: Path, method: str, overrides: Sequence[str])
 
     cls = load_method(method)
     original_lap, original_execute, losses = execute._Clock.lap, execute.execute, cls.losses
-    trained, forward, calls = [], 0, 0
+    trained: list[Any] = []
+    forward, calls = 0, 0
 
     def lap(clock: Any, name: str) -> None:
         watch.lap(name)
@@ -238,15 +246,15 @@ def in_fresh_process(words: Sequence[str], threads: int) -> dict[str, Stage]:
 
 
 def reading(folder: Path) -> dict[str, float]:
-    """Return the seconds that the bytes of each subset's files take to be read once, one file after the other."""
+    """Return the seconds of the processor that reading each subset's files once takes, one file after the other."""
     taken, buffer = {}, bytearray(2**20)
     for subset in ("training", "validation"):
-        begin = time.monotonic()
+        begin = time.process_time()
         for path in (folder / "features" / subset).iterdir():
             with open(path, "rb", buffering=0) as file:
                 while file.readinto(buffer):
                     pass
-        taken[subset] = time.monotonic() - begin
+        taken[subset] = time.process_time() - begin
     return taken
 
 
@@ -288,14 +296,16 @@ def table(stages: Mapping[str, Stage], size: Size, peak_rate: float) -> str:
         size: of the folder.
         peak_rate: FLOP/s of this machine.
     """
-    lines = ["| stage | s | peak MB | opened a file | longest silence, s | reading alone, s | multiplying alone, s |"]
-    lines.append("|---" * 7 + "|")
+    lines = [
+        "| stage | s | CPU s | reading alone, CPU s | multiplying alone, CPU s | peak MB | opened a file | silence, s |"
+    ]
+    lines.append("|---" * 8 + "|")
     for name, stage in stages.items():
         read = f"{stage['read']:.1f}" if "read" in stage else ""
         multiply = f"{stage['flop'] / peak_rate:.1f}" if "flop" in stage else ""
         lines.append(
-            f"| {name} | {stage['seconds']:.1f} | {stage['peak']:,.0f} | {stage['opened'] / size.videos:.2f} "
-            f"| {stage['silence']:.1f} | {read} | {multiply} |"
+            f"| {name} | {stage['seconds']:.1f} | {stage['cpu']:.1f} | {read} | {multiply} | {stage['peak']:,.0f} "
+            f"| {stage['opened'] / size.videos:.2f} | {stage['silence']:.1f} |"
         )
     return "\n".join(lines)
 
@@ -313,10 +323,10 @@ def growth_table(what: str, sizes: Sequence[int], found: Sequence[Mapping[str, S
         sizes: its values, ascending.
         found: the stages at each.
     """
-    lines = [f"| stage | s at {', '.join(f'{size:,}' for size in sizes)} {what} | grows as n^ | peak MB |"]
+    lines = [f"| stage | CPU s at {', '.join(f'{size:,}' for size in sizes)} {what} | grows as n^ | peak MB |"]
     lines.append("|---" * 4 + "|")
     for name in found[-1]:
-        seconds = [max(stages[name]["seconds"], 1e-3) for stages in found]
+        seconds = [max(stages[name]["cpu"], 1e-3) for stages in found]
         peaks = [stages[name]["peak"] for stages in found]
         lines.append(
             f"| {name} | {', '.join(f'{value:.1f}' for value in seconds)} | {growth(sizes, seconds):.2f} "
@@ -343,7 +353,7 @@ def main(words: Sequence[str] | None = None) -> None:
     videos, classes, found = given.videos[-1], given.classes[-1], {}
     sizes = [Size(number, classes, given.width, given.rows) for number in given.videos]
     sizes += [Size(videos, number, given.width, given.rows) for number in given.classes[:-1]]
-    rate = Machine().peak()
+    rate = Machine(time.process_time).peak()
     overrides = ["train.epochs=1", *given.set]
     print(
         f"{given.method}, {' '.join(overrides)}, {given.threads} threads, torch.mm {rate / 1e9:.0f} GFLOP/s", flush=True

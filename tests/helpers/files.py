@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from harness.data import digests, features
+from harness.data import features
+from harness.io.encoding import sha256_file
 
 _listening: list[Counter[Path]] = []
 
@@ -39,7 +40,7 @@ sys.addaudithook(_listen)  # hears every way to open a file, and stays
 def looks() -> Iterator[Looks]:
     """Count while the context is open."""
     found = Looks()
-    parse, digest, stat = features.parse_header, digests.sha256_file, os.stat
+    parse, stat = features.parse_header, os.stat
 
     def parsed(file: Any) -> Any:
         found.parsed[_path_of(file)] += 1
@@ -47,7 +48,7 @@ def looks() -> Iterator[Looks]:
 
     def digested(path: Path) -> str:
         found.digested[path] += 1
-        return digest(path)
+        return sha256_file(path)
 
     def asked(path: Any, **options: Any) -> os.stat_result:
         if str(path).endswith(".npy"):
@@ -58,7 +59,7 @@ def looks() -> Iterator[Looks]:
     try:
         with (
             patch.object(features, "parse_header", parsed),
-            patch.object(digests, "sha256_file", digested),
+            patch("harness.data.digests.sha256_file", digested),
             patch.object(os, "stat", asked),
         ):
             yield found

@@ -90,15 +90,13 @@ def test_a_run_looks_at_each_file_once_for_each_thing(data: Path, tmp_path: Path
 
 def test_features_are_read_once_whether_there_is_room_or_not(data: Path) -> None:
     videos = open_dataset(data).videos("train")
+    heard: list[tuple[str, int, int, str]] = []
     for room, kept in ((None, True), (0, False)):
-        heard: list[tuple[str, int, int]] = []
         with looks() as found:
-            read = in_memory(
-                videos, room, lambda stage, done, total, _, heard=heard: heard.append((stage, done, total))
-            )
+            read = in_memory(videos, room, lambda *what: heard.append(what))
         assert found.opened == Counter(files(data, "train"))
         assert all(callable(video.source) is not kept for video in read)
-        assert heard == [("read", number, TRAIN) for number in range(1, TRAIN + 1)]
+    assert heard == 2 * [("read", number, TRAIN, "training videos") for number in range(1, TRAIN + 1)]
 
 
 def test_a_header_is_parsed_again_where_the_file_changed(tmp_path: Path) -> None:

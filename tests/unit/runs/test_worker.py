@@ -56,7 +56,7 @@ def test_a_long_run_tells_after_its_first_epoch_how_long_it_takes(
     minutes = itertools.count(step=60)
     monkeypatch.setattr(console, "time", SimpleNamespace(monotonic=lambda: next(minutes)))
     assert main(requested(tiny, tmp_path)) == 0
-    told = [line.partition(" ")[2] for line in capsys.readouterr().err.splitlines() if " train " in line]
+    told = [line.partition(" ")[2] for line in capsys.readouterr().err.splitlines() if " loss " in line]
     assert [line.partition(" loss ")[0] for line in told] == ["train 1/2", "train 2/2"]
     assert told[0].endswith(", about 60 s left")
     assert "left" not in told[1]

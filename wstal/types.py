@@ -6,7 +6,7 @@ Training sees only `Video` and `Batch`, or `CountedVideo` and `CountedBatch` if 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -48,6 +48,11 @@ class Video:
     def features(self) -> FloatArray:
         """`[T, D]` snippet features, read where the source is a function."""
         return self.source() if callable(self.source) else self.source
+
+    @property
+    def length(self) -> int:
+        """T, without a look at the features where their source has a length."""
+        return len(self.source) if isinstance(self.source, Sized) else len(self.features)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -273,6 +273,10 @@ class StoredFeatures:
     def __reduce__(self) -> tuple[Any, ...]:
         return StoredFeatures, (self.video, self.files)
 
+    def __len__(self) -> int:
+        """Return T, from the files' headers."""
+        return self.files.header().rows
+
     def __call__(self) -> FloatArray:
         """Read `[T, D]` features, float16 or float32.
 

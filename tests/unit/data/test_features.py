@@ -306,6 +306,14 @@ def test_stored_video_reads_on_access(tmp_path: Path) -> None:
         _ = stored.features
 
 
+def test_the_length_of_a_stored_video_is_its_header_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = video(tmp_path)
+    assert dataclasses.replace(stored, source=lambda: rows(7, 2)).length == 7
+    monkeypatch.setattr(np, "memmap", lambda *_: pytest.fail("the values are not looked at"))
+    assert stored.length == 3
+    assert dataclasses.replace(stored, source=rows(5, 2)).length == 5
+
+
 def test_stored_video_gives_the_same_array_while_it_is_used(tmp_path: Path) -> None:
     stored = video(tmp_path)
     features = stored.features

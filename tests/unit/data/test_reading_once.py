@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from baselines.acmnet import AcmNet
 from harness.data.digests import file_digests
 from harness.data.features import in_memory, map_features, read_header
 from harness.data.opening import open_dataset
 from harness.data.verify import MANIFEST, verify
 from harness.runs.request import DataRequest, RunRequest
+from harness.runs.training import train
 from harness.runs.worker import do_run
 from tests.helpers.files import looks
 from tests.helpers.small_data import write_tiny
@@ -97,6 +99,16 @@ def test_features_are_read_once_whether_there_is_room_or_not(data: Path) -> None
         assert found.opened == Counter(files(data, "train"))
         assert all(callable(video.source) is not kept for video in read)
     assert heard == 2 * [("read", number, TRAIN, "training videos") for number in range(1, TRAIN + 1)]
+
+
+def test_training_without_room_opens_each_file_once_an_epoch(data: Path, tmp_path: Path) -> None:
+    videos = open_dataset(data).videos("train")
+    method = AcmNet(AcmNet.recipe("thumos14").method, 16, 3)
+    spec = AcmNet.recipe("thumos14").train.model_copy(update={"epochs": EPOCHS, "temporal_length": 16, "batch_size": 2})
+    with looks() as found:
+        train(method, videos, spec, 0, tmp_path / "run", {})
+    assert found.opened == Counter(dict.fromkeys(files(data, "train"), EPOCHS))
+    assert not found.parsed
 
 
 def test_a_header_is_parsed_again_where_the_file_changed(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ disk. So what is read lies in the system's cache, for the stages and for what th
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import math
 import os
@@ -33,6 +34,8 @@ TRAINING = 10_024 / 14_950  # the share of ActivityNet 1.3's videos with public 
 SECONDS = 0.64  # of a row
 VARIANTS = 2  # different videos of a class in each subset
 LOOK_SECONDS = 0.05  # between two looks at the memory: parts of stages may take turns within a millisecond
+# an epoch at a recipe's rate learns too little to detect anything
+SETTINGS = ("train.epochs=1", "train.learning_rate=0.01")
 SAMPLED = 20  # of this many steps the products of one are counted
 Stage = dict[str, float]
 
@@ -173,6 +176,7 @@ def run_stages(folder: Path, store: Path, method: str, overrides: Sequence[str])
     """
     from torch.utils.flop_counter import FlopCounterMode
 
+    from harness.records.files import DETECTIONS
     from harness.registry import load_method
     from harness.runs import execute, worker
     from harness.runs.request import DataRequest, RunRequest
@@ -214,6 +218,8 @@ def run_stages(folder: Path, store: Path, method: str, overrides: Sequence[str])
     # a backward pass multiplies twice what the forward pass does
     watch.stages["train"]["flop"] = 3 * forward * calls / -(-calls // SAMPLED)
     watch.stages["score"]["flop"] = _scoring_flop(trained[0], folder)
+    found = gzip.decompress(next(store.glob(f"runs/*/{DETECTIONS}")).read_bytes())
+    watch.stages["localize"]["detections"] = found.count(b'"segment"')
     return watch.stages
 
 
@@ -354,14 +360,15 @@ def main(words: Sequence[str] | None = None) -> None:
     sizes = [Size(number, classes, given.width, given.rows) for number in given.videos]
     sizes += [Size(videos, number, given.width, given.rows) for number in given.classes[:-1]]
     rate = Machine(time.process_time).peak()
-    overrides = ["train.epochs=1", *given.set]
+    overrides = [*SETTINGS, *given.set]
     print(
         f"{given.method}, {' '.join(overrides)}, {given.threads} threads, torch.mm {rate / 1e9:.0f} GFLOP/s", flush=True
     )
     for size in sizes:
         with measured(size, given.method, overrides, given.threads, given.folder) as stages:
             found[size] = stages
-        print(f"\n{size.name}:\n\n{table(stages, size, rate)}", flush=True)
+        print(f"\n{size.name}, {stages['localize']['detections']:,.0f} detections:\n")
+        print(table(stages, size, rate), flush=True)
     for what, numbers, of in (
         ("videos", given.videos, sizes[: len(given.videos)]),
         ("classes", given.classes, [*sizes[len(given.videos) :], sizes[len(given.videos) - 1]]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.stress.report import report
-from tests.stress.size import Size, Stage, growth, measured
+from tests.stress.size import SETTINGS, Size, Stage, growth, measured
 
 pytestmark = pytest.mark.stress
 
@@ -17,7 +17,7 @@ COMMAND = "nox -s stress -- tests/stress/test_size.py"
 def found() -> list[dict[str, Stage]]:
     stages = []
     for videos in VIDEOS:
-        with measured(Size(videos, classes=50, width=64, rows=60), "acmnet", ["train.epochs=1"], threads=1) as one:
+        with measured(Size(videos, classes=50, width=64, rows=60), "acmnet", SETTINGS, threads=1) as one:
             stages.append(one)
     return stages
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from baselines.acmnet import AcmNet
+from baselines.acmnet import AcmNet, AcmNetOptions
 from harness.data.digests import file_digests
 from harness.data.features import in_memory, map_features, read_header
 from harness.data.opening import open_dataset
@@ -103,7 +103,7 @@ def test_features_are_read_once_whether_there_is_room_or_not(data: Path) -> None
 
 def test_training_without_room_opens_each_file_once_an_epoch(data: Path, tmp_path: Path) -> None:
     videos = open_dataset(data).videos("train")
-    method = AcmNet(AcmNet.recipe("thumos14").method, 16, 3)
+    method = AcmNet(AcmNetOptions(), 16, 3)
     spec = AcmNet.recipe("thumos14").train.model_copy(update={"epochs": EPOCHS, "temporal_length": 16, "batch_size": 2})
     with looks() as found:
         train(method, videos, spec, 0, tmp_path / "run", {})

@@ -22,7 +22,8 @@ IntArray = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 Supervision = Literal["weak", "weak+count", "full"]
-DETECTION_COLUMNS = ("video", "label", "start", "end", "score")
+INSTANCE_COLUMNS = ("video", "label", "start", "end")
+DETECTION_COLUMNS = (*INSTANCE_COLUMNS, "score")
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,6 +178,10 @@ class GroundTruth(Segments):
     """
 
     ambiguous: FloatArray
+
+    def select(self, keep: Bools | IntArray) -> GroundTruth:
+        """Return the instances that a mask or an index array selects, with all names and Ambiguous intervals."""
+        return replace(self, **{column: getattr(self, column)[keep] for column in INSTANCE_COLUMNS})
 
 
 @dataclass(frozen=True, eq=False)

@@ -32,7 +32,7 @@ from wstal.method import BaseMethod, Method, TrainSpec, adam
 from wstal.spec import Count, Spec
 from wstal.summarize.build import build_summarizer
 from wstal.summarize.options import SummaryOptions
-from wstal.tensors import VideoFeatures
+from wstal.tensors import Features, VideoFeatures
 from wstal.types import Batch, IntArray, Scores, Snippets, Video
 
 
@@ -240,7 +240,13 @@ class CrossVideo(Method):
 
         A_hat reads the stored summary T_M, never the memory bank. Both branches share the base's head (Eq. 14).
         """
-        snippets = self.base.snippets(features.unsqueeze(0))
+        return self._scores(self.base.snippets(features.unsqueeze(0)))
+
+    def score_batch(self, features: Features) -> list[Scores]:
+        """Return the scores of several videos of one length, which are embedded together (see `score`)."""
+        return [self._scores(one) for one in self.base.snippets_of_each(features)]
+
+    def _scores(self, snippets: Snippets) -> Scores:
         count = int(self.summary_count)
         if self.spec.inference_branch != "main" and self.fusion is not None and count:
             fused = self.base.classify(self.fusion(snippets.embedded, self.summary[:count]))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from wstal.errors import UserError
 from wstal.method import Method
 from wstal.spec import Count, Spec
-from wstal.tensors import VideoFeatures
+from wstal.tensors import Features, VideoFeatures
 from wstal.types import Batch, IntArray, Scores, Video
 
 
@@ -118,6 +118,11 @@ class SeparateStreams(Method):
         """Return the joined scores of the networks."""
         parts = self.split(features)
         return self.join([network.score(part) for network, part in zip(self.networks, parts, strict=True)])
+
+    def score_batch(self, features: Features) -> list[Scores]:
+        """Return the joined scores of the networks for several videos of one length."""
+        parts = [one.score_batch(part) for one, part in zip(self.networks, self.split(features), strict=True)]
+        return [self.join(scores) for scores in zip(*parts, strict=True)]
 
     def join(self, scores: Sequence[Scores]) -> Scores:
         """Join the scores of the networks.

@@ -6,7 +6,7 @@ Training sees only `Video` and `Batch`, or `CountedVideo` and `CountedBatch` if 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,7 +22,8 @@ IntArray = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 Supervision = Literal["weak", "weak+count", "full"]
-DETECTION_COLUMNS = ("video", "label", "start", "end", "score")
+INSTANCE_COLUMNS = ("video", "label", "start", "end")
+DETECTION_COLUMNS = (*INSTANCE_COLUMNS, "score")
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +49,11 @@ class Video:
     def features(self) -> FloatArray:
         """`[T, D]` snippet features, read where the source is a function."""
         return self.source() if callable(self.source) else self.source
+
+    @property
+    def length(self) -> int:
+        """T, without a look at the features where their source has a length."""
+        return len(self.source) if isinstance(self.source, Sized) else len(self.features)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -172,6 +178,10 @@ class GroundTruth(Segments):
     """
 
     ambiguous: FloatArray
+
+    def select(self, keep: Bools | IntArray) -> GroundTruth:
+        """Return the instances that a mask or an index array selects, with all names and Ambiguous intervals."""
+        return replace(self, **{column: getattr(self, column)[keep] for column in INSTANCE_COLUMNS})
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness.cli.options import Commands, add_json_option
 from harness.cli.output import print_json
-from harness.io.console import say
+from harness.io.console import ProgressReport, say
 
 
 def add(commands: Commands) -> None:
@@ -60,9 +60,14 @@ def verify_data(arguments: argparse.Namespace) -> int:
 
     from harness.data.verify import MANIFEST, verify
 
-    report = verify(
-        arguments.data, arguments.annotations, arguments.descriptor, write_manifest=arguments.write_manifest
-    )
+    with ProgressReport() as progress:
+        report = verify(
+            arguments.data,
+            arguments.annotations,
+            arguments.descriptor,
+            write_manifest=arguments.write_manifest,
+            on_progress=progress.reading,
+        )
     say(*report.notes)
     if arguments.json:
         print_json(report.to_json())

@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from harness.io.console import say
-
 if TYPE_CHECKING:
     from harness.data.dataset import Dataset
     from harness.data.source import DataSource
+    from harness.io.console import ProgressReport
     from harness.runs.request import DataRequest, RunRequest
     from wstal.spec import Spec
 
@@ -34,10 +33,16 @@ def _stated(arguments: argparse.Namespace, request: type[Spec]) -> dict[str, Any
     return {name: value for name, value in vars(arguments).items() if name in request.model_fields}
 
 
-def source_from(request: RunRequest) -> DataSource:
-    """Open the data set of a request and report on stderr what was assumed."""
-    source = request.data.open(request.store)
-    say(*source.notes)
+def source_from(request: RunRequest, progress: ProgressReport) -> DataSource:
+    """Open the data set of a request and report on stderr what was assumed.
+
+    Args:
+        request: names the data set.
+        progress: shows that files are read.
+    """
+    source = request.data.open(request.store, progress.reading)
+    for note in source.notes:
+        progress.say(note)
     return source
 
 

@@ -54,7 +54,7 @@ def handle(arguments: argparse.Namespace) -> int:
     torch.set_num_threads(record.environment.threads)
     with ProgressReport() as progress:
         scores = score_videos(method, videos, recipe.train, progress.update)
-    detections = localize_scores(scores, recipe.localizer, tuple(record.classes))
+        detections = localize_scores(scores, recipe.localizer, tuple(record.classes))
     write_detections(arguments.out, detections)
     say(f"Done: {len(detections)} detections in {len(videos)} videos, written to {arguments.out}")
     return 0

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from harness.cli.inputs import run_request, source_from
 from harness.cli.options import add_data_options, add_methods_option, add_training_options, count, plan_name
 from harness.cli.output import print_table
-from harness.io.console import say
+from harness.io.console import ProgressReport, say
 from harness.io.machine import core_count
 from wstal.errors import UserError
 
@@ -60,8 +60,9 @@ def planned(arguments: argparse.Namespace) -> tuple[DataSource, list[Job]]:
         raise UserError(f"--methods goes with the plan `{METHODS}`; a plan's rows name their methods themselves.")
     plan = open_plan(name) if rows else None
     request = run_request(arguments)
-    source = source_from(request)
-    planner = Planner(source, request, seeds_from(arguments.seeds) if arguments.seeds else None)
+    with ProgressReport() as progress:
+        source = source_from(request, progress)
+        planner = Planner(source, request, seeds_from(arguments.seeds) if arguments.seeds else None)
     if plan is None:
         return source, planner.methods(dict.fromkeys(arguments.methods or method_entries()))
     # workers and job arrays may start in another folder

@@ -7,7 +7,7 @@ import argparse
 from harness.cli import options
 from harness.cli.inputs import run_request, source_from
 from harness.cli.planning import add_jobs_option, add_seeds_option, engine_from, seeds_from
-from harness.io.console import say
+from harness.io.console import ProgressReport, say
 from wstal.errors import MissingDataError, UserError
 
 
@@ -65,16 +65,17 @@ def handle(arguments: argparse.Namespace) -> int:
             "Only thumos14 has a synthetic stand-in."
         )
     request = run_request(arguments)
-    source = source_from(request)
-    # a data set of one's own goes by its name, or by any of these that a nox session gives
-    names = (source.family, source.name) if source.family in families else (source.name, source.family, *families)
-    if arguments.dataset not in names:
-        raise UserError(f"{arguments.data} holds {names[0]}, not {arguments.dataset}. Name it so.")
-    quick = (arguments.profile or ("full" if arguments.data else "quick")) == "quick"
-    if source.synthetic and INTERPRETATIONS in (arguments.table or ()):
-        raise UserError("Interpretations are about real features: give --data DIR.")
-    seeds = seeds_from(arguments.seeds) if arguments.seeds else (0,) if quick else None
-    planner = Planner(source, request, seeds, quick)
+    with ProgressReport() as progress:
+        source = source_from(request, progress)
+        # a data set of one's own goes by its name, or by any of these that a nox session gives
+        names = (source.family, source.name) if source.family in families else (source.name, source.family, *families)
+        if arguments.dataset not in names:
+            raise UserError(f"{arguments.data} holds {names[0]}, not {arguments.dataset}. Name it so.")
+        quick = (arguments.profile or ("full" if arguments.data else "quick")) == "quick"
+        if source.synthetic and INTERPRETATIONS in (arguments.table or ()):
+            raise UserError("Interpretations are about real features: give --data DIR.")
+        seeds = seeds_from(arguments.seeds) if arguments.seeds else (0,) if quick else None
+        planner = Planner(source, request, seeds, quick)
     jobs = [] if arguments.table else planner.methods(arguments.methods or method_entries())
     for table in arguments.table or ([] if arguments.methods else paper_tables()):
         jobs += planner.rows(find_plan(table), table, f"{table}/")

@@ -105,7 +105,11 @@ class Dataset(DataSource):
             MissingDataError: features that a list needs are not there.
             UserError: a feature file is broken or of another width, a label is unknown, a frame rate is missing.
         """
-        return [self._video(subset, name) for name in self.predicted_list(subset).videos]
+        names, videos = self.predicted_list(subset).videos, []
+        for number, name in enumerate(names, 1):
+            videos.append(self._video(subset, name))
+            self.on_progress("headers", number, len(names), f"{subset} videos")
+        return videos
 
     def _video(self, subset: Subset, name: str) -> Video:
         files = self.files(subset, name)
@@ -254,7 +258,7 @@ class Dataset(DataSource):
             for video in self.subsets[subset].available
             for stream, path in zip(features.streams, self.files(subset, video).paths, strict=True)
         }
-        digests = file_digests(list(parts.values()), cache or self.digest_cache)
+        digests = file_digests(list(parts.values()), cache or self.digest_cache, self.on_progress)
         for subset in subsets:
             lines = sorted(f"{digests[path]}  {name}" for (owner, name), path in parts.items() if owner == subset)
             if lines:

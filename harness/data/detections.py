@@ -7,19 +7,20 @@ annotations), scores have any finite scale.
 from __future__ import annotations
 
 import gzip
-import io
 import json
 import math
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from harness.data.annotations import AMBIGUOUS_CLASS
 from harness.data.values import FARTHEST, number, remark_on_text, shown
-from harness.io.atomic import atomic_write
+from harness.io.atomic import atomic_file
 from harness.io.reading import parse_json, read_limited, unique_keys, unzipped
 from harness.io.text import check_text, did_you_mean
 from wstal.errors import UserError
@@ -108,26 +109,33 @@ def write_detections(path: Path, detections: Detections, version: str = "wstal-b
     Raises:
         StoreError: the file cannot be written.
     """
-    columns = (detections.start, detections.end, detections.score)
-    if not all(np.isfinite(column).all() for column in columns):
+    if not all(np.isfinite(column).all() for column in (detections.start, detections.end, detections.score)):
         raise ValueError("detections hold a time or score that is not finite")
+    with atomic_file(path) as file, _zipped(file) if path.name.endswith(".gz") else nullcontext(file) as content:
+        content.write(f'{{"version": {json.dumps(version)}, "results": {{\n'.encode())
+        for number, text in enumerate(_texts(detections)):
+            content.write(((",\n" if number else "") + text).encode())
+        content.write(b'\n}, "external_data": {}}\n')
+
+
+def _zipped(file: BinaryIO) -> gzip.GzipFile:
+    """Return a gzip file whose header holds neither time nor name, so that equal content has equal bytes."""
+    return gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0, compresslevel=6)
+
+
+def _texts(detections: Detections) -> Iterator[str]:
+    """Yield each video's detections as text: the text of millions at once takes gigabytes."""
+    if (detections.video[1:] < detections.video[:-1]).any():
+        detections = detections.select(np.argsort(detections.video, kind="stable"))
+    bounds = np.searchsorted(detections.video, np.arange(len(detections.videos) + 1)).tolist()
     labels = [json.dumps(name, ensure_ascii=False) for name in detections.classes]
-    rows: list[list[str]] = [[] for _ in detections.videos]
-    values = (column.tolist() for column in (detections.video, detections.label, *columns))
-    for video, label, start, end, score in zip(*values, strict=True):
-        rows[video].append(f'{{"label": {labels[label]}, "segment": [{start!r}, {end!r}], "score": {score!r}}}')
-    results = ",\n".join(
-        f"{json.dumps(name, ensure_ascii=False)}: [{', '.join(found)}]"
-        for name, found in zip(detections.videos, rows, strict=True)
-    )
-    content = f'{{"version": {json.dumps(version)}, "results": {{\n{results}\n}}, "external_data": {{}}}}\n'.encode()
-    if path.name.endswith(".gz"):
-        buffer = io.BytesIO()
-        # the header holds neither time nor name, so that equal content has equal bytes
-        with gzip.GzipFile(filename="", mode="wb", fileobj=buffer, mtime=0, compresslevel=6) as file:
-            file.write(content)
-        content = buffer.getvalue()
-    atomic_write(path, content)
+    columns = (detections.label, detections.start, detections.end, detections.score)
+    for name, (first, stop) in zip(detections.videos, pairwise(bounds), strict=True):
+        rows = ", ".join(
+            f'{{"label": {labels[label]}, "segment": [{start!r}, {end!r}], "score": {score!r}}}'
+            for label, start, end, score in zip(*(column[first:stop].tolist() for column in columns), strict=True)
+        )
+        yield f"{json.dumps(name, ensure_ascii=False)}: [{rows}]"
 
 
 class _Columns:

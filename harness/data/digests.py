@@ -11,8 +11,9 @@ from typing import Any
 
 from harness.data.annotations import Annotations
 from harness.io.atomic import atomic_write
+from harness.io.console import OnProgress
 from harness.io.encoding import canonical_json, sha256, sha256_file
-from harness.io.reading import read_json
+from harness.io.reading import Status, read_json, status_of
 from wstal.errors import UserError
 
 
@@ -32,42 +33,73 @@ def annotations_digest(content: Annotations) -> str:
     return sha256(canonical_json({"videos": videos, "ambiguous": sorted(content.ambiguous)}))
 
 
-def file_digests(paths: Sequence[Path], cache_file: Path | None = None) -> dict[Path, str]:
-    """Compute the digest of each file's content.
+# entries of each cache file as it was last read or written, and without one of this process alone
+_caches: dict[Path | None, tuple[Status | None, dict[str, Any]]] = {}
+
+
+def file_digests(
+    paths: Sequence[Path], cache_file: Path | None = None, on_progress: OnProgress = lambda *_: None
+) -> dict[Path, str]:
+    """Compute the digest of each file's content; one that was read before is read again where its status changed.
 
     Args:
         paths: the files.
         cache_file: JSON object path -> [size, mtime_ns, ctime_ns, inode, digest] of files that need not be read again
             while their status is the same. If it is absent or damaged, it is written anew.
+        on_progress: called after each file that is read, in the stage `digest`.
 
     Raises:
         UserError: a file cannot be read.
         StoreError: the cache cannot be written.
     """
     cache = _read_cache(cache_file)
-
-    def digest(path: Path) -> tuple[str, list[Any]]:
+    entries: dict[str, list[Any]] = {}
+    unread: dict[str, tuple[Path, Status]] = {}
+    for path in paths:
+        key = str(path.absolute())
         try:
-            status, key = path.stat(), str(path.absolute())
-            # change time and inode reveal a file that was replaced by one of equal size and modification time
-            known = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
-            entry = cache.get(key)
-            if isinstance(entry, list) and len(entry) == 5 and entry[:4] == known and isinstance(entry[4], str):
-                return key, entry
-            return key, [*known, sha256_file(path)]
+            status = status_of(path.stat())
         except OSError as error:
             raise UserError(f"Cannot read {path}: {error.strerror or error}.") from error
+        entry = cache.get(key)
+        if isinstance(entry, list) and len(entry) == 5 and entry[:4] == [*status] and isinstance(entry[4], str):
+            entries[key] = entry
+        else:
+            unread[key] = path, status
+
+    def digest(item: tuple[Path, Status]) -> list[Any]:
+        path, status = item
+        return [*status, sha256_file(path)]
 
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:  # hashing releases the interpreter lock
-        entries = list(pool.map(digest, paths))
-    if cache_file is not None and any(cache.get(key) != entry for key, entry in entries):
-        atomic_write(cache_file, canonical_json(cache | dict(entries)))
-    return {path: str(entry[4]) for path, (_, entry) in zip(paths, entries, strict=True)}
+        for number, (key, entry) in enumerate(zip(unread, pool.map(digest, unread.values()), strict=True), 1):
+            entries[key] = entry
+            on_progress("digest", number, len(unread), "files")
+    if unread:
+        cache = cache | entries
+        if cache_file is not None:
+            atomic_write(cache_file, canonical_json(cache))
+        _caches[cache_file] = _status(cache_file), cache
+    return {path: str(entries[str(path.absolute())][4]) for path in paths}
 
 
 def _read_cache(path: Path | None) -> dict[str, Any]:
+    status = _status(path)
+    known, cache = _caches.get(path, (None, {}))
+    if path is None or (status is not None and known == status):
+        return cache
     try:
-        value = read_json(path) if path is not None else {}
+        value = read_json(path)
     except UserError:
         return {}
-    return value if isinstance(value, dict) else {}
+    cache = value if isinstance(value, dict) else {}
+    _caches[path] = status, cache
+    return cache
+
+
+def _status(path: Path | None) -> Status | None:
+    """Return a cache file's status, None where there is no such file."""
+    try:
+        return None if path is None else status_of(path.stat())
+    except OSError:
+        return None

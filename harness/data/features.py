@@ -16,12 +16,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
+from harness.io.console import OnProgress
 from harness.io.machine import memory_size
-from harness.io.reading import open_regular
+from harness.io.reading import Status, open_regular, status_of
 from harness.io.text import printable
 from wstal.errors import MissingDataError, UserError
 from wstal.types import FloatArray, Video
@@ -43,6 +44,11 @@ class Header:
     width: int
     dtype: np.dtype[Any]
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the array."""
+        return self.rows * self.width * self.dtype.itemsize
+
 
 @contextlib.contextmanager
 def naming_damage(path: Path) -> Iterator[None]:
@@ -60,17 +66,52 @@ def naming_damage(path: Path) -> Iterator[None]:
         raise UserError(f"{path} is not a readable .npy file ({error}). Copy or extract it again.") from error
 
 
+@dataclass(frozen=True)
+class _Layout:
+    """What the first bytes of a file say, and the status that the file had when they were read.
+
+    Args:
+        status: the file's.
+        header: shape and type.
+        offset: bytes before the first value.
+        order: `F` where a column's values stand together, else `C`.
+    """
+
+    status: Status
+    header: Header
+    offset: int
+    order: Literal["C", "F"]
+
+
+# by path: a run asks for each header several times, and parsing one takes longer than looking at a file's status
+_layouts: dict[Path, _Layout] = {}
+
+
 def read_header(path: Path) -> Header:
     """Read a feature file's shape and type from its header, and check its size, without reading the features.
+
+    A file is opened again only after its status changed.
 
     Raises:
         MissingDataError: there is no such file.
         UserError: it is no `.npy` file, cut short, an object array, not float, not `[T, width]`, or empty.
     """
-    with naming_damage(path), open_regular(path) as file:
-        shape, dtype = parse_header(file)
-        expected = file.tell() + math.prod(shape) * dtype.itemsize
-        size = os.fstat(file.fileno()).st_size
+    with naming_damage(path):
+        known = _layouts.get(path)
+        if known is not None and known.status == status_of(os.stat(path)):
+            return known.header
+        with open_regular(path) as file:
+            return _layout(path, file).header
+
+
+def _layout(path: Path, file: BinaryIO) -> _Layout:
+    """Return the layout of an open file, which is read where it is not known."""
+    status = status_of(os.fstat(file.fileno()))
+    known = _layouts.get(path)
+    if known is not None and known.status == status:
+        return known
+    shape, fortran, dtype = parse_header(file)
+    expected = file.tell() + math.prod(shape) * dtype.itemsize
     if dtype.hasobject and shape == ():
         raise UserError(
             f"{path} is a single pickled object, such as a dictionary of streams. Save each stream as a float array "
@@ -84,13 +125,15 @@ def read_header(path: Path) -> Header:
         raise UserError(f"{path} has shape {list(shape)}, expected [T, width]. Save one row a snippet.")
     if 0 in shape:
         raise UserError(f"{path} is empty, shape {list(shape)}. Extract it again.")
-    if size < expected:
-        raise UserError(f"{path} is cut short: {size} bytes of {expected}. Copy or extract it again.")
-    return Header(rows=shape[0], width=shape[1], dtype=dtype)
+    if status[0] < expected:
+        raise UserError(f"{path} is cut short: {status[0]} bytes of {expected}. Copy or extract it again.")
+    header = Header(rows=shape[0], width=shape[1], dtype=dtype)
+    _layouts[path] = found = _Layout(status, header, file.tell(), "F" if fortran else "C")
+    return found
 
 
-def parse_header(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Read shape and type from the header of an `.npy` file, and leave the file at its first value.
+def parse_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Read shape, Fortran order and type from the header of an `.npy` file, and leave the file at its first value.
 
     A damaged header raises errors of many kinds, which `naming_damage` turns into one.
     """
@@ -105,10 +148,10 @@ def parse_header(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype[Any]]:
     read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
     # only then: warning filters belong to the whole process, and threads read features
     with warnings.catch_warnings(action="ignore") if odd else contextlib.nullcontext():
-        shape, _, dtype = read(file)
+        shape, fortran, dtype = read(file)
     if any(type(length) is not int or length < 0 for length in shape):
         raise ValueError(f"its header states shape {list(shape)}")
-    return shape, dtype
+    return shape, fortran, dtype
 
 
 def map_features(path: Path) -> FloatArray:
@@ -116,10 +159,12 @@ def map_features(path: Path) -> FloatArray:
 
     Raises:
         MissingDataError: there is no such file.
-        UserError: NumPy cannot map it, although its header may be valid.
+        UserError: as `read_header`, or NumPy cannot map it, although its header is valid.
     """
-    with naming_damage(path):
-        return np.asanyarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    with naming_damage(path), open_regular(path) as file:
+        layout = _layout(path, file)
+        shape = layout.header.rows, layout.header.width
+        return np.memmap(file, layout.header.dtype, "r", layout.offset, shape, layout.order)
 
 
 @dataclass(frozen=True)
@@ -137,7 +182,7 @@ class FeatureFiles:
     cut: bool = False
 
     def header(self) -> Header:
-        """Read the number of rows, the joined width and the widest type of the files.
+        """Read the number of rows, the joined width and the type of what `read` gives.
 
         Raises:
             UserError: as in `read_header`, or the streams have different numbers of rows.
@@ -148,7 +193,8 @@ class FeatureFiles:
             rows = " and ".join(f"{path} has {header.rows}" for header, path in zip(headers, self.paths, strict=True))
             raise UserError(f"The streams of one video differ: {rows} rows. {remedy_for(counts)}")
         first, last = self.columns or (0, sum(header.width for header in headers))
-        return Header(min(counts), last - first, np.result_type(*(header.dtype for header in headers)))
+        kind = np.result_type(*(header.dtype for header in headers)).newbyteorder("=")
+        return Header(min(counts), last - first, np.dtype(np.float32) if kind.itemsize == 8 else kind)
 
     def read(self) -> FloatArray:
         """Read `[T, D]` features as float16 or float32, memory-mapped where one file holds them in that form.
@@ -158,8 +204,7 @@ class FeatureFiles:
         Raises:
             UserError: as in `header`.
         """
-        kind = self.header().dtype.newbyteorder("=")
-        kind = np.dtype(np.float32) if kind.itemsize == 8 else kind
+        kind = self.header().dtype
         arrays = [map_features(path) for path in self.paths]
         rows = min(map(len, arrays))
         arrays = [array if len(array) == rows else array[:rows] for array in arrays]
@@ -228,6 +273,10 @@ class StoredFeatures:
     def __reduce__(self) -> tuple[Any, ...]:
         return StoredFeatures, (self.video, self.files)
 
+    def __len__(self) -> int:
+        """Return T, from the files' headers."""
+        return self.files.header().rows
+
     def __call__(self) -> FloatArray:
         """Read `[T, D]` features, float16 or float32.
 
@@ -244,20 +293,34 @@ class StoredFeatures:
         return features
 
 
-def in_memory(videos: Sequence[Video], room: int | None = None) -> list[Video]:
-    """Read the features of all videos into memory, in the type of their files, if there is room.
+def in_memory(
+    videos: Sequence[Video], room: int | None = None, on_progress: OnProgress = lambda *_: None
+) -> list[Video]:
+    """Read and check the features of all videos, and keep them in memory, in the type of their files, if there is room.
 
     Training reads each video in every epoch, and opening a file takes longer than copying the rows of a sample.
 
     Args:
         videos: the videos, of which those in memory are kept.
         room: bytes available (by default an eighth of the machine's memory, so that several runs fit at once).
+        on_progress: called after each video, in the stage `read`.
     """
     if room is None:
         room = memory_size() // 8
-    if sum(video.features.nbytes for video in videos if callable(video.source)) > room:
-        return list(videos)
-    return [replace(video, source=np.array(video.features)) if callable(video.source) else video for video in videos]
+    fits = sum(_size(video) for video in videos) <= room
+    kept = []
+    for number, video in enumerate(videos, 1):
+        features = video.features
+        kept.append(replace(video, source=np.array(features)) if fits and callable(video.source) else video)
+        on_progress("read", number, len(videos), "training videos")
+    return kept
+
+
+def _size(video: Video) -> int:
+    """Return the bytes of features that are not in memory, without reading those of files."""
+    if isinstance(video.source, StoredFeatures):
+        return video.source.files.header().nbytes
+    return video.features.nbytes if callable(video.source) else 0
 
 
 def some(names: Sequence[str], shown: int = 4) -> str:

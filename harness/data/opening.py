@@ -26,6 +26,7 @@ from harness.data.feature_layout import FeatureFolder, check_name, feature_root
 from harness.data.features import some
 from harness.data.source import SUBSETS, Subset
 from harness.data.video_facts import Clock, VideoFacts, per_video, read_frame_rates, read_official
+from harness.io.console import OnProgress
 from harness.io.kinds import FEATURE_FORMS, other_files
 from harness.io.reading import read_text
 from harness.io.text import check_text
@@ -43,6 +44,7 @@ def open_dataset(
     allow_missing: bool = False,
     digest_cache: Path | None = None,
     checked: bool = True,
+    on_progress: OnProgress = lambda *_: None,
 ) -> Dataset:
     """Open a data set, reading only the headers of some feature files.
 
@@ -61,6 +63,7 @@ def open_dataset(
         allow_missing: whether to use the videos that have features if others have none.
         digest_cache: JSON file that remembers digests of feature files.
         checked: whether to refuse classes or a clock that contradict the descriptor, which `verify` reports itself.
+        on_progress: called as many files are read, by the data set too.
 
     Raises:
         MissingDataError: there is no folder, no annotations or no feature files.
@@ -131,6 +134,7 @@ def open_dataset(
             for subset in SUBSETS
         },
         digest_cache=digest_cache,
+        on_progress=on_progress,
     )
     for subset in SUBSETS:
         notes += _subset_notes(data, subset)

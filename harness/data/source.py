@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from harness.io.console import OnProgress
 from wstal.types import GroundTruth, Video
 
 Subset = Literal["train", "test"]
@@ -28,6 +29,7 @@ class DataSource(ABC):
         sample_length: rows that training samples from a video (T), where the data set states it.
         synthetic: whether results say nothing about real video.
         notes: assumptions and omissions, for people.
+        on_progress: called as many files are read.
     """
 
     name: str
@@ -40,6 +42,7 @@ class DataSource(ABC):
     sample_length: int | None = None
     synthetic: bool = False
     notes: tuple[str, ...] = ()
+    on_progress: OnProgress = lambda *_: None
 
     @abstractmethod
     def videos(self, subset: Subset) -> list[Video]:

@@ -39,7 +39,7 @@ def load_array(path: Path, max_bytes: int = MAX_BYTES) -> npt.NDArray[Any]:
         size = os.fstat(file.fileno()).st_size
         if size > max_bytes:
             raise UserError(f"{path} has {size} bytes, more than {max_bytes}. Raise the limit if the file is genuine.")
-        shape, dtype = parse_header(file)
+        shape, _, dtype = parse_header(file)
         if not dtype.hasobject:
             if file.tell() + math.prod(shape) * dtype.itemsize > size:
                 raise ValueError(f"{size} bytes do not hold {dtype} {list(shape)}")

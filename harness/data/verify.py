@@ -14,11 +14,13 @@ from rich.text import Text
 
 from harness.data.clock_check import late_instances, sample_rows, shape
 from harness.data.dataset import Dataset
+from harness.data.digests import file_digests
 from harness.data.discovery import usual_widths
 from harness.data.features import agree, check_finite, map_features, read_header, remedy_for, some
 from harness.data.opening import open_dataset
 from harness.data.source import SUBSETS, Subset
 from harness.io.atomic import atomic_write
+from harness.io.console import OnProgress
 from harness.io.encoding import sha256_file
 from harness.io.reading import read_limited
 from harness.io.text import printable
@@ -118,7 +120,12 @@ class VerifyReport:
 
 
 def verify(
-    data_dir: Path, annotations: Path | None = None, dataset: str | Path | None = None, *, write_manifest: bool = False
+    data_dir: Path,
+    annotations: Path | None = None,
+    dataset: str | Path | None = None,
+    *,
+    write_manifest: bool = False,
+    on_progress: OnProgress = lambda *_: None,
 ) -> VerifyReport:
     """Check all files of a data set: unlike `open_dataset`, read every value and continue after a failure.
 
@@ -128,17 +135,18 @@ def verify(
         dataset: as in `open_dataset`.
         write_manifest: whether to write `DIR/SHA256SUMS` of all feature files and the descriptor, in the format of
             `sha256sum`, and not to check against it.
+        on_progress: called as files are read.
 
     Raises:
         MissingDataError: there is no folder, no annotations or no feature files at all.
         UserError: annotations or descriptor cannot be read, or `write_manifest` is given and files fail a check.
     """
-    data = open_dataset(data_dir, annotations, dataset, allow_missing=True, checked=False)
+    data = open_dataset(data_dir, annotations, dataset, allow_missing=True, checked=False, on_progress=on_progress)
     checks = [check for subset in SUBSETS for check in (_presence(data, subset), *_contents(data, subset))]
     checks += [_shapes(data)]
     checks += [*_training_labels(data), _labels(data), _trained(data), _instances(data), _extra(data)]
     if not write_manifest and os.path.lexists(data_dir / MANIFEST):
-        checks += _manifest(data_dir)
+        checks += _manifest(data_dir, on_progress)
     report = VerifyReport(data.name, tuple(checks), data.notes)
     if write_manifest:
         if report.failed("bad"):
@@ -177,7 +185,9 @@ def _contents(data: Dataset, subset: Subset) -> tuple[Check, ...]:
     # the widths of most videos of the first subset, which opening checked
     folder = next(files.features for files in data.subsets.values() if files.features and files.features.files)
     expected = usual_widths(folder)
-    for video in data.subsets[subset].available:
+    videos = data.subsets[subset].available
+    for number, video in enumerate(videos, 1):
+        data.on_progress("check", number, len(videos), f"{subset} videos")
         rows = []
         arrays: list[FloatArray] = []
         for stream, path, columns in zip(folder.streams, data.subsets[subset].paths(video), expected, strict=True):
@@ -302,11 +312,13 @@ def _extra(data: Dataset) -> Check:
     return check
 
 
-def _manifest(data_dir: Path) -> tuple[Check, Check]:
+def _manifest(data_dir: Path, on_progress: OnProgress) -> tuple[Check, Check]:
     """Check that the files listed in `SHA256SUMS` exist and have these digests."""
     there = Check(f"{MANIFEST}: files there", "missing")
     same = Check(f"{MANIFEST}: digests", "bad")
-    for number, line in enumerate(read_limited(data_dir / MANIFEST).decode(errors="replace").splitlines(), 1):
+    lines = read_limited(data_dir / MANIFEST).decode(errors="replace").splitlines()
+    for number, line in enumerate(lines, 1):
+        on_progress("digest", number, len(lines), "files")
         match = _LINE.fullmatch(line)
         if match is None:
             same.record(f"line {number}", False, "not `<sha256>  <path>`")
@@ -329,5 +341,6 @@ def _write_manifest(data: Dataset) -> None:
     for files in data.subsets.values():
         paths.update(path for video in files.available for path in files.paths(video))
     names = sorted((path.relative_to(data.data_dir).as_posix(), path) for path in paths)
-    lines = [f"{sha256_file(path)}  {name}\n" for name, path in names]
+    digests = file_digests([path for _, path in names], None, data.on_progress)
+    lines = [f"{digests[path]}  {name}\n" for name, path in names]
     atomic_write(data.data_dir / MANIFEST, "".join(lines).encode())

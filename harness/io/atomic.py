@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from wstal.errors import StoreError
 
@@ -21,12 +22,26 @@ def atomic_write(path: Path, data: bytes) -> None:
     Raises:
         StoreError: the folder cannot be written or the disk is full, and `path` is unchanged.
     """
+    with atomic_file(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a file to be written in pieces, which is there, complete, only once the block has ended without an error.
+
+    Args:
+        path: the file, whose folder is made if absent.
+
+    Raises:
+        StoreError: the folder cannot be written or the disk is full, and `path` is unchanged.
+    """
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
         with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         # mkstemp makes private files; a store may be shared, so follow the process's umask as open() does
@@ -34,11 +49,13 @@ def atomic_write(path: Path, data: bytes) -> None:
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)
         os.replace(temporary, path)
+        temporary = None
     except OSError as error:
+        raise cannot_write(path, error) from error
+    finally:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
-        raise cannot_write(path, error) from error
 
 
 def cannot_write(path: Path, error: OSError) -> StoreError:

@@ -28,6 +28,18 @@ _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")  # as JSON escapes it
 _LONG_KEY = re.compile(rf"(\.[^.=,\[\]\n]*){{{DEEPEST},}}")
 
 
+# size, times of the last change of content and of anything, and inode: another one means that a file may be another
+Status = tuple[int, int, int, int]
+
+
+def status_of(found: os.stat_result) -> Status:
+    """Return what tells whether a file is still the one that was read.
+
+    The change time and the inode reveal a file that was replaced by one of equal size and modification time.
+    """
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
+
+
 def open_regular(path: Path) -> io.BufferedReader:
     """Open a file for reading without waiting for the writer of a pipe, as `open` does.
 

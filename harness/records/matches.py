@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 import safetensors
-import safetensors.numpy
 from pydantic import BaseModel, ConfigDict
 
 from harness.data.annotations import read_annotations
 from harness.data.detections import read_detections
-from harness.io.atomic import atomic_write
-from harness.io.encoding import canonical_json, sha256
+from harness.io.encoding import canonical_json
+from harness.io.tensor_file import TensorFile
 from harness.io.text import printable
 from harness.records.files import DETECTIONS, MATCHES
 from harness.records.ground_truth import truth_of
@@ -87,10 +86,10 @@ def save_matches(path: Path, result: EvaluationResult, videos: tuple[str, ...]) 
     about = {
         "protocol": result.protocol.name, "tious": result.tious, "classes": result.classes, "videos": videos,
     }  # fmt: skip
-    columns = {field.name: _compact(getattr(result.flags, field.name)) for field in fields(DetectionMatches)}
-    data = safetensors.numpy.save(columns, {ABOUT: canonical_json(about).decode()})
-    atomic_write(path, data)
-    return sha256(data)
+    with TensorFile(path) as file:
+        for field in fields(DetectionMatches):
+            file.add(field.name, _compact(getattr(result.flags, field.name)))
+        return file.finish({ABOUT: canonical_json(about).decode()})
 
 
 def matches_of(run: FinishedRun, annotations: Path | None = None) -> RunMatches:

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import safetensors.numpy
 
 from harness.data.detections import write_detections
 from harness.io.atomic import atomic_write
 from harness.io.encoding import sha256, sha256_file
+from harness.io.tensor_file import TensorFile
 from wstal.types import Detections, SnippetScores
 
 
-def save_scores(path: Path, scores: list[SnippetScores]) -> str:
-    """Write snippet scores as safetensors and return their SHA-256."""
-    arrays: dict[str, np.ndarray[Any, Any]] = {}
-    for one in scores:
-        for name, signal in one.signals.items():
-            arrays[f"{one.video}/{name}"] = np.ascontiguousarray(signal, dtype=np.float32)
-        for name, values in one.class_scores.items():
-            arrays[f"{one.video}/class_scores/{name}"] = np.ascontiguousarray(values, dtype=np.float32)
-        arrays[f"{one.video}/video_scores"] = np.ascontiguousarray(one.video_scores, dtype=np.float32)
-        arrays[f"{one.video}/clock"] = np.array([one.seconds_per_snippet, one.offset])
-    return save_bytes(path, safetensors.numpy.save(arrays))
+def add_scores(file: TensorFile, scores: SnippetScores) -> None:
+    """Add the snippet scores of a video to a file.
+
+    Args:
+        file: of a run's scores.
+        scores: of one video.
+    """
+    for name, signal in scores.signals.items():
+        file.add(f"{scores.video}/{name}", np.asarray(signal, dtype=np.float32))
+    for name, values in scores.class_scores.items():
+        file.add(f"{scores.video}/class_scores/{name}", np.asarray(values, dtype=np.float32))
+    file.add(f"{scores.video}/video_scores", np.asarray(scores.video_scores, dtype=np.float32))
+    file.add(f"{scores.video}/clock", np.array([scores.seconds_per_snippet, scores.offset]))
 
 
 def save_detections(path: Path, detections: Detections) -> str:

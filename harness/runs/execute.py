@@ -16,6 +16,7 @@ from harness.data.source import DataSource
 from harness.io.atomic import atomic_write
 from harness.io.console import OnProgress
 from harness.io.encoding import pretty_json
+from harness.io.tensor_file import TensorFile
 from harness.random_streams import seed_torch
 from harness.records.files import DETECTIONS, FIGURE, GROUND_TRUTH, HISTORY, MANIFEST, MATCHES, RECORD, SCORES, WEIGHTS
 from harness.records.ground_truth import save_ground_truth
@@ -25,20 +26,19 @@ from harness.records.run_folder import FinishedRun, chart_run
 from harness.records.schema import SCHEMA, Record
 from harness.records.store import Store
 from harness.registry import load_method
-from harness.runs.artefacts import save_bytes, save_detections, save_scores
+from harness.runs.artefacts import add_scores, save_bytes, save_detections
 from harness.runs.checkpoint import load_weights, remove_checkpoints, save_weights
 from harness.runs.devices import set_arithmetic
 from harness.runs.environment import environment, git_state
-from harness.runs.failed_step import memory_advice
 from harness.runs.reuse import BITS, reuse_training, warmup_cache
 from harness.runs.scoring import common_localizer, score_videos
 from harness.runs.spec import RunSpec
 from harness.runs.training import check_batches, train
 from wstal.errors import RunError, UserError
 from wstal.evaluation import EvaluationResult, Protocol, evaluate, evaluate_all, get_protocol, protocols_for, to_json
-from wstal.localize import localize
-from wstal.method import Method, Recipe, TrainSpec
-from wstal.types import GroundTruth, SnippetScores, Video
+from wstal.localize import Localizer, localize
+from wstal.method import Method, Recipe
+from wstal.types import Detections, GroundTruth, Video
 
 
 def execute(
@@ -71,7 +71,8 @@ def execute(
     # all that can be wrong with the input is found before the first epoch, and before anything is written
     clock = _Clock()
     cls = load_method(spec.method)
-    trained_on, test_videos = in_memory(training_videos(source, cls.supervision)), source.videos("test")
+    trained_on = in_memory(training_videos(source, cls.supervision), on_progress=source.on_progress)
+    test_videos = source.videos("test")
     truth = source.ground_truth("test")
     protocols = (get_protocol("anet"),) if source.headline == "anet" else protocols_for(truth)
     method = build(spec, sum(source.stream_widths), len(source.classes), device)
@@ -97,24 +98,36 @@ def execute(
                     warmup=warmup_cache(store, spec, method, bits),
                 )  # fmt: skip
             clock.lap("train")
-            scores = _score(method, test_videos, spec.recipe.train, on_progress)
-            _check_unchanged(spec, source)
+            common_settings = common_localizer(source.family)
+            own, common = Localizer(spec.recipe.localizer, source.classes), Localizer(common_settings, source.classes)
+            alike = spec.recipe.localizer == common_settings
+            with TensorFile(folder / SCORES) as file:  # one video after the other: all scores take gigabytes
+                for scores in score_videos(method, test_videos, spec.recipe.train, on_progress):
+                    add_scores(file, scores)
+                    clock.lap("score")
+                    own.add(scores)
+                    clock.lap("localize")
+                    if not alike:
+                        common.add(scores)
+                        clock.lap("common localizer")
+                _check_unchanged(spec, source)
+                scores_digest = file.finish()
             clock.lap("score")
-            detections = localize(scores, spec.recipe.localizer, source.classes)
+            common_metrics = None if alike else _headline_metrics(common.detections(), truth, source)
+            clock.lap("common localizer")
+            detections = own.detections()
             clock.lap("localize")
             results = evaluate_all(detections, truth, protocols, source.tious)
             clock.lap("evaluate")
-            common = _common_metrics(spec, source, scores, truth)
-            clock.lap("common localizer")
             artefacts = {
                 WEIGHTS: save_weights(folder / WEIGHTS, method),
-                SCORES: save_scores(folder / SCORES, scores),
+                SCORES: scores_digest,
                 DETECTIONS: save_detections(folder / DETECTIONS, detections),
                 GROUND_TRUTH: save_ground_truth(folder / GROUND_TRUTH, truth, source.durations(truth.videos)),
                 MATCHES: save_matches(folder / MATCHES, results[source.headline], truth.videos),
                 HISTORY: save_bytes(folder / HISTORY, pretty_json(history.to_json())),
             }
-            times = {"started": clock.started, "seconds": clock.seconds}
+            times = {"started": clock.started, "seconds": clock.rounded()}
             atomic_write(folder / MANIFEST, pretty_json(times | {"code": git_state(), "notes": list(source.notes)}))
             training = {
                 "parameters": method.parameter_count(),
@@ -123,7 +136,8 @@ def execute(
                 "diagnostics": {name: values[-1] for name, values in history.epochs.items()},
             }
             made = _outcome(spec, source, cls, results) | {
-                "common_localizer": common, "training": training, "environment": computed_on, "artefacts": artefacts,
+                "common_localizer": common_metrics, "training": training, "environment": computed_on,
+                "artefacts": artefacts,
             }  # fmt: skip
             record = parse_record(pretty_json(made), folder / RECORD)  # what could not be read is not stored
             atomic_write(folder / FIGURE, draw(history.to_json(), chart_run(record)))
@@ -154,28 +168,8 @@ def _check_unchanged(spec: RunSpec, source: DataSource) -> None:
         )
 
 
-def _score(
-    method: Method, videos: list[Video], train: TrainSpec, on_progress: OnProgress = lambda *_: None
-) -> list[SnippetScores]:
-    scores = []
-    for number, video in enumerate(videos, 1):
-        sizes = {"train.test_length": min(train.test_length, len(video.features))}
-        with memory_advice(f"scoring of {method.name}", sizes):
-            scores += score_videos(method, [video], train)
-        on_progress("score", number, len(videos), "")
-    return scores
-
-
-def _common_metrics(
-    spec: RunSpec, source: DataSource, scores: list[SnippetScores], truth: GroundTruth
-) -> dict[str, Any] | None:
-    """Return the headline metrics of the common localizer's detections; None where it is the run's own."""
-    settings = common_localizer(source.family)
-    if spec.recipe.localizer == settings:
-        return None
-    protocol = get_protocol(source.headline)
-    found = localize(scores, settings, source.classes)
-    return _metrics(evaluate(found, truth, protocol, source.tious))
+def _headline_metrics(detections: Detections, truth: GroundTruth, source: DataSource) -> dict[str, Any]:
+    return _metrics(evaluate(detections, truth, get_protocol(source.headline), source.tious))
 
 
 def _outcome(
@@ -222,8 +216,12 @@ def _rehearse(
     """Read every test video, and score, localize and evaluate the shortest with untrained weights."""
     if not videos:
         raise UserError("There are no test videos. Check the test subset of the data set.")
-    shortest = min(videos, key=lambda video: len(video.features))
-    scores = _score(method, [shortest], recipe.train)
+    lengths = []
+    for number, video in enumerate(videos, 1):
+        lengths.append(len(video.features))
+        source.on_progress("check", number, len(videos), "test videos")
+    shortest = videos[lengths.index(min(lengths))]
+    scores = list(score_videos(method, [shortest], recipe.train))
     localize(scores, common_localizer(source.family), source.classes)
     detections = localize(scores, recipe.localizer, source.classes)
     none = detections.select(np.zeros(len(detections), dtype=bool))
@@ -275,10 +273,14 @@ class _Clock:
 
     def __init__(self) -> None:
         self.started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time()))
-        self.seconds: dict[str, float] = {}
+        self._seconds: dict[str, float] = {}
         self._last = time.monotonic()
 
     def lap(self, name: str) -> None:
+        """Add the time since the last lap to a stage."""
         now = time.monotonic()
-        self.seconds[name] = round(now - self._last, 3)
+        self._seconds[name] = self._seconds.get(name, 0.0) + now - self._last
         self._last = now
+
+    def rounded(self) -> dict[str, float]:
+        return {name: round(seconds, 3) for name, seconds in self._seconds.items()}

@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from harness.data.held_out import HeldOutSource
 from harness.data.opening import open_dataset
 from harness.data.synthetic import embedded_source
+from harness.io.console import OnProgress
 from harness.records.store import Store
 from harness.runs.overrides import parse_assignments
 from harness.runs.plans import SUFFIX, find_row
@@ -42,11 +43,12 @@ class DataRequest(Spec):
         """True for the small synthetic data set, which is generated from a fixed seed."""
         return self.data is None and not self.full_size
 
-    def open(self, store: Path) -> DataSource:
+    def open(self, store: Path, on_progress: OnProgress = lambda *_: None) -> DataSource:
         """Open the data set, with digests of feature files cached in a store.
 
         Args:
             store: folder of runs.
+            on_progress: called as many files are read.
 
         Raises:
             MissingDataError: a part of the data set is absent.
@@ -58,14 +60,15 @@ class DataRequest(Spec):
         elif self.full_size:
             raise UserError("--full-size is for the synthetic data set; leave it out with --data.")
         else:
-            source = self.open_folder(Store(store).digest_cache)
+            source = self.open_folder(Store(store).digest_cache, on_progress)
         return source if self.held_out is None else HeldOutSource.of(source, self.held_out)
 
-    def open_folder(self, digest_cache: Path | None = None) -> Dataset:
+    def open_folder(self, digest_cache: Path | None = None, on_progress: OnProgress = lambda *_: None) -> Dataset:
         """Open the data set in the folder `data`.
 
         Args:
             digest_cache: JSON file that remembers feature files' digests.
+            on_progress: called as many files are read.
 
         Raises:
             MissingDataError: a part of the data set is absent.
@@ -80,6 +83,7 @@ class DataRequest(Spec):
             streams=self.streams,
             allow_missing=self.allow_missing,
             digest_cache=digest_cache,
+            on_progress=on_progress,
         )
 
     def absolute(self) -> DataRequest:

@@ -144,7 +144,7 @@ def check_batches(method: Method, videos: Sequence[Video], spec: TrainSpec) -> N
     if method.PADS or spec.batch_size == 1:
         return
     rng = np.random.default_rng(0)
-    if len({len(method.train_indices(len(video.features), spec.temporal_length, rng)) for video in videos}) > 1:
+    if len({len(method.train_indices(video.length, spec.temporal_length, rng)) for video in videos}) > 1:
         raise UserError(
             f"{method.name} takes videos in their own lengths, one at a time: use train.batch_size=1 (and "
             f"train.accumulate={spec.batch_size} for steps as large)."
@@ -220,12 +220,13 @@ def _batches(
 
     def prepare(indices: IntArray) -> Batch:
         batch = [videos[index] for index in indices]
-        rows = [method.train_indices(len(video.features), temporal_length, rng) for video in batch]
+        stored = [video.features for video in batch]  # once: what is not in memory is opened each time
+        rows = [method.train_indices(len(array), temporal_length, rng) for array in stored]
         longest = max(map(len, rows))
         features = np.zeros((len(batch), longest, method.feature_dim), dtype=np.float32)
         labels = np.zeros((len(batch), method.num_classes), dtype=np.float32)
         for row, video in enumerate(batch):
-            features[row, : len(rows[row])] = video.features[rows[row]]
+            features[row, : len(rows[row])] = stored[row][rows[row]]
             labels[row, list(video.labels)] = 1
         here = torch.from_numpy(labels)
         made = Batch(

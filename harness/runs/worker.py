@@ -59,12 +59,15 @@ def do_run(request: RunRequest, show: Show = lambda folder, record, reused: None
     """
     device = pick_device(request.device)
     torch.set_num_threads(request.threads or (1 if request.data.data is None else torch.get_num_threads()))
-    source = request.data.open(request.store)
-    say(*source.notes)
-    spec = request.plan(source)
-    if request.expected not in (None, spec.id):
-        raise RunError(f"The run is {spec.id}, not {request.expected}: data or plan changed. Start the sweep again.")
     with ProgressReport() as progress:
+        source = request.data.open(request.store, progress.reading)
+        for note in source.notes:
+            progress.say(note)
+        spec = request.plan(source)
+        if request.expected not in (None, spec.id):
+            raise RunError(
+                f"The run is {spec.id}, not {request.expected}: data or plan changed. Start the sweep again."
+            )
         folder, record, reused = execute(
             spec,
             source,

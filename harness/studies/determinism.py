@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import safetensors.torch
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
 from harness.io.encoding import sha256_file
@@ -202,10 +202,16 @@ def compare(kind: Kind, first: Run, second: Run) -> Pair:
 
 def _differing(first: Path, second: Path, name: str) -> tuple[str | None, float | None]:
     """Return the first tensor by name of two safetensors files whose bits differ, and the largest difference of any."""
-    one, other = (safetensors.torch.load((folder / name).read_bytes()) for folder in (first, second))
-    unlike = [key for key in sorted(one | other) if not _same_bits(one.get(key), other.get(key))]
-    both = [(one[key], other[key]) for key in unlike if key in one and key in other]
-    gaps = [_largest(*pair) for pair in both if pair[0].shape == pair[1].shape]
+    unlike, gaps = [], []
+    with safe_open(first / name, "pt") as one, safe_open(second / name, "pt") as other:  # one by one: scores are large
+        names = set(one.keys()), set(other.keys())
+        for key in sorted(names[0] | names[1]):
+            pair = [file.get_tensor(key) if key in own else None for file, own in zip((one, other), names, strict=True)]
+            if _same_bits(*pair):
+                continue
+            unlike.append(key)
+            if pair[0] is not None and pair[1] is not None and pair[0].shape == pair[1].shape:
+                gaps.append(_largest(pair[0], pair[1]))
     return next(iter(unlike), None), max(gaps, default=None)
 
 

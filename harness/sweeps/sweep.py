@@ -105,7 +105,7 @@ def _take(waiting: dict[str, Job], store: Store) -> tuple[Job, FileLock] | None:
 def _follow(progress: ProgressReport, name: str) -> OnProgress:
     def on_progress(stage: str, done: int, total: int, note: str) -> None:
         if stage == "train":
-            progress.update(name, done, total, note)
+            progress.show(name, done, total, note)  # the run chose when, and tells how long it takes
 
     return on_progress
 

@@ -244,7 +244,7 @@ def scores_feed_the_localizers(method: Method) -> None:
     """Check scores with the method's own localizer for each family of data sets, and with the common ones."""
     video = Video("v", example(1).features[0].numpy(), (), 0.64)
     for family in FAMILIES:
-        scores = score_videos(method, [video], method.recipe(family).train)
+        scores = list(score_videos(method, [video], method.recipe(family).train))
         for settings in (method.recipe(family).localizer, common_localizer(family)):
             found = localize(scores, settings, tuple("abcd"))
             assert np.isfinite(found.score).all(), f"A detection on {family} has a score that is not finite."

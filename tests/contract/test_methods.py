@@ -42,6 +42,21 @@ def test_a_training_step_asks_the_device_nothing(name: str) -> None:
     method.end_step()
 
 
+@pytest.mark.parametrize("name", list(method_entries()))
+def test_a_batch_scores_as_its_videos_alone(name: str) -> None:
+    method = late_in_training(load_method(name))
+    method.end_training()
+    features = example(3).features
+    together = method.eval().score_batch(features)
+    assert len(together) == len(features)
+    for found, expected in zip(together, map(method.score, features), strict=True):
+        assert found.signals.keys() == expected.signals.keys()
+        assert found.class_scores.keys() == expected.class_scores.keys()
+        torch.testing.assert_close(found.signals, expected.signals)
+        torch.testing.assert_close(found.class_scores, expected.class_scores)
+        torch.testing.assert_close(found.video_scores, expected.video_scores)
+
+
 def test_check_method_runs_them_all(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[str, type[Method]]] = []
     for name in CHECKS:

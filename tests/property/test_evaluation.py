@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -149,6 +150,29 @@ def test_protocols_that_share_a_matching_leave_no_trace_in_each_other(
         expected = reference_average_precision(protocol.name, rows, wanted, ambiguous, TIOUS, VIDEOS)
         for label, values in by_class(shared).items():
             np.testing.assert_allclose(values, expected[label], rtol=0, atol=1e-12, err_msg=label)
+
+
+@settings(max_examples=50)
+@given(problem=problems(), block=st.integers(1, 8))
+def test_classes_matched_in_blocks_or_at_once_are_the_same(
+    problem: tuple[list[InstanceRow], list[AmbiguousRow], list[DetectionRow]], block: int
+) -> None:
+    wanted, ambiguous, rows = problem
+    truth, found = truth_of(wanted, ambiguous), detected(rows)
+
+    at_once = evaluate_all(found, truth, PROTOCOLS.values(), TIOUS)
+    with mock.patch("wstal.evaluation.evaluate.BLOCK", block):
+        in_blocks = evaluate_all(found, truth, PROTOCOLS.values(), TIOUS)
+
+    for name, one in at_once.items():
+        other = in_blocks[name]
+        assert counts(one) == counts(other)
+        np.testing.assert_array_equal(one.ap, other.ap)
+        np.testing.assert_array_equal(one.positives, other.positives)
+        for field in fields(DetectionMatches):
+            column = getattr(other.flags, field.name)
+            assert column.dtype == getattr(one.flags, field.name).dtype
+            np.testing.assert_array_equal(getattr(one.flags, field.name), column)
 
 
 def counts(result: EvaluationResult) -> tuple[int, ...]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.helpers.localizing import upsample
 from tests.helpers.plain_localize import localize as reference
-from wstal.localize import LocalizerSpec, Nms, ProposalSource, StreamFusion, localize
-from wstal.types import SnippetScores
+from wstal.localize import Localizer, LocalizerSpec, Nms, ProposalSource, StreamFusion, localize
+from wstal.types import DETECTION_COLUMNS, SnippetScores
 
 SIGNALS = ("attention", "cas", "motion")  # `cas` has a column for each class
 
@@ -144,6 +146,20 @@ def test_a_video_alone_is_localized_as_among_others(spec: LocalizerSpec, seed: i
         alone = localize([one], spec, ("a", "b", "c"))
         for column in ("label", "score", "start", "end"):
             np.testing.assert_array_equal(getattr(own, column), getattr(alone, column))
+
+
+@given(specs(st.sampled_from([1, 4])), st.integers(0, 2**32 - 1), st.integers(1, 200))
+def test_videos_laid_out_in_any_blocks_have_the_same_detections(spec: LocalizerSpec, seed: int, samples: int) -> None:
+    scores = videos(np.random.default_rng(seed), True, streams_of(spec, seed))
+    at_once = localize(scores, spec, ("a", "b", "c"))
+    with mock.patch("wstal.localize.proposals.CHUNK", samples), mock.patch("wstal.localize.localizer.FUSED", 1):
+        localizer = Localizer(spec, ("a", "b", "c"))
+        for one in scores:
+            localizer.add(one)
+        in_blocks = localizer.detections()
+    assert in_blocks.videos == at_once.videos
+    for column in DETECTION_COLUMNS:
+        np.testing.assert_array_equal(getattr(in_blocks, column), getattr(at_once, column))
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 30), st.integers(1, 25))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,9 +11,11 @@ from wstal.errors import UserError
 from wstal.evaluation.average_precision import Weights, average_precision, hits_first
 from wstal.evaluation.protocols import Protocol
 from wstal.evaluation.result import DetectionMatches, EvaluationResult
-from wstal.evaluation.sharing import SharedMatching
+from wstal.evaluation.sharing import SharedMatching, common_indices
 from wstal.evaluation.tiou import check_tious
-from wstal.types import Bools, Detections, Floats, GroundTruth
+from wstal.types import Bools, Detections, Floats, GroundTruth, IntArray
+
+BLOCK = 1 << 18  # detections that are matched at once (a few hundred bytes each), or those of one class
 
 
 def evaluate(
@@ -72,8 +75,19 @@ def evaluate_all(
     """
     thresholds = check_tious(tuple(float(threshold) for threshold in tious))
     listed = {protocol: _listed(ground_truth, protocol) for protocol in protocols}
-    shared = SharedMatching(detections, ground_truth, thresholds)
-    return {protocol.name: _evaluate(shared, protocol, mask) for protocol, mask in listed.items()}
+    video, label = common_indices(detections, ground_truth)
+    for mask in listed.values():
+        _check_overlap(detections, ground_truth, (video >= 0) & mask[video], mask)
+    matches: dict[str, list[_Matches]] = {protocol.name: [] for protocol in listed}
+    for rows, instances in _blocks_of_classes(label, ground_truth):
+        # nothing matches across classes
+        shared = SharedMatching(detections.select(rows), ground_truth.select(instances), thresholds)
+        for protocol, mask in listed.items():
+            matches[protocol.name].append(_match(shared, protocol, mask, rows))
+    return {
+        protocol.name: _result(matches.pop(protocol.name), ground_truth, protocol, thresholds, mask)
+        for protocol, mask in listed.items()
+    }
 
 
 def _listed(ground_truth: GroundTruth, protocol: Protocol) -> Bools:
@@ -86,15 +100,43 @@ def _listed(ground_truth: GroundTruth, protocol: Protocol) -> Bools:
     return listed
 
 
-def _evaluate(shared: SharedMatching, protocol: Protocol, listed: Bools) -> EvaluationResult:
-    detections, ground_truth = shared.detections, shared.ground_truth
-    inside = (shared.video >= 0) & listed[shared.video]
+def _check_overlap(detections: Detections, ground_truth: GroundTruth, inside: Bools, listed: Bools) -> None:
+    """Raise if there are detections, none of them `inside` a listed video."""
     if len(inside) and not inside.any():
         raise UserError(
             f"Not one of the {len(inside)} detections is in a video that is evaluated: they have "
             f"{detections.videos[detections.video[0]]}, evaluated is {ground_truth.videos[int(np.argmax(listed))]}. "
             "Choose the subset that the detections are for."
         )
+
+
+def _blocks_of_classes(label: IntArray, ground_truth: GroundTruth) -> Iterator[tuple[IntArray, IntArray]]:
+    """Yield the detections and the instances of a few classes at a time, in their order.
+
+    `label`: `[N]` class of each detection.
+    """
+    number = np.bincount(label, minlength=len(ground_truth.classes))
+    block = np.cumsum(number) // BLOCK  # of each class
+    for one in np.unique(block):
+        yield np.flatnonzero(block[label] == one), np.flatnonzero(block[ground_truth.label] == one)
+
+
+class _Matches(NamedTuple):
+    """Columns of `DetectionMatches` for some classes, and how many detections were removed."""
+
+    detection: IntArray
+    video: IntArray
+    label: IntArray
+    score: Floats
+    hit: Bools
+    excused: Bools
+    unlisted: int
+    dropped: int
+
+
+def _match(shared: SharedMatching, protocol: Protocol, listed: Bools, rows: IntArray) -> _Matches:
+    """Match the detections of some classes. `rows`: their rows among all."""
+    inside = (shared.video >= 0) & listed[shared.video]
     considered = inside if protocol.drops_unlisted else np.ones(len(inside), dtype=bool)
     in_ambiguous = np.zeros(len(inside), dtype=bool)
     if protocol.ambiguous != "count":
@@ -102,28 +144,44 @@ def _evaluate(shared: SharedMatching, protocol: Protocol, listed: Bools) -> Eval
     kept = considered & ~in_ambiguous if protocol.ambiguous == "drop" else considered
     place = np.flatnonzero(kept[shared.ranked])
     row = shared.ranked[place]
-    instance = np.flatnonzero(listed[ground_truth.video])
-    flags = DetectionMatches(
-        detection=row,
+    return _Matches(
+        detection=rows[row],
         video=np.where(inside[row], shared.video[row], -1),
         label=shared.label[row],
-        score=detections.score[row].astype(np.float64),
+        score=shared.detections.score[row].astype(np.float64),
         hit=shared.hits(protocol)[place] & inside[row, None],
         excused=in_ambiguous[row],
+        unlisted=int((~inside).sum()),
+        dropped=int((considered & ~kept).sum()),
+    )
+
+
+def _result(
+    parts: list[_Matches], ground_truth: GroundTruth, protocol: Protocol, tious: tuple[float, ...], listed: Bools
+) -> EvaluationResult:
+    instance = np.flatnonzero(listed[ground_truth.video])
+    detection, video, label, score, hit, excused, unlisted, dropped = zip(*parts, strict=True)
+    flags = DetectionMatches(
+        detection=np.concatenate(detection),
+        video=np.concatenate(video),
+        label=np.concatenate(label),
+        score=np.concatenate(score),
+        hit=np.concatenate(hit),
+        excused=np.concatenate(excused),
         instance_video=ground_truth.video[instance],
         instance_label=ground_truth.label[instance],
     )
     return EvaluationResult(
         protocol=protocol,
-        tious=shared.tious,
+        tious=tious,
         classes=ground_truth.classes,
         ap=class_average_precision(flags, len(ground_truth.classes), protocol),
         positives=np.bincount(flags.instance_label, minlength=len(ground_truth.classes)),
         videos=int(listed.sum()),
         instances=len(instance),
-        detections=len(row),
-        unlisted=int((~inside).sum()),
-        dropped=int((considered & ~kept).sum()),
+        detections=len(flags.detection),
+        unlisted=sum(unlisted),
+        dropped=sum(dropped),
         flags=flags,
     )
 

@@ -49,7 +49,7 @@ class SharedMatching:
 
     def __init__(self, detections: Detections, ground_truth: GroundTruth, tious: tuple[float, ...]) -> None:
         self.detections, self.ground_truth, self.tious = detections, ground_truth, tious
-        self.video, self.label = _common_indices(detections, ground_truth)
+        self.video, self.label = common_indices(detections, ground_truth)
         self.ranked = _rank(detections, self.label)
         self._done: dict[Hashable, object] = {}
 
@@ -128,8 +128,23 @@ class SharedMatching:
         return self._done[name]  # type: ignore[return-value]
 
 
-def _common_indices(detections: Detections, ground_truth: GroundTruth) -> tuple[IntArray, IntArray]:
-    """Return `[N]` video (-1 if unknown) and `[N]` class of each detection as indices into the ground truth."""
+def common_indices(detections: Detections, ground_truth: GroundTruth) -> tuple[IntArray, IntArray]:
+    """Return `[N]` video (-1 if unknown) and `[N]` class of each detection as indices into the ground truth.
+
+    Args:
+        detections: in any order.
+        ground_truth: of all videos.
+
+    Raises:
+        UserError: a time or score is not finite, or a class is not in the ground truth.
+
+    Example:
+        >>> one, time = np.array([0]), np.array([1.0])
+        >>> truth = GroundTruth(("v",), ("dive", "jump"), one, one, time, time + 1, ambiguous=np.zeros((0, 3)))
+        >>> found = Detections(("other",), ("jump",), one, one, time, time + 1, score=time)
+        >>> [index.tolist() for index in common_indices(found, truth)]
+        [[-1], [1]]
+    """
     bad = ~np.isfinite([detections.start, detections.end, detections.score]).all(axis=0)
     if bad.any():
         name = detections.videos[detections.video[np.argmax(bad)]]

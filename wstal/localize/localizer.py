@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from wstal.errors import UserError
+from wstal.localize import proposals
 from wstal.localize.nms import Rows, hard_nms, soft_nms
-from wstal.localize.proposals import keep_classes, propose
-from wstal.localize.spec import LocalizerSpec, Nms, StreamFusion
+from wstal.localize.proposals import Kept, keep_classes, propose
+from wstal.localize.spec import LocalizerSpec, Nms
 from wstal.types import DETECTION_COLUMNS, Detections, FloatArray, IntArray, SnippetScores
 
+FUSED = 256  # videos whose streams' detections are fused at once
+_Columns = tuple[np.ndarray[Any, Any], ...]  # of `DETECTION_COLUMNS`
+_NOTHING: _Columns = (*np.zeros((2, 0), dtype=np.int64), *np.zeros((3, 0)))
 
-def localize(scores: Sequence[SnippetScores], spec: LocalizerSpec, classes: tuple[str, ...]) -> Detections:
+
+def localize(scores: Iterable[SnippetScores], spec: LocalizerSpec, classes: tuple[str, ...]) -> Detections:
     """Localize the actions of all videos.
 
     A run of samples [first, last] spans offset + [first, last + 1) * seconds_per_snippet / upsampling.
@@ -42,28 +47,127 @@ def localize(scores: Sequence[SnippetScores], spec: LocalizerSpec, classes: tupl
         >>> found.start.tolist(), found.end.tolist(), found.score.round(2).tolist()
         ([0.5], [1.5], [0.8])
     """
-    if spec.fusion is not None:
-        return _localize_streams(scores, spec, spec.fusion, classes)
+    localizer = Localizer(spec, classes)
     for one in scores:
-        _check(one, spec, scores[0], classes)
-    videos = tuple(one.video for one in scores)
-    repeated = sorted(name for name, count in Counter(videos).items() if count > 1)
-    if repeated:
-        raise UserError(f"Expected scores of each video once, got {repeated[0]!r} more than once. Remove the others.")
+        localizer.add(one)
+    return localizer.detections()
 
-    seconds = np.array([one.seconds_per_snippet for one in scores], dtype=np.float64)
-    offset = np.array([one.offset for one in scores], dtype=np.float64)
-    class_scores = np.array([_class_scores(one, spec) for one in scores], dtype=np.float64)
-    kept = keep_classes(class_scores.reshape(len(scores), len(classes)), spec)
-    proposals = propose(scores, kept, spec)
-    pair, score = proposals.pair, proposals.score
-    video = kept.video[pair]
-    start = offset[video] + proposals.first * (seconds / spec.upsampling)[video]
-    end = offset[video] + proposals.stop * (seconds / spec.upsampling)[video]
 
-    stays, kept_score = _suppress(spec.nms, start, end, score, pair, seconds[video])
-    proposed = Detections(videos, tuple(classes), video, kept.label[pair], start, end, score)
-    return replace(proposed.select(stays), score=kept_score)
+class Localizer:
+    """Localizer of videos that come one after the other. It keeps their detections, and few scores at a time.
+
+    Videos are laid out together until they have `CHUNK` samples, so what is found does not depend on how they come.
+
+    Args:
+        spec: the method's settings.
+        classes: the C class names, in the order of the columns of signals and video scores.
+
+    Example:
+        >>> from wstal.localize import ProposalSource
+        >>> source = ProposalSource(signal="cas", thresholds=(0.5,), score={"cas": 1.0})
+        >>> localizer = Localizer(LocalizerSpec(class_threshold=0.1, sources=(source,)), ("jump",))
+        >>> for name in ("v", "w"):
+        ...     localizer.add(SnippetScores(name, {"cas": np.array([[0.1], [0.9]])}, np.array([0.9]), 0.5))
+        >>> localizer.detections().start.tolist()
+        [0.5, 0.5]
+    """
+
+    def __init__(self, spec: LocalizerSpec, classes: tuple[str, ...]) -> None:
+        self.spec, self.classes = spec, tuple(classes)
+        self._streams: dict[str, Localizer] = {}
+        self._first: SnippetScores | None = None
+        self._videos: dict[str, float] = {}  # seconds per row
+        self._samples = 0
+        self._waiting: list[tuple[int, SnippetScores, Kept]] = []
+        self._chunk = 0  # of the waiting ones
+        self._found = [_NOTHING]
+
+    def add(self, scores: SnippetScores) -> None:
+        """Take the scores of the next video.
+
+        Args:
+            scores: all its signals are `[T, C]` or `[T]`, finite, with the same T >= 1.
+
+        Raises:
+            UserError: as `localize`.
+        """
+        spec = self.spec
+        self._first = self._first or scores
+        if spec.fusion is not None:
+            self._add_streams(scores)
+            return
+        _check(scores, spec, self._first, self.classes)
+        number = self._enter(scores)
+        kept = keep_classes(np.asarray(_class_scores(scores, spec), dtype=np.float64)[None], spec)
+        self._samples += len(scores.signals[spec.signals[0]]) * spec.upsampling * (1 + len(kept.video))
+        if not len(kept.video):
+            return
+        if self._waiting and self._chunk != self._samples // proposals.CHUNK:
+            self._localize_waiting()
+        self._chunk = self._samples // proposals.CHUNK
+        self._waiting.append((number, scores, kept))
+
+    def detections(self) -> Detections:
+        """Return the detections of all videos so far, sorted as those of `localize`."""
+        if self._streams:
+            return self._fused()
+        if self._waiting:
+            self._localize_waiting()
+        return Detections(tuple(self._videos), self.classes, *_joined(self._found))
+
+    def _enter(self, scores: SnippetScores) -> int:
+        """Return the number of a video that is new."""
+        if scores.video in self._videos:
+            raise UserError(
+                f"Expected scores of each video once, got {scores.video!r} more than once. Remove the others."
+            )
+        self._videos[scores.video] = scores.seconds_per_snippet
+        return len(self._videos) - 1
+
+    def _localize_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        scores, spec = [one for _, one, _ in waiting], self.spec
+        counts = [len(kept.video) for _, _, kept in waiting]
+        video, label = np.repeat(np.arange(len(waiting)), counts), np.concatenate([kept.label for *_, kept in waiting])
+        proposed = propose(scores, Kept(video, label, np.concatenate([kept.score for *_, kept in waiting])), spec)
+        pair, score = proposed.pair, proposed.score
+        video, label = video[pair], label[pair]
+        seconds = np.array([one.seconds_per_snippet for one in scores], dtype=np.float64)[video]
+        offset = np.array([one.offset for one in scores], dtype=np.float64)[video]
+        start = offset + proposed.first * (seconds / spec.upsampling)
+        end = offset + proposed.stop * (seconds / spec.upsampling)
+        stays, kept_score = _suppress(spec.nms, start, end, score, pair, seconds)
+        number = np.array([number for number, *_ in waiting])[video]
+        self._found.append((number[stays], label[stays], start[stays], end[stays], kept_score))
+
+    def _add_streams(self, scores: SnippetScores) -> None:
+        number = self._enter(scores)
+        if not number:
+            names = [name for name in scores.class_scores if name.startswith("stream")]
+            if not names:
+                raise UserError(
+                    f"The localizer settings fuse streams, but the scores of video {scores.video!r} have no class "
+                    "scores named stream0, stream1, ... Unset `fusion`, or let the method output them."
+                )
+            alone = self.spec.model_copy(update={"fusion": None})
+            self._streams = {name: Localizer(alone, self.classes) for name in names}
+        for name, stream in self._streams.items():
+            stream.add(_one_stream(scores, name))
+
+    def _fused(self) -> Detections:
+        """Return the streams' detections, suppressed together where several have some of a class in a video."""
+        fusion = self.spec.fusion
+        assert fusion is not None
+        streams = [stream.detections() for stream in self._streams.values()]
+        weights = [*fusion.weights, *[1.0] * len(streams)]
+        seconds = np.array([*self._videos.values()], dtype=np.float64)
+        found = [_NOTHING]
+        for first in range(0, len(seconds), FUSED):
+            bounds = [np.searchsorted(part.video, (first, first + FUSED)) for part in streams]
+            parts = [part.select(np.arange(*bound)) for part, bound in zip(streams, bounds, strict=True)]
+            weighed = [replace(part, score=part.score * weight) for part, weight in zip(parts, weights, strict=False)]
+            found.append(_fuse(weighed, fusion.nms, seconds))
+        return Detections(tuple(self._videos), self.classes, *_joined(found))
 
 
 def _suppress(
@@ -84,37 +188,28 @@ def _suppress(
     return stays[order], score[order]
 
 
-def _localize_streams(
-    scores: Sequence[SnippetScores], spec: LocalizerSpec, fusion: StreamFusion, classes: tuple[str, ...]
-) -> Detections:
-    """Localize each stream, then suppress together where several streams have detections of a class in a video."""
-    streams = [name for name in (scores[0].class_scores if scores else {}) if name.startswith("stream")]
-    if scores and not streams:
-        raise UserError(
-            f"The localizer settings fuse streams, but the scores of video {scores[0].video!r} have no class scores "
-            "named stream0, stream1, ... Unset `fusion`, or let the method output them."
-        )
-    found, stream = [], []
-    for number, name in enumerate(streams):
-        own = [_one_stream(one, name) for one in scores]
-        part = localize(own, spec.model_copy(update={"fusion": None}), classes)
-        weight = fusion.weights[number] if number < len(fusion.weights) else 1.0
-        found.append(replace(part, score=part.score * weight))
-        stream.append(np.full(len(part), number))
-    if not found:
-        return localize(scores, spec.model_copy(update={"fusion": None}), classes)
-    columns = (np.concatenate([getattr(part, name) for part in found]) for name in DETECTION_COLUMNS)
-    joined = Detections(found[0].videos, found[0].classes, *columns)
-    source, group = np.concatenate(stream), joined.video * len(classes) + joined.label
+def _fuse(streams: Sequence[Detections], nms: Nms, seconds: FloatArray) -> _Columns:
+    """Return the columns of all streams' detections, suppressed together where several have some of a class in a video.
+
+    `seconds`: `[V]` duration of a row of the signals.
+    """
+    columns = _joined([tuple(getattr(part, name) for name in DETECTION_COLUMNS) for part in streams])
+    joined = Detections(streams[0].videos, streams[0].classes, *columns)
+    source = np.repeat(np.arange(len(streams)), [len(part) for part in streams])
+    group = joined.video * len(joined.classes) + joined.label
     # number of streams of each group
     of_streams = np.bincount(np.unique(group * len(streams) + source) // len(streams))
     several = of_streams[group] > 1
-    seconds = np.array([one.seconds_per_snippet for one in scores])[joined.video]
     some = joined.select(several)
-    stays, kept_score = _suppress(fusion.nms, some.start, some.end, some.score, group[several], seconds[several])
+    stays, kept_score = _suppress(nms, some.start, some.end, some.score, group[several], seconds[some.video])
     rows = np.concatenate([np.flatnonzero(several)[stays], np.flatnonzero(~several)])
     final = replace(joined.select(rows), score=np.concatenate([kept_score, joined.score[~several]]))
-    return final.select(np.lexsort((final.end, final.start, -final.score, group[rows])))
+    final = final.select(np.lexsort((final.end, final.start, -final.score, group[rows])))
+    return tuple(getattr(final, name) for name in DETECTION_COLUMNS)
+
+
+def _joined(parts: Sequence[_Columns]) -> _Columns:
+    return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
 
 
 def _one_stream(scores: SnippetScores, stream: str) -> SnippetScores:

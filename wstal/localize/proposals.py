@@ -72,7 +72,7 @@ def propose(scores: Sequence[SnippetScores], kept: Kept, spec: LocalizerSpec) ->
     """Return all proposals of the kept pairs, from every source and threshold, before suppression.
 
     Args:
-        scores: the videos that `kept.video` indexes, already checked.
+        scores: the videos that `kept.video` indexes, already checked. All are laid out together.
         kept: the pairs that get proposals.
         spec: the method's settings.
 
@@ -84,22 +84,6 @@ def propose(scores: Sequence[SnippetScores], kept: Kept, spec: LocalizerSpec) ->
         >>> found = propose([scores], keep_classes(scores.video_scores[None], spec), spec)
         >>> found.first.tolist(), found.stop.tolist()
         ([1], [3])
-    """
-    name = spec.signals[0]
-    rows = np.array([len(one.signals[name]) for one in scores], dtype=np.int64)
-    size = rows * spec.upsampling * (1 + np.bincount(kept.video, minlength=len(scores)))
-    chunk = (np.cumsum(size) // CHUNK)[kept.video]
-    found = [Proposals(kept.video[:0], kept.video[:0], kept.video[:0], kept.score[:0])]
-    for part in np.split(np.arange(len(chunk)), np.flatnonzero(np.diff(chunk)) + 1):
-        if len(part):
-            found += _propose_chunk(scores, Kept(kept.video[part], kept.label[part], kept.score[part]), spec, part[0])
-    return Proposals(*(np.concatenate(column) for column in zip(*found, strict=True)))
-
-
-def _propose_chunk(scores: Sequence[SnippetScores], kept: Kept, spec: LocalizerSpec, offset: int) -> list[Proposals]:
-    """Return the proposals of pairs that are laid out together, one entry per threshold.
-
-    `offset`: index of the first pair.
     """
     names = spec.signals
     shared = {name for name in names if scores[0].signals[name].ndim == 1}
@@ -143,8 +127,8 @@ def _propose_chunk(scores: Sequence[SnippetScores], kept: Kept, spec: LocalizerS
                 inside = _maxima(weight * tracks[name].samples, origin[name][pair] + first, origin[name][pair] + stop)
             score = inside - spec.outer_weight * outside / np.maximum(beside, 1)  # an empty outside counts 0
             score += source.video_score_weight * kept.score[pair]
-            found.append(Proposals(pair + offset, first, end, score))
-    return found
+            found.append(Proposals(pair, first, end, score))
+    return Proposals(*(np.concatenate(column) for column in zip(*found, strict=True)))
 
 
 def _runs(source: ProposalSource, threshold: float, track: Tracks, spec: LocalizerSpec) -> tuple[IntArray, ...]:

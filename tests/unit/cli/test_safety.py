@@ -93,7 +93,7 @@ def test_every_numpy_load_refuses_pickles() -> None:
     told = [one for _, _, call in calls() for one in call.keywords if one.arg == "allow_pickle"]
     assert all(ast.unparse(one.value) == "False" for one in told)
     found = [(path, call) for path, name, call in calls() if name in ("np.load", "numpy.load")]
-    assert len(found) >= 2
+    assert found  # feature files are mapped by a header that is not of objects
     for path, call in found:
         stated = {one.arg: ast.unparse(one.value) for one in call.keywords}
         assert stated.get("allow_pickle") == "False", f"{path}:{call.lineno}"

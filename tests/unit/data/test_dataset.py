@@ -620,7 +620,7 @@ def test_facts_that_the_runner_asks_for(tmp_path: Path) -> None:
 
 def test_opening_reads_no_features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make(tmp_path)
-    monkeypatch.setattr(np, "load", lambda *_, **__: pytest.fail("read a feature file"))
+    monkeypatch.setattr(np, "memmap", lambda *_, **__: pytest.fail("read a feature file"))
     assert len(open_dataset(tmp_path).videos("train")) == 2
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import math
 from pathlib import Path
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from harness.data import detections as module
 from harness.data.detections import read_detections, write_detections
+from tests.helpers.memory import traced_peak
 from wstal.errors import MissingDataError, StoreError, UserError
 from wstal.types import Detections
 
@@ -131,6 +133,24 @@ class TestWriting:
         assert content["results"]["a"][0] == {"label": "Jump", "segment": [1 / 3, 2.5], "score": 1e300}
         assert content["results"]["none"] == []
 
+    def test_a_zipped_file_written_video_by_video_is_that_of_the_whole_text(self, tmp_path: Path) -> None:
+        many = found_in_videos(300)
+        for name in ("d.json", "d.json.gz"):
+            write_detections(tmp_path / name, many)
+        text = (tmp_path / "d.json").read_bytes()
+        whole = io.BytesIO()
+        with gzip.GzipFile(filename="", mode="wb", fileobj=whole, mtime=0, compresslevel=6) as file:
+            file.write(text)
+        assert (tmp_path / "d.json.gz").read_bytes() == whole.getvalue()
+
+    def test_memory_grows_by_less_than_a_detection_has_columns(self, tmp_path: Path) -> None:
+        def peak(videos: int) -> int:
+            many = found_in_videos(videos)
+            return traced_peak(lambda: write_detections(tmp_path / "d.json.gz", many))
+
+        few, most = peak(20), peak(320)
+        assert most - few < 300 * 100 * 8  # 300 videos of 100 rows, five columns of 8 bytes; as text 130 bytes each
+
     def test_numbers_that_json_does_not_have_are_refused(self, tmp_path: Path) -> None:
         bad = EXAMPLE.select(np.array([0]))
         bad.score[0] = math.nan
@@ -160,6 +180,14 @@ class TestWriting:
         np.testing.assert_array_equal(read.start, start)
         np.testing.assert_array_equal(read.end, start + length)
         np.testing.assert_array_equal(read.score, score)
+
+
+def found_in_videos(videos: int) -> Detections:
+    """A hundred detections in each video."""
+    rng = np.random.default_rng(0)
+    start, length, score = rng.random((3, 100 * videos))
+    video = np.repeat(np.arange(videos), 100)
+    return Detections(tuple(f"v{i}" for i in range(videos)), ("c",), video, 0 * video, start, start + length, score)
 
 
 class TestErrors:

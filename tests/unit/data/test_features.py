@@ -114,7 +114,7 @@ def test_a_file_that_numpy_cannot_map(
     def broken(*_: object, **__: object) -> None:
         raise failure("negative dimensions")
 
-    monkeypatch.setattr(np, "load", broken)
+    monkeypatch.setattr(np, "memmap", broken)
     with pytest.raises(UserError, match=r"v.npy is not a readable .npy file \(negative dimensions\)"):
         FeatureFiles((path,)).read()
 
@@ -304,6 +304,14 @@ def test_stored_video_reads_on_access(tmp_path: Path) -> None:
     (tmp_path / "v.npy").unlink()
     with pytest.raises(MissingDataError):
         _ = stored.features
+
+
+def test_the_length_of_a_stored_video_is_its_header_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = video(tmp_path)
+    assert dataclasses.replace(stored, source=lambda: rows(7, 2)).length == 7
+    monkeypatch.setattr(np, "memmap", lambda *_: pytest.fail("the values are not looked at"))
+    assert stored.length == 3
+    assert dataclasses.replace(stored, source=rows(5, 2)).length == 5
 
 
 def test_stored_video_gives_the_same_array_while_it_is_used(tmp_path: Path) -> None:

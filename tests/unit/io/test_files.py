@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.io.atomic import atomic_write, check_writable
+from harness.io.atomic import atomic_file, atomic_write, check_writable
 from harness.io.encoding import canonical_json, pretty_json, sha256, sha256_file
 from harness.io.reading import open_regular, read_json, read_limited, read_toml
 from harness.io.text import printable
@@ -38,6 +38,21 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, mon
         atomic_write(path, b"new")
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["x"]
+
+
+def test_a_file_in_pieces_is_there_only_when_all_are_written(tmp_path: Path) -> None:
+    def write(*pieces: bytes | BaseException) -> None:
+        with atomic_file(tmp_path / "x") as file:
+            for piece in pieces:
+                if isinstance(piece, BaseException):
+                    raise piece
+                file.write(piece)
+
+    write(b"one, ", b"two")
+    for error in (ValueError("three"), KeyboardInterrupt()):
+        with pytest.raises(type(error)):
+            write(b"one, ", error)
+        assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("x", "one, two")]
 
 
 def test_new_files_follow_the_umask(tmp_path: Path) -> None:

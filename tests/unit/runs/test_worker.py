@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from harness.cli.main import main as command
+from harness.io import console
 from harness.io.exits import exit_code
 from harness.records.store import Store
 from harness.runs.request import DataRequest, RunRequest
@@ -45,6 +48,30 @@ def test_a_worker_leaves_what_the_command_leaves(
     assert command(["run", *requested(tiny, tmp_path / "command").to_argv()]) == 0
     assert len(finished(tmp_path / "worker")) == 8
     assert finished(tmp_path / "worker") == finished(tmp_path / "command")
+
+
+def test_a_long_run_tells_after_its_first_epoch_how_long_it_takes(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    minutes = itertools.count(step=60)
+    monkeypatch.setattr(console, "time", SimpleNamespace(monotonic=lambda: next(minutes)))
+    assert main(requested(tiny, tmp_path)) == 0
+    told = [line.partition(" ")[2] for line in capsys.readouterr().err.splitlines() if " loss " in line]
+    assert [line.partition(" loss ")[0] for line in told] == ["train 1/2", "train 2/2"]
+    assert told[0].endswith(", about 60 s left")
+    assert "left" not in told[1]
+
+
+def test_a_run_tells_how_far_it_has_read(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    minutes = itertools.count(step=60)
+    monkeypatch.setattr(console, "time", SimpleNamespace(monotonic=lambda: next(minutes)))
+    assert main(requested(tiny, tmp_path)) == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("data ")]
+    stages = dict.fromkeys(line.split()[1] for line in told)
+    assert list(stages) == ["digest", "headers", "read", "check"]
+    assert told[0] == "data digest 1/6 files, about 5 min left"
 
 
 def test_another_run_than_the_planned_one_is_refused_before_it_begins(

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,13 @@ import pytest
 
 from harness.cli.inputs import run_request
 from harness.io.atomic import atomic_write
+from harness.io.console import OnProgress
 from harness.io.encoding import pretty_json
 from harness.io.locks import acquire
 from harness.records.files import RECORD
 from harness.records.store import RunStatus, Store
 from harness.runs.plans import open_plan
+from harness.runs.request import RunRequest
 from harness.sweeps.engines import Outcome
 from harness.sweeps.jobs import Job
 from harness.sweeps.sweep import failure_message, sweep
@@ -124,6 +127,26 @@ def test_each_run_is_done_once_and_the_done_ones_are_skipped(tmp_path: Path) -> 
     assert engine.seen == {0: 1, 2: 1, 3: 1}
     assert sweep(jobs_of(4), store, engine, retries=1) == {}
     assert engine.seen.total() == 3
+
+
+def test_what_a_run_tells_of_its_training_is_told_with_its_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Store(tmp_path)
+
+    class Telling(Pretended):
+        def submit(self, request: RunRequest, on_progress: OnProgress) -> Future[Outcome]:
+            on_progress("digest", 9, 10, "files, about 4 s left")
+            on_progress("train", 1, 500, "loss 3.0400, about 6 h left")
+            return super().submit(request, on_progress)
+
+    def do(seed: int) -> Outcome:
+        put(store, seed)
+        return Outcome(0, "", "here")
+
+    assert sweep(jobs_of(2), store, Telling(do), retries=0) == {}
+    told = capsys.readouterr().err.splitlines()
+    assert told == [f"row-{seed}-s{seed} 1/500 loss 3.0400, about 6 h left" for seed in range(2)]
 
 
 def test_a_failure_is_tried_again_kept_and_never_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

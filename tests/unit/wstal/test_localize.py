@@ -13,10 +13,11 @@ import pytest
 from pydantic import ValidationError
 
 from tests.helpers.localizing import upsample
+from tests.helpers.memory import traced_peak
 from tests.helpers.plain_localize import ACM_ACTIVITYNET, ACM_THUMOS, BASNET
 from tests.helpers.plain_localize import localize as reference
 from wstal.errors import UserError
-from wstal.localize import LocalizerSpec, Nms, ProposalSource, StreamFusion, localize, proposals
+from wstal.localize import Localizer, LocalizerSpec, Nms, ProposalSource, StreamFusion, localize, proposals
 from wstal.localize.tracks import lay_out
 from wstal.types import Detections, SnippetScores
 
@@ -222,6 +223,31 @@ def test_laid_out_in_chunks_or_at_once_is_the_same(monkeypatch: pytest.MonkeyPat
     in_chunks = localize(cases, ACM_THUMOS, CLASSES[:3])
     assert len(at_once) > 20
     np.testing.assert_allclose(table(in_chunks), table(at_once), rtol=0, atol=1e-13)
+
+
+def test_detections_so_far_do_not_end_the_localizer() -> None:
+    cases = [scores([0.0, 1.0, 0.0], video=f"v{number}") for number in range(4)]
+    localizer = Localizer(spec(), CLASSES[:1])
+    for number, case in enumerate(cases, 1):
+        localizer.add(case)
+        assert localizer.detections().video.tolist() == [*range(number)]
+    np.testing.assert_array_equal(table(localizer.detections()), table(localize(cases, spec(), CLASSES[:1])))
+
+
+def test_memory_does_not_grow_with_the_scores_of_all_videos(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proposals, "CHUNK", 4000)
+    rows, classes = 100, tuple(f"c{number}" for number in range(200))  # 160 kB of scores a video, of which 2 % count
+
+    def localize_random(videos: int) -> None:
+        rng = np.random.default_rng(0)
+        localizer = Localizer(spec((0.5,), upsampling=2), classes)
+        for number in range(videos):
+            cas, chosen = rng.random((rows, 200)), np.eye(4, 200, k=number % 100).sum(axis=0)
+            localizer.add(scores(cas, p=chosen, video=f"v{number}"))
+        localizer.detections()
+
+    few, many = traced_peak(lambda: localize_random(10)), traced_peak(lambda: localize_random(60))
+    assert many - few < 50 * rows * 200 * 8 / 10
 
 
 def test_nothing_to_localize() -> None:

@@ -44,9 +44,13 @@ from wstal.method import Recipe, TrainSpec
 from wstal.parts.cosine import cosines
 from wstal.parts.pooling import take_rows
 from wstal.spec import Count
-from wstal.tensors import Embedded, Scalar
-from wstal.types import Batch, IntArray, Video
+from wstal.tensors import Scalar
+from wstal.types import Batch, IntArray, Snippets, Video
 
+Attended = Float[Tensor, "videos k dim"]
+Ranked = Int[Tensor, "videos k"]
+Same = Bool[Tensor, " pairs"]
+PairScores = Float[Tensor, " pairs"]
 Table = Float[Tensor, "pairs rows columns"]
 Diagonal = Float[Tensor, "pairs rows"]
 
@@ -137,55 +141,72 @@ class Ftcl(AcmNet):
         spec = self.spec
         snippets = self.snippets(batch.features)
         terms = self.snippet_losses(snippets, batch.labels)
-        rows = 2 * min(spec.pairs, len(batch.labels) // 2)
-        if not self._aligning or rows == 0:
+        pairs = min(spec.pairs, len(batch.labels) // 2)
+        if not self._aligning or pairs == 0:
             zero = torch.zeros_like(terms["total"])
             return terms | {"lcs": zero, "fsd": zero}
-        embedded, labels = snippets.embedded[:rows], batch.labels[:rows]
-        ranked = ranking(snippets.attention[:rows, :, INSTANCE], max(spec.lcs_length, 2 * spec.fsd_length))
+        count = max(spec.lcs_length, 2 * spec.fsd_length)
+        attended, ranked = (part[: 2 * pairs] for part in most_attended(snippets, count))
+        labels = batch.labels[: 2 * pairs]
         same = (labels[0::2] * labels[1::2]).sum(dim=1) > 0
-        terms["lcs"] = contrast(self._lcs(embedded, ranked), same)
-        terms["fsd"] = contrast(self._fsd(embedded, ranked, same), same)
+        terms["lcs"] = contrast(self.lcs(attended, ranked), same)
+        terms["fsd"] = contrast(self.fsd(attended, ranked, same), same)
         terms["total"] = terms["total"] + spec.lcs * terms["lcs"] + spec.fsd * terms["fsd"]
         return terms
 
-    def _lcs(self, embedded: Embedded, ranked: Tensor) -> Float[Tensor, " pairs"]:
-        """Return the LCS of the most attended snippets of each pair."""
-        common = in_time(embedded, ranked[:, : self.spec.lcs_length])
-        return longest_common(cosines(common[0::2], common[1::2]), self.spec.lcs_threshold)
+    def lcs(self, attended: Attended, ranked: Ranked) -> PairScores:
+        """Return the soft length of the longest common subsequence of each pair.
 
-    def _fsd(self, embedded: Embedded, ranked: Tensor, same: Tensor) -> Float[Tensor, " pairs"]:
-        """Return the FSD of both actions where a pair shares a class, else of an action and the other's background."""
-        ranked = ranked[:, : 2 * self.spec.fsd_length]
-        half = (ranked.shape[1] + 1) // 2
-        action = self.transform(in_time(embedded, ranked[:, :half]))
-        background = self.transform(in_time(embedded[1::2], ranked[1::2, -half:]))
-        one, other = action[0::2], torch.where(same[:, None, None], action[1::2], background)
-        match, gap = (cosines(*halves) for halves in zip(one.chunk(2, dim=-1), other.chunk(2, dim=-1), strict=True))
+        Args:
+            attended: `[2 P, k, D]` as `most_attended` gives them, rows 0 and 1, 2 and 3, ... a pair.
+            ranked: `[2 P, k]` their rows.
+        """
+        length = self.spec.lcs_length
+        ordered = in_time(attended[:, :length], ranked[:, :length])
+        return longest_common(cosines(ordered[0::2], ordered[1::2]), self.spec.lcs_threshold)
+
+    def fsd(self, attended: Attended, ranked: Ranked, same: Same) -> PairScores:
+        """Return the alignment of a pair's actions if it shares a class, else of an action and the other's background.
+
+        Args:
+            attended: `[2 P, k, D]` as `most_attended` gives them, rows 0 and 1, 2 and 3, ... a pair.
+            ranked: `[2 P, k]` their rows.
+            same: `[P]`, true for pairs that share a class.
+        """
+        count = min(2 * self.spec.fsd_length, ranked.shape[1])
+        action = slice(0, (count + 1) // 2)
+        background = slice(count // 2, count)
+        actions = self.transform(in_time(attended[:, action], ranked[:, action]))
+        backgrounds = self.transform(in_time(attended[1::2, background], ranked[1::2, background]))
+        other = torch.where(same[:, None, None], actions[1::2], backgrounds)
+        halves = zip(actions[0::2].chunk(2, dim=-1), other.chunk(2, dim=-1), strict=True)
+        match, gap = (cosines(one, another) for one, another in halves)
         return soft_alignment(match, gap, self.spec.smoothness)
 
 
-def ranking(attention: Float[Tensor, "batch time"], count: int) -> Int[Tensor, "batch k"]:
-    """Return the rows of the `count` largest weights, or of all, in descending order.
+def most_attended(snippets: Snippets, count: int) -> tuple[Attended, Ranked]:
+    """Return the embeddings of the snippets with the largest instance attention, in descending order, and their rows.
 
     Args:
-        attention: `[B, T]`.
-        count: number of rows.
+        snippets: of B videos.
+        count: number of snippets of a video; all of a shorter one.
     """
-    return attention.topk(min(count, attention.shape[1]), dim=1).indices
+    attention = snippets.attention[..., INSTANCE]
+    ranked = attention.topk(min(count, attention.shape[1]), dim=1).indices
+    return take_rows(snippets.embedded, ranked), ranked
 
 
-def in_time(embedded: Embedded, ranks: Int[Tensor, "batch k"]) -> Float[Tensor, "batch k dim"]:
-    """Return the chosen rows in the order of time.
+def in_time(attended: Attended, ranked: Ranked) -> Attended:
+    """Return snippets in the order of time.
 
     Args:
-        embedded: `[B, T, D]`.
-        ranks: `[B, k]` rows in any order.
+        attended: `[B, k, D]`.
+        ranked: `[B, k]` their rows.
     """
-    return take_rows(embedded, ranks.sort(dim=1).values)
+    return take_rows(attended, ranked.argsort(dim=1))
 
 
-def longest_common(similarity: Table, threshold: float) -> Float[Tensor, " pairs"]:
+def longest_common(similarity: Table, threshold: float) -> PairScores:
     """Compute the soft length of the longest common subsequence of each pair.
 
     C(i, j) = C(i-1, j-1) + s_ij where s_ij > threshold, else max(C(i-1, j), C(i, j-1)); the length is the last cell.
@@ -201,7 +222,7 @@ def longest_common(similarity: Table, threshold: float) -> Float[Tensor, " pairs
     return last_cell(cell, similarity)
 
 
-def soft_alignment(match: Table, gap: Table, smoothness: float) -> Float[Tensor, " pairs"]:
+def soft_alignment(match: Table, gap: Table, smoothness: float) -> PairScores:
     """Compute the soft alignment score of each pair.
 
     C(i, j) = m_ij + smax(C(i-1, j-1), g_ij + C(i-1, j), g_ij + C(i, j-1)) with smax(x) = gamma logsumexp(x / gamma);
@@ -221,7 +242,7 @@ def soft_alignment(match: Table, gap: Table, smoothness: float) -> Float[Tensor,
     return last_cell(cell, match.double(), gap.double()).to(match.dtype)
 
 
-def last_cell(cell: Callable[..., Diagonal], *tables: Table) -> Float[Tensor, " pairs"]:
+def last_cell(cell: Callable[..., Diagonal], *tables: Table) -> PairScores:
     """Compute the last cell of a recursion over tables, where C(0, .) = C(., 0) = 0.
 
     A cell reads its three neighbours above and left of it, so all cells of an anti-diagonal, of all pairs, are computed
@@ -247,7 +268,7 @@ def skewed(table: Table) -> Float[Tensor, "pairs rows diagonals"]:
     return functional.pad(table, (0, rows)).flatten(1)[:, : rows * diagonals].reshape(pairs, rows, diagonals)
 
 
-def contrast(scores: Float[Tensor, " pairs"], same: Bool[Tensor, " pairs"]) -> Scalar:
+def contrast(scores: PairScores, same: Same) -> Scalar:
     """Compute the mean score of the pairs that share no class minus that of those that do.
 
     A mean of none is 0.

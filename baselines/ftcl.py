@@ -62,7 +62,7 @@ class FtclOptions(AcmNetOptions):
         0.706, ge=0, le=1, description="share of the epochs, the first ones, that train ACM-Net alone, not over pairs"
     )
     pairs: Count = Field(16, description="pairs a batch over pairs, at most as many as train.batch_size")
-    width: Count = Field(1024, description="columns of the layer before FSD: half for matches, half for gaps")
+    width: Count = Field(1024, ge=2, description="columns of the layer before FSD: half for matches, half for gaps")
     lcs: float = Field(0.1, ge=0, description="weight of the LCS loss")
     lcs_length: Count = Field(30, description="most attended snippets that LCS aligns")
     lcs_threshold: float = Field(0.92, ge=-1, le=1, description="cosine above which two snippets are common")
@@ -133,7 +133,7 @@ class Ftcl(AcmNet):
         batches = super().train_batches(labels, size, rng)
         if self._aligning:
             pairs = draw_pairs(labels, len(batches) * min(size, self.spec.pairs), rng)
-            if len(pairs):  # no two videos have equal labels: the stage has nothing to align
+            if len(pairs):  # there are none if no two videos have equal labels
                 return [part.reshape(-1) for part in np.split(pairs, len(batches))]
         return batches
 
@@ -210,7 +210,7 @@ def in_time(attended: Attended, ranked: Ranked) -> Attended:
 def longest_common(similarity: Table, threshold: float) -> PairScores:
     """Compute the soft length of the longest common subsequence of each pair.
 
-    C(i, j) = C(i-1, j-1) + s_ij where s_ij > threshold, else max(C(i-1, j), C(i, j-1)); the length is the last cell.
+    C(i, j) = C(i-1, j-1) + s_ij where s_ij > threshold, else max(C(i-1, j), C(i, j-1)). The length is the last cell.
 
     Args:
         similarity: `[P, rows, columns]` s.
@@ -224,8 +224,8 @@ def longest_common(similarity: Table, threshold: float) -> PairScores:
 def soft_alignment(match: Table, gap: Table, smoothness: float) -> PairScores:
     """Compute the soft alignment score of each pair.
 
-    C(i, j) = m_ij + smax(C(i-1, j-1), g_ij + C(i-1, j), g_ij + C(i, j-1)) with smax(x) = gamma logsumexp(x / gamma);
-    the score is the last cell.
+    C(i, j) = m_ij + smax(C(i-1, j-1), g_ij + C(i-1, j), g_ij + C(i, j-1)) with smax(x) = gamma logsumexp(x / gamma).
+    The score is the last cell.
 
     Args:
         match: `[P, rows, columns]` m.

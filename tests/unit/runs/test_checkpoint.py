@@ -26,10 +26,11 @@ from wstal.errors import StoreError
 from wstal.method import Method, TrainSpec
 
 EPOCHS, STOP = 8, 7  # RSKP's memory is filled before the sixth epoch, the others' before
+# so that all of a method's phases are within these epochs
 PHASES: dict[str, dict[str, Any]] = {
     "em-mil": {"phase_epochs": 2, "video_epochs": 5},
     "ftcl": {"pair_start": 0.5},
-}  # all within these epochs
+}
 
 
 def started(name: str, seed: int) -> tuple[Method, TrainSpec]:

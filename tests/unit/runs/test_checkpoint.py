@@ -26,6 +26,11 @@ from wstal.errors import StoreError
 from wstal.method import Method, TrainSpec
 
 EPOCHS, STOP = 8, 7  # RSKP's memory is filled before the sixth epoch, the others' before
+# so that all of a method's phases are within these epochs
+PHASES: dict[str, dict[str, Any]] = {
+    "em-mil": {"phase_epochs": 2, "video_epochs": 5},
+    "ftcl": {"pair_start": 0.5},
+}
 
 
 def started(name: str, seed: int) -> tuple[Method, TrainSpec]:
@@ -34,7 +39,8 @@ def started(name: str, seed: int) -> tuple[Method, TrainSpec]:
     seed_torch(seed, "initialisation")
     sizes = {"epochs": EPOCHS, "temporal_length": 12, "test_length": 12}
     few = {"batch_size": min(recipe.train.batch_size, 4), "accumulate": min(recipe.train.accumulate, 3)}
-    return load_method(name)(recipe.method, 16, 3), recipe.train.model_copy(update=sizes | few)
+    options = recipe.method.model_copy(update=PHASES.get(name, {}))
+    return load_method(name)(options, 16, 3), recipe.train.model_copy(update=sizes | few)
 
 
 def has_memory(method: Method) -> bool:

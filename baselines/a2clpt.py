@@ -6,6 +6,7 @@ of each stream sees the snippets that the first one does not find most telling, 
 
 Paper: Min & Corso, ECCV 2020, arXiv 2007.06643. Facts: its released code (kylemin/A2CL-PT at 53a56d1), checked against
 tensors recorded from it. Deviations:
+- the smaller last batch of an epoch is kept (the released code drops it);
 - snippets are erased among a video's own, not among those of zeros that pad it, and at least one stays;
 - centres are scaled to length 1 after each step, not before it: gradients are divided by 1 instead of up to 1.001;
 - in evaluation mode, where tests of losses need one value, the even attention has the middle of its drawn temperatures;
@@ -23,7 +24,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from pydantic import Field
@@ -42,7 +42,7 @@ from wstal.parts.pooling import above_half, logit_signals
 from wstal.spec import ALL_ROWS, Count
 from wstal.streams import StreamOptions, split_streams
 from wstal.tensors import Features, Scalar, VideoFeatures
-from wstal.types import Batch, IntArray, Scores, Video
+from wstal.types import Batch, Scores, Video
 
 ERASED = -100.0  # logit of an erased snippet
 LARGEST_COSINE = 1 - 1e-6  # the gradient of an angle has no bound
@@ -144,11 +144,6 @@ class A2clPt(Method):
             videos: not used.
         """
         self._several_labels = epoch >= self.spec.several_labels_from * epochs
-
-    def train_batches(self, labels: Sequence[tuple[int, ...]], size: int, rng: np.random.Generator) -> list[IntArray]:
-        """Return batches of all videos shuffled, without a smaller last one unless it is the only one."""
-        batches = super().train_batches(labels, size, rng)
-        return [batch for batch in batches if len(batch) == len(batches[0])]
 
     def streams(self, features: Features) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Return the embedded snippets of each stream, and the logits of its first and of its second classifier."""

@@ -230,14 +230,6 @@ def test_the_second_classifier_begins_as_layers_of_one_class_each() -> None:
     assert not model.adversaries[0].bias.any()
 
 
-@pytest.mark.parametrize(("videos", "sizes"), [(10, [4, 4]), (8, [4, 4]), (3, [3])])
-def test_a_smaller_last_batch_is_dropped(videos: int, sizes: list[int]) -> None:
-    model = A2clPt(A2clPtOptions(), 4, 2)
-    batches = model.train_batches([(0,)] * videos, 4, np.random.default_rng(0))
-    assert [len(batch) for batch in batches] == sizes
-    assert len(set(np.concatenate(batches).tolist())) == sum(sizes)
-
-
 @pytest.mark.parametrize(("epoch", "several"), [(0, False), (9, False), (10, True), (89, True)])
 def test_videos_with_several_labels_join_after_a_ninth(epoch: int, several: bool) -> None:
     torch.manual_seed(0)

@@ -9,7 +9,7 @@ import torch
 from baselines.rmgcl_gksa import RmgclGksa
 from harness.registry import load_method
 from harness.runs.training import train
-from harness.studies.cost import Setting, build
+from harness.studies.cost import Setting, as_batch, build
 from wstal.method import Method
 from wstal.types import Batch, Video
 
@@ -22,7 +22,7 @@ def full_size_step(name: str, device: str = "cpu", videos: int = VIDEOS) -> tupl
     # two videos of a class in a row, for losses of pairs
     labels = torch.eye(CLASSES)[torch.arange(videos) // 2 % CLASSES]
     features = torch.rand(videos, TIME, WIDTH)
-    return method.to(device), Batch(features.to(device), labels.to(device), tuple(map(str, range(videos))))
+    return method.to(device), as_batch(method, features.to(device), labels.to(device))
 
 
 def full_size_training(folder: Path) -> None:

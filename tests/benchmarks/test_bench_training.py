@@ -41,15 +41,16 @@ DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.i
 
 def stepper(method: Method, batch: Batch, train: TrainSpec | None = None) -> Callable[[], None]:
     """A training step as the trainer makes it."""
-    rate, decay = (train.learning_rate, train.weight_decay) if train else (1e-4, 5e-5)
-    optimizer = torch.optim.Adam(method.parameters(), lr=rate, weight_decay=decay, fused=True)
+    optimizers = method.optimizers(train or TrainSpec(epochs=1, learning_rate=1e-4, weight_decay=5e-5))
 
     def step() -> None:
-        optimizer.zero_grad(set_to_none=True)
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
         terms = method.losses(batch)
         assert bool(terms["total"].isfinite())
         terms["total"].backward()
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         method.end_step()
         if batch.features.is_cuda:
             torch.cuda.synchronize()

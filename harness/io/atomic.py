@@ -19,6 +19,19 @@ def atomic_write(path: Path, data: bytes) -> None:
         data: its content.
 
     Raises:
+        StoreError: as `atomic_write_parts`.
+    """
+    atomic_write_parts(path, [data])
+
+
+def atomic_write_parts(path: Path, parts: Iterable[bytes | memoryview]) -> None:
+    """Write a file as `atomic_write` does, part after part, so that its content need not be in memory as a whole.
+
+    Args:
+        path: the file, whose folder is made if absent.
+        parts: its content.
+
+    Raises:
         StoreError: the folder cannot be written or the disk is full, and `path` is unchanged.
     """
     temporary = None
@@ -26,7 +39,8 @@ def atomic_write(path: Path, data: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
         with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
+            for part in parts:
+                file.write(part)
             file.flush()
             os.fsync(file.fileno())
         # mkstemp makes private files; a store may be shared, so follow the process's umask as open() does

@@ -204,7 +204,7 @@ class MemoryBank(CountsOnHost):
         members = functional.one_hot(row, len(self.filled)).to(unit.dtype)
         centres = functional.normalize(members.T @ unit, dim=1)
         # by parts: of a bank of 100,500 slots the products alone would be a second and third bank
-        parts = zip(unit.split(SPLIT), row.split(SPLIT), strict=True)
+        parts = zip(torch.split(unit, SPLIT), torch.split(row, SPLIT), strict=True)
         within = torch.cat([(part * centres[of]).sum(dim=1) for part, of in parts]).mean()
         seen = centres[self.filled.nonzero().squeeze(1).to(centres.device)]
         count = len(seen)

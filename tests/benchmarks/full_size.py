@@ -1,4 +1,4 @@
-"""Training steps at the paper's size: [16, 750, 2048]."""
+"""Training steps at the paper's sizes: THUMOS14's [16, 750, 2048] and ActivityNet's [64, 75, 2048]."""
 
 from __future__ import annotations
 
@@ -15,13 +15,17 @@ from wstal.types import Batch, Video
 
 VIDEOS, TIME, WIDTH, CLASSES = 16, 750, 2048, 20
 FULL_SIZE = Setting("thumos14", TIME, CLASSES)
+MANY_CLASSES = Setting("activitynet13", 75, 200)
+MANY_CLASSES_VIDEOS = 64
 
 
-def full_size_step(name: str, device: str = "cpu", videos: int = VIDEOS) -> tuple[Method, Batch]:
-    method, _ = build(load_method(name), "train", FULL_SIZE, WIDTH)
+def full_size_step(
+    name: str, device: str = "cpu", videos: int = VIDEOS, setting: Setting = FULL_SIZE
+) -> tuple[Method, Batch]:
+    method, _ = build(load_method(name), "train", setting, WIDTH)
     # two videos of a class in a row, for losses of pairs
-    labels = torch.eye(CLASSES)[torch.arange(videos) // 2 % CLASSES]
-    features = torch.rand(videos, TIME, WIDTH)
+    labels = torch.eye(setting.classes)[torch.arange(videos) // 2 % setting.classes]
+    features = torch.rand(videos, setting.length, WIDTH)
     return method.to(device), as_batch(method, features.to(device), labels.to(device))
 
 

@@ -11,6 +11,7 @@ tensors recorded from it. Deviations:
 - log-probabilities come from log-softmax, where the released code raises probabilities to at least 1e-7;
 - a test video passes through all steps when it is scored, in the released code when a step of the training begins;
 - rows of 16 frames at 25 fps are assumed where the suppression between steps adds a second to lengths;
+- a training video none of whose classes is predicted has proposals of the best of them, in the released code none;
 - a proposal has at least one row, however short it is, and a video any number of proposals (200 at most there);
 - warp and sampling are one interpolation of the features where the released code does two in a row;
 - the last scores are mapped to the video's own rows and localized there. The released code localizes warped rows and
@@ -228,17 +229,20 @@ class AsmLoc(Method):
     ) -> Found:
         """Return what the next step gets of a video.
 
-        `labels`: the video's classes, whose proposals stay. None: all stay.
+        `labels`: the video's classes, the only ones to have proposals. None: any class may.
         """
         spec = self.spec
         scores, warp = self._pass(features, step, found)
         signals = {name: signal.double().cpu().numpy() for name, signal in scores.signals.items()}
-        given = SnippetScores("", signals, scores.video_scores.double().cpu().numpy(), ROW_SECONDS)
+        video_scores = scores.video_scores.double().cpu().numpy()
+        labels = range(self.num_classes) if labels is None else labels
+        allowed = np.isin(np.arange(self.num_classes), list(labels))
+        given = SnippetScores("", signals, np.where(allowed, video_scores, -1.0), ROW_SECONDS)
         proposals = localize([given], BETWEEN[spec.proposals], tuple(map(str, range(self.num_classes))))
-        if labels is not None:
-            proposals = proposals.select(np.isin(proposals.label, list(labels)))
+        proposals = proposals.select(allowed[proposals.label])
         per_row = warp.length / len(signals["attention"])
-        times = warp.unwarped(np.stack([proposals.start, proposals.end], axis=1) / ROW_SECONDS * per_row)
+        seconds = np.stack([proposals.start, proposals.end], axis=1, dtype=np.float64)
+        times = warp.unwarped(seconds / ROW_SECONDS * per_row)
         extended = times + spec.extension * np.diff(times) * [-1, 1]
         stretched = best_share(proposals.label, proposals.score, spec.kept)
         intervals = whole_rows(extended[stretched], len(features))

@@ -37,7 +37,7 @@ from baselines.untrimmednet import UntrimmedNet, UntrimmedNetOptions
 from wstal import sampling
 from wstal.families import many_classes
 from wstal.localize.spec import LocalizerSpec, ProposalSource
-from wstal.losses.outer_inner import INNER_MARGIN, Boxes, Contrast, Heat, OuterInnerContrast, floored
+from wstal.losses.outer_inner import INNER_MARGIN, Boxes, Contrast, Heat, floored, outer_inner_contrast
 from wstal.method import Method, Recipe, TrainSpec
 from wstal.spec import Count
 from wstal.streams import StreamOptions
@@ -45,6 +45,7 @@ from wstal.tensors import Features, Scalar, VideoFeatures
 from wstal.types import Batch, IntArray, Scores, Video
 
 CLASSES_AT_TEST = 2
+HEADS = ("classifier", "attention")  # of UntrimmedNet
 
 LOCALIZER = LocalizerSpec(
     class_score="mean_heat",
@@ -84,6 +85,7 @@ class AutoLoc(Method):
     name: ClassVar[str] = "autoloc"
     title: ClassVar[str] = "AutoLoc"
     Options = AutoLocOptions
+    SMOOTH = False
     spec: AutoLocOptions
 
     def __init__(self, spec: AutoLocOptions, feature_dim: int, num_classes: int) -> None:
@@ -160,7 +162,7 @@ class AutoLoc(Method):
         heat, masked = self._heat(features)
         mean_heat, classes = heat.mean(dim=1).topk(min(CLASSES_AT_TEST, len(heat)))
         inner = regressed_boxes(self.regressor(features[None])[0], self.regressor.anchors)
-        contrast = OuterInnerContrast.apply(inner, masked[classes])
+        contrast = outer_inner_contrast(inner, masked[classes])
         anchor, taken = self._select(inner, contrast, masked[classes])
         start, end = chosen(floored(inner, INNER_MARGIN).expand(len(classes), *inner.shape), anchor).unbind(dim=1)
         start, end = start.clamp(min=0), end.clamp(max=len(features))
@@ -183,7 +185,7 @@ class AutoLoc(Method):
             _, masked = self._heat(features)
         heat = torch.stack([masked[label] for label in classes])
         inner = regressed_boxes(deltas, self.regressor.anchors)
-        contrast: Tensor = OuterInnerContrast.apply(inner, heat)
+        contrast = outer_inner_contrast(inner, heat)
         anchor, taken = self._select(inner, contrast, heat)
         return oic_loss(chosen(contrast, anchor), taken)
 
@@ -194,8 +196,9 @@ class AutoLoc(Method):
     def _heat(self, features: VideoFeatures) -> tuple[Heat, Heat]:
         """Return the mean over streams of the class probabilities `[C, T]`, and the same times the foreground mask."""
         parts = list(zip(self.untrimmednet.networks, self.untrimmednet.split(features), strict=True))
-        heat = torch.stack([one.classifier(part).softmax(dim=1) for one, part in parts]).mean(dim=0).T
-        logits = torch.stack([one.attention(part)[:, 0] for one, part in parts])
+        classifiers, attentions = ([one.get_submodule(name)(part) for one, part in parts] for name in HEADS)
+        heat = torch.stack([logits.softmax(dim=1) for logits in classifiers]).mean(dim=0).T
+        logits = torch.stack(attentions).squeeze(-1)
         thresholds = logits.quantile(self.spec.foreground, dim=1, keepdim=True)
         return heat, masked_heat(heat, logits, thresholds)
 
@@ -213,14 +216,13 @@ class BoundaryRegressor(nn.Module):
 
     def __init__(self, in_dim: int, width: int, anchors: Sequence[int]) -> None:
         super().__init__()
-        self.convolutions = nn.ModuleList(
-            nn.Conv1d(columns, width, 3, padding=1, bias=False) for columns in (in_dim, width, width)
-        )
+        layers = [nn.Conv1d(columns, width, 3, padding=1, bias=False) for columns in (in_dim, width, width)]
+        self.convolutions = nn.ModuleList(layers)
         self.scales = nn.ParameterList(torch.ones(width, 1) for _ in self.convolutions)
         self.shifts = nn.ParameterList(torch.zeros(width, 1) for _ in self.convolutions)
         self.output = nn.Conv1d(width, 2 * len(anchors), 1)
         self.register_buffer("anchors", torch.tensor(anchors, dtype=torch.float32), persistent=False)
-        for layer in self.convolutions:
+        for layer in layers:
             nn.init.kaiming_normal_(layer.weight)
         nn.init.normal_(self.output.weight, std=0.01)
         nn.init.zeros_(self.output.get_parameter("bias"))

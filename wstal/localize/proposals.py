@@ -146,14 +146,14 @@ def _propose_chunk(scores: Sequence[SnippetScores], kept: Kept, spec: LocalizerS
                 inside = _maxima(weight * tracks[name].samples, origin[name][pair] + first, origin[name][pair] + stop)
             score = inside - spec.outer_weight * outside / np.maximum(beside, 1)  # an empty outside counts 0
             score += source.video_score_weight * kept.score[pair]
-            reported: tuple[FloatArray | IntArray, ...] = (first, end)
-            if source.bounds is not None:
-                # in rows, but samples are counted
-                reported = tuple(
-                    tracks[name].samples.reshape(-1)[origin[name][pair] + first] * spec.upsampling
-                    for name in source.bounds
-                )
-            found.append(Proposals(pair + offset, *reported, score))
+            if source.bounds is None:
+                found.append(Proposals(pair + offset, first, end, score))
+                continue
+            # in rows, but samples are counted
+            start, end = (
+                tracks[name].samples.reshape(-1)[origin[name][pair] + first] * spec.upsampling for name in source.bounds
+            )
+            found.append(Proposals(pair + offset, start, end, score))
     return found
 
 

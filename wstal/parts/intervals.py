@@ -41,7 +41,8 @@ def outermost(times: Floats) -> IntArray:
     start, end = times.T
     order = np.lexsort((-end, start))
     reach = np.maximum.accumulate(np.append(-np.inf, end[order]))[:-1]
-    return order[end[order] > reach]
+    proposals: IntArray = order[end[order] > reach]
+    return proposals
 
 
 def whole_rows(times: Floats, rows: int) -> IntArray:

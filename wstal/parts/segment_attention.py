@@ -56,4 +56,5 @@ class SegmentAttention(nn.Module):
         return attended.transpose(1, 2).flatten(2)
 
     def _added(self, embedded: Embedded, attended: Embedded) -> Embedded:
-        return embedded + self.norm(self.output(attended).mT).mT
+        added: Tensor = self.norm(self.output(attended).mT).mT
+        return embedded + added

@@ -61,7 +61,7 @@ def whole_rows(times: Floats, rows: int) -> IntArray:
     return np.stack([first, np.clip(end, first + 1, rows)], axis=1).astype(np.int64)
 
 
-def covered(times: Floats, length: float, rows: int) -> Bools:
+def covered(times: Floats, length: int, rows: int) -> Bools:
     """Return `[N, rows]`, true where an interval covers one of the rows that share a video's duration evenly.
 
     Args:

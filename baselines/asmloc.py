@@ -21,6 +21,7 @@ tensors recorded from it. Deviations:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -34,7 +35,6 @@ from torch.nn import functional
 from baselines.acmnet import ACTIVITYNET_LOCALIZER, THUMOS_LOCALIZER
 from wstal import sampling
 from wstal.device import to_device_async
-from wstal.errors import UserError
 from wstal.families import many_classes
 from wstal.localize import localize
 from wstal.localize.spec import Nms, ProposalSource
@@ -46,7 +46,7 @@ from wstal.parts.pooling import top_k_share_mean
 from wstal.parts.segment_attention import Inside, SegmentAttention
 from wstal.parts.time_warp import TimeWarp, interpolate, stretch
 from wstal.spec import Count, Spec
-from wstal.tensors import Cas, Embedded, Features, Scalar, VideoFeatures
+from wstal.tensors import Cas, Features, Scalar, VideoFeatures
 from wstal.types import Batch, Floats, IntArray, Scores, SnippetScores, Video
 
 ROW_SECONDS = 0.64  # in the proposals between steps
@@ -79,7 +79,7 @@ class AsmLocOptions(Spec):
         (0.125, 0.25, 0.375), min_length=1, description="shares of the epochs after which a new network begins"
     )
     rows: Count = Field(750, description="rows that training videos are interpolated to, and at most at test")
-    heads: Count = Field(8, description="of both self-attentions")
+    heads: Count = Field(8, description="of both self-attentions; fewer where they do not divide the columns evenly")
     dropout: float = Field(0.7, ge=0, lt=1, description="of snippets and of classifier inputs alike")
     input_dropout: bool = Field(False, description="dropout on the features and before the attention (ActivityNet)")
     foreground_ratio: int = Field(8, ge=1, description="k = T / ratio snippets are pooled in the foreground branch")
@@ -127,14 +127,8 @@ class AsmLoc(Method):
 
     def __init__(self, spec: AsmLocOptions, feature_dim: int, num_classes: int) -> None:
         super().__init__(spec, feature_dim, num_classes)
-        if feature_dim % spec.heads:
-            raise UserError(
-                f"ASM-Loc's self-attention divides the {feature_dim} feature columns into method.heads={spec.heads} "
-                "equal parts: set method.heads to a divisor, or join columns of zeros to the features."
-            )
-        self.networks = nn.ModuleList(
-            Network(spec, feature_dim, num_classes, segments=step > 0) for step in range(len(spec.steps) + 1)
-        )
+        segments = [False] + [True] * len(spec.steps)
+        self.networks = nn.ModuleList(Network(spec, feature_dim, num_classes, one) for one in segments)
         self._step = 0
         self._lengths: dict[str, int] = {}
         self._found: dict[str, Found] = {}
@@ -177,9 +171,8 @@ class AsmLoc(Method):
         """Return the loss terms of the current step's network and their weighted `total`.
 
         Returns:
-            `foreground`, `background` and `context`: classification losses of the foreground branch and of the
-            background branch, the latter against background and against the video's classes. `pseudo_label`: that of
-            the snippets with its uncertainty, 0 in the first step. `total`.
+            `foreground`; `background` and `context`, the background branch's loss against background and against the
+            video's classes; `pseudo_label`, the snippets' loss with its uncertainty, 0 in the first step; `total`.
         """
         spec, labels, length = self.spec, batch.labels, batch.features.shape[1]
         found = [self._found.get(name) for name in batch.videos]
@@ -234,10 +227,11 @@ class AsmLoc(Method):
         spec = self.spec
         scores, warp = self._pass(features, step, found)
         signals = {name: signal.double().cpu().numpy() for name, signal in scores.signals.items()}
-        video_scores = scores.video_scores.double().cpu().numpy()
-        labels = range(self.num_classes) if labels is None else labels
-        allowed = np.isin(np.arange(self.num_classes), list(labels))
-        given = SnippetScores("", signals, np.where(allowed, video_scores, -1.0), ROW_SECONDS)
+        allowed = np.ones(self.num_classes, dtype=np.bool_)
+        if labels is not None:
+            allowed = np.isin(np.arange(self.num_classes), labels)
+        video_scores = np.where(allowed, scores.video_scores.double().cpu().numpy(), -1.0)
+        given = SnippetScores("", signals, video_scores, ROW_SECONDS)
         proposals = localize([given], BETWEEN[spec.proposals], tuple(map(str, range(self.num_classes))))
         proposals = proposals.select(allowed[proposals.label])
         per_row = warp.length / len(signals["attention"])
@@ -252,8 +246,7 @@ class AsmLoc(Method):
     def _positions(self, found: Found | None, length: int) -> Tensor:
         """Return the `[rows]` positions, in rows of the video, that a training step sees.
 
-        A video of fewer rows is interpolated. Of a longer one each position is drawn in a cell of its own, in
-        evaluation its first row.
+        A shorter video is interpolated. Of a longer one, each is drawn from its own cell, in evaluation the first row.
         """
         rows = self.spec.rows
         at = np.arange(length) if found is None else np.minimum(found.warp.positions(), length - 1)
@@ -308,15 +301,16 @@ class Network(nn.Module):
         spec: the method's options.
         dim: D, columns of the features.
         num_classes: C.
-        segments: whether there are proposals of an earlier step.
+        segments: whether an earlier step proposes some.
     """
 
     def __init__(self, spec: AsmLocOptions, dim: int, num_classes: int, segments: bool) -> None:
         super().__init__()
         self.spec = spec
         self.embedding = TemporalConv(dim, dim, kernel_size=3, padding=1)
-        self.within = SegmentAttention(dim, spec.heads) if segments else None
-        self.between = SegmentAttention(dim, spec.heads) if segments else None
+        heads = math.gcd(spec.heads, dim)
+        self.within = SegmentAttention(dim, heads) if segments else None
+        self.between = SegmentAttention(dim, heads) if segments else None
         self.attention = nn.Linear(dim, 2)
         self.classifier = nn.Linear(dim, num_classes + 1)
         self.uncertainty = nn.Linear(dim, 1, bias=False) if segments else None
@@ -341,7 +335,7 @@ class Network(nn.Module):
         uncertainty = None if self.uncertainty is None else self.uncertainty(embedded)[..., 0]
         return Output(attention, cas, foreground, background, uncertainty)
 
-    def _input_dropout(self, values: Embedded) -> Embedded:
+    def _input_dropout(self, values: Tensor) -> Tensor:
         return functional.dropout(values, self.spec.dropout, self.training and self.spec.input_dropout)
 
 

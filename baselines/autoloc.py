@@ -16,7 +16,6 @@ whose Python layers are checked against tensors recorded from them. Deviations:
   another scale, so a quantile of the video's own logits is the threshold (a guess);
 - the learning rate decays between epochs only, so not within the one epoch that ActivityNet's regression takes;
 - of a batch of several videos the mean of their losses is taken. The release, and training here, has one video a batch;
-- the end of training draws the videos in an order of its own; the last checkpoint counts, as in the release;
 - a box that has no duration once it is clipped to the video is no detection, because no instance could match it, and
   times begin at the start of the first snippet (the release adds a frame).
 """

@@ -22,7 +22,6 @@ from harness.random_streams import seed_torch
 from harness.runs.training import train
 from tests.helpers.faults import Killed
 from tests.helpers.training import RUN, SPEC, same, videos
-from wstal.errors import UserError
 from wstal.parts.intervals import covered
 from wstal.parts.time_warp import TimeWarp, stretch
 from wstal.types import Batch, Scores
@@ -237,9 +236,23 @@ def test_thresholds_between_steps_are_the_published_ones() -> None:
     assert (BETWEEN["cas"].margin, BETWEEN["cas"].nms.threshold) == (0.15, 0.9)
 
 
-def test_a_width_that_heads_do_not_divide_is_refused() -> None:
-    with pytest.raises(UserError, match=r"16 feature columns into method.heads=3"):
-        fresh(heads=3)
+def test_options_are_the_published_ones() -> None:
+    options = AsmLoc.recipe("thumos14").method
+    assert (options.rows, options.dropout, options.foreground_ratio, options.background_ratio) == (750, 0.7, 8, 3)
+    assert (options.kept, options.extension, options.stretched) == (0.7, 0.5, 6)
+    options = AsmLoc.recipe("activitynet13").method
+    assert (options.rows, options.input_dropout, options.foreground_ratio, options.background_ratio) == (
+        150,
+        True,
+        2,
+        10,
+    )
+    assert (options.foreground, options.background, options.uncertainty) == (5, 0.5, 0.2)
+    assert (options.kept, options.extension, options.stretched) == (0.3, 0, 10)
+
+
+def test_heads_divide_the_columns() -> None:
+    assert [AsmLoc(AsmLocOptions(), width, 2).networks[1].within.heads for width in (16, 12, 7)] == [8, 4, 1]
 
 
 # --- steps -----------------------------------------------------------------------------------------------------------

@@ -283,6 +283,14 @@ def test_two_classes_have_boxes_at_test() -> None:
     assert ((start >= 0) & (end <= 30) & (end > start)).all()
 
 
+def test_options_are_the_published_ones() -> None:
+    options = {dataset: AutoLoc.recipe(dataset).method for dataset in ("thumos14", "activitynet12")}
+    assert options["thumos14"].anchors == (1, 2, 4, 8, 16, 32)
+    assert options["activitynet12"].anchors == (16, 32, 64, 128, 256, 512)
+    for one in options.values():
+        assert (one.heat, one.oic, one.overlap, one.learning_rate, one.width) == (0.1, 0.7, 0.4, 1e-3, 128)
+
+
 def test_parameter_count_of_the_regression() -> None:
     with torch.device("meta"):
         model = BoundaryRegressor(2048, 128, AutoLocOptions().anchors)

@@ -37,14 +37,14 @@ from wstal import sampling
 from wstal.device import to_device_async
 from wstal.families import many_classes
 from wstal.localize import localize
+from wstal.localize.intervals import best_share, covered, outermost, whole_rows
 from wstal.localize.spec import Nms, ProposalSource
+from wstal.localize.time_warp import TimeWarp, interpolate, stretch
 from wstal.losses.mil import cross_entropy, normalized, with_background
 from wstal.method import Method, Recipe, TrainSpec
-from wstal.parts.intervals import best_share, covered, outermost, whole_rows
 from wstal.parts.layers import TemporalConv, drop_snippets
 from wstal.parts.pooling import top_k_share_mean
 from wstal.parts.segment_attention import Inside, SegmentAttention
-from wstal.parts.time_warp import TimeWarp, interpolate, stretch
 from wstal.spec import Count, Spec
 from wstal.tensors import Cas, Features, Scalar, VideoFeatures
 from wstal.types import Batch, Floats, IntArray, Scores, SnippetScores, Video
@@ -78,7 +78,7 @@ class AsmLocOptions(Spec):
     steps: tuple[float, ...] = Field(
         (0.125, 0.25, 0.375), min_length=1, description="shares of the epochs after which a new network begins"
     )
-    rows: Count = Field(750, description="rows that training videos are interpolated to, and at most at test")
+    rows: Count = Field(750, description="rows that training videos are interpolated to")
     heads: Count = Field(8, description="of both self-attentions; fewer where they do not divide the columns evenly")
     dropout: float = Field(0.7, ge=0, lt=1, description="of snippets and of classifier inputs alike")
     input_dropout: bool = Field(False, description="dropout on the features and before the attention (ActivityNet)")
@@ -129,10 +129,9 @@ class AsmLoc(Method):
         super().__init__(spec, feature_dim, num_classes)
         segments = [False] + [True] * len(spec.steps)
         self.networks = nn.ModuleList(Network(spec, feature_dim, num_classes, one) for one in segments)
-        self._step = 0
+        self._step = self._found_for = 0
         self._lengths: dict[str, int] = {}
         self._found: dict[str, Found] = {}
-        self._found_for = 0
 
     @classmethod
     def recipe(cls, dataset: str) -> Recipe:
@@ -190,8 +189,8 @@ class AsmLoc(Method):
         if out.uncertainty is not None:
             targets = self._sent(torch.stack([self._pseudo_labels(one) for one in found])).to(sampled)
             terms["pseudo_label"] = uncertain_cross_entropy(out.cas, targets, out.uncertainty, spec.uncertainty)
-        background = spec.background * (terms["background"] + terms["context"])
-        return terms | {"total": spec.foreground * terms["foreground"] + background + terms["pseudo_label"]}
+        total = spec.foreground * terms["foreground"] + spec.background * (terms["background"] + terms["context"])
+        return terms | {"total": total + terms["pseudo_label"]}
 
     @torch.no_grad()
     def score(self, features: VideoFeatures) -> Scores:
@@ -208,9 +207,9 @@ class AsmLoc(Method):
         return Scores({"cas": mapped[:, :-1], "attention": mapped[:, -1]}, scores.video_scores)
 
     def _pass(self, features: VideoFeatures, step: int, found: Found | None) -> tuple[Scores, TimeWarp]:
-        """Return a step's scores of at most `rows` rows of a warped video, and the warp."""
+        """Return a step's scores of the warped video, of at most `rows` or its own rows, and the warp."""
         warp = found.warp if found is not None else TimeWarp(np.arange(len(features) + 1.0))
-        positions = warp.positions()[sampling.uniform(warp.length, self.spec.rows)]
+        positions = warp.positions()[sampling.uniform(warp.length, max(self.spec.rows, len(features)))]
         sampled = interpolate(features[None], torch.from_numpy(positions)[None].to(features))
         out = self.networks[step](sampled, self._sent(self._inside([found], len(positions))))
         foreground_cas = (out.cas * out.attention[..., :1]).softmax(dim=-1)[0, :, : self.num_classes]
@@ -227,12 +226,11 @@ class AsmLoc(Method):
         spec = self.spec
         scores, warp = self._pass(features, step, found)
         signals = {name: signal.double().cpu().numpy() for name, signal in scores.signals.items()}
-        allowed = np.ones(self.num_classes, dtype=np.bool_)
-        if labels is not None:
-            allowed = np.isin(np.arange(self.num_classes), labels)
+        classes = np.arange(self.num_classes)
+        allowed = np.isin(classes, classes if labels is None else labels)
         video_scores = np.where(allowed, scores.video_scores.double().cpu().numpy(), -1.0)
         given = SnippetScores("", signals, video_scores, ROW_SECONDS)
-        proposals = localize([given], BETWEEN[spec.proposals], tuple(map(str, range(self.num_classes))))
+        proposals = localize([given], BETWEEN[spec.proposals], tuple(map(str, classes)))
         proposals = proposals.select(allowed[proposals.label])
         per_row = warp.length / len(signals["attention"])
         seconds = np.stack([proposals.start, proposals.end], axis=1, dtype=np.float64)
@@ -253,8 +251,8 @@ class AsmLoc(Method):
         if len(at) <= rows:
             return torch.from_numpy(np.interp(np.linspace(0, len(at) - 1, rows), np.arange(len(at)), at))
         edges = torch.linspace(0, len(at) - 1, rows + 1, dtype=torch.float64).round()
-        drawn = torch.rand(rows) if self.training else torch.zeros(rows)
-        return torch.from_numpy(at)[(edges[:-1] + drawn * edges.diff()).long()].double()
+        drawn = edges.diff() * (torch.rand(rows) if self.training else 0)
+        return torch.from_numpy(at)[(edges[:-1] + drawn).long()].double()
 
     def _inside(self, found: Sequence[Found | None], rows: int) -> Inside:
         """Return which rows the segments of each video cover. A video with fewer segments has empty ones as well."""
@@ -284,7 +282,7 @@ class Output(NamedTuple):
         cas: `[B, T, C + 1]` logits, background last.
         foreground: `[B, C + 1]` log-probabilities of the video in the foreground branch.
         background: the same in the background branch.
-        uncertainty: `[B, T]` logarithm of each snippet's variance; none in the first step.
+        uncertainty: `[B, T]` u of each snippet; none in the first step.
     """
 
     attention: Tensor

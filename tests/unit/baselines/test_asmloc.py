@@ -22,8 +22,8 @@ from harness.random_streams import seed_torch
 from harness.runs.training import train
 from tests.helpers.faults import Killed
 from tests.helpers.training import RUN, SPEC, same, videos
-from wstal.parts.intervals import covered
-from wstal.parts.time_warp import TimeWarp, stretch
+from wstal.localize.intervals import covered
+from wstal.localize.time_warp import TimeWarp, stretch
 from wstal.types import Batch, Scores
 
 MODULES = {

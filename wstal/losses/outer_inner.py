@@ -96,8 +96,8 @@ def bound_gradients(
 
     Example:
         >>> heat = torch.tensor([[0.0, 1.0, 1.0, 0.0]])
-        >>> inner, outer = (torch.tensor([[[float(a)]], [[float(b)]]]) for a, b in ((1, 2), (0, 3)))
-        >>> [part.flatten().tolist() for part in bound_gradients(inner, outer, heat)]
+        >>> inner, outer = (torch.tensor(box)[:, None, None].expand(2, 1, 4) for box in ([1.0, 2.0], [0.0, 3.0]))
+        >>> [part[0, :, 0, 0].tolist() for part in bound_gradients(inner, outer, heat)]
         [[0.25, -0.25], [0.0, 0.0]]
     """
     inside, around, rows, rows_around = _means(inner, outer, heat)

@@ -168,19 +168,21 @@ def test_a_warped_video_is_interpolated_at_its_own_rows() -> None:
     assert fresh(rows=6)._positions(found, 2).tolist() == pytest.approx([0, 1 / 3, 2 / 3, 1, 1, 1])  # a shorter sample
 
 
-def scored(model: AsmLoc, attention: np.ndarray, cas: np.ndarray, video_scores: list[float]) -> None:
+def scored(
+    patch: pytest.MonkeyPatch, model: AsmLoc, attention: np.ndarray, cas: np.ndarray, video_scores: list[float]
+) -> None:
     """Let a network give these scores, each row its own."""
     signals = {"cas": torch.from_numpy(cas), "attention": torch.from_numpy(attention)}
     warp = TimeWarp(np.arange(len(attention) + 1.0))
-    model._pass = lambda *_: (Scores(signals, torch.tensor(video_scores)), warp)
+    patch.setattr(model, "_pass", lambda *_: (Scores(signals, torch.tensor(video_scores)), warp))
 
 
-def test_proposals_become_segments_a_warp_and_pseudo_labels() -> None:
+def test_proposals_become_segments_a_warp_and_pseudo_labels(monkeypatch: pytest.MonkeyPatch) -> None:
     model = fresh(rows=60, extension=0.5, stretched=6, kept=0.7)
     attention, cas = np.full(60, 0.1), np.full((60, 3), 0.05)
     for first, stop, value in ((10, 14, 0.9), (30, 50, 0.4)):
         attention[first:stop], cas[first:stop, 1] = 0.95, value
-    scored(model, attention, cas, [0.1, 0.8, 0.1])
+    scored(monkeypatch, model, attention, cas, [0.1, 0.8, 0.1])
     found = model._propose(torch.zeros(60, 16), 0, None)
     assert set(found.label) == {1}
     times = found.warp.unwarped(found.times.reshape(-1)).reshape(-1, 2)
@@ -205,21 +207,24 @@ def test_proposals_become_segments_a_warp_and_pseudo_labels() -> None:
         ((), [0.6, 0.3, 0.1], set()),
     ],
 )
-def test_classes_of_proposals(labels: tuple[int, ...] | None, video_scores: list[float], expected: set[int]) -> None:
+def test_classes_of_proposals(
+    labels: tuple[int, ...] | None, video_scores: list[float], expected: set[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = fresh(rows=20)
     attention = np.full(20, 0.1)
     attention[5:9] = 0.95
-    scored(model, attention, np.tile(attention[:, None], (1, 3)), video_scores)
+    scored(monkeypatch, model, attention, np.tile(attention[:, None], (1, 3)), video_scores)
     assert set(model._propose(torch.zeros(20, 16), 0, None, labels).label) == expected
 
 
-def test_the_last_scores_are_those_of_the_video_s_rows() -> None:
+def test_the_last_scores_are_those_of_the_video_s_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     model = fresh(steps=(0.5,))
     warp = stretch(4, np.array([[1, 2]]), 3.0)
     found = Found(warp, np.zeros((0, 2)), np.zeros(0, np.int64), np.zeros((0, 2)))
     values = torch.tensor([0.0, 0.1, 0.2, 0.3, 0.6, 0.9])  # rows 0, 1/3, 2/3, 1, 2, 3
-    model._propose = lambda *_: found
-    model._pass = lambda *_: (Scores({"cas": values[:, None].repeat(1, 3), "attention": values}, torch.ones(3)), warp)
+    of_pass = Scores({"cas": values[:, None].repeat(1, 3), "attention": values}, torch.ones(3))
+    monkeypatch.setattr(model, "_propose", lambda *_: found)
+    monkeypatch.setattr(model, "_pass", lambda *_: (of_pass, warp))
     scores = model.score(torch.zeros(4, 16))
     assert scores.signals["attention"].tolist() == pytest.approx([0, 0.3, 0.6, 0.9])
     assert scores.signals["cas"].shape == (4, 3)

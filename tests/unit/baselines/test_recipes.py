@@ -68,7 +68,7 @@ TABLE: dict[tuple[str, str], dict[str, Any]] = {
     },
     # UntrimmedNet's, which are a guess, and 200 steps of the regression, whose settings are those of test_autoloc
     ("autoloc", "thumos14"): {
-        "weight_decay": 5e-4, "steps": 2200, "train_rows": (21, 21), "test_rows": (LONG, SHORT),
+        "weight_decay": 5e-4, "epochs": 170, "train_rows": (21, 21), "test_rows": (LONG, SHORT),
         "class_threshold": 0, "inclusive": False, "upsampling": 1,
         "thresholds": [(1, 0, 0, ">")], "video_score": [0], "margin": 0, "minimum_run": 1,
         "nms": {"kind": "none"},

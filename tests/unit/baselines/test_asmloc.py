@@ -20,8 +20,7 @@ from baselines.asmloc import (
 )
 from harness.random_streams import seed_torch
 from harness.runs.training import train
-from tests.helpers.faults import Killed
-from tests.helpers.training import RUN, SPEC, same, videos
+from tests.helpers.training import RUN, SPEC, goes_on_to_the_same_bits, videos
 from wstal.localize.intervals import covered
 from wstal.localize.time_warp import TimeWarp, stretch
 from wstal.types import Batch, Scores
@@ -265,20 +264,8 @@ def test_heads_divide_the_columns() -> None:
 
 @pytest.mark.parametrize("stop", [1, 2, 3, 4])
 def test_a_run_goes_on_to_the_same_bits(stop: int, tmp_path: Path) -> None:
-    undisturbed = fresh()
-    expected = train(undisturbed, videos(), SPEC, 0, tmp_path / "a", RUN)
-    assert any(len(one.times) for one in undisturbed._found.values())
-
-    def kill(stage: str, done: int, total: int, note: str) -> None:
-        if done == stop + 1:
-            raise Killed
-
-    with pytest.raises(Killed):
-        train(fresh(), videos(), SPEC, 0, tmp_path / "b", RUN, on_progress=kill, checkpoint_seconds=0)
-    resumed = fresh(99)
-    assert train(resumed, videos(), SPEC, 0, tmp_path / "b", RUN) == expected
-    assert same(resumed, undisturbed)
-    assert {file.parent.name for file in tmp_path.rglob("*.json")} == {"a", "b"}
+    trained = goes_on_to_the_same_bits(fresh, stop, tmp_path)
+    assert any(len(one.times) for one in trained._found.values())
 
 
 def test_each_step_trains_a_fresh_network_alone(tmp_path: Path) -> None:

@@ -26,8 +26,7 @@ from baselines.autoloc import (
 )
 from harness.random_streams import seed_torch
 from harness.runs.training import train
-from tests.helpers.faults import Killed
-from tests.helpers.training import RUN, SPEC, same, videos
+from tests.helpers.training import RUN, SPEC, goes_on_to_the_same_bits, videos
 from wstal.families import TRAINING_VIDEOS
 from wstal.localize import localize
 from wstal.losses.outer_inner import bound_gradients, floored, inflated, outer_inner_contrast
@@ -220,19 +219,7 @@ def test_each_stage_trains_its_part_in_its_own_way() -> None:
 
 @pytest.mark.parametrize("stop", [1, 2, 3, 4])
 def test_a_run_goes_on_to_the_same_bits(stop: int, tmp_path: Path) -> None:
-    undisturbed = fresh()
-    expected = train(undisturbed, videos(), SPEC, 0, tmp_path / "a", RUN)
-
-    def kill(stage: str, done: int, total: int, note: str) -> None:
-        if done == stop + 1:
-            raise Killed
-
-    with pytest.raises(Killed):
-        train(fresh(), videos(), SPEC, 0, tmp_path / "b", RUN, on_progress=kill, checkpoint_seconds=0)
-    resumed = fresh(99)
-    assert train(resumed, videos(), SPEC, 0, tmp_path / "b", RUN) == expected
-    assert same(resumed, undisturbed)
-    assert {file.parent.name for file in tmp_path.rglob("*.json")} == {"a", "b"}
+    goes_on_to_the_same_bits(fresh, stop, tmp_path)
 
 
 def test_the_first_stage_is_untrimmednet(tmp_path: Path) -> None:

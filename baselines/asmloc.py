@@ -63,8 +63,7 @@ LOCALIZER = THUMOS_LOCALIZER.model_copy(
         "nms": Nms(kind="hard", threshold=0.45, plus_one="second"),
     }
 )
-# of the proposals between steps
-BETWEEN = {
+BETWEEN = {  # of the proposals between steps
     "attention": LOCALIZER.model_copy(update={"sources": (_source(_ATTENTION, 0.4, 0.025, 21),)}),
     "cas": ACTIVITYNET_LOCALIZER.model_copy(
         update={"sources": (_source(ACTIVITYNET_LOCALIZER.sources[0], 0.1, 0.005, 41),)}
@@ -192,6 +191,10 @@ class AsmLoc(Method):
         total = spec.foreground * terms["foreground"] + spec.background * (terms["background"] + terms["context"])
         return terms | {"total": total + terms["pseudo_label"]}
 
+    def end_training(self) -> None:
+        """Free the networks of all steps, so that they count as parameters."""
+        self.requires_grad_(True)
+
     @torch.no_grad()
     def score(self, features: VideoFeatures) -> Scores:
         """Return the last step's `cas` (softmax of the foreground CAS), `attention` and class probabilities."""
@@ -242,10 +245,7 @@ class AsmLoc(Method):
         return Found(warp, warp.warped(extended[outermost(times)]), proposals.label, warp.warped(times))
 
     def _positions(self, found: Found | None, length: int) -> Tensor:
-        """Return the `[rows]` positions, in rows of the video, that a training step sees.
-
-        A shorter video is interpolated. Of a longer one, each is drawn from its own cell, in evaluation the first row.
-        """
+        """Return `[rows]` positions in a training video, evenly spaced, or in a longer one each drawn in a cell."""
         rows = self.spec.rows
         at = np.arange(length) if found is None else np.minimum(found.warp.positions(), length - 1)
         if len(at) <= rows:
@@ -255,7 +255,7 @@ class AsmLoc(Method):
         return torch.from_numpy(at)[(edges[:-1] + drawn).long()].double()
 
     def _inside(self, found: Sequence[Found | None], rows: int) -> Inside:
-        """Return which rows the segments of each video cover. A video with fewer segments has empty ones as well."""
+        """Return which rows the segments of each video cover, padded with empty segments."""
         none = np.zeros((0, rows), dtype=np.bool_)
         inside = [none if one is None else covered(one.segments, one.warp.length, rows) for one in found]
         return nn.utils.rnn.pad_sequence([torch.from_numpy(one) for one in inside], batch_first=True)

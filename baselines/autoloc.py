@@ -148,6 +148,10 @@ class AutoLoc(Method):
         loss = torch.stack([self._oic_loss(features, given, labels) for features, given, labels in videos]).mean()
         return {"classification": zero, "oic": loss, "total": loss}
 
+    def end_training(self) -> None:
+        """Free both parts, so that they count as parameters."""
+        self.requires_grad_(True)
+
     @torch.no_grad()
     def score(self, features: VideoFeatures) -> Scores:
         """Return the UntrimmedNet's `cas`, `attention` and video scores, and the selected boxes.

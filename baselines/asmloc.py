@@ -106,12 +106,14 @@ class Found(NamedTuple):
         segments: `[P, 2]` start and end of the proposals, extended, that self-attention looks at.
         label: `[N]` class of each proposal.
         times: `[N, 2]` start and end of each proposal.
+        video_scores: `[C]` class probabilities by the step that proposes.
     """
 
     warp: TimeWarp
     segments: Floats
     label: IntArray
     times: Floats
+    video_scores: Tensor
 
 
 class AsmLoc(Method):
@@ -176,8 +178,9 @@ class AsmLoc(Method):
         found = [self._found.get(name) for name in batch.videos]
         lengths = [min(self._lengths.get(name, length), length) for name in batch.videos]
         positions = [self._positions(one, rows) for one, rows in zip(found, lengths, strict=True)]
-        sampled = interpolate(batch.features, self._sent(torch.stack(positions)))
-        out = self.networks[self._step](sampled, self._sent(self._inside(found, spec.rows)))
+        sampled = interpolate(batch.features, to_device_async(torch.stack(positions), self.device))
+        inside = to_device_async(self._inside(found, spec.rows), self.device)
+        out = self.networks[self._step](sampled, inside)
         actions, nothing = with_background(labels, False), with_background(torch.zeros_like(labels), True)
         terms = {
             "foreground": cross_entropy(out.foreground, actions),
@@ -186,7 +189,7 @@ class AsmLoc(Method):
             "pseudo_label": sampled.new_zeros(()),
         }
         if out.uncertainty is not None:
-            targets = self._sent(torch.stack([self._pseudo_labels(one) for one in found])).to(sampled)
+            targets = to_device_async(torch.stack(list(map(self._pseudo_labels, found))), self.device).to(sampled)
             terms["pseudo_label"] = uncertain_cross_entropy(out.cas, targets, out.uncertainty, spec.uncertainty)
         total = spec.foreground * terms["foreground"] + spec.background * (terms["background"] + terms["context"])
         return terms | {"total": total + terms["pseudo_label"]}
@@ -197,24 +200,25 @@ class AsmLoc(Method):
 
     @torch.no_grad()
     def score(self, features: VideoFeatures) -> Scores:
-        """Return the last step's `cas` (softmax of the foreground CAS), `attention` and class probabilities."""
-        found = None
+        """Return the last step's signals and class probabilities, and those by earlier steps as `step0`, `step1`, ..."""
+        found, of_steps = None, {}
         for step in range(len(self.networks) - 1):
             found = self._propose(features, step, found)
+            of_steps[f"step{step}"] = found.video_scores
         scores, warp = self._pass(features, len(self.networks) - 1, found)
         # a row is where its warped duration ends, see `TimeWarp.positions`
         ends = np.clip((warp.edges[1:] - 1) * len(scores.signals["cas"]) / warp.length, 0, None)
         rows = torch.from_numpy(ends)[None].to(features)
         columns = torch.cat([scores.signals["cas"], scores.signals["attention"][:, None]], dim=1)
         mapped = interpolate(columns[None], rows)[0]
-        return Scores({"cas": mapped[:, :-1], "attention": mapped[:, -1]}, scores.video_scores)
+        return Scores({"cas": mapped[:, :-1], "attention": mapped[:, -1]}, scores.video_scores, of_steps)
 
     def _pass(self, features: VideoFeatures, step: int, found: Found | None) -> tuple[Scores, TimeWarp]:
         """Return a step's scores of the warped video, of at most `rows` or its own rows, and the warp."""
         warp = found.warp if found is not None else TimeWarp(np.arange(len(features) + 1.0))
         positions = warp.positions()[sampling.uniform(warp.length, max(self.spec.rows, len(features)))]
         sampled = interpolate(features[None], torch.from_numpy(positions)[None].to(features))
-        out = self.networks[step](sampled, self._sent(self._inside([found], len(positions))))
+        out = self.networks[step](sampled, self._inside([found], len(positions)).to(features.device))
         foreground_cas = (out.cas * out.attention[..., :1]).softmax(dim=-1)[0, :, : self.num_classes]
         signals = {"cas": foreground_cas, "attention": out.attention[0, :, 0]}
         return Scores(signals, out.foreground[0, : self.num_classes].exp()), warp
@@ -231,18 +235,17 @@ class AsmLoc(Method):
         signals = {name: signal.double().cpu().numpy() for name, signal in scores.signals.items()}
         classes = np.arange(self.num_classes)
         allowed = np.isin(classes, classes if labels is None else labels)
-        video_scores = np.where(allowed, scores.video_scores.double().cpu().numpy(), -1.0)
-        given = SnippetScores("", signals, video_scores, ROW_SECONDS)
+        given = SnippetScores("", signals, np.where(allowed, scores.video_scores.cpu().numpy(), -1.0), ROW_SECONDS)
         proposals = localize([given], BETWEEN[spec.proposals], tuple(map(str, classes)))
         proposals = proposals.select(allowed[proposals.label])
-        per_row = warp.length / len(signals["attention"])
-        seconds = np.stack([proposals.start, proposals.end], axis=1, dtype=np.float64)
-        times = warp.unwarped(seconds / ROW_SECONDS * per_row)
+        rows = np.stack([proposals.start, proposals.end], axis=1, dtype=np.float64) / ROW_SECONDS
+        times = warp.unwarped(rows * (warp.length / len(signals["attention"])))
         extended = times + spec.extension * np.diff(times) * [-1, 1]
         stretched = best_share(proposals.label, proposals.score, spec.kept)
         intervals = whole_rows(extended[stretched], len(features))
         warp = stretch(len(features), intervals, spec.stretched * (2 * spec.extension + 1))
-        return Found(warp, warp.warped(extended[outermost(times)]), proposals.label, warp.warped(times))
+        segments = warp.warped(extended[outermost(times)])
+        return Found(warp, segments, proposals.label, warp.warped(times), scores.video_scores)
 
     def _positions(self, found: Found | None, length: int) -> Tensor:
         """Return `[rows]` positions in a training video, evenly spaced, or in a longer one each drawn in a cell."""
@@ -269,9 +272,6 @@ class AsmLoc(Method):
                 targets[:, label] = inside[torch.from_numpy(found.label == label)].any(dim=0)
         targets[:, -1] = 1 - targets.amax(dim=1)
         return normalized(targets)
-
-    def _sent(self, tensor: Tensor) -> Tensor:
-        return to_device_async(tensor, self.device)
 
 
 class Output(NamedTuple):

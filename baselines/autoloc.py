@@ -240,8 +240,8 @@ class BoundaryRegressor(nn.Module):
 
 def over_video(values: Float[Tensor, "batch columns time"]) -> Float[Tensor, "batch columns time"]:
     """Normalise each column of each video to mean 0 and variance 1 over time, as batch norm of a single video does."""
-    variance, mean = torch.var_mean(values, dim=2, correction=0, keepdim=True)
-    return (values - mean) * (variance + 1e-5).rsqrt()
+    centred = values - values.mean(dim=2, keepdim=True)
+    return centred * (centred.square().mean(dim=2, keepdim=True) + 1e-5).rsqrt()
 
 
 def masked_heat(heat: Heat, logits: Float[Tensor, "streams time"], thresholds: Float[Tensor, "streams 1"]) -> Heat:
@@ -294,9 +294,10 @@ def select_boxes(
     shared = torch.minimum(end[:, :, None], end[:, None]) - torch.maximum(start[:, :, None], start[:, None])
     length = end - start
     # two boxes at one row have no length, and a tIoU that is no number: they do not stay together either
-    together = shared / (length[:, :, None] + length[:, None] - shared) <= overlap
+    # row i has those that come after it and overlap it
+    worse = (~(shared / (length[:, :, None] + length[:, None] - shared) <= overlap)).triu(1)
     for row in range(stays.shape[1] - 1):  # no result is read here, so a GPU is not waited for
-        stays[:, row + 1 :] &= together[:, row, row + 1 :] | ~stays[:, row, None]
+        stays = stays & ~(worse[:, row] & stays[:, row, None])
     return anchor, torch.zeros_like(stays).scatter(1, order, stays)
 
 

@@ -34,6 +34,7 @@ MODULES = {
 PARTS = {"query": "conv_query", "key": "conv_key", "value": "conv_value", "output": "conv_out", "norm": "bn"}
 for _ours, _theirs in {"within": "MHSA_Intra", "between": "MHSA_Inter"}.items():
     MODULES |= {f"{_ours}.{name}": f"{_theirs}.{part}" for name, part in PARTS.items()}
+NOTHING = torch.zeros(3)
 CLASSIFICATION = {"foreground": "fg_loss", "background": "bg_loss", "context": "abg_loss"}
 
 
@@ -67,7 +68,9 @@ def recorded(request: pytest.FixtureRequest, tensors: dict[str, np.ndarray]) -> 
         # the recorded last rows are included
         times = tensors["input/bbox"][video, : tensors["input/count"][video]] + [0, 1.0]
         label = np.flatnonzero(tensors["input/y"][video])
-        model._found[name] = Found(warp, times, np.tile(label, len(times)), np.repeat(times, len(label), axis=0))
+        model._found[name] = Found(
+            warp, times, np.tile(label, len(times)), np.repeat(times, len(label), axis=0), NOTHING
+        )
     return kind, model, Batch(features, labels, ("a", "b"))
 
 
@@ -162,7 +165,7 @@ def test_a_training_video_is_interpolated_or_drawn_from() -> None:
 
 def test_a_warped_video_is_interpolated_at_its_own_rows() -> None:
     warp = stretch(4, np.array([[1, 2]]), 3.0)  # row 1 lasts three rows
-    found = Found(warp, np.zeros((0, 2)), np.zeros(0, np.int64), np.zeros((0, 2)))
+    found = Found(warp, np.zeros((0, 2)), np.zeros(0, np.int64), np.zeros((0, 2)), NOTHING)
     assert fresh(rows=6)._positions(found, 4).tolist() == pytest.approx([0, 1 / 3, 2 / 3, 1, 2, 3])
     assert fresh(rows=6)._positions(found, 2).tolist() == pytest.approx([0, 1 / 3, 2 / 3, 1, 1, 1])  # a shorter sample
 
@@ -219,7 +222,7 @@ def test_classes_of_proposals(
 def test_the_last_scores_are_those_of_the_video_s_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     model = fresh(steps=(0.5,))
     warp = stretch(4, np.array([[1, 2]]), 3.0)
-    found = Found(warp, np.zeros((0, 2)), np.zeros(0, np.int64), np.zeros((0, 2)))
+    found = Found(warp, np.zeros((0, 2)), np.zeros(0, np.int64), np.zeros((0, 2)), NOTHING)
     values = torch.tensor([0.0, 0.1, 0.2, 0.3, 0.6, 0.9])  # rows 0, 1/3, 2/3, 1, 2, 3
     of_pass = Scores({"cas": values[:, None].repeat(1, 3), "attention": values}, torch.ones(3))
     monkeypatch.setattr(model, "_propose", lambda *_: found)

@@ -200,7 +200,7 @@ class AsmLoc(Method):
 
     @torch.no_grad()
     def score(self, features: VideoFeatures) -> Scores:
-        """Return the last step's signals and class probabilities, and those by earlier steps as `step0`, `step1`, ..."""
+        """Return the last step's signals and class probabilities, and those by earlier steps as `step0`, ..."""
         found, of_steps = None, {}
         for step in range(len(self.networks) - 1):
             found = self._propose(features, step, found)

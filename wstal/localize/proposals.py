@@ -9,7 +9,7 @@ import numpy as np
 
 from wstal.localize.spec import LocalizerSpec, ProposalSource
 from wstal.localize.tracks import Tracks, lay_out
-from wstal.types import Floats, IntArray, SnippetScores
+from wstal.types import FloatArray, Floats, IntArray, SnippetScores
 
 # samples laid out at once (4 MiB a signal): bounds memory; 2^15 to 2^22 take the same time within a third
 CHUNK = 1 << 19
@@ -34,14 +34,14 @@ class Proposals(NamedTuple):
 
     Args:
         pair: `[N]` index into the kept pairs.
-        first: `[N]` first sample of the run, counted from the start of the video.
-        stop: `[N]` one past the last sample, as it is reported.
+        first: `[N]` first sample of the run, counted from the start of the video, or the start that a signal gives.
+        stop: `[N]` one past the last sample, as it is reported, or the end that a signal gives.
         score: `[N]` contrast plus the weighted class probability.
     """
 
     pair: IntArray
-    first: IntArray
-    stop: IntArray
+    first: FloatArray | IntArray
+    stop: FloatArray | IntArray
     score: Floats
 
 
@@ -105,6 +105,9 @@ def propose(scores: Sequence[SnippetScores], kept: Kept, spec: LocalizerSpec) ->
         track = tracks[source.signal]
         for threshold in source.thresholds:
             pair, first, stop = _runs(source, threshold, track, spec)
+            if source.bounds is not None:
+                pair, first = np.repeat(pair, stop - first), _each_sample(first, stop)
+                stop = first + 1
             if source.signal in shared:
                 pair, first, stop = _for_every_class(pair, first, stop, owner)
             left, right = _margins(first, stop, samples[pair], spec)
@@ -127,7 +130,14 @@ def propose(scores: Sequence[SnippetScores], kept: Kept, spec: LocalizerSpec) ->
                 inside = _maxima(weight * tracks[name].samples, origin[name][pair] + first, origin[name][pair] + stop)
             score = inside - spec.outer_weight * outside / np.maximum(beside, 1)  # an empty outside counts 0
             score += source.video_score_weight * kept.score[pair]
-            found.append(Proposals(pair, first, end, score))
+            if source.bounds is None:
+                found.append(Proposals(pair, first, end, score))
+                continue
+            # in rows, but samples are counted
+            bounds = (
+                tracks[name].samples.reshape(-1)[origin[name][pair] + first] * spec.upsampling for name in source.bounds
+            )
+            found.append(Proposals(pair, *bounds, score))
     return Proposals(*(np.concatenate(column) for column in zip(*found, strict=True)))
 
 
@@ -141,6 +151,12 @@ def _runs(source: ProposalSource, threshold: float, track: Tracks, spec: Localiz
         keep &= ~(alone & (first == track.first[index]) & (stop - first == 1))
     index, first, stop = index[keep], first[keep], stop[keep]
     return index, first - track.first[index], stop - track.first[index]
+
+
+def _each_sample(first: IntArray, stop: IntArray) -> IntArray:
+    """Return the samples of all runs, in order."""
+    length = stop - first
+    return np.repeat(first - (np.cumsum(length) - length), length) + np.arange(length.sum())
 
 
 def _for_every_class(

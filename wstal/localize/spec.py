@@ -20,6 +20,8 @@ class ProposalSource(Spec):
         masked: within the mix, set the thresholded signal to zero where it is not active, which lowers the outside.
         video_score_weight: weight of the video's class score, which is added to the proposal's score.
         inside: value of a run before its outside is subtracted: the mean or the maximum of the mix over it.
+        bounds: names of two signals, in rows, with the start and the end of each row's own proposal. Every active
+            sample is then a proposal, scored as a run of one sample. None: runs of active samples are proposals.
 
     Example:
         >>> ProposalSource(signal="cas", thresholds=(0.1, 0.2), score={"cas": 0.7, "attention": 0.3}).strict
@@ -33,6 +35,12 @@ class ProposalSource(Spec):
     masked: bool = False
     video_score_weight: float = 0.0
     inside: Literal["mean", "max"] = Field("mean", exclude_if=lambda inside: inside == "mean")
+    bounds: tuple[str, str] | None = Field(None, exclude_if=lambda bounds: bounds is None)
+
+    @property
+    def signals(self) -> tuple[str, ...]:
+        """Names of the signals that are thresholded, scored or read for bounds."""
+        return (self.signal, *self.score, *(self.bounds or ()))
 
     @model_validator(mode="after")
     def _masks_what_it_scores(self) -> Self:
@@ -149,5 +157,5 @@ class LocalizerSpec(Spec):
 
     @property
     def signals(self) -> tuple[str, ...]:
-        """Sorted names of all signals that the sources threshold or score."""
-        return tuple(sorted({name for source in self.sources for name in (source.signal, *source.score)}))
+        """Sorted names of all signals that the sources read."""
+        return tuple(sorted({name for source in self.sources for name in source.signals}))

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional
+
+from wstal.tensors import Embedded
 
 
 class TemporalConv(nn.Conv1d):
@@ -18,6 +21,23 @@ class TemporalConv(nn.Conv1d):
     def forward(self, features: Float[Tensor, "batch time in_dim"]) -> Float[Tensor, "batch time out_dim"]:
         """Convolve over time."""
         return super().forward(features.transpose(1, 2)).transpose(1, 2)
+
+
+def drop_snippets(embedded: Embedded, probability: float, training: bool) -> Embedded:
+    """Apply dropout to whole snippets, then to single values (ACM-Net, ASM-Loc).
+
+    Args:
+        embedded: `[B, T, D]`.
+        probability: of both.
+        training: False: nothing is dropped.
+
+    Example:
+        >>> import torch
+        >>> drop_snippets(torch.ones(1, 1, 2), 0.5, training=False).tolist()
+        [[[1.0, 1.0]]]
+    """
+    kept = functional.dropout(embedded.new_ones(embedded.shape[:2]), probability, training)
+    return functional.dropout(embedded * kept.unsqueeze(-1), probability, training)
 
 
 def init_xavier(*layers: nn.Linear) -> None:

@@ -49,6 +49,30 @@ TABLE: dict[tuple[str, str], dict[str, Any]] = {
         "nms": {"kind": "hard-decayed", "threshold": 0.4, "sigma": 0.35, "drops": "at", "overlap": "iou",
                 "plus_one": "second"},
     },
+    # the last step's; rows: of a video before the warp, whose proposals have the thresholds of test_asmloc
+    ("asmloc", "thumos14"): {
+        "learning_rate": 1e-4, "betas": (0.9, 0.999), "weight_decay": 5e-5, "batch": 16, "epochs": 800, "steps": 10_400,
+        "test_rows": (750, 10),
+        "class_threshold": 0.25, "inclusive": False, "fallback": True, "upsampling": 20,
+        "thresholds": [(2, 0.15, 0.2, ">="), (33, 0.1, 0.9, ">=")], "video_score": [0, 0],
+        "margin": 0.2, "minimum_run": 2,
+        "nms": {"kind": "hard", "threshold": 0.45, "drops": "at", "overlap": "iou", "plus_one": "second"},
+    },
+    ("asmloc", "activitynet13"): {
+        "learning_rate": 1e-4, "betas": (0.9, 0.999), "weight_decay": 1e-3, "batch": 64, "epochs": 100,
+        "test_rows": (150, 10),
+        "class_threshold": 0.1, "inclusive": False, "fallback": True, "upsampling": 20,
+        "thresholds": [(4, 0.005, 0.02, ">="), (4, 0.005, 0.02, ">=")], "video_score": [0, 0.25],
+        "margin": 0.15, "minimum_run": 2,
+        "nms": {"kind": "hard", "threshold": 0.9, "drops": "at", "overlap": "iou", "plus_one": "second"},
+    },
+    # UntrimmedNet's, which are a guess, and 200 steps of the regression, whose settings are those of test_autoloc
+    ("autoloc", "thumos14"): {
+        "weight_decay": 5e-4, "epochs": 170, "train_rows": (21, 21), "test_rows": (LONG, SHORT),
+        "class_threshold": 0, "inclusive": False, "upsampling": 1,
+        "thresholds": [(1, 0, 0, ">")], "video_score": [0], "margin": 0, "minimum_run": 1,
+        "nms": {"kind": "none"},
+    },
     # video_score: 0.2 of a class score that was brought to 1 before, a constant
     ("basnet", "thumos14"): {
         "learning_rate": 1e-4, "betas": (0.9, 0.999), "weight_decay": 5e-4, "batch": 16, "steps": 1500,

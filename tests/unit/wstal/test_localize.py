@@ -116,6 +116,27 @@ def test_which_classes_are_kept(p: tuple[float, ...], changes: dict[str, Any], l
     assert found.label.tolist() == labels
 
 
+def test_bounds_make_every_active_row_a_proposal() -> None:
+    cas, start, end = np.zeros((5, 2)), np.zeros((5, 2)), np.ones((5, 2))
+    cas[1:4, 0], cas[3, 1] = (0.9, 0.6, 0.7), 0.8
+    start[1:4, 0], end[1:4, 0] = (0.5, 0.0, 3.25), (2.5, 5.0, 4.0)
+    start[3, 1], end[3, 1] = 2.0, 4.5
+    given = replace(
+        scores(cas, p=(1, 1), seconds_per_snippet=2.0, offset=0.1), signals={"cas": cas, "b": start, "e": end}
+    )
+    found = table(localize([given], spec(bounds=("b", "e"), score={"cas": 2.0}), CLASSES[:2]))
+    expected = [[0, 1.8, 1.1, 5.1], [0, 1.4, 6.6, 8.1], [0, 1.2, 0.1, 10.1], [1, 1.6, 4.1, 9.1]]
+    np.testing.assert_allclose(found, expected)
+    # samples between rows have bounds between those of the rows
+    half = localize([given], spec((0.74,), bounds=("b", "e"), upsampling=2), CLASSES[:1] + CLASSES[1:2])
+    np.testing.assert_allclose(table(half)[:2], [[0, 0.9, 1.1, 5.1], [0, 0.75, 0.6, 7.6]])
+
+
+def test_bounds_that_a_method_does_not_give_are_refused() -> None:
+    with pytest.raises(UserError, match="'b'"):
+        localize([scores(np.ones((4, 1)))], spec(bounds=("b", "e")), CLASSES[:1])
+
+
 def test_score_is_inside_minus_outside() -> None:
     #        0  1    2    3    4    5    6    7    8  9
     cas = [0.0, 0.1, 0.2, 0.8, 0.6, 1.0, 0.7, 0.4, 0.3, 0]

@@ -83,6 +83,19 @@ TABLE: dict[tuple[str, str], dict[str, Any]] = {
         "class_threshold": 0.1, "inclusive": True, "fallback": True, "upsampling": 24,
         "thresholds": [(1, 0, 0), (9, 0.015, 0.135, ">="), (33, 0.1, 0.9)],
     },
+    # margin: of a run's length on either side, but at least one row
+    ("d2net", "thumos14"): {
+        "learning_rate": 1e-4, "betas": (0.9, 0.999), "weight_decay": 5e-4, "batch": 20, "steps": 20_000,
+        "train_rows": (750, 10), "test_rows": (LONG, SHORT),
+        "class_threshold": 1, "inclusive": False, "fallback": False, "upsampling": 1,
+        "thresholds": [(19, 0.025, 0.475, ">")], "video_score": [0], "margin": 0.25, "sides": ("mean", 0),
+        "minimum_run": 2, "minimum_share": 0.1,
+        "nms": {"kind": "hard", "threshold": 0.3, "drops": "at", "overlap": "iou", "plus_one": "no"},
+    },
+    ("d2net", "activitynet12"): {
+        "learning_rate": 1e-4, "weight_decay": 5e-4, "batch": 20, "steps": 20_000,
+        "thresholds": [(19, 0.025, 0.475, ">")], "sides": ("mean", 0), "minimum_run": 2, "minimum_share": 0.1,
+    },
     # outer: how much of the mean outside is taken away
     ("facnet", "thumos14"): {
         "learning_rate": 1e-4, "betas": (0.9, 0.99), "weight_decay": 5e-3, "decay_of_mean": 5e-4, "batch": 10,
@@ -159,7 +172,9 @@ def test_every_published_method_is_in_the_table() -> None:
 
 @pytest.mark.parametrize(("method", "dataset"), TABLE, ids="-".join)
 def test_recipe_is_the_published_one(method: str, dataset: str) -> None:
-    expected = {"betas": ADAM_BETAS, "decay": None, "outer": 1.0} | TABLE[method, dataset]
+    expected = {"betas": ADAM_BETAS, "decay": None, "outer": 1.0, "sides": None, "minimum_share": None} | TABLE[
+        method, dataset
+    ]
     recipe = load_method(method).recipe(dataset)
     found = training(recipe) | rows_of(method, recipe) | localization(recipe)
     if "steps" in expected:
@@ -182,8 +197,8 @@ def test_ours_is_localized_as_acmnet(dataset: str) -> None:
 @pytest.mark.parametrize("dataset", ["activitynet12", "activitynet13", "fineaction"])
 @pytest.mark.parametrize(
     ("method", "steps"),
-    [("basnet", 1500), ("co2net", 22_000), ("cola", 100_000), ("stpn", 24_000), ("untrimmednet", 3000),
-     ("wtalc", 100_000)],
+    [("basnet", 1500), ("co2net", 22_000), ("cola", 100_000), ("d2net", 20_000), ("stpn", 24_000),
+     ("untrimmednet", 3000), ("wtalc", 100_000)],
 )  # fmt: skip
 def test_steps_are_as_many_on_any_data_set(method: str, steps: int, dataset: str) -> None:
     train = load_method(method).recipe(dataset).train
@@ -246,7 +261,9 @@ def localization(recipe: Recipe) -> dict[str, Any]:
         "video_score": [one.video_score_weight for one in settings.sources],
         "margin": settings.margin,
         "outer": settings.outer_weight,
+        "sides": settings.sides and (settings.sides.join, settings.sides.plus),
         "minimum_run": settings.minimum_run,
+        "minimum_share": settings.minimum_share,
         "nms": suppression(settings.nms),
         "fusion": suppression(fusion.nms) if fusion else {},
         "stream_weights": fusion.weights if fusion else (),
@@ -255,4 +272,5 @@ def localization(recipe: Recipe) -> dict[str, Any]:
 
 def suppression(nms: Nms) -> dict[str, Any]:
     threshold = None if nms.threshold is None else round(nms.threshold, 4)
-    return nms.model_dump() | {"threshold": threshold, "drops": "at" if nms.threshold == threshold else "above"}
+    at = threshold is None or (nms.threshold is not None and nms.threshold <= threshold)
+    return nms.model_dump() | {"threshold": threshold, "drops": "at" if at else "above"}

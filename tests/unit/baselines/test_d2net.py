@@ -132,7 +132,7 @@ def test_distances_inflate_the_loss_by_hand(monkeypatch) -> None:
     cas[0, 0], cas[0, 1], cas[1, 0] = torch.tensor([0.55, 0.3]), torch.tensor([0.1, 0.9]), torch.tensor([0.6, 0.1])
     embedded = torch.tensor([[0.0, 1.0]]).expand(2, 5, 2).clone()  # background
     embedded[0, 0], embedded[0, 1], embedded[1, 0] = (torch.tensor(row) for row in ([1.0, 0.0], [1.0, 1.0], [1.0, 0.0]))
-    seen = {}
+    seen: dict[str, torch.Tensor] = {}
     monkeypatch.setattr("baselines.d2net.focal_loss", lambda *given: seen.update(inflation=given[3]) or cas.sum())
     monkeypatch.setattr(model, "partners", lambda one, other: torch.tensor([[0.0, 1.0], [1.0, 0.0]]))
     model.terms(torch.eye(2), torch.ones(2, 5, dtype=torch.bool), cas, embedded)

@@ -115,20 +115,25 @@ def propose(scores: Sequence[SnippetScores], kept: Kept, spec: LocalizerSpec) ->
             if spec.past_end:
                 end = stop + 1
                 stop = np.minimum(end, samples[pair])
-            inside, outside = np.zeros(len(pair)), np.zeros(len(pair))
+            # of all samples outside, or of either side
+            beside = np.stack([first - left, right - stop]) if spec.sides else (first - left + (right - stop))[None]
+            inside, outside = np.zeros(len(pair)), np.zeros(beside.shape)
             for name, weight in source.score.items():
                 masked = source.masked and name == source.signal
                 prefix = track.prefix_sums(track.active(threshold, source.strict)) if masked else sums[name]
                 at = origin[name][pair]
                 at_first, at_stop = prefix[at + first], prefix[at + stop]
                 inside += weight * (at_stop - at_first)
-                outside += weight * ((at_first - prefix[at + left]) + (prefix[at + right] - at_stop))
-            beside = (first - left) + (right - stop)
+                before, after = at_first - prefix[at + left], prefix[at + right] - at_stop
+                outside += weight * (np.stack([before, after]) if spec.sides else before + after)
             inside /= stop - first
             if source.inside == "max":
                 ((name, weight),) = source.score.items()
                 inside = _maxima(weight * tracks[name].samples, origin[name][pair] + first, origin[name][pair] + stop)
-            score = inside - spec.outer_weight * outside / np.maximum(beside, 1)  # an empty outside counts 0
+            outer = (spec.outer_weight * outside / np.maximum(beside, 1)).sum(axis=0)  # what is empty counts 0
+            if spec.sides and spec.sides.join == "mean":
+                outer /= np.maximum((beside > 0).sum(axis=0), 1)
+            score = inside - outer
             score += source.video_score_weight * kept.score[pair]
             if source.bounds is None:
                 found.append(Proposals(pair, first, end, score))
@@ -184,9 +189,13 @@ def _margins(first: IntArray, stop: IntArray, samples: IntArray, spec: Localizer
 
     For n samples in the run, left = max(0, trunc(first - margin n)) and right = min(samples - 1, trunc(stop - 1 +
     margin n)) + 1, the index rule of the released code of BaS-Net and ACM-Net. With `past_end` the outside begins at
-    stop + 1 and right = min(samples - 1, trunc(stop + 1 + margin n)), the rule of FAC-Net and RSKP.
+    stop + 1 and right = min(samples - 1, trunc(stop + 1 + margin n)), the rule of FAC-Net and RSKP. See `Sides` for
+    theirs.
     """
     reach = spec.margin * (stop - first)
+    if spec.sides:
+        whole = np.maximum(reach.astype(np.int64) + spec.sides.plus, 1)
+        return np.maximum(first - whole, 0), np.minimum(stop + whole, samples)
     left = np.maximum(first - reach, 0.0).astype(np.int64)
     if spec.past_end:
         right = np.minimum((stop + 1 + reach).astype(np.int64), samples - 1)

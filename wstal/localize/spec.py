@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
@@ -105,6 +105,7 @@ class StreamFusion(Spec):
         weights: weights of the streams' detection scores, in order. Further streams have weight 1.
         nms: suppression where several streams have detections of one class in one video. Detections of a single stream
             stay.
+        thresholds: each stream's own thresholds, in order, in place of those of all sources.
 
     Example:
         >>> StreamFusion(weights=(0.1, 1.0), nms=Nms(kind="hard", threshold=0.5)).weights
@@ -113,6 +114,27 @@ class StreamFusion(Spec):
 
     weights: tuple[float, ...] = Field((), description="weights of the streams' detection scores, in joining order")
     nms: Nms = Field(description="suppression where several streams have detections")
+    thresholds: tuple[Annotated[tuple[float, ...], Field(min_length=1)], ...] = Field(
+        (), exclude_if=lambda thresholds: not thresholds, description="each stream's own thresholds, for all sources"
+    )
+
+
+class Sides(Spec):
+    """Outside of a run as two sides with a mean each (D2-Net, DGAM), instead of all its samples together.
+
+    For n samples in the run a side has max(trunc(margin n) + plus, 1) samples, as far as the video has them.
+
+    Args:
+        join: `mean` of the sides that have samples, or `sum`.
+        plus: samples that a side has beside trunc(margin n).
+
+    Example:
+        >>> Sides(join="mean").plus
+        0
+    """
+
+    join: Literal["mean", "sum"]
+    plus: int = Field(0, ge=0, le=1000)
 
 
 class LocalizerSpec(Spec):
@@ -152,8 +174,18 @@ class LocalizerSpec(Spec):
     past_end: bool = Field(default=False, exclude_if=lambda past: not past)
     """Report a run one sample longer than it is, even past the video's end, and count the sample as inside. `margin`
     counts the samples without it (FAC-Net, RSKP)."""
+    sides: Sides | None = Field(default=None, exclude_if=lambda sides: sides is None)
+    """What is outside of a run, as two sides. None: all samples within `margin` of the run together."""
+    minimum_share: float | None = Field(default=None, ge=0, le=1, exclude_if=lambda share: share is None)
+    """After suppression, detections below this share of the best score of their class in the video are dropped."""
     fusion: StreamFusion | None = Field(default=None, exclude_if=lambda fusion: fusion is None)
     """Localize each stream separately with these settings, then fuse the detections."""
+
+    @model_validator(mode="after")
+    def _one_rule_of_margins(self) -> Self:
+        if self.sides is not None and self.past_end:
+            raise ValueError("Expected `past_end` or `sides`, got both: each is a rule of what is outside of a run")
+        return self
 
     @property
     def signals(self) -> tuple[str, ...]:

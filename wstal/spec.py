@@ -25,3 +25,21 @@ ALL_ROWS = 1_000_000  # as `test_length`: no video is longer
 
 # strict, because `true` is not a number; bounded, so that a typing error cannot exhaust memory
 Count = Annotated[int, Field(strict=True, ge=1, le=ALL_ROWS)]
+
+
+class HierarchyOptions(Spec):
+    """Options of a method that groups the classes to coarse ones.
+
+    Example:
+        >>> HierarchyOptions(coarse_classes=(0, 0, 1)).coarse_count
+        2
+    """
+
+    coarse_classes: tuple[Annotated[int, Field(strict=True, ge=0, le=ALL_ROWS)], ...] | None = Field(
+        None, description="coarse class of each class, stated by the data set; unset or (): there are none"
+    )
+
+    @property
+    def coarse_count(self) -> int:
+        """Number of coarse classes."""
+        return max(self.coarse_classes) + 1 if self.coarse_classes else 0

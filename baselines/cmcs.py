@@ -15,6 +15,7 @@ checked against tensors recorded from it. Deviations:
 - one crop and one row every 16 frames (the released code draws one of 40 variants: ten crops, four offsets);
 - one network for each stream, whose outputs are averaged, the released code's late fusion. It also has a network on
   joined columns, which is `method.streams` of a single stream;
+- the attention's last layer has no bias: it would cancel in the softmax over time;
 - the samples of a video's last row count too, on its last slope, and a margin that begins before the video is cut there
   (a negative index of the released code drops it);
 - the last checkpoint counts, as in the released code, for as many steps of 24 videos (ActivityNet: 32).
@@ -132,7 +133,7 @@ class CmcsNetwork(Method):
             nn.Sequential(TemporalConv(base, hidden, 3, padding="same"), nn.ReLU(), nn.Linear(hidden, outputs))
             for _ in range(spec.branches)
         )
-        self.attention = nn.Sequential(nn.Linear(base, hidden), nn.ReLU(), nn.Linear(hidden, 1))
+        self.attention = nn.Sequential(nn.Linear(base, hidden), nn.ReLU(), nn.Linear(hidden, 1, bias=False))
 
     @classmethod
     def recipe(cls, dataset: str) -> Recipe:

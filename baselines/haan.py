@@ -111,11 +111,11 @@ class Haan(Method):
     videos: Tensor
     centres: Tensor
     frequencies: Tensor
-    parent: Tensor
+    groups: Tensor
 
     def __init__(self, spec: HaanOptions, feature_dim: int, num_classes: int) -> None:
         super().__init__(spec, feature_dim, num_classes)
-        parents, width, groups = spec.coarse_classes or (), spec.width, spec.coarse_count
+        parents, width = spec.coarse_classes or (), spec.width
         if len(parents) not in (0, num_classes):
             raise UserError(
                 f"method.coarse_classes has {len(parents)} entries for {num_classes} classes. "
@@ -124,15 +124,17 @@ class Haan(Method):
         self.encoder = Perceptron(feature_dim, width, width, spec.dropout)
         self.fine = Perceptron(width, width, num_classes, spec.dropout)
         self.pseudo = Perceptron(width, width, spec.concepts, spec.dropout)
-        self.coarse = Perceptron(width, width, 1, spec.dropout) if groups else None
+        self.coarse = Perceptron(width, width, 1, spec.dropout) if parents else None
         for name, value in self.encoder.state_dict().items():
             self.register_buffer(_frozen(name), value.clone())
         self.register_buffer("centres", torch.zeros(spec.concepts, width))
         self.register_buffer("frequencies", torch.zeros(spec.concepts))
         self.register_buffer("videos", torch.zeros(()))
         self.register_buffer("positives", torch.zeros(num_classes))
-        self.register_buffer("coarse_positives", torch.zeros(groups))
-        self.register_buffer("parent", torch.tensor(parents, dtype=torch.int64), persistent=False)
+        groups = torch.zeros(spec.coarse_count, num_classes)
+        groups[list(parents), range(len(parents))] = 1
+        self.register_buffer("groups", groups, persistent=False)  # the classes of each coarse class
+        self.register_buffer("coarse_positives", torch.zeros(len(groups)))
 
     @classmethod
     def recipe(cls, dataset: str) -> Recipe:
@@ -262,15 +264,13 @@ class Haan(Method):
 
     def coarse_labels(self, labels: Labels) -> VideoScores:
         """Return `[B, G]` multi-hot labels: a coarse class occurs where one of its classes does."""
-        coarse = labels.new_zeros(len(labels), self.spec.coarse_count)
-        return coarse.scatter_reduce(1, self.parent.expand(len(labels), -1), labels[:, : len(self.parent)], "amax")
+        return (labels @ self.groups.T).clamp(max=1)
 
     def coarse_features(self, classes: ClassFeatures) -> Float[Tensor, "batch groups dim"]:
         """Return the maximum or the mean of the features of each coarse class's classes."""
-        pooled = classes.new_zeros(len(classes), self.spec.coarse_count, classes.shape[2])
-        parent = self.parent[:, None].expand_as(classes)
-        pooling = "amax" if self.spec.pooling == "max" else "mean"
-        return pooled.scatter_reduce(1, parent, classes, pooling, include_self=False)
+        if self.spec.pooling == "mean":
+            return self.groups @ classes / self.groups.sum(dim=1, keepdim=True)
+        return classes.unsqueeze(1).where(self.groups.unsqueeze(-1) > 0, -torch.inf).amax(dim=2)
 
     def score(self, features: VideoFeatures) -> Scores:
         """Return `cas` and `attention`, and what the method's own localizer reads.

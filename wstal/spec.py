@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Spec(BaseModel):
@@ -38,6 +38,12 @@ class HierarchyOptions(Spec):
     coarse_classes: tuple[Annotated[int, Field(strict=True, ge=0, le=ALL_ROWS)], ...] | None = Field(
         None, description="coarse class of each class, stated by the data set; unset or (): there are none"
     )
+
+    @model_validator(mode="after")
+    def _numbered_without_a_gap(self) -> Self:
+        if (used := set(self.coarse_classes or ())) != set(range(self.coarse_count)):
+            raise ValueError(f"Expected `coarse_classes` to be numbered from 0 without a gap, got {sorted(used)}")
+        return self
 
     @property
     def coarse_count(self) -> int:

@@ -45,6 +45,10 @@ def test_static_clips_may_be_switched_off() -> None:
     assert spec.recipe.method.static_clips is False  # type: ignore[attr-defined]
 
 
-def test_a_misspelt_coarse_class_is_an_error() -> None:
-    with pytest.raises(UserError, match="coarse_classes"):
-        planned("haan", {"method.coarse_classes": ["water"]})
+@pytest.mark.parametrize(
+    ("coarse", "message"),
+    [(["water"], "coarse_classes"), ([0, 2] * 10, r"numbered from 0 without a gap, got \[0, 2\]")],
+)
+def test_a_wrong_coarse_class_is_an_error(coarse: list[Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        planned("haan", {"method.coarse_classes": coarse})

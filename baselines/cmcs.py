@@ -274,9 +274,8 @@ def fused_scores(outputs: Sequence[Outputs], num_classes: int) -> Scores:
 
 def mean_over_frames(values: Float[Tensor, "time classes"]) -> Float[Tensor, " classes"]:
     """Compute the mean of each class's values on the straight lines between rows, one value a frame."""
-    ends = (FRAMES - 1) / 2 * (values[0] + values[-1])
-    mean: Tensor = (FRAMES * values.sum(dim=0) - ends) / (FRAMES * (len(values) - 1) + 1)
-    return mean
+    total: Tensor = FRAMES * values.sum(dim=0) - (FRAMES - 1) / 2 * (values[0] + values[-1])
+    return total / (FRAMES * (len(values) - 1) + 1)
 
 
 def diversity_loss(branches: BranchScores) -> Scalar:
@@ -287,7 +286,7 @@ def diversity_loss(branches: BranchScores) -> Scalar:
     """
     count = len(branches)
     curves = branches.softmax(dim=-1).permute(1, 3, 0, 2)  # [B, classes, K, T]
-    lengths = curves.norm(dim=-1, keepdim=True)
+    lengths: Tensor = torch.linalg.vector_norm(curves, dim=-1, keepdim=True)
     cosines = (curves @ curves.mT) / (lengths @ lengths.mT + EPSILON)
     others = (cosines - torch.eye(count, device=cosines.device, dtype=cosines.dtype)).relu()
     return others.sum(dim=(-2, -1)).mean() / max(count * (count - 1), 1)

@@ -40,7 +40,7 @@ del WHOLE["attention.2.bias"]  # cancels in the softmax over time
 @pytest.fixture
 def recorded(shared: Path) -> tuple[CmcsNetwork, dict[str, np.ndarray]]:
     tensors = dict(np.load(shared / "fixtures" / "cmcs_small_parity.npz"))
-    columns, base, _ = tensors["input/x"].shape[2], *tensors["sd/base.base_conv_0.weight"].shape[:2]
+    base, columns = tensors["sd/base.base_conv_0.weight"].shape[:2]
     hidden, classes = len(tensors["sd/att_bottom.att_conv_0.bias"]), len(tensors["sd/cls_heads.0.bias"]) - 1
     model = CmcsNetwork(CmcsOptions(base=base, hidden=hidden, static_clips=True), columns, classes).eval()
     state = {ours: torch.from_numpy(tensors[f"sd/{theirs}"]) for ours, theirs in WHOLE.items()}
@@ -162,7 +162,8 @@ def plain_static_rows(flow: np.ndarray, window: int, shortest: int) -> list[int]
     low = [value < np.percentile(motion, 25) for value in motion]
     half = window // 2
     smooth = [2 * sum(low[max(t - half, 0) : t + half + 1]) > window for t in range(len(low))]
-    kept, start = [], 0
+    kept: list[int] = []
+    start = 0
     for t in range(len(smooth) + 1):
         if t == len(smooth) or not smooth[t]:
             kept += range(start, t) if t - start >= shortest else []

@@ -8,8 +8,10 @@ a video of the class background. A softmax over time weights the snippets of a v
 Paper: Liu, Jiang & Wang, CVPR 2019. Facts: its released code (Finspire13/CMCS-Temporal-Action-Localization at d03f480),
 checked against tensors recorded from it. Deviations:
 - static clips are found in the features of the last of several streams, which is optical flow (the released code reads
-  flow images): a snippet's motion is how far its flow feature is from those of its neighbours. Features of one stream
-  have none to find, and there is no background class, as in the released code without its `with_bg`;
+  flow images): a snippet's motion is how far its flow feature is from those of its neighbours. In four videos of
+  THUMOS14 a mean of 19 % of a video's lowest quarter shows an action, 24 % where the length of the feature is taken,
+  and 28 % of the whole video. Features of one stream have none to find, and there is no background class, as in the
+  released code without its `with_bg`;
 - a video is visited once with all its classes, equally likely, and its static clips. That sums the gradients of the
   released code's copies, one for each class with a weight of 1 / classes and one of the static clips;
 - one crop and one row every 16 frames (the released code draws one of 40 variants: ten crops, four offsets);

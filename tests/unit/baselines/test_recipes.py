@@ -130,6 +130,7 @@ TABLE: dict[tuple[str, str], dict[str, Any]] = {
         "learning_rate": 1e-4, "betas": (0.9, 0.999), "weight_decay": 1e-3, "batch": 16,
         "train_rows": (75, 75), "test_rows": (75, 10), "class_threshold": 0.1, "upsampling": 20,
         "nms": {"kind": "hard", "threshold": 0.9, "drops": "at", "overlap": "iou", "plus_one": "second"},
+    },
     ("haan", "fineaction"): {
         "learning_rate": 3e-5, "weight_decay": 0, "batch": 2, "epochs": 50,
         "train_rows": (100, 100), "test_rows": (LONG, SHORT),

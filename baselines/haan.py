@@ -37,9 +37,10 @@ from torch.nn import functional
 from wstal.errors import UserError
 from wstal.families import many_classes
 from wstal.localize.spec import LocalizerSpec, ProposalSource
+from wstal.losses.balanced import balance, balanced_loss
 from wstal.method import Method, Recipe, TrainSpec
 from wstal.parts.cosine import cosines
-from wstal.parts.pooling import top_k_mean
+from wstal.parts.pooling import above_mean, top_k_mean
 from wstal.spec import ALL_ROWS, Count, HierarchyOptions
 from wstal.summarize.clustering import k_means
 from wstal.tensors import Cas, Embedded, Features, Labels, Scalar, VideoFeatures, VideoScores
@@ -48,7 +49,6 @@ from wstal.types import Batch, Scores, Video
 Clusters = Int[Tensor, "batch time"]
 Concepts = Float[Tensor, "batch concepts dim"]
 ClassFeatures = Float[Tensor, "batch classes dim"]
-LOWEST = -1.0  # no value of a class is further below its mean than its range
 
 
 class HaanOptions(HierarchyOptions):
@@ -72,13 +72,9 @@ FINEGYM_OPTIONS = HaanOptions(width=2048, dropout=0.5, clustered=0.1, pooling="m
 
 def localizer(alpha: float) -> LocalizerSpec:
     """Return the settings for a threshold of a class's mean in the video plus `alpha` times its range."""
+    score = {"logit": 1.0}
     source = ProposalSource(
-        signal="relative",
-        thresholds=(alpha,),
-        strict=True,
-        score={"logit": 1.0},
-        inside="max",
-        video_score_weight=0.5,
+        signal="relative", thresholds=(alpha,), strict=True, score=score, inside="max", video_score_weight=0.5
     )
     return LocalizerSpec(class_threshold=0.0, fallback_to_argmax=False, class_score="logit", sources=(source,))
 
@@ -234,25 +230,24 @@ class Haan(Method):
         Args:
             features: `[B, T, D]`.
             labels: `[B, C]` multi-hot.
-            clusters: `[B, T]` cluster of each snippet.
+            clusters: `[B, T]`.
             frequencies: `[K]` share of the training snippets in each cluster.
             weights: `[B, C]` of each class's loss.
             coarse_labels: `[B, G]` multi-hot.
             coarse_weights: `[B, G]` of each coarse class's loss.
         """
-        _, encoded = self.encoder(features)
+        encoded = self.encoder(features)[1]
         hidden, cas = self.fine(encoded)
-        _, pseudo = self.pseudo(encoded)
         vectors = self.fine.output.weight.detach()
         classes = class_features(visual_concepts(hidden, clusters, len(frequencies)), vectors, self.spec.nearest)
         terms = {
             "classification": balanced_loss(above_mean(cas), labels, weights),
-            "pseudo": pseudo_loss(pseudo, clusters, frequencies),
+            "pseudo": pseudo_loss(self.pseudo(encoded)[1], clusters, frequencies),
             "concept": concept_loss(classes, vectors, labels),
             "coarse": torch.zeros_like(cas[0, 0, 0]),
         }
         if self.coarse is not None:
-            _, logits = self.coarse(self.coarse_features(classes))
+            logits = self.coarse(self.coarse_features(classes))[1]
             terms["coarse"] = balanced_loss(logits.squeeze(-1), coarse_labels, coarse_weights)
         terms["total"] = (
             terms["classification"]
@@ -280,7 +275,7 @@ class Haan(Method):
         """
         logits: Tensor = self.fine(self.encoder(features)[1])[1]
         span = logits.amax(dim=0) - logits.amin(dim=0)
-        relative = ((logits - logits.mean(dim=0)) / span.where(span > 0, 1.0)).where(span > 0, LOWEST)
+        relative = ((logits - logits.mean(dim=0)) / span.where(span > 0, 1.0)).where(span > 0, -1.0)
         video = top_k_mean(logits.unsqueeze(0), -(-len(logits) // self.spec.ratio))[0]
         cas = logits.sigmoid()
         signals = {"cas": cas, "attention": cas.amax(dim=1), "logit": logits, "relative": relative}
@@ -299,36 +294,6 @@ def _libraries() -> ThreadpoolController:
 
 def _frozen(name: str) -> str:
     return f"frozen_{name.replace('.', '_')}"
-
-
-def above_mean(cas: Cas) -> VideoScores:
-    """Compute the mean of each class's logits that are not below their own mean over time."""
-    # rounding may leave the mean of equal values above all of them
-    chosen = cas >= torch.minimum(cas.mean(dim=1, keepdim=True), cas.amax(dim=1, keepdim=True))
-    return (cas * chosen).sum(dim=1) / chosen.sum(dim=1)
-
-
-def balance(labels: VideoScores, positives: Float[Tensor, " classes"], videos: Scalar) -> VideoScores:
-    """Return the weight of each class's loss: classes / videos that have it for a video with it, else that do not.
-
-    Args:
-        labels: `[B, C]` multi-hot.
-        positives: `[C]` training videos that have the class.
-        videos: number of training videos.
-    """
-    counts = torch.where(labels > 0, positives, videos - positives)
-    return labels.shape[1] / counts.clamp(min=1)
-
-
-def balanced_loss(logits: VideoScores, labels: VideoScores, weights: VideoScores) -> Scalar:
-    """Compute the sum over videos of the mean weighted binary cross-entropy of their classes.
-
-    Args:
-        logits: `[B, C]`.
-        labels: `[B, C]` multi-hot.
-        weights: `[B, C]`.
-    """
-    return functional.binary_cross_entropy_with_logits(logits, labels, weights, reduction="none").mean(dim=1).sum()
 
 
 def pseudo_loss(logits: Cas, clusters: Clusters, frequencies: Float[Tensor, " concepts"]) -> Scalar:

@@ -16,9 +16,6 @@ from torch.nn import functional
 from baselines.haan import (
     Haan,
     HaanOptions,
-    above_mean,
-    balance,
-    balanced_loss,
     class_features,
     concept_loss,
     pseudo_loss,
@@ -28,7 +25,9 @@ from harness.testing import CHECKS
 from tests.helpers.released import close
 from wstal.errors import UserError
 from wstal.localize import localize
+from wstal.losses.balanced import balance, balanced_loss
 from wstal.method import Recipe
+from wstal.parts.pooling import above_mean
 from wstal.types import Batch, SnippetScores, Video
 
 LOSSES = {"classification": "mil", "pseudo": "pseudo", "concept": "concept", "coarse": "coarse"}

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from scipy import ndimage
 
 from wstal.localize import LocalizerSpec, Nms, ProposalSource
 from wstal.types import SnippetScores
@@ -94,6 +95,15 @@ def runs(active: np.ndarray) -> list[tuple[int, int]]:
     if not len(indices):
         return []
     return [(int(part[0]), int(part[-1])) for part in np.split(indices, np.flatnonzero(np.diff(indices) > 1) + 1)]
+
+
+def dilation(active: np.ndarray, width: int) -> np.ndarray:
+    """As scikit-image dilates a column by a box: it fills a box of even width up to an odd one."""
+    if width == 0:
+        return active
+    box = np.append(np.ones(width, dtype=int), np.zeros(1 - width % 2, dtype=int))
+    grown: np.ndarray = ndimage.grey_dilation(active.astype(int), footprint=box, mode="constant") > 0
+    return grown
 
 
 def contrast(signal: np.ndarray, first: int, last: int, spec: LocalizerSpec, worth: str) -> float:
@@ -187,13 +197,14 @@ def proposals(scores: SnippetScores, video: int, label: int, spec: LocalizerSpec
         for threshold in source.thresholds:
             signal = signals[source.signal]
             active = signal > threshold if source.strict else signal >= threshold
-            if spec.skip_lone_first_sample and active[0] and active.sum() == 1:
+            grown = dilation(active, spec.dilation)
+            if spec.skip_lone_first_sample and grown[0] and grown.sum() == 1:
                 continue
             mix = np.zeros(len(signal))
             for name, weight in source.score.items():
                 masked = source.masked and name == source.signal
                 mix = mix + weight * (np.where(active, signals[name], 0.0) if masked else signals[name])
-            for first, last in runs(active):
+            for first, last in runs(grown):
                 if last - first + 1 < spec.minimum_run:
                     continue
                 score = contrast(mix, first, last, spec, source.inside)

@@ -78,6 +78,7 @@ def specs(upsampling: st.SearchStrategy[int]) -> st.SearchStrategy[LocalizerSpec
         nms=nms,
         class_score=st.sampled_from([None, None, "logit"]),
         outer_weight=st.sampled_from([1.0, 0.5]),
+        dilation=st.sampled_from([0, 0, 1, 2, 5, 20]),
         past_end=st.booleans(),
         minimum_share=st.sampled_from([None, None, 0.25, 1.0]),
         fusion=st.one_of(st.none(), fusions),

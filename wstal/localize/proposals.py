@@ -150,6 +150,8 @@ def _runs(source: ProposalSource, threshold: float, track: Tracks, spec: Localiz
     """Return the track of each run, its first sample and one past its last, counted from the start of the track."""
     first, stop = track.edges(threshold, source.strict)
     index = np.searchsorted(track.first, first, side="right") - 1
+    if spec.dilation and len(first):
+        index, first, stop = _dilated(index, first, stop, track, spec.dilation)
     keep = stop - first >= spec.minimum_run
     if spec.skip_lone_first_sample:
         alone = np.bincount(index, minlength=1)[index] == 1
@@ -162,6 +164,17 @@ def _each_sample(first: IntArray, stop: IntArray) -> IntArray:
     """Return the samples of all runs, in order."""
     length = stop - first
     return np.repeat(first - (np.cumsum(length) - length), length) + np.arange(length.sum())
+
+
+def _dilated(
+    index: IntArray, first: IntArray, stop: IntArray, track: Tracks, width: int
+) -> tuple[IntArray, IntArray, IntArray]:
+    """Dilate one run or more by a box, within their tracks. All grow alike, so only neighbours can touch."""
+    first = np.maximum(first - width // 2, track.first[index])
+    stop = np.minimum(stop + (width - 1) // 2, track.gap[index] * track.upsampling)
+    apart = (first[1:] > stop[:-1]) | (index[1:] != index[:-1])
+    begins = np.append(True, apart)
+    return index[begins], first[begins], stop[np.append(apart, True)]
 
 
 def _for_every_class(

@@ -171,6 +171,10 @@ class LocalizerSpec(Spec):
     """Name of the class scores that choose a video's classes and are added to scores. None: class probabilities."""
     outer_weight: float = Field(default=1.0, exclude_if=lambda weight: weight == 1)
     """Weight of the mean outside a run, which is subtracted from the score of the run."""
+    dilation: int = Field(default=0, ge=0, exclude_if=lambda width: width == 0)
+    """Extend each run by `dilation // 2` samples before it and `(dilation - 1) // 2` after it, within the video, and
+    join runs that then touch: a dilation by a box of so many samples (CMCS). `minimum_run` counts the samples with
+    it."""
     past_end: bool = Field(default=False, exclude_if=lambda past: not past)
     """Report a run one sample longer than it is, even past the video's end, and count the sample as inside. `margin`
     counts the samples without it (FAC-Net, RSKP)."""

@@ -53,6 +53,19 @@ def top_k_share_mean(values: Float[Tensor, "batch time classes"], ratio: int) ->
     return top_k_mean(values, top_k_count(values.shape[1], ratio))
 
 
+def above_mean(values: Float[Tensor, "batch time classes"]) -> Float[Tensor, "batch classes"]:
+    """Compute the mean of each class's values that are not below their own mean over time (HAAN).
+
+    Example:
+        >>> import torch
+        >>> above_mean(torch.tensor([[[1.0], [4.0], [7.0]]])).tolist()
+        [[5.5]]
+    """
+    # rounding may leave the mean of equal values above all of them
+    chosen = values >= values.mean(dim=1, keepdim=True).minimum(values.amax(dim=1, keepdim=True))
+    return (values * chosen).sum(dim=1) / chosen.sum(dim=1)
+
+
 def take_rows(features: Embedded, rows: Int[Tensor, "batch k"]) -> Float[Tensor, "batch k dim"]:
     """Return the chosen rows of each video.
 

@@ -82,6 +82,21 @@ TABLE: dict[tuple[str, str], dict[str, Any]] = {
         "margin": 0.25, "minimum_run": 1,
         "nms": {"kind": "hard", "threshold": 0.7, "drops": "at", "overlap": "iou", "plus_one": "second"},
     },
+    ("cmcs", "thumos14"): {
+        "learning_rate": 1e-4, "weight_decay": 1e-3, "batch": 24, "steps": 15_000,
+        "train_rows": (LONG, SHORT), "test_rows": (LONG, SHORT),
+        "class_threshold": 0.1, "inclusive": False, "fallback": False, "upsampling": 16,
+        "thresholds": [(1, 1, 1, ">")], "video_score": [0.25], "margin": 0.25, "minimum_run": 1,
+        "nms": {"kind": "none"},
+    },
+    ("cmcs", "activitynet12"): {
+        "learning_rate": 1e-3, "weight_decay": 1e-4, "batch": 32, "steps": 20_000, "decay": (66, 0.1),
+        "train_rows": (LONG, SHORT), "test_rows": (LONG, SHORT),
+    },
+    ("cmcs", "activitynet13"): {
+        "learning_rate": 1e-3, "weight_decay": 1e-4, "batch": 32, "steps": 30_000, "decay": (48, 0.1),
+        "class_threshold": 0.1, "thresholds": [(1, 1e-7, 1e-7, ">")], "video_score": [0.25], "margin": 0.25,
+    },
     ("co2net", "thumos14"): {
         "learning_rate": 5e-5, "weight_decay": 1e-3, "batch": 10, "steps": 5000,
         "train_rows": (500, 500), "test_rows": (LONG, SHORT),
@@ -167,6 +182,13 @@ TABLE: dict[tuple[str, str], dict[str, Any]] = {
         "learning_rate": 1e-4, "betas": (0.9, 0.999), "weight_decay": 1e-3, "batch": 16,
         "train_rows": (75, 75), "test_rows": (75, 10), "class_threshold": 0.1, "upsampling": 20,
         "nms": {"kind": "hard", "threshold": 0.9, "drops": "at", "overlap": "iou", "plus_one": "second"},
+    },
+    ("haan", "fineaction"): {
+        "learning_rate": 3e-5, "weight_decay": 0, "batch": 2, "epochs": 50,
+        "train_rows": (100, 100), "test_rows": (LONG, SHORT),
+        "class_threshold": 0, "inclusive": False, "fallback": False, "upsampling": 1,
+        "thresholds": [(1, -0.8, -0.8, ">")], "video_score": [0.5], "margin": 0, "minimum_run": 1,
+        "nms": {"kind": "none"},
     },
     ("hamnet", "thumos14"): {
         "learning_rate": 1e-5, "weight_decay": 1e-3, "batch": 20, "epochs": 100,

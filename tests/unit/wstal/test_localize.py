@@ -146,6 +146,17 @@ def test_score_is_inside_minus_outside() -> None:
     assert row[2:].tolist() == [3.0, 7.0]
 
 
+def test_dilation_widens_runs_within_the_video_and_joins_those_that_touch() -> None:
+    #      0  1  2  3  4  5  6  7  8  9 10 11 12 13
+    cas = [1, 0, 0, 0, 0, 0, 1, 0, 0, 1, 0, 0, 0, 1]
+    rows = table(localize([scores(cas)], spec(dilation=4), CLASSES[:1]))
+    # two samples before a run and one after it: [0, 2), [4, 8) with [7, 11), [11, 14), which touches it
+    assert sorted(rows[:, 2:].tolist()) == [[0.0, 2.0], [4.0, 14.0]]
+    assert sorted(rows[:, 1].tolist()) == [pytest.approx(3 / 10), pytest.approx(1 / 2)]
+    found = localize([scores(cas), scores(cas, video="w")], spec(dilation=1), CLASSES[:1])  # a box of one sample
+    assert sorted(found.start.tolist()) == [0, 0, 6, 6, 9, 9, 13, 13]
+
+
 def test_outside_stops_at_the_video_and_may_be_empty() -> None:
     cas = [0.9, 0.9, 0.3]
     assert localize([scores(cas)], spec(margin=5.0), CLASSES[:1]).score == pytest.approx([0.9 - 0.3])

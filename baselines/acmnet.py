@@ -26,7 +26,7 @@ from torch.nn import functional
 from wstal.localize.spec import LocalizerSpec, Nms, ProposalSource
 from wstal.losses.mil import cross_entropy, with_background
 from wstal.method import BaseMethod, Recipe, TrainSpec
-from wstal.parts.layers import TemporalConv
+from wstal.parts.layers import TemporalConv, drop_snippets
 from wstal.parts.pooling import top_k_count, top_k_features, top_k_mean
 from wstal.spec import Spec
 from wstal.tensors import Cas, Embedded, Features, Labels, Scalar, VideoScores
@@ -141,8 +141,7 @@ class AcmNet(BaseMethod):
 
     def classify(self, embedded: Embedded) -> Cas:
         """Return A: logits of the C classes and, last, background. Training drops whole snippets, then inputs."""
-        snippets = self._dropout(embedded.new_ones(embedded.shape[:2])).unsqueeze(-1)
-        logits: Tensor = self.classifier(self._dropout(embedded * snippets))
+        logits: Tensor = self.classifier(drop_snippets(embedded, self.spec.dropout, self.training))
         return logits
 
     def snippet_losses(self, snippets: Snippets, labels: Labels) -> dict[str, Tensor]:

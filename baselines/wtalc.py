@@ -16,12 +16,10 @@ All rows of a test video are scored, unless `train.test_length`, which a data se
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
-import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
@@ -33,9 +31,10 @@ from wstal.losses.coactivity import coactivity_loss
 from wstal.losses.mil import cross_entropy
 from wstal.method import Method, Recipe, TrainSpec
 from wstal.parts.layers import init_xavier
-from wstal.parts.pooling import top_k_share_mean
+from wstal.parts.padded import pooled_logits, rows_present
+from wstal.parts.pooling import logit_signals, top_k_share_mean
 from wstal.spec import ALL_ROWS, Spec
-from wstal.tensors import Embedded, Features, Labels, VideoFeatures
+from wstal.tensors import Embedded, Features, VideoFeatures
 from wstal.types import Batch, IntArray, Scores
 
 
@@ -134,44 +133,12 @@ class Wtalc(Method):
     def scores(self, logits: Float[Tensor, "time actions"]) -> Scores:
         """Return the scores of one video.
 
-        The method's own localizer reads the signals `logit` and `above_midpoint` (a class's logits minus the midpoint
-        of their range in the video), and the class scores `logit`, means of the highest snippets. The video scores are
-        their softmax.
+        The method's own localizer reads the signals `logit` and `above_midpoint` of `logit_signals`, and the class
+        scores `logit`, means of the highest snippets. The video scores are their softmax.
 
         W-TALC has no background and no attention, and adding one number to all its logits changes no loss. So `cas` is
         the value that its own threshold acts on: the position of each logit within its class's range in the video, from
         0 to 1. `attention` is the mean of `cas` over the classes, weighted by their video scores.
         """
-        highest, lowest = logits.amax(dim=0), logits.amin(dim=0)
         video = top_k_share_mean(logits.unsqueeze(0), self.spec.ratio)[0]
-        cas = (logits - lowest) / (highest - lowest).where(highest > lowest, 1.0)
-        signals = {
-            "cas": cas,
-            "attention": cas @ video.softmax(dim=0),
-            "logit": logits,
-            "above_midpoint": logits - (highest + lowest) / 2,
-        }
-        return Scores(signals, video.softmax(dim=0), {"logit": video})
-
-
-def rows_present(features: Features) -> Bool[Tensor, "batch time"]:
-    """Return false from a video's true length on, which is its number of rows that are not all zero, and at least 1."""
-    lengths = features.any(dim=2).sum(dim=1).clamp(min=1)
-    return torch.arange(features.shape[1], device=features.device) < lengths.unsqueeze(1)
-
-
-def pooled_logits(
-    logits: Float[Tensor, "batch time actions"], present: Bool[Tensor, "batch time"], ratio: int
-) -> Labels:
-    """Compute the mean over each video's k = ceil(length / ratio) highest logits, for each class separately.
-
-    Args:
-        logits: `[B, T, C]`.
-        present: `[B, T]`, false where a row is padding.
-        ratio: snippets per pooled snippet.
-    """
-    k = -(-present.sum(dim=1) // ratio)
-    most = -(-logits.shape[1] // ratio)
-    highest = logits.masked_fill(~present.unsqueeze(-1), -math.inf).topk(most, dim=1).values
-    counted = torch.arange(most, device=logits.device) < k.unsqueeze(1)
-    return torch.where(counted.unsqueeze(-1), highest, 0.0).sum(dim=1) / k.unsqueeze(1)
+        return Scores(logit_signals(logits, video.softmax(dim=0)), video.softmax(dim=0), {"logit": video})

@@ -12,6 +12,7 @@ branches, but Eq. 17 omits this term.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
@@ -25,13 +26,13 @@ from torch.nn import functional
 from wstal.aggregate import Fusion
 from wstal.device import to_device_async
 from wstal.errors import UserError
-from wstal.losses.contrast import ContrastOptions, info_nce, robust_contrast
+from wstal.losses.contrast import ContrastOptions, bank_contrast, info_nce, info_nce_cost, robust_contrast, robust_cost
 from wstal.losses.pseudo_label import pseudo_label_loss
 from wstal.memory import MemoryBank, MemoryOptions, representative_features, scaled_scores
 from wstal.method import BaseMethod, Method, TrainSpec, adam
 from wstal.spec import Count, Spec
 from wstal.summarize.build import build_summarizer
-from wstal.summarize.options import SummaryOptions
+from wstal.summarize.options import MANY_SLOTS, SummaryOptions
 from wstal.tensors import Features, VideoFeatures
 from wstal.types import Batch, IntArray, Scores, Snippets, Video
 
@@ -309,6 +310,12 @@ class CrossVideo(Method):
 
     def _contrast(self, features: Tensor, row: Tensor, tokens: Tensor, token_row: Tensor) -> Tensor:
         options = self.spec.contrast
+        if self.memory is not None and len(tokens) >= MANY_SLOTS:
+            robust = functools.partial(robust_cost, q=options.q, density=options.density)
+            cost = robust if options.loss == "robust" else info_nce_cost
+            return bank_contrast(
+                features, row, tokens, self.memory.filled, cost, options.temperature, options.reduction
+            )
         lengths = torch.linalg.vector_norm(tokens, dim=1).clamp(min=1e-12)
         cosines = functional.normalize(features, dim=1) @ tokens.T / lengths
         positive = to_device_async(row, token_row.device).unsqueeze(1) == token_row.unsqueeze(0)

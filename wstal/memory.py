@@ -17,6 +17,9 @@ from wstal.tensors import Cas, Embedded
 
 ScoreScale = Literal["min_max", "softmax", "sigmoid"]
 
+# slots that the diagnostics compare at once
+SPLIT = 20_000
+
 
 class MemoryOptions(Spec):
     """Options of the memory bank."""
@@ -90,8 +93,14 @@ def representative_features(
     counts = chosen.sum(dim=1)
     pairs = (present if sure else present & (counts > 0).cpu()).nonzero().T
     video, row = to_device_async(pairs, embedded.device)
-    means = torch.einsum("btr,btd->brd", chosen, embedded) / counts.clamp(min=1).unsqueeze(-1)
-    return means[video, row], pairs[1]
+    # sums of a video's own classes alone, not of all rows; two at least, as one has a product of other bits
+    place = present.cumsum(dim=1)[pairs[0], pairs[1]] - 1
+    most = max(2, int(present.sum(dim=1).max()))
+    place = to_device_async(place, embedded.device)
+    own = chosen.new_zeros(len(chosen), most, chosen.shape[1])
+    own[video, place] = chosen.mT[video, row]
+    sums = (own @ embedded)[video, place]
+    return sums / counts[video, row].clamp(min=1).unsqueeze(-1), pairs[1]
 
 
 class MemoryBank(CountsOnHost):
@@ -194,7 +203,9 @@ class MemoryBank(CountsOnHost):
         unit = functional.normalize(tokens, dim=1)
         members = functional.one_hot(row, len(self.filled)).to(unit.dtype)
         centres = functional.normalize(members.T @ unit, dim=1)
-        within = (unit * centres[row]).sum(dim=1).mean()
+        # by parts: of a bank of 100,500 slots the products alone would be a second and third bank
+        parts = zip(torch.split(unit, SPLIT), torch.split(row, SPLIT), strict=True)
+        within = torch.cat([(part * centres[of]).sum(dim=1) for part, of in parts]).mean()
         seen = centres[self.filled.nonzero().squeeze(1).to(centres.device)]
         count = len(seen)
         if count < 2:

@@ -98,6 +98,8 @@ class Method(nn.Module, ABC):
         PADS: treat rows of zeros at the end of a training video as padding, so that no loss depends on their number.
             Only such a method may sample fewer than `temporal_length` rows of a short video in a batch of several
             videos.
+        SMOOTH: the loss changes gradually with the weights, so that a small step against the gradient lowers it. Not
+            where it is computed on whole rows.
         TRAIN_SAMPLER: sampler of `wstal.sampling` that `train_indices` calls.
         TEST_SAMPLER: sampler of `wstal.sampling` that `test_indices` calls.
     """
@@ -108,6 +110,7 @@ class Method(nn.Module, ABC):
     supervision: ClassVar[Supervision] = "weak"
     SCORING_OPTIONS: ClassVar[frozenset[str]] = frozenset()
     PADS: ClassVar[bool] = False
+    SMOOTH: ClassVar[bool] = True
     TRAIN_SAMPLER: ClassVar[Callable[[int, int, np.random.Generator], IntArray]] = sampling.stratified_random
     TEST_SAMPLER: ClassVar[Callable[[int, int], IntArray]] = sampling.uniform
 

@@ -204,6 +204,9 @@ class DatasetDescriptor(Spec):
     """Text file with one class name per line, in place of `classes`."""
     class_digests: tuple[str, ...] = ()
     """`list_digest` of the class names, one per spelling in circulation, in place of the names."""
+    coarse_classes: dict[Line, tuple[Line, ...]] = Field({})
+    """Classes of each coarse class by its name, where the classes are grouped; HAAN trains on both levels. Names that
+    are no classes are ignored, so that several spellings may stand side by side."""
     annotations: Line = "annotations.json"
     """ActivityNet-style annotation file."""
     labels_file: Line = "video_labels.json"
@@ -249,7 +252,12 @@ class DatasetDescriptor(Spec):
             raise ValueError("state `fps` or `fps_file`, or else `resampled = true`")
         if self.fps is not None and self.fps_file is not None:
             raise ValueError("state one of `fps` and `fps_file`, not both")
-        for key, names in (("streams", [s.name for s in self.streams]), ("classes", list(self.classes))):
+        grouped = [name for names in self.coarse_classes.values() for name in names]
+        for key, names in (
+            ("streams", [s.name for s in self.streams]),
+            ("classes", list(self.classes)),
+            ("coarse_classes", grouped),
+        ):
             if len(set(names)) < len(names):
                 raise ValueError(f"`{key}` names one twice: {names}")
         return self

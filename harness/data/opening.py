@@ -110,11 +110,13 @@ def open_dataset(
     if os.path.isfile(ambiguous := beside(descriptor.ambiguous)):
         content = replace(content, ambiguous=read_ambiguous(ambiguous))
     rates = read_frame_rates(beside(descriptor.fps_file)) if descriptor.fps_file else None
+    classes = _classes(descriptor, content, beside)
     data = Dataset(
         name=descriptor.name,
         family=descriptor.family,
         schedule=descriptor.name,
-        classes=_classes(descriptor, content, beside),
+        classes=classes,
+        coarse_classes=_coarse_classes(descriptor, classes, notes),
         stream_widths=columns.widths,
         tious=descriptor.thresholds,
         headline=descriptor.headline,
@@ -196,6 +198,20 @@ def _classes(descriptor: DatasetDescriptor, content: Annotations, beside: Callab
     for name in sorted(names):
         check_text(name, f"{path}: class name")
     return tuple(sorted(names))
+
+
+def _coarse_classes(descriptor: DatasetDescriptor, classes: Sequence[str], notes: list[str]) -> tuple[int, ...]:
+    """Return the index of each class's coarse class among those that occur, none with a note unless all have one."""
+    parents = {name: coarse for coarse, names in descriptor.coarse_classes.items() for name in names}
+    if not parents:
+        return ()
+    if lacking := [name for name in classes if name not in parents]:
+        notes.append(
+            f"{len(lacking)} of {len(classes)} classes have no coarse class, so none is used: {some(lacking)}."
+        )
+        return ()
+    used = sorted({parents[name] for name in classes})
+    return tuple(used.index(parents[name]) for name in classes)
 
 
 def _subset_files(

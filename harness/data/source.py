@@ -24,6 +24,7 @@ class DataSource(ABC):
         schedule: name of the training schedule that applies (`harness.runs.schedules`).
         classes: class names in the order of label indices.
         stream_widths: columns of each feature stream, in joining order.
+        coarse_classes: index of each class's coarse class; empty where the data set states none.
         tious: tIoU thresholds of the evaluation.
         headline: name of the protocol whose mAP ranks methods.
         sample_length: rows that training samples from a video (T), where the data set states it.
@@ -39,6 +40,7 @@ class DataSource(ABC):
     stream_widths: tuple[int, ...]
     tious: tuple[float, ...]
     headline: str = "anet"
+    coarse_classes: tuple[int, ...] = ()
     sample_length: int | None = None
     synthetic: bool = False
     notes: tuple[str, ...] = ()

@@ -1,37 +1,81 @@
-"""Safetensors files whose tensors are made one after the other."""
+"""Safetensors files that are written tensor by tensor: the library holds all of them twice more."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import tempfile
-from collections.abc import Mapping
-from math import prod
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from harness.io.atomic import atomic_file, cannot_write
 
 # in the order of the file: safetensors puts types of wide alignment first
 KINDS = {
-    "int64": "I64", "float64": "F64", "float32": "F32", "int32": "I32", "int16": "I16", "int8": "I8", "bool": "BOOL",
+    "int64": "I64", "float64": "F64", "float32": "F32", "int32": "I32", "bfloat16": "BF16", "float16": "F16",
+    "int16": "I16", "int8": "I8", "uint8": "U8", "bool": "BOOL",
 }  # fmt: skip
 RANKS = {kind: rank for rank, kind in enumerate(KINDS)}
 
 
 class _Stored(NamedTuple):
+    """Tensor of a file; they are sorted by type and name."""
+
     rank: int
     name: str
     kind: str
     shape: tuple[int, ...]
-    place: int
+    size: int
+    place: int = 0
 
-    @property
-    def size(self) -> int:
-        return prod(self.shape) * np.dtype(self.kind).itemsize
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
+    """Write tensors as safetensors, one after the other, and return the file's SHA-256.
+
+    Args:
+        path: file to write.
+        tensors: on any device, by name.
+
+    Raises:
+        StoreError: the disk is full or the folder cannot be written.
+    """
+    stored = []
+    for name, value in tensors.items():
+        kind, size = str(value.dtype).removeprefix("torch."), value.numel() * value.element_size()
+        stored.append(_Stored(RANKS[kind], name, kind, tuple(value.shape), size))
+    stored.sort()
+    return _write(path, stored, (_content(tensors[one.name]) for one in stored), {})
+
+
+def _content(tensor: Tensor) -> bytes | memoryview:
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return flat.view(torch.uint8).numpy().data if len(flat) else b""
+
+
+def _write(
+    path: Path, stored: Iterable[_Stored], contents: Iterable[bytes | memoryview], metadata: Mapping[str, str]
+) -> str:
+    """Write a header and the contents that it lists, and return the file's SHA-256."""
+    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    end = 0
+    for one in stored:
+        header[one.name] = {"dtype": KINDS[one.kind], "shape": one.shape, "data_offsets": [end, end + one.size]}
+        end += one.size
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    digest = hashlib.sha256()
+    with atomic_file(path) as file:
+        for piece in itertools.chain((len(text).to_bytes(8, "little"), text), contents):
+            file.write(piece)
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 class TensorFile:
@@ -77,7 +121,7 @@ class TensorFile:
             StoreError: the disk is full.
         """
         kind = array.dtype.name
-        self._stored.append(_Stored(RANKS[kind], name, kind, array.shape, self._end))
+        self._stored.append(_Stored(RANKS[kind], name, kind, array.shape, array.nbytes, self._end))
         self._end += array.nbytes
         try:
             self._spool.write(np.ascontiguousarray(array).data)
@@ -94,23 +138,8 @@ class TensorFile:
             StoreError: the disk is full.
         """
         self._stored.sort()
-        header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
-        end = 0
-        for one in self._stored:
-            header[one.name] = {
-                "dtype": KINDS[one.kind], "shape": one.shape, "data_offsets": [end, end + one.size],
-            }  # fmt: skip
-            end += one.size
-        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-        text += b" " * (-len(text) % 8)
-        digest = hashlib.sha256()
-        with atomic_file(self.path) as file:
-            for piece in (len(text).to_bytes(8, "little"), text):
-                file.write(piece)
-                digest.update(piece)
-            for one in self._stored:
-                self._spool.seek(one.place)
-                piece = self._spool.read(one.size)
-                file.write(piece)
-                digest.update(piece)
-        return digest.hexdigest()
+        return _write(self.path, self._stored, map(self._read, self._stored), metadata or {})
+
+    def _read(self, one: _Stored) -> bytes:
+        self._spool.seek(one.place)
+        return self._spool.read(one.size)

@@ -142,8 +142,8 @@ def _localizers(name: str, title: str, groups: Mapping[str, list[Record]]) -> It
     yield (
         f"The same snippet scores localized by the method's own settings and by ACM-Net's, which work on each method's "
         f"class probabilities and foreground attention (mean mAP {widest}): what is left between two methods in the "
-        "second column is the models', as far as their scores are on one scale. Those of W-TALC, CoLA, FAC-Net and "
-        "UntrimmedNet are relative to each video, which the methods' docstrings say."
+        "second column is the models', as far as their scores are on one scale. Those of W-TALC, 3C-Net, A2CL-PT, "
+        "CoLA, FAC-Net, UntrimmedNet and CMCS are relative to each video, which the methods' docstrings say."
     )
     yield Table(f"{name}-localizers", f"{title}, own and common localizer", rows)
 

@@ -22,7 +22,7 @@ from harness.io.atomic import atomic_write, remove
 from harness.io.console import say
 from harness.io.encoding import canonical_json, pretty_json, sha256
 from harness.io.reading import open_regular, read_json
-from harness.runs.artefacts import save_bytes
+from harness.io.tensor_file import write_tensors
 from wstal.errors import StoreError, UserError
 from wstal.method import Method
 
@@ -110,8 +110,7 @@ def save_weights(path: Path, method: Method) -> str:
     Returns:
         SHA-256 of the file.
     """
-    state = {name: value.cpu().contiguous() for name, value in method.export_state().items()}
-    return save_bytes(path, safetensors.torch.save(state))
+    return write_tensors(path, method.export_state())
 
 
 def load_weights(path: Path, method: Method, digest: str) -> None:
@@ -169,10 +168,9 @@ def save_checkpoint(
     for number, optimizer in enumerate(optimizers):
         for index, slots in optimizer.state_dict()["state"].items():
             tensors |= {f"{_optimizer(number)}.{index}.{name}": value for name, value in slots.items()}
-    data = safetensors.torch.save({name: value.cpu().contiguous() for name, value in tensors.items()})
     stem = f"checkpoint-{epoch:06d}"
-    atomic_write(folder / f"{stem}.safetensors", data)
-    about = {"identity": dict(identity), "epoch": epoch, "sha256": sha256(data), "history": history.to_json()}
+    digest = write_tensors(folder / f"{stem}.safetensors", tensors)
+    about = {"identity": dict(identity), "epoch": epoch, "sha256": digest, "history": history.to_json()}
     # only now: what has this file is whole
     atomic_write(folder / f"{stem}.json", pretty_json(about | {"digest": sha256(canonical_json(about))}))
     with contextlib.suppress(StoreError):  # more than are needed do no harm

@@ -25,6 +25,7 @@ class Schedule(Spec):
     """Changes of the methods' own recipes on one data set, and how they were chosen."""
 
     why: str = Field("", description="how the values were chosen")
+    reasons: dict[str, str] = Field({}, description="the same for single methods, where `why` leaves them out")
     seeds: tuple[int, ...] = Field((0, 1, 2), description="seeds of the main job")
     every_method: dict[str, Any] = Field({}, description="options of all methods, by dotted name")
     methods: dict[str, dict[str, Any]] = Field({}, description="options of one method, over those of all")

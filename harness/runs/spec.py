@@ -16,6 +16,7 @@ from harness.runs.plans import Row
 from harness.runs.schedules import schedule_for
 from wstal.errors import UserError
 from wstal.method import Recipe, TrainSpec
+from wstal.spec import HierarchyOptions
 from wstal.streams import StreamOptions
 
 version = cache(metadata.version)  # read from the disk
@@ -122,6 +123,8 @@ def plan_run(
     stated: dict[str, Any] = {"train.temporal_length": source.sample_length} if source.sample_length else {}
     if issubclass(load_method(method).Options, StreamOptions):
         stated["method.streams"] = list(source.stream_widths)
+    if issubclass(load_method(method).Options, HierarchyOptions):
+        stated["method.coarse_classes"] = list(source.coarse_classes)
     schedule = schedule_for(source.schedule)
     scheduled = override(own, stated | schedule.options(method))
     planned, ablation = scheduled, None

@@ -28,6 +28,8 @@ from wstal.method import Method, TrainSpec
 from wstal.types import Batch, CountedBatch, CountedVideo, IntArray, Video
 
 CHECKPOINT_SECONDS = 30.0
+# of writing one checkpoint, up to which they come as often as that; slower ones come less often, for 2 % of the time
+CHEAP_CHECKPOINT = 0.02 * CHECKPOINT_SECONDS
 
 
 @dataclass(frozen=True)
@@ -62,10 +64,10 @@ def train(
         videos: training videos; nothing in them says when an action happens.
         spec: the schedule.
         seed: the run's seed.
-        folder: where checkpoints are written, at most every `checkpoint_seconds`.
+        folder: where checkpoints are written, at most every `checkpoint_seconds`, and for at most 2 % of the time.
         identity: what decides the bits, as JSON; a checkpoint of another is refused.
         on_progress: called after each epoch; its note is the mean total loss.
-        checkpoint_seconds: shortest time between two checkpoints.
+        checkpoint_seconds: shortest time between two checkpoints that are written quickly.
         check: raises where the data are no longer those that the run began with; called before a checkpoint is written.
         warmup: the first epochs are read from it, or written to it for others.
 
@@ -90,7 +92,7 @@ def train(
     done, history = resumed.epoch, resumed.history
     optimizers: list[torch.optim.Optimizer] = []
     remove([folder / FAILED_STEP])
-    saved = time.monotonic()
+    saved, cost = time.monotonic(), 0.0
     sizes = {"train.batch_size": spec.batch_size, "train.temporal_length": spec.temporal_length}
     with memory_advice(f"training of {method.name}", sizes), ThreadPoolExecutor(max_workers=1) as worker:
         for epoch in range(done, spec.epochs):
@@ -124,10 +126,13 @@ def train(
             if warmup is not None and epoch + 1 == shared:
                 check()
                 save_checkpoint(warmup.folder, warmup.identity, part, optimizers, shared, history)
-            if time.monotonic() - saved >= checkpoint_seconds or epoch + 1 == spec.epochs:
+            begin = time.monotonic()
+            pause = checkpoint_seconds * max(1.0, cost / CHEAP_CHECKPOINT)
+            if begin - saved >= pause or epoch + 1 == spec.epochs:
                 check()
                 save_checkpoint(folder, identity, method, optimizers, epoch + 1, history)
                 saved = time.monotonic()
+                cost = saved - begin
     seed_torch(seed, "dropout", spec.epochs)
     method.end_training()
     return history
@@ -199,7 +204,12 @@ def _arrival(flag: Tensor) -> Callable[[], bool]:
 
 def _check_weights(method: Method, epoch: int) -> None:
     """Refuse weights that are not finite: a run that continues from their checkpoint would fail again."""
-    bad = [name for name, value in method.state_dict().items() if not bool(value.isfinite().all())]
+    # the extremes are NaN where one value is; `isfinite` of a memory bank would take twice its size beside it
+    bad = [
+        name
+        for name, value in method.state_dict().items()
+        if value.numel() and not bool(torch.stack(value.aminmax()).isfinite().all())
+    ]
     if bad:
         raise RunError(
             f"Weights of {method.name} are not finite after epoch {epoch + 1} ({', '.join(bad[:3])}). "

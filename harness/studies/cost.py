@@ -190,7 +190,7 @@ def _timed_step(cls: type[Method], stage: Stage, setting: Setting, width: int) -
 
         return score
     optimizers = method.optimizers(recipe.train)
-    batch = _batch(method, features, labels)
+    batch = as_batch(method, features, labels)
 
     def train() -> None:
         total = method.losses(batch)["total"]
@@ -230,9 +230,15 @@ def example(setting: Setting, width: int) -> tuple[Tensor, Tensor]:
     return torch.rand(1, setting.length, width), labels
 
 
-def _batch(method: Method, features: Tensor, labels: Tensor) -> Batch:
-    """Join an example to a batch, with one instance a label where the method needs counts."""
-    names = ("example",)
+def as_batch(method: Method, features: Tensor, labels: Tensor) -> Batch:
+    """Join examples to a batch, with one instance a label where the method needs counts.
+
+    Args:
+        method: that gets the batch.
+        features: `[B, T, D]`.
+        labels: `[B, C]`.
+    """
+    names = tuple(map(str, range(len(features))))
     if method.supervision == "weak+count":
         return CountedBatch(features, labels, names, counts=labels)
     return Batch(features, labels, names)
@@ -266,7 +272,7 @@ def build(cls: type[Method], stage: Stage, setting: Setting, width: int) -> tupl
     features, labels = example(setting, width)
     # a step before, so that all that starts with an epoch or after a step is there
     method.start_epoch(EPOCHS - 2, EPOCHS)
-    method.losses(_batch(method, features, labels))["total"].backward()  # type: ignore[no-untyped-call]
+    method.losses(as_batch(method, features, labels))["total"].backward()  # type: ignore[no-untyped-call]
     method.end_step()
     method.zero_grad(set_to_none=True)
     method.start_epoch(EPOCHS - 1, EPOCHS)
@@ -282,7 +288,7 @@ class _Pass(nn.Module):
 
     def forward(self, features: Tensor, labels: Tensor | None = None) -> tuple[Tensor, ...]:
         if labels is not None:
-            return tuple(self.method.losses(_batch(self.method, features, labels)).values())
+            return tuple(self.method.losses(as_batch(self.method, features, labels)).values())
         scores = self.method.score(features)
         return (*scores.signals.values(), scores.video_scores, *scores.class_scores.values())
 

@@ -1,4 +1,4 @@
-"""Training steps at the paper's size: [16, 750, 2048]."""
+"""Training steps at the paper's sizes: THUMOS14's [16, 750, 2048] and ActivityNet's [64, 75, 2048]."""
 
 from __future__ import annotations
 
@@ -9,20 +9,24 @@ import torch
 from baselines.rmgcl_gksa import RmgclGksa
 from harness.registry import load_method
 from harness.runs.training import train
-from harness.studies.cost import Setting, build
+from harness.studies.cost import Setting, as_batch, build
 from wstal.method import Method
 from wstal.types import Batch, Video
 
 VIDEOS, TIME, WIDTH, CLASSES = 16, 750, 2048, 20
 FULL_SIZE = Setting("thumos14", TIME, CLASSES)
+MANY_CLASSES = Setting("activitynet13", 75, 200)
+MANY_CLASSES_VIDEOS = 64
 
 
-def full_size_step(name: str, device: str = "cpu", videos: int = VIDEOS) -> tuple[Method, Batch]:
-    method, _ = build(load_method(name), "train", FULL_SIZE, WIDTH)
+def full_size_step(
+    name: str, device: str = "cpu", videos: int = VIDEOS, setting: Setting = FULL_SIZE
+) -> tuple[Method, Batch]:
+    method, _ = build(load_method(name), "train", setting, WIDTH)
     # two videos of a class in a row, for losses of pairs
-    labels = torch.eye(CLASSES)[torch.arange(videos) // 2 % CLASSES]
-    features = torch.rand(videos, TIME, WIDTH)
-    return method.to(device), Batch(features.to(device), labels.to(device), tuple(map(str, range(videos))))
+    labels = torch.eye(setting.classes)[torch.arange(videos) // 2 % setting.classes]
+    features = torch.rand(videos, setting.length, WIDTH)
+    return method.to(device), as_batch(method, features.to(device), labels.to(device))
 
 
 def full_size_training(folder: Path) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from scipy import ndimage
 
 from wstal.localize import LocalizerSpec, Nms, ProposalSource
 from wstal.types import SnippetScores
@@ -96,9 +97,25 @@ def runs(active: np.ndarray) -> list[tuple[int, int]]:
     return [(int(part[0]), int(part[-1])) for part in np.split(indices, np.flatnonzero(np.diff(indices) > 1) + 1)]
 
 
+def dilation(active: np.ndarray, width: int) -> np.ndarray:
+    """As scikit-image dilates a column by a box: it fills a box of even width up to an odd one."""
+    if width == 0:
+        return active
+    box = np.append(np.ones(width, dtype=int), np.zeros(1 - width % 2, dtype=int))
+    grown: np.ndarray = ndimage.grey_dilation(active.astype(int), footprint=box, mode="constant") > 0
+    return grown
+
+
 def contrast(signal: np.ndarray, first: int, last: int, spec: LocalizerSpec, worth: str) -> float:
     """Mean (or largest) inside a run minus the weighted mean of the two margins beside it."""
     reach = spec.margin * (last - first + 1)
+    if spec.sides:
+        whole = max(int(reach) + spec.sides.plus, 1)
+        around = [signal[max(0, first - whole) : first], signal[last + 1 : min(len(signal), last + 1 + whole)]]
+        inside = signal[first : last + 1]
+        means = [spec.outer_weight * np.sum(side) / len(side) for side in around if len(side)]
+        outer = sum(means) / (max(len(means), 1) if spec.sides.join == "mean" else 1)
+        return float((np.max(inside) if worth == "max" else np.mean(inside)) - outer)
     left = signal[max(0, int(first - reach)) : first]
     if spec.past_end:
         inside = signal[first : last + 2]
@@ -180,13 +197,14 @@ def proposals(scores: SnippetScores, video: int, label: int, spec: LocalizerSpec
         for threshold in source.thresholds:
             signal = signals[source.signal]
             active = signal > threshold if source.strict else signal >= threshold
-            if spec.skip_lone_first_sample and active[0] and active.sum() == 1:
+            grown = dilation(active, spec.dilation)
+            if spec.skip_lone_first_sample and grown[0] and grown.sum() == 1:
                 continue
             mix = np.zeros(len(signal))
             for name, weight in source.score.items():
                 masked = source.masked and name == source.signal
                 mix = mix + weight * (np.where(active, signals[name], 0.0) if masked else signals[name])
-            for first, last in runs(active):
+            for first, last in runs(grown):
                 if last - first + 1 < spec.minimum_run:
                     continue
                 score = contrast(mix, first, last, spec, source.inside)
@@ -219,7 +237,7 @@ def localize_streams(scores: Sequence[SnippetScores], spec: LocalizerSpec) -> li
             }
             alone = replace(one, signals=own, video_scores=one.class_scores[f"stream{number}"])
             weight = ([*spec.fusion.weights, 1.0, 1.0, 1.0])[number]
-            rows = localize_one([alone], spec)
+            rows = localize_one([alone], own_thresholds(spec, number))
             for label in {row[1] for row in rows}:
                 mine = [(video, label, row[2] * weight, row[3], row[4]) for row in rows if row[1] == label]
                 by_class.setdefault(label, []).append(mine)
@@ -227,6 +245,14 @@ def localize_streams(scores: Sequence[SnippetScores], spec: LocalizerSpec) -> li
             rows = [row for stream in streams for row in stream]
             found += rows if len(streams) == 1 else suppress(rows, spec.fusion.nms, one.seconds_per_snippet)
     return found
+
+
+def own_thresholds(spec: LocalizerSpec, number: int) -> LocalizerSpec:
+    assert spec.fusion is not None
+    if number >= len(spec.fusion.thresholds):
+        return spec
+    own = {"thresholds": spec.fusion.thresholds[number]}
+    return spec.model_copy(update={"sources": tuple(source.model_copy(update=own) for source in spec.sources)})
 
 
 def localize_one(scores: Sequence[SnippetScores], spec: LocalizerSpec) -> list[Row]:
@@ -241,5 +267,9 @@ def localize_one(scores: Sequence[SnippetScores], spec: LocalizerSpec) -> list[R
         if not kept and spec.fallback_to_argmax:
             kept = [int(np.argmax(p))]
         for label in kept:
-            found += suppress(proposals(one, video, label, spec), spec.nms, one.seconds_per_snippet)
+            rows = suppress(proposals(one, video, label, spec), spec.nms, one.seconds_per_snippet)
+            if spec.minimum_share is not None and rows:
+                least = spec.minimum_share * max(row[2] for row in rows)
+                rows = [row for row in rows if row[2] >= least]
+            found += rows
     return found

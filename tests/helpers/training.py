@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
+import pytest
 import torch
 
 from baselines.acmnet import AcmNet, AcmNetOptions
 from baselines.rmgcl_gksa import RmgclGksa, RmgclGksaOptions
 from harness.random_streams import seed_torch
+from harness.runs.training import train
+from tests.helpers.faults import Killed
 from wstal.method import Method, TrainSpec
 from wstal.types import CountedVideo
 
@@ -43,3 +49,24 @@ def same(first: Method, second: Method) -> bool:
     return all(
         torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True)
     )
+
+
+def goes_on_to_the_same_bits(make: Callable[[int], Method], stop: int, folder: Path) -> Method:
+    """Train twice, once killed in epoch `stop` + 1 and resumed with other first weights; the method, both times equal.
+
+    Nothing is written beside the folders of the two runs.
+    """
+    undisturbed = make(0)
+    expected = train(undisturbed, videos(), SPEC, 0, folder / "a", RUN)
+
+    def kill(stage: str, done: int, total: int, note: str) -> None:
+        if done == stop + 1:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(make(0), videos(), SPEC, 0, folder / "b", RUN, on_progress=kill, checkpoint_seconds=0)
+    resumed = make(99)
+    assert train(resumed, videos(), SPEC, 0, folder / "b", RUN) == expected
+    assert same(resumed, undisturbed)
+    assert {file.relative_to(folder).parts[0] for file in folder.rglob("*") if file.is_file()} == {"a", "b"}
+    return resumed

@@ -361,18 +361,53 @@ def test_held_out_scores_training_videos_only(cli, tiny: Path, tmp_path: Path) -
     assert json.loads(out)["metrics"]["anet"]["videos"] == 3
 
 
-def test_poisoned_training_segments_change_no_weight(cli, done: dict[str, Any], tiny: Path, tmp_path: Path) -> None:
-    poisoned = tmp_path / "data"
-    shutil.copytree(tiny, poisoned)
-    annotations = json.loads((poisoned / "annotations.json").read_text())
-    for video in annotations["database"].values():
-        if video["subset"] == "train":
-            for instance in video["annotations"]:
-                instance["segment"] = [0.001, 0.002]
-    (poisoned / "annotations.json").write_text(json.dumps(annotations))
-    where = ["--data", poisoned, "--store", tmp_path / "s"]
-    _, out, _ = cli("run", "--method", "acmnet", *where, "--threads", 1, *QUICK, "--json")
-    assert json.loads(out)["artefacts"]["weights.safetensors"] == done["artefacts"]["weights.safetensors"]
+Change = Callable[[list[dict[str, Any]]], None]
+
+
+def to_itself(annotations: list[dict[str, Any]]) -> None:
+    """Leave all instances as they are."""
+
+
+def to_other_times(annotations: list[dict[str, Any]]) -> None:
+    for instance in annotations:
+        instance["segment"] = [0.001, 0.002]
+
+
+def to_twice_as_many(annotations: list[dict[str, Any]]) -> None:
+    annotations += annotations
+
+
+@pytest.fixture
+def weights(cli, tmp_path: Path, tiny: Path) -> Callable[[str, Change], str]:
+    """Digest of the weights that a method has after training with changed instances of the training videos."""
+
+    def train(method: str, change: Change) -> str:
+        data = tmp_path / f"{method}-{change.__name__}"
+        shutil.copytree(tiny, data)
+        annotations = json.loads((data / "annotations.json").read_text())
+        for video in annotations["database"].values():
+            if video["subset"] == "train":
+                change(video["annotations"])
+        (data / "annotations.json").write_text(json.dumps(annotations))
+        where = ["--data", data, "--store", tmp_path / "s", "--threads", 1]
+        _, out, _ = cli("run", "--method", method, *where, *QUICK, "--json")
+        return str(json.loads(out)["artefacts"]["weights.safetensors"])
+
+    return train
+
+
+def test_poisoned_training_segments_change_no_weight(done: dict[str, Any], weights) -> None:
+    assert weights("acmnet", to_other_times) == done["artefacts"]["weights.safetensors"]
+
+
+def test_counts_of_training_instances_change_no_weight_of_a_weak_method(done: dict[str, Any], weights) -> None:
+    assert weights("acmnet", to_twice_as_many) == done["artefacts"]["weights.safetensors"]
+
+
+def test_a_method_with_counts_reads_these_but_no_times(weights) -> None:
+    own = weights("threecnet", to_itself)
+    assert weights("threecnet", to_other_times) == own
+    assert weights("threecnet", to_twice_as_many) != own
 
 
 @pytest.mark.parametrize("what", ["options", "keys"])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.helpers.localizing import upsample
 from tests.helpers.plain_localize import localize as reference
-from wstal.localize import Localizer, LocalizerSpec, Nms, ProposalSource, StreamFusion, localize
+from wstal.localize import Localizer, LocalizerSpec, Nms, ProposalSource, Sides, StreamFusion, localize
 from wstal.types import DETECTION_COLUMNS, SnippetScores
 
 SIGNALS = ("attention", "cas", "motion")  # `cas` has a column for each class
@@ -55,7 +55,13 @@ def sources(draw: st.DrawFn) -> ProposalSource:
     )
 
 
-fusions = st.builds(StreamFusion, weights=st.sampled_from([(), (0.5,), (0.5, 2.0)]), nms=nms)
+fusions = st.builds(
+    StreamFusion,
+    weights=st.sampled_from([(), (0.5,), (0.5, 2.0)]),
+    nms=nms,
+    thresholds=st.sampled_from([(), ((0.25,),), ((0.25,), (0.0, 0.5))]),
+)
+sides = st.builds(Sides, join=st.sampled_from(["mean", "sum"]), plus=st.integers(0, 2))
 
 
 def specs(upsampling: st.SearchStrategy[int]) -> st.SearchStrategy[LocalizerSpec]:
@@ -72,9 +78,19 @@ def specs(upsampling: st.SearchStrategy[int]) -> st.SearchStrategy[LocalizerSpec
         nms=nms,
         class_score=st.sampled_from([None, None, "logit"]),
         outer_weight=st.sampled_from([1.0, 0.5]),
+        dilation=st.sampled_from([0, 0, 1, 2, 5, 20]),
         past_end=st.booleans(),
+        minimum_share=st.sampled_from([None, None, 0.25, 1.0]),
         fusion=st.one_of(st.none(), fusions),
-    ).map(lambda spec: spec.model_copy(update={"class_score": None}) if spec.fusion else spec)
+    ).flatmap(variants)
+
+
+def variants(spec: LocalizerSpec) -> st.SearchStrategy[LocalizerSpec]:
+    """With the sides of a run apart, where that is allowed."""
+    spec = spec.model_copy(update={"class_score": None}) if spec.fusion else spec
+    if spec.past_end:
+        return st.just(spec)
+    return st.one_of(st.none(), sides).map(lambda one: spec.model_copy(update={"sides": one}))
 
 
 def videos(rng: np.random.Generator, eighths: bool, streams: int = 0) -> list[SnippetScores]:

@@ -1,6 +1,6 @@
 """Localizer: snippet scores to detections by thresholds, outer-inner contrast and non-maximum suppression."""
 
 from wstal.localize.localizer import Localizer, localize
-from wstal.localize.spec import LocalizerSpec, Nms, ProposalSource, StreamFusion
+from wstal.localize.spec import LocalizerSpec, Nms, ProposalSource, Sides, StreamFusion
 
-__all__ = ["Localizer", "LocalizerSpec", "Nms", "ProposalSource", "StreamFusion", "localize"]
+__all__ = ["Localizer", "LocalizerSpec", "Nms", "ProposalSource", "Sides", "StreamFusion", "localize"]

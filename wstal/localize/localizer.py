@@ -137,6 +137,11 @@ class Localizer:
         start = offset + proposed.first * (seconds / spec.upsampling)
         end = offset + proposed.stop * (seconds / spec.upsampling)
         stays, kept_score = _suppress(spec.nms, start, end, score, pair, seconds)
+        if spec.minimum_share is not None:
+            best = np.full(len(pair) and pair.max() + 1, -np.inf)
+            np.maximum.at(best, pair[stays], kept_score)
+            enough = kept_score >= spec.minimum_share * best[pair[stays]]
+            stays, kept_score = stays[enough], kept_score[enough]
         number = np.array([number for number, *_ in waiting])[video]
         self._found.append((number[stays], label[stays], start[stays], end[stays], kept_score))
 
@@ -150,7 +155,12 @@ class Localizer:
                     "scores named stream0, stream1, ... Unset `fusion`, or let the method output them."
                 )
             alone = self.spec.model_copy(update={"fusion": None})
-            self._streams = {name: Localizer(alone, self.classes) for name in names}
+            assert self.spec.fusion is not None
+            thresholds = [*self.spec.fusion.thresholds, *[None] * len(names)]
+            self._streams = {
+                name: Localizer(_with_thresholds(alone, own), self.classes)
+                for name, own in zip(names, thresholds, strict=False)
+            }
         for name, stream in self._streams.items():
             stream.add(_one_stream(scores, name))
 
@@ -210,6 +220,13 @@ def _fuse(streams: Sequence[Detections], nms: Nms, seconds: FloatArray) -> _Colu
 
 def _joined(parts: Sequence[_Columns]) -> _Columns:
     return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
+
+
+def _with_thresholds(spec: LocalizerSpec, thresholds: tuple[float, ...] | None) -> LocalizerSpec:
+    if thresholds is None:
+        return spec
+    own = tuple(source.model_copy(update={"thresholds": thresholds}) for source in spec.sources)
+    return spec.model_copy(update={"sources": own})
 
 
 def _one_stream(scores: SnippetScores, stream: str) -> SnippetScores:

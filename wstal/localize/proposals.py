@@ -9,7 +9,7 @@ import numpy as np
 
 from wstal.localize.spec import LocalizerSpec, ProposalSource
 from wstal.localize.tracks import Tracks, lay_out
-from wstal.types import Floats, IntArray, SnippetScores
+from wstal.types import FloatArray, Floats, IntArray, SnippetScores
 
 # samples laid out at once (4 MiB a signal): bounds memory; 2^15 to 2^22 take the same time within a third
 CHUNK = 1 << 19
@@ -34,14 +34,14 @@ class Proposals(NamedTuple):
 
     Args:
         pair: `[N]` index into the kept pairs.
-        first: `[N]` first sample of the run, counted from the start of the video.
-        stop: `[N]` one past the last sample, as it is reported.
+        first: `[N]` first sample of the run, counted from the start of the video, or the start that a signal gives.
+        stop: `[N]` one past the last sample, as it is reported, or the end that a signal gives.
         score: `[N]` contrast plus the weighted class probability.
     """
 
     pair: IntArray
-    first: IntArray
-    stop: IntArray
+    first: FloatArray | IntArray
+    stop: FloatArray | IntArray
     score: Floats
 
 
@@ -105,6 +105,9 @@ def propose(scores: Sequence[SnippetScores], kept: Kept, spec: LocalizerSpec) ->
         track = tracks[source.signal]
         for threshold in source.thresholds:
             pair, first, stop = _runs(source, threshold, track, spec)
+            if source.bounds is not None:
+                pair, first = np.repeat(pair, stop - first), _each_sample(first, stop)
+                stop = first + 1
             if source.signal in shared:
                 pair, first, stop = _for_every_class(pair, first, stop, owner)
             left, right = _margins(first, stop, samples[pair], spec)
@@ -112,22 +115,34 @@ def propose(scores: Sequence[SnippetScores], kept: Kept, spec: LocalizerSpec) ->
             if spec.past_end:
                 end = stop + 1
                 stop = np.minimum(end, samples[pair])
-            inside, outside = np.zeros(len(pair)), np.zeros(len(pair))
+            # of all samples outside, or of either side
+            beside = np.stack([first - left, right - stop]) if spec.sides else (first - left + (right - stop))[None]
+            inside, outside = np.zeros(len(pair)), np.zeros(beside.shape)
             for name, weight in source.score.items():
                 masked = source.masked and name == source.signal
                 prefix = track.prefix_sums(track.active(threshold, source.strict)) if masked else sums[name]
                 at = origin[name][pair]
                 at_first, at_stop = prefix[at + first], prefix[at + stop]
                 inside += weight * (at_stop - at_first)
-                outside += weight * ((at_first - prefix[at + left]) + (prefix[at + right] - at_stop))
-            beside = (first - left) + (right - stop)
+                before, after = at_first - prefix[at + left], prefix[at + right] - at_stop
+                outside += weight * (np.stack([before, after]) if spec.sides else before + after)
             inside /= stop - first
             if source.inside == "max":
                 ((name, weight),) = source.score.items()
                 inside = _maxima(weight * tracks[name].samples, origin[name][pair] + first, origin[name][pair] + stop)
-            score = inside - spec.outer_weight * outside / np.maximum(beside, 1)  # an empty outside counts 0
+            outer = (spec.outer_weight * outside / np.maximum(beside, 1)).sum(axis=0)  # what is empty counts 0
+            if spec.sides and spec.sides.join == "mean":
+                outer /= np.maximum((beside > 0).sum(axis=0), 1)
+            score = inside - outer
             score += source.video_score_weight * kept.score[pair]
-            found.append(Proposals(pair, first, end, score))
+            if source.bounds is None:
+                found.append(Proposals(pair, first, end, score))
+                continue
+            # in rows, but samples are counted
+            bounds = (
+                tracks[name].samples.reshape(-1)[origin[name][pair] + first] * spec.upsampling for name in source.bounds
+            )
+            found.append(Proposals(pair, *bounds, score))
     return Proposals(*(np.concatenate(column) for column in zip(*found, strict=True)))
 
 
@@ -135,12 +150,31 @@ def _runs(source: ProposalSource, threshold: float, track: Tracks, spec: Localiz
     """Return the track of each run, its first sample and one past its last, counted from the start of the track."""
     first, stop = track.edges(threshold, source.strict)
     index = np.searchsorted(track.first, first, side="right") - 1
+    if spec.dilation and len(first):
+        index, first, stop = _dilated(index, first, stop, track, spec.dilation)
     keep = stop - first >= spec.minimum_run
     if spec.skip_lone_first_sample:
         alone = np.bincount(index, minlength=1)[index] == 1
         keep &= ~(alone & (first == track.first[index]) & (stop - first == 1))
     index, first, stop = index[keep], first[keep], stop[keep]
     return index, first - track.first[index], stop - track.first[index]
+
+
+def _each_sample(first: IntArray, stop: IntArray) -> IntArray:
+    """Return the samples of all runs, in order."""
+    length = stop - first
+    return np.repeat(first - (np.cumsum(length) - length), length) + np.arange(length.sum())
+
+
+def _dilated(
+    index: IntArray, first: IntArray, stop: IntArray, track: Tracks, width: int
+) -> tuple[IntArray, IntArray, IntArray]:
+    """Dilate one run or more by a box, within their tracks. All grow alike, so only neighbours can touch."""
+    first = np.maximum(first - width // 2, track.first[index])
+    stop = np.minimum(stop + (width - 1) // 2, track.gap[index] * track.upsampling)
+    apart = (first[1:] > stop[:-1]) | (index[1:] != index[:-1])
+    begins = np.append(True, apart)
+    return index[begins], first[begins], stop[np.append(apart, True)]
 
 
 def _for_every_class(
@@ -168,9 +202,13 @@ def _margins(first: IntArray, stop: IntArray, samples: IntArray, spec: Localizer
 
     For n samples in the run, left = max(0, trunc(first - margin n)) and right = min(samples - 1, trunc(stop - 1 +
     margin n)) + 1, the index rule of the released code of BaS-Net and ACM-Net. With `past_end` the outside begins at
-    stop + 1 and right = min(samples - 1, trunc(stop + 1 + margin n)), the rule of FAC-Net and RSKP.
+    stop + 1 and right = min(samples - 1, trunc(stop + 1 + margin n)), the rule of FAC-Net and RSKP. See `Sides` for
+    theirs.
     """
     reach = spec.margin * (stop - first)
+    if spec.sides:
+        whole = np.maximum(reach.astype(np.int64) + spec.sides.plus, 1)
+        return np.maximum(first - whole, 0), np.minimum(stop + whole, samples)
     left = np.maximum(first - reach, 0.0).astype(np.int64)
     if spec.past_end:
         right = np.minimum((stop + 1 + reach).astype(np.int64), samples - 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
@@ -20,6 +20,8 @@ class ProposalSource(Spec):
         masked: within the mix, set the thresholded signal to zero where it is not active, which lowers the outside.
         video_score_weight: weight of the video's class score, which is added to the proposal's score.
         inside: value of a run before its outside is subtracted: the mean or the maximum of the mix over it.
+        bounds: names of two signals, in rows, with the start and the end of each row's own proposal. Every active
+            sample is then a proposal, scored as a run of one sample. None: runs of active samples are proposals.
 
     Example:
         >>> ProposalSource(signal="cas", thresholds=(0.1, 0.2), score={"cas": 0.7, "attention": 0.3}).strict
@@ -33,6 +35,12 @@ class ProposalSource(Spec):
     masked: bool = False
     video_score_weight: float = 0.0
     inside: Literal["mean", "max"] = Field("mean", exclude_if=lambda inside: inside == "mean")
+    bounds: tuple[str, str] | None = Field(None, exclude_if=lambda bounds: bounds is None)
+
+    @property
+    def signals(self) -> tuple[str, ...]:
+        """Names of the signals that are thresholded, scored or read for bounds."""
+        return (self.signal, *self.score, *(self.bounds or ()))
 
     @model_validator(mode="after")
     def _masks_what_it_scores(self) -> Self:
@@ -97,6 +105,7 @@ class StreamFusion(Spec):
         weights: weights of the streams' detection scores, in order. Further streams have weight 1.
         nms: suppression where several streams have detections of one class in one video. Detections of a single stream
             stay.
+        thresholds: each stream's own thresholds, in order, in place of those of all sources.
 
     Example:
         >>> StreamFusion(weights=(0.1, 1.0), nms=Nms(kind="hard", threshold=0.5)).weights
@@ -105,6 +114,27 @@ class StreamFusion(Spec):
 
     weights: tuple[float, ...] = Field((), description="weights of the streams' detection scores, in joining order")
     nms: Nms = Field(description="suppression where several streams have detections")
+    thresholds: tuple[Annotated[tuple[float, ...], Field(min_length=1)], ...] = Field(
+        (), exclude_if=lambda thresholds: not thresholds, description="each stream's own thresholds, for all sources"
+    )
+
+
+class Sides(Spec):
+    """Outside of a run as two sides with a mean each (D2-Net, DGAM), instead of all its samples together.
+
+    For n samples in the run a side has max(trunc(margin n) + plus, 1) samples, as far as the video has them.
+
+    Args:
+        join: `mean` of the sides that have samples, or `sum`.
+        plus: samples that a side has beside trunc(margin n).
+
+    Example:
+        >>> Sides(join="mean").plus
+        0
+    """
+
+    join: Literal["mean", "sum"]
+    plus: int = Field(0, ge=0, le=1000)
 
 
 class LocalizerSpec(Spec):
@@ -141,13 +171,27 @@ class LocalizerSpec(Spec):
     """Name of the class scores that choose a video's classes and are added to scores. None: class probabilities."""
     outer_weight: float = Field(default=1.0, exclude_if=lambda weight: weight == 1)
     """Weight of the mean outside a run, which is subtracted from the score of the run."""
+    dilation: int = Field(default=0, ge=0, exclude_if=lambda width: width == 0)
+    """Extend each run by `dilation // 2` samples before it and `(dilation - 1) // 2` after it, within the video, and
+    join runs that then touch: a dilation by a box of so many samples (CMCS). `minimum_run` counts the samples with
+    it."""
     past_end: bool = Field(default=False, exclude_if=lambda past: not past)
     """Report a run one sample longer than it is, even past the video's end, and count the sample as inside. `margin`
     counts the samples without it (FAC-Net, RSKP)."""
+    sides: Sides | None = Field(default=None, exclude_if=lambda sides: sides is None)
+    """What is outside of a run, as two sides. None: all samples within `margin` of the run together."""
+    minimum_share: float | None = Field(default=None, ge=0, le=1, exclude_if=lambda share: share is None)
+    """After suppression, detections below this share of the best score of their class in the video are dropped."""
     fusion: StreamFusion | None = Field(default=None, exclude_if=lambda fusion: fusion is None)
     """Localize each stream separately with these settings, then fuse the detections."""
 
+    @model_validator(mode="after")
+    def _one_rule_of_margins(self) -> Self:
+        if self.sides is not None and self.past_end:
+            raise ValueError("Expected `past_end` or `sides`, got both: each is a rule of what is outside of a run")
+        return self
+
     @property
     def signals(self) -> tuple[str, ...]:
-        """Sorted names of all signals that the sources threshold or score."""
-        return tuple(sorted({name for source in self.sources for name in (source.signal, *source.score)}))
+        """Sorted names of all signals that the sources read."""
+        return tuple(sorted({name for source in self.sources for name in source.signals}))

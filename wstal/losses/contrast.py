@@ -1,19 +1,27 @@
-"""Contrastive losses of representative features with the memory bank: the robust loss of Eq. 9, and InfoNCE."""
+"""Contrastive losses of representative features with the memory bank: the robust loss of Eq. 9, and InfoNCE.
+
+`robust_contrast` and `info_nce` take the cosines of all anchors and slots. `bank_contrast` computes the same from the
+features, for a bank so large that a pass over these cosines is expensive.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from pydantic import Field, model_validator
 from torch import Tensor
+from torch.nn import functional
 
+from wstal.device import to_device_async
 from wstal.spec import Spec
 from wstal.tensors import Scalar
 
 Reduction = Literal["mean", "sum"]
+Cost = Callable[[Tensor, Tensor], Tensor]
 # Adam squares gradients, and single precision ends at exp(88); 11.5 = log(100,000 slots)
 LARGEST_EXPONENT, LOG_SLOTS = 40.0, 11.5
 
@@ -69,9 +77,7 @@ def robust_contrast(
         -0.8591
     """
     scaled, total = _positive_and_all(cosines, positive, temperature)
-    # expm1 in place of exp: the ones cancel, and small q keeps its digits
-    cost = (torch.expm1(q * (total + math.log(density))) - torch.expm1(q * scaled)) / q
-    return _reduce(cost, positive, reduction)
+    return _reduce(robust_cost(scaled, total, q, density), positive, reduction)
 
 
 def info_nce(
@@ -97,7 +103,90 @@ def info_nce(
         0.6931
     """
     scaled, total = _positive_and_all(cosines, positive, temperature)
-    return _reduce(total - scaled, positive, reduction)
+    return _reduce(info_nce_cost(scaled, total), positive, reduction)
+
+
+def robust_cost(
+    scaled: Float[Tensor, "*pairs"], total: Float[Tensor, "*pairs"], q: float, density: float
+) -> Float[Tensor, "*pairs"]:
+    """Compute the cost of positives in Eq. 9.
+
+    Args:
+        scaled: s+.
+        total: log(exp(s+) + sum exp(s-)).
+        q: exponent in (0, 1].
+        density: lambda.
+
+    Example:
+        >>> round(robust_cost(torch.tensor(0.0), torch.tensor(1.0), q=1.0, density=1.0).item(), 4)  # e - 1
+        1.7183
+    """
+    # expm1 in place of exp: the ones cancel, and small q keeps its digits
+    return (torch.expm1(q * (total + math.log(density))) - torch.expm1(q * scaled)) / q
+
+
+def info_nce_cost(scaled: Float[Tensor, "*pairs"], total: Float[Tensor, "*pairs"]) -> Float[Tensor, "*pairs"]:
+    """Compute the cost of positives in InfoNCE.
+
+    Args:
+        scaled: s+.
+        total: log(exp(s+) + sum exp(s-)).
+
+    Example:
+        >>> info_nce_cost(torch.tensor(1.0), torch.tensor(3.0)).item()
+        2.0
+    """
+    return total - scaled
+
+
+def bank_contrast(
+    anchors: Float[Tensor, "anchors dim"],
+    row: Int[Tensor, " anchors"],
+    tokens: Float[Tensor, "slots dim"],
+    filled: Int[Tensor, " rows"],
+    cost: Cost,
+    temperature: float,
+    reduction: Reduction = "mean",
+) -> Scalar:
+    """Compute `robust_contrast` or `info_nce` of anchors and all slots, equal to rounding.
+
+    Only positives have a cost, and negatives matter by their sum alone, so that few passes over all pairs are needed.
+    With 128 anchors and 100,500 slots the other functions make 40 more.
+
+    Args:
+        anchors: `[anchors, D]` representative features.
+        row: `[anchors]` memory row of each, on the host.
+        tokens: `[S, D]` filled slots, row by row, without gradient.
+        filled: `[rows]` number of slots of each row, on the host.
+        cost: of positives, from s+ and log(exp(s+) + sum exp(s-)).
+        temperature: tau.
+        reduction: over the positives of an anchor.
+
+    Returns:
+        The mean over the anchors that have a positive, 0 if none has.
+
+    Example:
+        >>> anchors, tokens = torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 1.0], [0.0, 3.0]])
+        >>> loss = bank_contrast(anchors, torch.tensor([0]), tokens, torch.tensor([1, 1]), info_nce_cost, 1.0)
+        >>> round(loss.item(), 4)  # log(2)
+        0.6931
+    """
+    counts = filled[row]
+    anchor = torch.arange(len(row)).repeat_interleave(counts)
+    # the slots of an anchor's row follow each other in the bank
+    nth = torch.arange(len(anchor)) - (counts.cumsum(0) - counts)[anchor]
+    pairs = torch.stack([(filled.cumsum(0) - filled)[row][anchor] + nth, anchor, counts[anchor]])
+    slot, anchor, positives = to_device_async(pairs, anchors.device)
+    scale = 1 / (temperature * torch.linalg.vector_norm(tokens, dim=1).clamp(min=1e-12))
+    # slots first: a product of this shape is 1.4 times as fast as its transpose
+    similarities = (tokens @ functional.normalize(anchors, dim=1).T) * scale.unsqueeze(1)
+    scaled = similarities[slot, anchor]
+    # an anchor without negatives has logaddexp(s, -inf) = s, value and gradient
+    negatives = similarities.index_put((slot, anchor), scaled.new_tensor(-math.inf)).logsumexp(dim=0)
+    costs = cost(scaled, torch.logaddexp(scaled, negatives[anchor]))
+    if reduction == "mean":
+        costs = costs / positives
+    return costs.sum() / max(int((counts > 0).sum()), 1)
 
 
 def _positive_and_all(cosines: Tensor, positive: Tensor, temperature: float) -> tuple[Tensor, Tensor]:

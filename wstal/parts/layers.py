@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional
+
+from wstal.tensors import Embedded
 
 
 class TemporalConv(nn.Conv1d):
@@ -18,6 +21,23 @@ class TemporalConv(nn.Conv1d):
     def forward(self, features: Float[Tensor, "batch time in_dim"]) -> Float[Tensor, "batch time out_dim"]:
         """Convolve over time."""
         return super().forward(features.transpose(1, 2)).transpose(1, 2)
+
+
+def drop_snippets(embedded: Embedded, probability: float, training: bool) -> Embedded:
+    """Apply dropout to whole snippets, then to single values (ACM-Net, ASM-Loc).
+
+    Args:
+        embedded: `[B, T, D]`.
+        probability: of both.
+        training: False: nothing is dropped.
+
+    Example:
+        >>> import torch
+        >>> drop_snippets(torch.ones(1, 1, 2), 0.5, training=False).tolist()
+        [[[1.0, 1.0]]]
+    """
+    kept = functional.dropout(embedded.new_ones(embedded.shape[:2]), probability, training)
+    return functional.dropout(embedded * kept.unsqueeze(-1), probability, training)
 
 
 def init_xavier(*layers: nn.Linear) -> None:
@@ -67,3 +87,50 @@ def he_conv(columns: int, out: int, kernel: int) -> nn.Conv1d:
     nn.init.kaiming_uniform_(layer.weight)
     nn.init.zeros_(layer.get_parameter("bias"))
     return layer
+
+
+def depthwise_conv(columns: int, kernel: int, dilation: int) -> nn.Conv1d:
+    """Create a convolution of each column alone that keeps T, with Xavier-uniform weights and no bias.
+
+    Args:
+        columns: columns of input and output.
+        kernel: width of the kernel in rows.
+        dilation: rows from one weight to the next.
+
+    Example:
+        >>> import torch
+        >>> depthwise_conv(4, kernel=13, dilation=2)(torch.zeros(2, 4, 5)).shape
+        torch.Size([2, 4, 5])
+    """
+    layer = nn.Conv1d(columns, columns, kernel, padding="same", dilation=dilation, groups=columns, bias=False)
+    nn.init.xavier_uniform_(layer.weight)
+    return layer
+
+
+class StreamClassifier(nn.Module):
+    """Classifier of a stream's snippets: two fully connected layers of its width, and a linear one for the classes.
+
+    Args:
+        width: columns of the stream.
+        classes: C.
+        dropout: of the embedded snippets.
+
+    Example:
+        >>> import torch
+        >>> embedded, logits = StreamClassifier(4, 3, dropout=0.7)(torch.zeros(2, 5, 4))
+        >>> embedded.shape, logits.shape
+        (torch.Size([2, 5, 4]), torch.Size([2, 5, 3]))
+    """
+
+    def __init__(self, width: int, classes: int, dropout: float) -> None:
+        super().__init__()
+        first, second = xavier_linear(width, width), xavier_linear(width, width)
+        self.embedding = nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), nn.Dropout(dropout))
+        self.classifier = xavier_linear(width, classes)
+
+    def forward(
+        self, features: Float[Tensor, "batch time in_dim"]
+    ) -> tuple[Float[Tensor, "batch time in_dim"], Float[Tensor, "batch time actions"]]:
+        """Return the embedded snippets, with dropout, and their logits."""
+        embedded = self.embedding(features)
+        return embedded, self.classifier(embedded)

@@ -53,6 +53,19 @@ def top_k_share_mean(values: Float[Tensor, "batch time classes"], ratio: int) ->
     return top_k_mean(values, top_k_count(values.shape[1], ratio))
 
 
+def above_mean(values: Float[Tensor, "batch time classes"]) -> Float[Tensor, "batch classes"]:
+    """Compute the mean of each class's values that are not below their own mean over time (HAAN).
+
+    Example:
+        >>> import torch
+        >>> above_mean(torch.tensor([[[1.0], [4.0], [7.0]]])).tolist()
+        [[5.5]]
+    """
+    # rounding may leave the mean of equal values above all of them
+    chosen = values >= values.mean(dim=1, keepdim=True).minimum(values.amax(dim=1, keepdim=True))
+    return (values * chosen).sum(dim=1) / chosen.sum(dim=1)
+
+
 def take_rows(features: Embedded, rows: Int[Tensor, "batch k"]) -> Float[Tensor, "batch k dim"]:
     """Return the chosen rows of each video.
 
@@ -117,3 +130,43 @@ def min_max(values: Float[Tensor, "time ..."], clip: bool = False) -> Float[Tens
     low, high = values.amin(dim=0).relu(), values.amax(dim=0).relu()
     scaled = (values - low) / (high - low).where(high > low, 1.0)
     return scaled.clamp(0, 1) if clip else scaled
+
+
+def logit_signals(
+    logits: Float[Tensor, "time actions"], probabilities: Float[Tensor, " actions"]
+) -> dict[str, Float[Tensor, "time ..."]]:
+    """Return the localizers' signals of a method whose CAS are logits of any sign, without background and attention.
+
+    Args:
+        logits: `[T, C]` of one video.
+        probabilities: `[C]` of the video's classes.
+
+    Returns:
+        `logit`; `above_midpoint`, the logits minus the midpoint of their class's range in the video; `cas`, the
+        position within that range, from 0 to 1; `attention`, the mean of `cas` over classes weighted by probability.
+
+    Example:
+        >>> import torch
+        >>> signals = logit_signals(torch.tensor([[-1.0], [3.0]]), torch.tensor([1.0]))
+        >>> signals["above_midpoint"].flatten().tolist(), signals["cas"].flatten().tolist()
+        ([-2.0, 2.0], [0.0, 1.0])
+    """
+    highest, lowest = logits.amax(dim=0), logits.amin(dim=0)
+    cas = (logits - lowest) / (highest - lowest).where(highest > lowest, 1.0)
+    return {
+        "cas": cas,
+        "attention": cas @ probabilities,
+        "logit": logits,
+        "above_midpoint": logits - (highest + lowest) / 2,
+    }
+
+
+def above_half(scores: Float[Tensor, " classes"]) -> Float[Tensor, " classes"]:
+    """Set the scores of a video's classes to 0 that are not above half of the best one (3C-Net, A2CL-PT).
+
+    Example:
+        >>> import torch
+        >>> above_half(torch.tensor([4.0, 3.0, 2.0])).tolist()
+        [4.0, 3.0, 0.0]
+    """
+    return scores.where(scores > scores.amax() / 2, 0.0)

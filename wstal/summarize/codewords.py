@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wstal.summarize.options import ProjectionKind, SummaryOptions
+from wstal.summarize.options import MANY_SLOTS, ProjectionKind, SummaryOptions
 from wstal.summarize.summarizer import Summarizer
 
 EM_ITERATIONS, EM_TEMPERATURE = 3, 0.05
@@ -59,7 +59,9 @@ class Codewords(Summarizer):
             row: `[S]` memory row of each.
         """
         queries = self.queries()
-        attended = self.memory_value(self.weights(queries, tokens, row) @ tokens)
+        many = len(tokens) >= MANY_SLOTS and self.options.attention == "top_k"
+        read_slots = self._read_best(queries, tokens, row) if many else self.weights(queries, tokens, row) @ tokens
+        attended = self.memory_value(read_slots)
         read: Tensor = self.memory_norm(queries + attended)
         summary: Tensor = self.summary_norm(read + self.feed_forward(read))
         return summary
@@ -83,11 +85,9 @@ class Codewords(Summarizer):
         """
         # the projection is linear: applied to N queries in place of (C + 1) q keys, it gives the same logits
         logits = self.memory_key.transposed(queries) @ tokens.T
-        width = queries.shape[1]
         if self.memory_rows is not None:
             logits = logits + (self.positions @ self.memory_rows.T)[:, row]
-            width *= 2
-        logits = logits / math.sqrt(width)
+        logits = logits / self._logit_scale()
         if self.options.attention == "dense":
             return logits.softmax(dim=1)
         if self.options.attention == "entmax15":
@@ -95,6 +95,31 @@ class Codewords(Summarizer):
             return sparse
         best, place = logits.topk(min(self.options.neighbours, logits.shape[1]), dim=1)
         return torch.zeros_like(logits).scatter(1, place, best.softmax(dim=1))
+
+    def _read_best(self, queries: Tensor, tokens: Tensor, row: Tensor) -> Tensor:
+        """Return `weights(...) @ tokens` with attention `top_k`, equal to rounding.
+
+        All slots are met by one product without gradient, which finds the best. What is computed from these few is
+        computed again, with gradient.
+        """
+        mapped = self.memory_key.transposed(queries)
+        of_rows = None if self.memory_rows is None else self.positions @ self.memory_rows.T
+        with torch.no_grad():
+            logits = tokens @ mapped.T
+            if of_rows is not None:
+                logits += of_rows.T[row]
+            place = logits.T.topk(min(self.options.neighbours, len(tokens)), dim=1).indices
+        near = tokens[place]
+        best = (mapped.unsqueeze(1) @ near.mT).squeeze(1)
+        if of_rows is not None:
+            best = best + of_rows[torch.arange(len(place), device=place.device).unsqueeze(1), row[place]]
+        shares = (best / self._logit_scale()).softmax(dim=1)
+        return torch.squeeze(shares.unsqueeze(1) @ near, 1)
+
+    def _logit_scale(self) -> float:
+        """Return the root of the keys' width, which row embeddings double."""
+        dim = self.codewords.shape[1]
+        return math.sqrt(dim if self.memory_rows is None else 2 * dim)
 
 
 class DetrLayer(Summarizer):

@@ -12,6 +12,10 @@ AttentionKind = Literal["top_k", "entmax15", "dense"]
 ProjectionKind = Literal["depthwise", "separable"]
 SummaryKind = Literal["codewords", "detr_layer", "k_means", "spectral", "dbscan", "optimal_transport", "em_attention"]
 
+# a full bank of THUMOS14 has 10,500, of ActivityNet 100,500. From here on the contrast and the codewords take the way
+# whose passes over all slots are few; below, the way whose bits the stored runs have
+MANY_SLOTS = 20_000
+
 
 class SummaryOptions(Spec):
     """Options of GKS (Eq. 10-11) and of its alternatives in Table VI."""

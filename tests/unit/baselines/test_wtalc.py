@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from baselines.wtalc import LOCALIZER, Wtalc, WtalcOptions, pooled_logits, rows_present
+from baselines.wtalc import LOCALIZER, Wtalc, WtalcOptions
 from wstal.localize import localize
+from wstal.parts.padded import pooled_logits, rows_present
 from wstal.types import Batch, SnippetScores
 
 LAYERS = {"embedding": "fc", "classifier": "classifier"}

@@ -11,6 +11,7 @@ from harness.data.annotations import Annotations, read_annotations
 from harness.data.dataset import Dataset
 from harness.data.descriptor import DatasetDescriptor, list_digest, shipped_descriptors
 from harness.data.discovery import ASSUMED, subset_names
+from harness.data.held_out import HeldOutSource
 from harness.data.opening import open_dataset
 from harness.data.source import Subset
 from harness.data.video_facts import Clock
@@ -616,6 +617,26 @@ def test_facts_that_the_runner_asks_for(tmp_path: Path) -> None:
     facts = 'fps = 25.0\ntious = "0.3,0.5"\nsample_length = 64\n'
     data = open_dataset(make(tmp_path, write={"dataset.toml": MINE + facts}))
     assert (data.tious, data.sample_length, data.schedule) == ((0.3, 0.5), 64, "mine")
+
+
+COARSE = '[coarse_classes]\nwater = ["swim", "dive"]\nland = ["run", "walk"]\nair = ["jump"]\n'
+
+
+def test_coarse_classes_are_numbered_in_the_order_of_the_classes(tmp_path: Path) -> None:
+    data = open_dataset(make(tmp_path, write={"dataset.toml": MINE + "fps = 25.0\n" + COARSE}))
+    assert data.classes == ("jump", "run")
+    assert data.coarse_classes == (0, 1)  # of air and land: no class is in water
+    assert HeldOutSource.of(data, 0.5).coarse_classes == (0, 1)
+
+
+def test_classes_without_a_coarse_class_are_named(tmp_path: Path) -> None:
+    data = open_dataset(make(tmp_path, write={"dataset.toml": MINE + "fps = 25.0\n" + COARSE.replace('"jump"', "")}))
+    assert data.coarse_classes == ()
+    assert "1 of 2 classes have no coarse class, so none is used: jump." in data.notes
+    (tmp_path / "dataset.toml").write_text(MINE + "fps = 25.0\n")
+    data = open_dataset(tmp_path)
+    assert data.coarse_classes == ()
+    assert not any("coarse" in note for note in data.notes)
 
 
 def test_opening_reads_no_features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

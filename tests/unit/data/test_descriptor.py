@@ -50,6 +50,27 @@ def test_thresholds_are_the_floats_of_the_evaluator(tmp_path: Path) -> None:
     assert read(tmp_path, MINIMAL + 'tious = "0.1,0.2,0.3"\n').thresholds == (0.1, 0.2, 0.3)
 
 
+def test_fineaction_groups_each_spelling_of_its_classes(shared: Path) -> None:
+    fineaction = find_descriptor("fineaction")
+    assert len(fineaction.coarse_classes) == 14
+    names = [name for group in fineaction.coarse_classes.values() for name in group]
+    official = [name for name in names if not name.startswith("fine-") and name != "braid hair "]
+    spelt = [name + " " if name == "braid hair" else name for name in official]
+    numbers = [name for name in names if name.startswith("fine-")]
+    assert [list_digest(group) for group in (official, spelt, numbers)] == list(fineaction.class_digests)
+    # HAAN's own file, number of a class to that of its coarse class
+    published = json.loads((shared / "data/fineaction/fine_to_coarse_mappings.json").read_text())
+    for coarse, group in enumerate(fineaction.coarse_classes.values()):
+        ids = [name for name in group if name.startswith("fine-")]
+        assert ids == [f"fine-{int(fine):03d}" for fine, parent in published.items() if parent == coarse]
+        assert [official[numbers.index(number)] for number in ids] == [name for name in group if name in official]
+
+
+def test_a_class_of_two_coarse_classes_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="`coarse_classes` names one twice"):
+        read(tmp_path, MINIMAL + '[coarse_classes]\na = ["run"]\nb = ["run"]\n')
+
+
 def test_family_is_before_the_dash() -> None:
     assert find_descriptor("thumos14-r2plus1d").family == "thumos14"
 

@@ -26,6 +26,11 @@ from wstal.errors import StoreError
 from wstal.method import Method, TrainSpec
 
 EPOCHS, STOP = 8, 7  # RSKP's memory is filled before the sixth epoch, the others' before
+# so that all of a method's phases are within these epochs
+PHASES: dict[str, dict[str, Any]] = {
+    "em-mil": {"phase_epochs": 2, "video_epochs": 5},
+    "ftcl": {"pair_start": 0.5},
+}
 
 
 def started(name: str, seed: int) -> tuple[Method, TrainSpec]:
@@ -34,7 +39,8 @@ def started(name: str, seed: int) -> tuple[Method, TrainSpec]:
     seed_torch(seed, "initialisation")
     sizes = {"epochs": EPOCHS, "temporal_length": 12, "test_length": 12}
     few = {"batch_size": min(recipe.train.batch_size, 4), "accumulate": min(recipe.train.accumulate, 3)}
-    return load_method(name)(recipe.method, 16, 3), recipe.train.model_copy(update=sizes | few)
+    options = recipe.method.model_copy(update=PHASES.get(name, {}))
+    return load_method(name)(options, 16, 3), recipe.train.model_copy(update=sizes | few)
 
 
 def has_memory(method: Method) -> bool:
@@ -255,3 +261,23 @@ def test_the_state_of_the_optimiser_is_part_of_it(stopped: Path, undisturbed: tu
     with mock.patch("safetensors.torch.load", lambda data: forget(load(data))):
         method, _, _, _ = go_on(stopped)
     assert not same(method, undisturbed[0])
+
+
+@pytest.mark.parametrize(("seconds", "kept"), [(0.3, [1, 2, 3, 4, 5, 6]), (3.0, [1, 6])])
+def test_slow_checkpoints_take_two_percent_of_the_time(
+    seconds: float, kept: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Epochs of 31 seconds: those after a checkpoint of 3 seconds wait for 150 seconds of training."""
+    now, written = [0.0], list[int]()
+
+    def save(folder: Path, *given: Any) -> None:
+        now[0] += seconds
+        written.append(next(one for one in given if isinstance(one, int)))
+
+    def epoch_done(*_: object) -> None:
+        now[0] += 31
+
+    monkeypatch.setattr("harness.runs.training.save_checkpoint", save)
+    monkeypatch.setattr("harness.runs.training.time.monotonic", lambda: now[0])
+    train(fresh(), videos(), SPEC, 0, tmp_path, RUN, on_progress=epoch_done)
+    assert written == kept

@@ -19,8 +19,7 @@ from harness.runs.failed_step import Position as At
 from harness.runs.training import train
 from harness.testing import CHECKS, example
 from harness.testing.examples import EPOCHS, last_epochs
-from tests.helpers.faults import Killed
-from tests.helpers.training import RUN, SPEC, same, videos
+from tests.helpers.training import RUN, SPEC, goes_on_to_the_same_bits, videos
 from wstal.method import Method, TrainSpec, adam
 from wstal.types import Batch, CountedBatch, Supervision, Video
 
@@ -83,18 +82,7 @@ def fresh(cls: type[Method], seed: int = 0) -> Method:
 @pytest.mark.parametrize("cls", [Centred, Staged, Counting])
 @pytest.mark.parametrize("stop", [2, HALF, 4])
 def test_each_goes_on_to_the_same_bits(cls: type[Method], stop: int, tmp_path: Path) -> None:
-    undisturbed = fresh(cls)
-    expected = train(undisturbed, videos(), SPEC, 0, tmp_path / "a", RUN)
-
-    def kill(stage: str, done: int, total: int, note: str) -> None:
-        if done == stop + 1:
-            raise Killed
-
-    with pytest.raises(Killed):
-        train(fresh(cls), videos(), SPEC, 0, tmp_path / "b", RUN, on_progress=kill, checkpoint_seconds=0)
-    resumed = fresh(cls, 99)
-    assert train(resumed, videos(), SPEC, 0, tmp_path / "b", RUN) == expected
-    assert same(resumed, undisturbed)
+    goes_on_to_the_same_bits(lambda seed: fresh(cls, seed), stop, tmp_path)
 
 
 def stored(folder: Path) -> dict[str, Tensor]:

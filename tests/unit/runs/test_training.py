@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from harness.random_streams import seed_torch
 from harness.registry import load_method, method_entries
 from harness.runs.checkpoint import load_weights, save_weights
 from harness.runs.failed_step import FAILED_STEP, cause, replay
-from harness.runs.training import train
+from harness.runs.training import _check_weights, train
 from tests.helpers.training import RUN, SPEC, fresh, same, videos
 from wstal.errors import MissingDataError, RunError, StoreError, UserError
 
@@ -67,7 +68,7 @@ def test_a_process_killed_outright_goes_on_to_the_same_bits(tmp_path: Path) -> N
     expected = train(undisturbed, videos(), SPEC, 0, tmp_path / "a", RUN)
     script = (
         "import os, sys\nfrom pathlib import Path\n"
-        "from harness.runs.training import train\n"
+        "from harness.runs.training import _check_weights, train\n"
         "from tests.helpers.training import RUN, SPEC, fresh, videos\n"
         "kill = lambda stage, done, total, note: done == 4 and os.kill(os.getpid(), 9)\n"
         "train(fresh(), videos(), SPEC, 0, Path(sys.argv[1]), RUN, on_progress=kill, checkpoint_seconds=0)\n"
@@ -293,3 +294,13 @@ def test_a_failed_step_with_odd_video_names_is_told(tmp_path: Path) -> None:
     names = [[name] for name in json.loads(facts["videos"])]
     safetensors.torch.save_file(tensors, tmp_path / FAILED_STEP, facts | {"videos": json.dumps(names)})
     assert main(["replay", str(tmp_path / FAILED_STEP)]) in (0, 4)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("name", ["memory.slots", "base.classifier.bias"])
+def test_one_value_that_is_not_finite_is_found(name: str, value: float) -> None:
+    method = fresh(kind="codewords")
+    _check_weights(method, 0)
+    method.state_dict()[name].view(-1)[3] = value
+    with pytest.raises(RunError, match=rf"not finite after epoch 1 \({name}\)"):
+        _check_weights(method, 0)

@@ -116,6 +116,27 @@ def test_which_classes_are_kept(p: tuple[float, ...], changes: dict[str, Any], l
     assert found.label.tolist() == labels
 
 
+def test_bounds_make_every_active_row_a_proposal() -> None:
+    cas, start, end = np.zeros((5, 2)), np.zeros((5, 2)), np.ones((5, 2))
+    cas[1:4, 0], cas[3, 1] = (0.9, 0.6, 0.7), 0.8
+    start[1:4, 0], end[1:4, 0] = (0.5, 0.0, 3.25), (2.5, 5.0, 4.0)
+    start[3, 1], end[3, 1] = 2.0, 4.5
+    given = replace(
+        scores(cas, p=(1, 1), seconds_per_snippet=2.0, offset=0.1), signals={"cas": cas, "b": start, "e": end}
+    )
+    found = table(localize([given], spec(bounds=("b", "e"), score={"cas": 2.0}), CLASSES[:2]))
+    expected = [[0, 1.8, 1.1, 5.1], [0, 1.4, 6.6, 8.1], [0, 1.2, 0.1, 10.1], [1, 1.6, 4.1, 9.1]]
+    np.testing.assert_allclose(found, expected)
+    # samples between rows have bounds between those of the rows
+    half = localize([given], spec((0.74,), bounds=("b", "e"), upsampling=2), CLASSES[:1] + CLASSES[1:2])
+    np.testing.assert_allclose(table(half)[:2], [[0, 0.9, 1.1, 5.1], [0, 0.75, 0.6, 7.6]])
+
+
+def test_bounds_that_a_method_does_not_give_are_refused() -> None:
+    with pytest.raises(UserError, match="'b'"):
+        localize([scores(np.ones((4, 1)))], spec(bounds=("b", "e")), CLASSES[:1])
+
+
 def test_score_is_inside_minus_outside() -> None:
     #        0  1    2    3    4    5    6    7    8  9
     cas = [0.0, 0.1, 0.2, 0.8, 0.6, 1.0, 0.7, 0.4, 0.3, 0]
@@ -123,6 +144,17 @@ def test_score_is_inside_minus_outside() -> None:
     # Run [3, 6], n = 4, reach 1.2: left from trunc(1.8) = 1, right to trunc(7.2) = 7, so the left has one sample more.
     assert row[1] == pytest.approx((0.8 + 0.6 + 1.0 + 0.7) / 4 - (0.1 + 0.2 + 0.4) / 3)
     assert row[2:].tolist() == [3.0, 7.0]
+
+
+def test_dilation_widens_runs_within_the_video_and_joins_those_that_touch() -> None:
+    #      0  1  2  3  4  5  6  7  8  9 10 11 12 13
+    cas = [1, 0, 0, 0, 0, 0, 1, 0, 0, 1, 0, 0, 0, 1]
+    rows = table(localize([scores(cas)], spec(dilation=4), CLASSES[:1]))
+    # two samples before a run and one after it: [0, 2), [4, 8) with [7, 11), [11, 14), which touches it
+    assert sorted(rows[:, 2:].tolist()) == [[0.0, 2.0], [4.0, 14.0]]
+    assert sorted(rows[:, 1].tolist()) == [pytest.approx(3 / 10), pytest.approx(1 / 2)]
+    found = localize([scores(cas), scores(cas, video="w")], spec(dilation=1), CLASSES[:1])  # a box of one sample
+    assert sorted(found.start.tolist()) == [0, 0, 6, 6, 9, 9, 13, 13]
 
 
 def test_outside_stops_at_the_video_and_may_be_empty() -> None:
@@ -313,6 +345,7 @@ def test_a_video_given_twice() -> None:
         ({"nms": {"kind": "hard", "sigma": 0.3}}, r"'hard' suppression to set \['threshold'\], got \['sigma'\]"),
         ({"nms": {"threshold": 0.3}}, "'none' suppression to set neither"),
         ({"kappa": 0.2}, "Extra inputs"),
+        ({"past_end": True, "sides": {"join": "sum"}}, "`past_end` or `sides`, got both"),
     ],
 )
 def test_wrong_settings(changes: dict[str, Any], message: str) -> None:
@@ -367,6 +400,45 @@ def test_streams_are_localized_apart_and_suppressed_where_both_fire() -> None:
     assert table(found).tolist() == [[0, 4.0, 0, 2], [1, 1.0, 0, 1], [1, 1.0, 2, 3]]
 
 
+def test_streams_may_have_thresholds_of_their_own() -> None:
+    signal = np.array([[0.0], [0.4], [0.8], [0.0]])
+    one = SnippetScores(
+        "v", {f"stream{i}/cas": signal for i in range(3)}, np.zeros(1), 1.0,
+        class_scores={f"stream{i}": np.array([1.0]) for i in range(3)},
+    )  # fmt: skip
+    fusion = StreamFusion(nms=Nms(), thresholds=((0.7,), (0.3, 0.5)))
+    found = localize([one], spec((0.2,), fusion=fusion, score={"cas": 1.0}), ("a",))
+    assert sorted(map(tuple, table(found)[:, 2:].tolist())) == [(1, 3), (1, 3), (2, 3), (2, 3)]
+
+
+@pytest.mark.parametrize(
+    ("sides", "left", "right"),
+    [
+        # run [2, 7), n = 5, margin 0.5: two samples to either side, and one more
+        ({"join": "mean"}, (0.1 + 0.3) / 2 / 2, (0.4 + 0.2) / 2 / 2),
+        ({"join": "sum"}, (0.1 + 0.3) / 2, (0.4 + 0.2) / 2),
+        ({"join": "sum", "plus": 1}, (0.1 + 0.3) / 2, (0.4 + 0.2 + 0.3) / 3),
+    ],
+)
+def test_sides_of_a_run_have_a_mean_each(sides: dict[str, Any], left: float, right: float) -> None:
+    cas = [0.1, 0.3, 0.9, 0.8, 1.0, 0.8, 0.9, 0.4, 0.2, 0.3]
+    found = localize([scores(cas)], spec(margin=0.5, sides=sides, outer_weight=0.6), ("a",))
+    assert table(found).tolist() == [pytest.approx([0, 4.4 / 5 - 0.6 * (left + right), 2, 7])]
+
+
+@pytest.mark.parametrize(("join", "outside"), [("mean", 0.3), ("sum", 0.3)])
+def test_a_side_that_the_video_lacks_does_not_count(join: str, outside: float) -> None:
+    settings = spec(sides={"join": join})  # no margin: a side has one sample
+    assert localize([scores([0.9, 0.9, 0.3])], settings, ("a",)).score == pytest.approx([0.9 - outside])
+    assert localize([scores([0.9, 0.9])], settings, ("a",)).score == pytest.approx([0.9])
+
+
+def test_a_share_of_the_best_score_of_its_class_is_needed() -> None:
+    signal = np.array([[1.0, 0.9], [0.0, 0.0], [0.6, 0.6], [0.0, 0.0], [0.7, 0.3]])
+    found = localize([scores(signal, p=(1.0, 1.0))], spec((0.2,), minimum_share=0.65), ("a", "b"))
+    np.testing.assert_allclose(table(found), [[0, 1.0, 0, 1], [0, 0.7, 4, 5], [1, 0.9, 0, 1], [1, 0.6, 2, 3]])
+
+
 def test_settings_that_fuse_streams_want_streams() -> None:
     settings = spec((0.5,), fusion=StreamFusion(nms=Nms()))
     with pytest.raises(UserError, match="no class scores"):
@@ -377,8 +449,9 @@ def test_settings_that_fuse_streams_want_streams() -> None:
 def test_younger_fields_at_their_defaults_are_not_written() -> None:
     """Runs are named by a digest of these settings: what did not exist then must not rename them."""
     written = ACM_THUMOS.model_dump(mode="json")
-    assert not {"class_score", "outer_weight", "past_end", "fusion"} & written.keys()
+    assert not {"class_score", "outer_weight", "past_end", "fusion", "sides", "minimum_share"} & written.keys()
     assert "inside" not in written["sources"][0]
+    assert StreamFusion(nms=Nms()).model_dump().keys() == {"weights", "nms"}
     assert LocalizerSpec.model_validate(written) == ACM_THUMOS
 
 

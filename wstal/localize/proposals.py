@@ -139,10 +139,11 @@ def propose(scores: Sequence[SnippetScores], kept: Kept, spec: LocalizerSpec) ->
                 found.append(Proposals(pair, first, end, score))
                 continue
             # in rows, but samples are counted
-            bounds = (
-                tracks[name].samples.reshape(-1)[origin[name][pair] + first] * spec.upsampling for name in source.bounds
+            start, end = (
+                tracks[bound].samples.reshape(-1)[origin[bound][pair] + first] * spec.upsampling
+                for bound in source.bounds
             )
-            found.append(Proposals(pair, *bounds, score))
+            found.append(Proposals(pair, start, end, score))
     return Proposals(*(np.concatenate(column) for column in zip(*found, strict=True)))
 
 

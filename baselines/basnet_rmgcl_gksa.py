@@ -19,7 +19,7 @@ from pydantic import Field
 
 from baselines.basnet import BasNet, BasNetOptions
 from baselines.rmgcl_gksa import RmgclGksa
-from wstal.cross_video import CrossVideoOptions
+from wstal.cross_video_options import CrossVideoOptions
 
 
 class BasNetRmgclGksaOptions(CrossVideoOptions):

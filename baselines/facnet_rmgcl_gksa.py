@@ -25,7 +25,7 @@ from baselines.acmnet import AcmNet
 from baselines.facnet import FacNetNetwork, FacNetNetworkOptions
 from baselines.rmgcl_gksa import RmgclGksa
 from wstal import sampling
-from wstal.cross_video import BoundedCrossVideoOptions
+from wstal.cross_video_options import BoundedCrossVideoOptions
 from wstal.method import Recipe
 from wstal.types import IntArray
 

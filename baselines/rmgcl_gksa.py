@@ -24,7 +24,8 @@ from typing import ClassVar
 from pydantic import Field
 
 from baselines.acmnet import AcmNet, AcmNetOptions
-from wstal.cross_video import CrossVideo, CrossVideoOptions
+from wstal.cross_video import CrossVideo
+from wstal.cross_video_options import CrossVideoOptions
 from wstal.families import many_classes
 from wstal.method import BaseMethod, Recipe
 from wstal.summarize.options import SummaryOptions

@@ -23,7 +23,7 @@ from pydantic import Field
 
 from baselines.rmgcl_gksa import RmgclGksa
 from baselines.stpn import StpnNetwork, StpnNetworkOptions
-from wstal.cross_video import BoundedCrossVideoOptions
+from wstal.cross_video_options import BoundedCrossVideoOptions
 from wstal.losses.mil import with_background
 from wstal.method import Recipe
 from wstal.parts.layers import TemporalConv

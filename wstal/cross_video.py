@@ -14,84 +14,26 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from pydantic import Field, SerializeAsAny, model_validator
 from torch import Tensor
 from torch.nn import functional
 
 from wstal.aggregate import Fusion
+from wstal.cross_video_options import CrossVideoOptions
 from wstal.device import to_device_async
 from wstal.errors import UserError
-from wstal.losses.contrast import ContrastOptions, bank_contrast, info_nce, info_nce_cost, robust_contrast, robust_cost
+from wstal.losses.contrast import bank_contrast, info_nce, info_nce_cost, robust_contrast, robust_cost
 from wstal.losses.pseudo_label import pseudo_label_loss
-from wstal.memory import MemoryBank, MemoryOptions, representative_features, scaled_scores
+from wstal.memory import MemoryBank, representative_features, scaled_scores
 from wstal.method import BaseMethod, Method, TrainSpec, adam
-from wstal.spec import Count, Spec
 from wstal.summarize.build import build_summarizer
-from wstal.summarize.options import MANY_SLOTS, SummaryOptions
+from wstal.summarize.options import MANY_SLOTS
 from wstal.tensors import Features, VideoFeatures
 from wstal.types import Batch, IntArray, Scores, Snippets, Video
-
-
-class PseudoLabelOptions(Spec):
-    """Options of learning from pseudo labels (Eq. 15-16)."""
-
-    weight: float = Field(1.0, ge=0, description="gamma of Eq. 17")
-    rho: float = Field(0.001, ge=0, description="rho of Eq. 16")
-    teacher_grad: bool = Field(False, description="L_ps trains the auxiliary branch too (not stated)")
-    detach_uncertainty: bool = Field(False, description="no gradient through exp(-D_t)")
-
-
-class CrossVideoOptions(Spec):
-    """All options. The switches `rmgcl`, `gks`, `gka` and `pseudo` are the columns of Table IV."""
-
-    base: SerializeAsAny[Spec] = Field(description="options of the base method")
-    rmgcl: bool = Field(True, description="memory-guided contrast")
-    gks: bool = Field(True, description="summarize the memory; without it GKA reads every slot")
-    gka: bool = Field(True, description="the auxiliary branch: snippets read the memory, the shared head classifies")
-    pseudo: bool = Field(True, description="the auxiliary branch teaches the main branch")
-    memory: MemoryOptions = Field(MemoryOptions(), description="the memory bank (Eq. 6-8)")
-    contrast: ContrastOptions = Field(ContrastOptions(), description="RMGCL's loss (Eq. 9)")
-    summary: SummaryOptions = Field(SummaryOptions(), description="GKS (Eq. 10-11)")
-    head_dropout: bool = Field(
-        False,
-        description="dropout in the head for the CAS of Eq. 7 and 14-16 (not stated): ACM-Net's drops 7 of 10 "
-        "whole snippets, different ones in each branch, so D_t would be mostly noise",
-    )
-    fusion_width: Count = Field(
-        128, description="hidden width of GKA's FFN (Eq. 13, not stated); a width of D costs more than ACM-Net"
-    )
-    pseudo_label: PseudoLabelOptions = Field(PseudoLabelOptions(), description="L_ps (Eq. 15-16)")
-    inference_branch: Literal["main", "fused", "mean"] = Field(
-        "main", description="CAS that is scored (not stated): A, A_hat from the stored T_M, or their mean"
-    )
-
-    @model_validator(mode="after")
-    def _consistent(self) -> CrossVideoOptions:
-        if self.gks and not self.gka:
-            raise ValueError("gks without gka: nothing would read the summary; switch gks off too")
-        if self.pseudo and not self.gka:
-            raise ValueError("pseudo without gka: the auxiliary branch is what gives pseudo labels; switch pseudo off")
-        if self.inference_branch != "main" and not self.gks:
-            raise ValueError("inference_branch fused and mean need the stored summary, so gks")
-        return self
-
-
-class BoundedCrossVideoOptions(CrossVideoOptions):
-    """`CrossVideoOptions` for a base whose CAS for the memory is already between 0 and 1."""
-
-    @model_validator(mode="after")
-    def _scales_once(self) -> BoundedCrossVideoOptions:
-        if self.memory.score_scale != "min_max":
-            raise ValueError(
-                f"this base's CAS is already from 0 to 1, and {self.memory.score_scale} of that stays below any useful "
-                "memory.threshold: leave memory.score_scale at min_max"
-            )
-        return self
 
 
 class CrossVideo(Method):
@@ -254,6 +196,22 @@ class CrossVideo(Method):
             cas = fused if self.spec.inference_branch == "fused" else (snippets.cas + fused) / 2
             snippets = Snippets(snippets.embedded, snippets.attention, cas)
         return self.base.snippet_scores(snippets)
+
+    @torch.no_grad()
+    def pseudo_labels(self, videos: Iterable[VideoFeatures]) -> Iterator[dict[str, Tensor]]:
+        """Yield the class probabilities of A, as `main`, and of A_hat, as `auxiliary`, for each video.
+
+        A_hat reads the memory bank of now or, where there is none, the stored T_M.
+        """
+        knowledge = self.summary[: int(self.summary_count)]
+        if self.memory is not None and len((bank := self.memory.tokens())[0]):
+            knowledge = bank[0] if self.summarizer is None else self.summarizer(*bank)
+        for features in videos:
+            snippets = self.base.snippets(features.unsqueeze(0))
+            found = {"main": snippets.cas}
+            if self.fusion is not None and len(knowledge):
+                found["auxiliary"] = self.base.classify(self.fusion(snippets.embedded, knowledge))
+            yield {name: cas.softmax(dim=-1)[0, :, : self.num_classes] for name, cas in found.items()}
 
     @torch.no_grad()
     def end_training(self) -> None:

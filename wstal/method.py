@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -200,6 +200,17 @@ class Method(nn.Module, ABC):
 
     def end_training(self) -> None:
         """Finish the training. Called once after the last epoch, before weights are stored and videos are scored."""
+
+    def pseudo_labels(self, videos: Iterable[VideoFeatures]) -> Iterator[dict[str, Tensor]]:
+        """Yield `[T, C]` class probabilities of each video's snippets by name, if the method teaches itself with them.
+
+        By default nothing. An evaluation compares them with the ground truth of training videos. It is not in training,
+        and training does not see its results. Called in evaluation mode.
+
+        Args:
+            videos: features of some videos.
+        """
+        return iter(())
 
     def diagnostics(self) -> dict[str, Any]:
         """Return numbers, or lists of numbers, to plot by epoch.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import warnings
 from collections.abc import Sequence
@@ -205,8 +206,8 @@ def _rows(timeline: Timeline) -> list[_Row]:
         curves = [*track.cas.values(), *track.pseudo_labels.values()]
         top = max((float(curve.value.max(initial=0)) for curve in curves), default=1.0) or 1.0
         for label, curve in track.cas.items():
-            pair = curve, track.pseudo_labels.get(label)
-            rows.append(_Row(f"CAS: {label}", CURVE, lambda axes, pair=pair, top=top: _draw_cas(axes, *pair, top)))
+            draw = functools.partial(_draw_cas, curve=curve, pseudo=track.pseudo_labels.get(label), top=top)
+            rows.append(_Row(f"CAS: {label}", CURVE, draw))
     return rows
 
 

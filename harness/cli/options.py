@@ -132,6 +132,8 @@ def add_training_options(command: argparse.ArgumentParser) -> None:
     held_out = "score this share of the training videos instead of the test set, to choose options"
     group.add_argument("--held-out", type=float, metavar="SHARE", help=held_out)
     group.add_argument("--full-size", action="store_true", help="synthetic data at 2048 columns and T = 750")
+    observe = "after every N epochs score the test set and judge pseudo labels, beside the result and never for it"
+    group.add_argument("--observe", type=count, metavar="N", help=observe)
     add_store_option(group)
     add_device_option(group)
     threads = "CPU threads per run (default: all cores, shared by the jobs; 1 on synthetic data)"

@@ -15,7 +15,7 @@ from harness.data.detections import read_detections
 from harness.records.files import DETECTIONS
 from harness.records.ground_truth import ScoredTruth, scored_truth
 from harness.records.run_folder import FinishedRun
-from harness.records.scores import StoredScores
+from harness.records.scores import StoredScores, pseudo_labels
 from wstal.errors import UserError
 from wstal.evaluation import PROTOCOLS
 from wstal.evaluation.sharing import SharedMatching
@@ -122,10 +122,16 @@ def _track(run: ShownRun, scores: SnippetScores, truth: GroundTruth, tiou: float
     length = len(scores.signals["cas"])
     time = np.float64(scores.offset) + scores.seconds_per_snippet * (np.arange(length, dtype=np.float64) + 0.5)
     attention = scores.signals.get("attention")
+    taught = pseudo_labels(run.run, truth.videos[0]).get("auxiliary")
     return Track(
         title=run.title,
         detections=detections,
         attention=None if attention is None else Curve(time, attention.astype(np.float64)),
+        pseudo_labels={
+            label: Curve(time, taught[:, classes.index(label)].astype(np.float64)) for label in (*labelled, *others)
+        }
+        if taught is not None
+        else {},
         cas={
             label: Curve(time, scores.signals["cas"][:, classes.index(label)].astype(np.float64))
             for label in (*labelled, *others)

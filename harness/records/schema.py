@@ -116,6 +116,16 @@ def _check_mean(name: str, stored: float, members: Sequence[float]) -> None:
         raise ValueError(f"{name} is {stored}, the mean of its members {mean}")
 
 
+class Observation(_Part):
+    """A look at a method between two epochs; no training sees it."""
+
+    epoch: Count = Field(description="epochs done")
+    test: Metrics | None = Field(None, description="under the headline protocol, for what selection by it would give")
+    pseudo_labels: dict[str, dict[str, Percent]] = Field(
+        {}, description="`ap` and `auc` of snippets of training videos against their ground truth, by kind of labels"
+    )
+
+
 class Training(_Part):
     """Numbers at the end of training."""
 
@@ -167,6 +177,7 @@ class Record(_Part):
         description="under the headline protocol, of the detections that the localizer common to all methods "
         "makes of the same scores; null where it is the run's own, and where it was not run (before schema 3)"
     )
+    observations: list[Observation] = Field([], description="looks between epochs, if the run was asked for them")
     training: Training
     environment: Environment
     artefacts: dict[str, Digest] = Field(description="files of the run")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,18 @@ from harness.io.console import OnProgress
 from harness.io.encoding import pretty_json
 from harness.io.tensor_file import TensorFile
 from harness.random_streams import seed_torch
-from harness.records.files import DETECTIONS, FIGURE, GROUND_TRUTH, HISTORY, MANIFEST, MATCHES, RECORD, SCORES, WEIGHTS
+from harness.records.files import (
+    DETECTIONS,
+    FIGURE,
+    GROUND_TRUTH,
+    HISTORY,
+    MANIFEST,
+    MATCHES,
+    PSEUDO_LABELS,
+    RECORD,
+    SCORES,
+    WEIGHTS,
+)
 from harness.records.ground_truth import save_ground_truth
 from harness.records.matches import save_matches
 from harness.records.reading import INDENT, parse_record
@@ -30,6 +42,7 @@ from harness.runs.artefacts import add_scores, save_bytes, save_detections
 from harness.runs.checkpoint import load_weights, remove_checkpoints, save_weights
 from harness.runs.devices import set_arithmetic
 from harness.runs.environment import environment, git_state
+from harness.runs.observing import Observer, pseudo_label_quality, save_pseudo_labels
 from harness.runs.reuse import BITS, reuse_training, warmup_cache
 from harness.runs.scoring import common_localizer, score_videos
 from harness.runs.spec import RunSpec
@@ -47,6 +60,7 @@ def execute(
     store: Store,
     device: torch.device,
     on_progress: OnProgress = lambda *_: None,
+    observe: int | None = None,
 ) -> tuple[Path, Record, bool]:
     """Do a run, or find it done. Two processes that want one run do it once: the second waits.
 
@@ -56,18 +70,19 @@ def execute(
         store: where it is kept.
         device: where it trains.
         on_progress: called while the run goes on, in the stages `train` and `score`.
+        observe: epochs between looks at the test set and at pseudo labels, which the record keeps beside the result.
 
     Returns:
         The run's folder, its record, and whether it was there already.
 
     Raises:
-        UserError: bad data.
+        UserError: bad data, or a finished run without the looks that are asked for.
         RunError: the loss is not finite, the memory is not enough, or the data changed on the way.
         StoreError: the store cannot be written, or the run was begun on another device or number of threads, with
             other packages or on another processor.
     """
     if (record := store.find(spec.id)) is not None:
-        return store.run_folder(spec.id), record.planned_as(spec.recipe_changes), True
+        return store.run_folder(spec.id), _found(record, spec, observe), True
     # all that can be wrong with the input is found before the first epoch, and before anything is written
     clock = _Clock()
     cls = load_method(spec.method)
@@ -83,19 +98,21 @@ def execute(
     clock.lap("check")
     with store.exclusive(spec.id):
         if (record := store.find(spec.id)) is not None:
-            return store.run_folder(spec.id), record.planned_as(spec.recipe_changes), True
+            return store.run_folder(spec.id), _found(record, spec, observe), True
         if not store.is_complete(spec.id):
             folder = store.begin(spec.id)
             set_arithmetic(device, spec.recipe.train.precision)
             computed_on = environment(device, spec.method)
             bits = {"run": spec.digest} | {name: computed_on[name] for name in BITS}
-            history, weights_of = reuse_training(store, spec, computed_on, method)
+            looks = _observer(spec, source, folder, trained_on, test_videos, truth, observe)
+            history, weights_of = reuse_training(store, spec, computed_on, method) if looks is None else (None, None)
             if history is None:
                 history = train(
                     method, trained_on, spec.recipe.train, spec.seed, folder, bits,
                     on_progress=on_progress,
                     check=lambda: _check_unchanged(spec, source),
-                    warmup=warmup_cache(store, spec, method, bits),
+                    warmup=warmup_cache(store, spec, method, bits) if looks is None else None,
+                    observe=looks or (lambda *_: None),
                 )  # fmt: skip
             clock.lap("train")
             common_settings = common_localizer(source.family)
@@ -119,6 +136,7 @@ def execute(
             clock.lap("localize")
             results = evaluate_all(detections, truth, protocols, source.tious)
             clock.lap("evaluate")
+            labels_digest = save_pseudo_labels(folder / PSEUDO_LABELS, method, test_videos, spec.recipe.train)
             artefacts = {
                 WEIGHTS: save_weights(folder / WEIGHTS, method),
                 SCORES: scores_digest,
@@ -126,7 +144,7 @@ def execute(
                 GROUND_TRUTH: save_ground_truth(folder / GROUND_TRUTH, truth, source.durations(truth.videos)),
                 MATCHES: save_matches(folder / MATCHES, results[source.headline], truth.videos),
                 HISTORY: save_bytes(folder / HISTORY, pretty_json(history.to_json())),
-            }
+            } | ({PSEUDO_LABELS: labels_digest} if labels_digest else {})
             times = {"started": clock.started, "seconds": clock.rounded()}
             atomic_write(folder / MANIFEST, pretty_json(times | {"code": git_state(), "notes": list(source.notes)}))
             training = {
@@ -139,12 +157,52 @@ def execute(
                 "common_localizer": common_metrics, "training": training, "environment": computed_on,
                 "artefacts": artefacts,
             }  # fmt: skip
+            made |= {"observations": looks.looks()} if looks else {}
             record = parse_record(pretty_json(made), folder / RECORD)  # what could not be read is not stored
             atomic_write(folder / FIGURE, draw(history.to_json(), chart_run(record)))
             atomic_write(folder / RECORD, record.to_bytes(INDENT))
         remove_checkpoints(store.partial_folder(spec.id))
         folder = store.finish(spec.id)
     return folder, FinishedRun.open(folder).record.planned_as(spec.recipe_changes), False
+
+
+def _found(record: Record, spec: RunSpec, observe: int | None) -> Record:
+    """Return a finished run's record as this plan states it."""
+    if observe is not None and not record.observations:
+        raise UserError(
+            f"{spec.id} is in the store without looks between its epochs (--observe). Train it in another --store."
+        )
+    return record.planned_as(spec.recipe_changes)
+
+
+def _observer(
+    spec: RunSpec,
+    source: DataSource,
+    folder: Path,
+    trained_on: Sequence[Video],
+    test_videos: Sequence[Video],
+    truth: GroundTruth,
+    every: int | None,
+) -> Observer | None:
+    """Return what looks at the method between epochs. Only here does the ground truth of training videos come in."""
+    if every is None:
+        return None
+    train_spec = spec.recipe.train
+    try:
+        training_truth = source.ground_truth("train")
+    except UserError:  # labels without times
+        training_truth = None
+
+    def look(method: Method) -> dict[str, Any]:
+        localizer = Localizer(spec.recipe.localizer, source.classes)
+        for scores in score_videos(method, test_videos, train_spec):
+            localizer.add(scores)
+        seen: dict[str, Any] = {"test": _headline_metrics(localizer.detections(), truth, source)}
+        if training_truth is not None:
+            seen["pseudo_labels"] = pseudo_label_quality(method, trained_on, training_truth, train_spec)
+        return seen
+
+    return Observer(every, train_spec.epochs, folder, look)
 
 
 def _check_unchanged(spec: RunSpec, source: DataSource) -> None:

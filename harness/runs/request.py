@@ -107,6 +107,7 @@ class RunRequest(Spec):
     store: Path = Path("runs")
     device: str = "auto"
     threads: int | None = None
+    observe: int | None = Field(None, ge=1, description="epochs between looks at the test set and at pseudo labels")
     expected: str | None = Field(None, description="id of the planned run; another one is refused")
 
     @model_validator(mode="after")

@@ -56,6 +56,7 @@ def train(
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     check: Callable[[], None] = lambda: None,
     warmup: WarmupCache | None = None,
+    observe: Callable[[Method, int], None] = lambda *_: None,
 ) -> History:
     """Train `method` in place, from the newest checkpoint in `folder` where there is one.
 
@@ -70,6 +71,8 @@ def train(
         checkpoint_seconds: shortest time between two checkpoints that are written quickly.
         check: raises where the data are no longer those that the run began with; called before a checkpoint is written.
         warmup: the first epochs are read from it, or written to it for others.
+        observe: called after each epoch with the method and the number of epochs done. It may set another mode and draw
+            random numbers, which no epoch depends on.
 
     Returns:
         Every loss term by step, and the method's diagnostics by epoch.
@@ -123,6 +126,7 @@ def train(
             assert loss is not None  # a step whose total is not finite has stopped the run
             on_progress("train", epoch + 1, spec.epochs, f"loss {loss:.4f}")
             _check_weights(method, epoch)
+            observe(method, epoch + 1)
             if warmup is not None and epoch + 1 == shared:
                 check()
                 save_checkpoint(warmup.folder, warmup.identity, part, optimizers, shared, history)

@@ -74,6 +74,7 @@ def do_run(request: RunRequest, show: Show = lambda folder, record, reused: None
             Store(request.store),
             device,
             lambda stage, done, total, note: progress.update(f"{spec.id} {stage}", done, total, note),
+            request.observe,
         )
     show(folder, record, reused)
     commit = git_state().get("commit")

@@ -22,7 +22,7 @@ def bars(*rows: tuple[float, float, float, bool]) -> Bars:
 
 
 def curve(length: int, seconds: float = 1.0) -> Curve:
-    return Curve(seconds * (np.arange(length) + 0.5), np.linspace(0, 0.4, length))
+    return Curve(seconds * (np.arange(length, dtype=np.float64) + 0.5), np.linspace(0, 0.4, length))
 
 
 def track(title: str = "ACM-Net, seed 0", length: int = 60, **parts: Any) -> Track:

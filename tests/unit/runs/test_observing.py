@@ -1,0 +1,158 @@
+"""Looks between epochs: what they see, that training does not notice them, and that they outlive a kill."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.data.opening import open_dataset
+from harness.data.tiny import write_tiny
+from harness.io.console import OnProgress
+from harness.records.files import PSEUDO_LABELS
+from harness.records.run_folder import FinishedRun
+from harness.records.scores import pseudo_labels
+from harness.records.store import Store
+from harness.runs.execute import build, execute
+from harness.runs.observing import OBSERVED, Observer, pseudo_label_quality
+from harness.runs.spec import plan_run
+from tests.helpers.faults import Killed
+from tests.helpers.runs import EPOCHS, SIZES, at, die
+from wstal.errors import UserError
+from wstal.evaluation.ranking import ranking_quality
+
+
+def observed(
+    data: Path,
+    store: Path,
+    method: str,
+    every: int | None,
+    on_progress: OnProgress = lambda *_: None,
+) -> FinishedRun:
+    source = open_dataset(data)
+    spec = plan_run(method, 0, source, SIZES)
+    return FinishedRun.open(execute(spec, source, Store(store), torch.device("cpu"), on_progress, every)[0])
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny(tmp_path_factory.mktemp("observing"), train=12, test=4, width=32)
+
+
+@pytest.fixture(scope="module")
+def run(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
+    return observed(tiny, tmp_path_factory.mktemp("store"), "rmgcl-gksa", 3)
+
+
+@pytest.mark.usefixtures("many_checkpoints")
+def test_looks_change_no_bit_of_a_run_and_outlive_a_kill(tiny: Path, tmp_path: Path, run: FinishedRun) -> None:
+    plain = observed(tiny, tmp_path / "plain", "rmgcl-gksa", None)
+    assert plain.record.artefacts == run.record.artefacts
+    with pytest.raises(Killed):
+        observed(tiny, tmp_path / "killed", "rmgcl-gksa", 3, at("train", EPOCHS - 1, die))
+    again = observed(tiny, tmp_path / "killed", "rmgcl-gksa", 3)
+    assert again.record.observations == run.record.observations
+    with pytest.raises(UserError, match="without looks"):
+        observed(tiny, tmp_path / "plain", "rmgcl-gksa", 3)
+    assert observed(tiny, tmp_path / "killed", "rmgcl-gksa", None).record.id == run.record.id
+
+
+def test_looks_are_after_every_few_epochs_and_the_last(run: FinishedRun) -> None:
+    looks = run.record.observations
+    assert [look.epoch for look in looks] == [3, 6, EPOCHS]
+    # nothing changes after the last epoch: its look is the result
+    last = looks[-1].test
+    assert last is not None
+    assert last.mean_ap == run.record.scored.mean_ap
+
+
+def test_pseudo_labels_are_judged_by_branch(run: FinishedRun) -> None:
+    first, *_, last = (look.pseudo_labels for look in run.record.observations)
+    assert set(first) <= {"main", "auxiliary"}
+    assert set(last) == {"main", "auxiliary"}
+    assert all(0 <= values[key] <= 100 for values in last.values() for key in ("ap", "auc"))
+
+
+def test_true_labels_are_perfect_and_reversed_ones_the_opposite(tiny: Path) -> None:
+    source = open_dataset(tiny)
+    videos, truth = source.videos("train"), source.ground_truth("train")
+    labels: dict[str, Any] = {}
+    for index, video in enumerate(videos):
+        middle = (np.arange(len(video.features)) + 0.5) * video.seconds_per_snippet
+        mine = truth.video == index
+        within = (middle[:, None] >= truth.start[mine]) & (middle[:, None] < truth.end[mine])
+        labels[video.name] = torch.from_numpy(within.any(axis=1)).double()[:, None].repeat(1, 3)
+    spec = plan_run("acmnet", 0, source, SIZES)
+    method = build(spec, 32, 3, torch.device("cpu"))
+
+    def given(features: Iterator[torch.Tensor]) -> Iterator[dict[str, torch.Tensor]]:
+        for video, _ in zip(videos, features, strict=True):
+            yield {"true": labels[video.name], "reversed": 1 - labels[video.name]}
+
+    method.pseudo_labels = given  # type: ignore[method-assign, assignment]
+    quality = pseudo_label_quality(method, videos, truth, spec.recipe.train)
+    assert quality["true"] == {"ap": 100, "auc": 100}
+    assert quality["reversed"]["auc"] == 0
+
+
+def test_pseudo_labels_of_test_videos_are_kept_for_pictures(run: FinishedRun) -> None:
+    found = pseudo_labels(run, "test_000")
+    assert set(found) == {"main", "auxiliary"}
+    assert found["main"].shape == found["auxiliary"].shape
+    assert ((found["main"] >= 0) & (found["main"] <= 1)).all()
+
+
+def test_a_method_without_pseudo_labels_has_none(tiny: Path, tmp_path: Path) -> None:
+    run = observed(tiny, tmp_path, "acmnet", 100)
+    assert PSEUDO_LABELS not in run.record.artefacts
+    assert pseudo_labels(run, "test_000") == {}
+    assert [(look.epoch, look.pseudo_labels) for look in run.record.observations] == [(EPOCHS, {})]
+
+
+def test_an_observer_does_not_look_twice(tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    def look(method: object) -> dict[str, int]:
+        seen.append(len(seen))
+        return {"value": len(seen)}
+
+    module = torch.nn.Linear(1, 1)
+    for _ in range(2):
+        observer = Observer(2, 5, tmp_path, look)
+        for epoch in range(1, 6):
+            observer(module, epoch)  # type: ignore[arg-type]
+    assert [one["epoch"] for one in json.loads((tmp_path / OBSERVED).read_bytes())] == [2, 4, 5]
+    assert len(seen) == 3
+
+
+def plain_quality(score: list[float], positive: list[bool]) -> tuple[float, float]:
+    """By threshold and by pair."""
+    count, ap, before = sum(positive), 0.0, 0.0
+    for threshold in sorted(set(score), reverse=True):
+        kept = [label for value, label in zip(score, positive, strict=True) if value >= threshold]
+        ap += (sum(kept) / count - before) * sum(kept) / len(kept)
+        before = sum(kept) / count
+    pairs = [
+        (a > b) + (a == b) / 2
+        for a, mine in zip(score, positive, strict=True)
+        for b, theirs in zip(score, positive, strict=True)
+        if mine and not theirs
+    ]
+    return ap, sum(pairs) / len(pairs)
+
+
+@given(st.lists(st.tuples(st.integers(0, 5).map(float), st.booleans()), min_size=2, max_size=30))
+def test_ranking_quality_is_that_of_a_plain_loop(rows: list[tuple[float, bool]]) -> None:
+    score, positive = [row[0] for row in rows], [row[1] for row in rows]
+    found = ranking_quality(np.array(score), np.array(positive))
+    if len(set(positive)) < 2:
+        assert np.isnan(found).all()
+    else:
+        assert found == pytest.approx(plain_quality(score, positive))

@@ -21,6 +21,7 @@ from harness.pages.formats import files
 from harness.pages.html import html_report
 from harness.pages.interpretations import interpretations_page
 from harness.pages.model import Blocks, Page, Table
+from harness.pages.observations import observations_page
 from harness.pages.paper_tables import table_page
 from harness.pages.readme import fill_readme, read_readme
 from harness.pages.released import rescored_page
@@ -113,6 +114,8 @@ def pages(results: Results) -> list[Page]:
             of_data.append(dataset_page(themselves))
         if has_ablations(members):
             of_data.append(ablation_page(members))
+        if looks := observations_page(members):
+            of_data.append(looks)
     if interpretations := interpretations_page(results.records):
         real.append(interpretations)
     if results.rescored:

@@ -1,0 +1,118 @@
+"""Page of looks between epochs: what choosing the checkpoint on the test set gives, and how good pseudo labels are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from statistics import fmean
+from typing import Any
+
+from harness.pages.model import Blocks, Page, Table
+from harness.records.grouping import by_method
+from harness.records.schema import Record
+from harness.records.words import seed_list, widest_average
+from harness.seed_statistics import Estimate, estimate
+
+MAIN, AUXILIARY = "main", "auxiliary"
+KINDS = {MAIN: "A, the main branch's own scores", AUXILIARY: "A_hat, the auxiliary branch's pseudo labels"}
+
+
+def observations_page(records: Sequence[Record]) -> Page | None:
+    """Build the page of one data set, or None where no run was looked at between epochs.
+
+    Args:
+        records: of the data set.
+    """
+    observed = [record for record in records if record.observations]
+    if not observed:
+        return None
+    first, groups = observed[0], by_method(observed)
+    name, synthetic = first.data.name, first.synthetic
+    blocks: Blocks = [
+        "Looks at runs between their epochs (`--observe`). Training sees none of this, and the result of a run is its "
+        "last checkpoint.",
+        "## What choosing the checkpoint on the test set gives",
+        f"Mean mAP over {widest_average(first.scored.averages)}. `best of looks`† is the checkpoint that scores best "
+        "on the test set: it is what papers report that select so, and no estimate of how a method does on new video.",
+        Table(f"{name}-selection", f"{first.data.title}: last checkpoint and best of looks", _selection(groups)),
+    ]
+    if labels := _pseudo_labels(groups):
+        blocks += [
+            "## Pseudo labels against the ground truth of training videos",
+            "Average precision and area under the ROC curve of snippets, in the videos that are labelled with the "
+            "class, mean over classes. " + " ".join(f"`{kind}`: {words}." for kind, words in KINDS.items()),
+            *_answers(groups),
+            Table(f"{name}-pseudo-labels", f"{first.data.title}: quality of pseudo labels by epoch", labels),
+        ]
+    return Page(f"leaderboards/{name}-looks", f"{first.data.title}: looks between epochs", blocks, synthetic=synthetic)
+
+
+def _selection(groups: dict[str, list[Record]]) -> list[dict[str, Any]]:
+    rows = []
+    for label, members in groups.items():
+        averages = [_by_look(record) for record in members]
+        last, best = [looks[-1] for looks in averages], [max(looks) for looks in averages]
+        gain = estimate([high - end for high, end in zip(best, last, strict=True)], len(members))
+        rows.append(
+            {
+                "method": label,
+                "seeds": seed_list(members),
+                "looks": ", ".join(sorted({str(len(looks)) for looks in averages})),
+                "last": estimate(last, len(last)),
+                "best of looks†": estimate(best, len(best)),
+                "difference": gain and replace(gain, signed=True),
+            }
+        )
+    return rows
+
+
+def _by_look(record: Record) -> list[float]:
+    """Return the mean mAP at each look."""
+    name = widest_average(record.scored.averages)
+    return [look.test.averages[name] for look in record.observations if look.test is not None]
+
+
+def _pseudo_labels(groups: dict[str, list[Record]]) -> list[dict[str, Any]]:
+    rows = []
+    for label, members in groups.items():
+        epochs = sorted({look.epoch for record in members for look in record.observations if look.pseudo_labels})
+        for epoch in epochs:
+            cells: dict[str, Any] = {"method": label, "epoch": epoch, "seeds": seed_list(members)}
+            for key in ("ap", "auc"):
+                for kind in KINDS:
+                    cells[f"{key.upper()} of {kind}"] = estimate(_values(members, epoch, kind, key), len(members))
+            rows.append(cells | {"AP gained": _gain(members, epoch)})
+    return rows
+
+
+def _values(members: list[Record], epoch: int, kind: str, key: str) -> list[float]:
+    looks = (look for record in members for look in record.observations if look.epoch == epoch)
+    return [look.pseudo_labels[kind][key] for look in looks if kind in look.pseudo_labels]
+
+
+def _gain(members: list[Record], epoch: int) -> Estimate | None:
+    """Return the AP of A_hat above that of A, paired by seed; None unless all seeds have both."""
+    pairs = zip(_values(members, epoch, AUXILIARY, "ap"), _values(members, epoch, MAIN, "ap"), strict=False)
+    if len(_values(members, epoch, AUXILIARY, "ap")) < len(members):
+        return None
+    found = estimate([theirs - own for theirs, own in pairs], len(members))
+    return found and replace(found, signed=True)
+
+
+def _answers(groups: dict[str, list[Record]]) -> list[str]:
+    """Return a sentence a method on whether its pseudo labels are better than its own scores at the end."""
+    sentences = []
+    for label, members in groups.items():
+        if (gain := _gain(members, _last(members))) is None:
+            continue
+        if gain.seeds < 2 or abs(gain.mean) <= gain.half_width:
+            outcome = "are not told apart from"
+        else:
+            outcome = "are better than" if gain.mean > 0 else "are worse than"
+        own = fmean(_values(members, _last(members), MAIN, "ap"))
+        sentences.append(f"**{label}**: pseudo labels {outcome} the main branch's own scores ({gain} of {own:.1f} AP).")
+    return sentences
+
+
+def _last(members: list[Record]) -> int:
+    return max(look.epoch for record in members for look in record.observations)

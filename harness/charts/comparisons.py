@@ -23,6 +23,8 @@ LINE, AROUND, CURVES_HEIGHT = 0.14, 1.05, 3.6
 FILLED = 0.45
 # letters of a line of a label
 LABEL, KEY = 36, 30
+# columns of a heat map that have names and numbers
+MOST_NAMED = 30
 # words, marker, edge and face of the published and the measured value, where they are comparable and where not
 DUMBBELL_KEYS = {
     True: (("published", "D", VERMILION, VERMILION), ("measured, 95 % interval", "o", BLUE, BLUE)),
@@ -179,6 +181,51 @@ def curves(
 
     taller = sum(len(textwrap.wrap(label, KEY)) for label in lines) - 12
     return page_figure(name, caption, CURVES_HEIGHT + max(taller, 0) * 0.2, draw, synthetic=synthetic)
+
+
+def heat_map(
+    rows: Mapping[str, Sequence[float]],
+    columns: Sequence[str],
+    *,
+    name: str,
+    caption: str,
+    axis: str,
+    synthetic: bool = False,
+) -> Figure:
+    """Draw a value for each row and column as a colour, and as a number where there is room.
+
+    Args:
+        rows: values by label from top to bottom, one for each column.
+        columns: their names from left to right.
+        name: of the figure's file.
+        caption: of the figure.
+        axis: the metric, with its unit.
+        synthetic: whether the numbers come from generated features; the drawing and the caption then say so.
+
+    Raises:
+        ValueError: no rows.
+    """
+    _refuse_empty(name, rows)
+
+    def draw(axes: Axes) -> None:
+        values = np.array(list(rows.values()), dtype=np.float64)
+        image = axes.imshow(values, cmap="viridis", aspect="auto", vmin=0, interpolation="nearest")
+        axes.set_yticks(range(len(rows)), [textwrap.shorten(label, KEY, placeholder="…") for label in rows])
+        axes.spines[:].set_visible(False)
+        if len(columns) <= MOST_NAMED:
+            names = [textwrap.shorten(column, KEY, placeholder="…") for column in columns]
+            axes.set_xticks(range(len(columns)), names, rotation=60, ha="right", rotation_mode="anchor", fontsize=7)
+            middle = 0.6 * float(np.nanmax(values))
+            for (row, column), value in np.ndenumerate(values):
+                ink = "black" if value > middle else "white"
+                axes.text(column, row, f"{value:.0f}", ha="center", va="center", color=ink, fontsize=6)
+        else:
+            axes.set_xticks([])
+            axes.set_xlabel(f"{len(columns)} classes")
+        assert axes.figure is not None
+        axes.figure.colorbar(image, label=axis, shrink=0.6, pad=0.01)
+
+    return page_figure(name, caption, 0.19 * len(rows) + 1.4, draw, synthetic=synthetic)
 
 
 def _horizontal(

@@ -33,6 +33,7 @@ def add(commands: Commands) -> None:
     command.add_argument(
         "--annotations", type=Path, metavar="PATH", help="with --runs: ground truth, for runs that stored no flags"
     )
+    command.add_argument("--per-class", action="store_true", help="with --runs: list every class")
     add_results_option(command)
     add_json_option(command)
 
@@ -75,7 +76,7 @@ def _tables(arguments: argparse.Namespace) -> int:
 
 
 def _runs(arguments: argparse.Namespace) -> int:
-    from harness.comparisons.runs import compare_runs, comparison_table
+    from harness.comparisons.runs import class_rows, compare_runs, comparison_table
     from harness.pages.model import SYNTHETIC_BANNER
 
     compared = compare_runs(arguments.runs, arguments.annotations)
@@ -85,6 +86,10 @@ def _runs(arguments: argparse.Namespace) -> int:
         if compared["synthetic"].any():
             print(SYNTHETIC_BANNER, end="\n\n")
         print_table(comparison_table(compared))
+        if rows := class_rows(compared, arguments.per_class):
+            apart = "" if arguments.per_class else " that are told apart (intervals not corrected for their number)"
+            print(f"\nClasses{apart}:")
+            print_table(rows)
     say(f"Done: {len(arguments.runs)} runs, {len(compared)} pair(s) of systems")
     return 0
 

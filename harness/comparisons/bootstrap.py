@@ -45,20 +45,48 @@ class VideoBootstrap:
     share: float
 
 
-def resampled_mean_ap(run: RunMatches, replicates: int = REPLICATES, seed: int = 0) -> Floats:
-    """`[1 + B]` mean mAP in percent (widest range) on the videos as they are and on B resamples of them.
+@dataclass(frozen=True)
+class ClassBootstrap:
+    """The difference of two systems in one class over resampled test videos, in points of mean AP (widest range).
 
-    The resamples depend on the evaluated videos and the seed alone. NaN for one that holds no instance.
+    Args:
+        label: the class.
+        instances: number of its instances.
+        difference: on the videos as they are.
+        low: 2.5 % percentile of the replicates that hold an instance of the class, not corrected for several classes.
+        high: 97.5 % percentile.
+    """
+
+    label: str
+    instances: int
+    difference: float
+    low: float
+    high: float
+
+
+def resampled_class_ap(run: RunMatches, replicates: int = REPLICATES, seed: int = 0) -> Floats:
+    """`[C, 1 + B]` mean AP of each class in percent (widest range) on the videos as they are and on B resamples.
+
+    The resamples depend on the evaluated videos and the seed alone. NaN where there is no instance of the class.
 
     Raises:
         UserError: the thresholds cover no usual range.
     """
     videos, columns = run.evaluated, _widest_range(run.tious)[1]
     ap = weighted_average_precision(run, videos, _weights(len(videos), replicates, seed))[:, columns]
-    present = ~np.isnan(ap[:, 0])
-    total = 100 * np.where(present[:, None], ap, 0).mean(axis=1).sum(axis=0)
-    mean: Floats = np.divide(total, present.sum(axis=0), out=np.full(len(total), np.nan), where=present.any(axis=0))
-    return mean
+    return np.asarray(100 * ap.mean(axis=1))
+
+
+def resampled_mean_ap(run: RunMatches, replicates: int = REPLICATES, seed: int = 0) -> Floats:
+    """`[1 + B]` mean mAP in percent (widest range), as `resampled_class_ap`; NaN for a resample without an instance."""
+    return mean_over_classes(resampled_class_ap(run, replicates, seed))
+
+
+def mean_over_classes(ap: Floats) -> Floats:
+    """Return the mean over the classes that have a value, of `[C, 1 + B]`; NaN where none has."""
+    present = ~np.isnan(ap)
+    total, count = np.where(present, ap, 0).sum(axis=0), present.sum(axis=0)
+    return np.asarray(np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0))
 
 
 @functools.lru_cache(maxsize=1)
@@ -102,6 +130,30 @@ def paired_bootstrap(
         low, high = map(float, np.percentile(differences, [tail, 100 - tail]))
         share = float(np.mean(differences <= 0))
     return VideoBootstrap(_widest_range(reference.tious)[0], float(observed), low, high, share)
+
+
+def bootstrap_by_class(
+    a: Mapping[int, RunMatches], b: Mapping[int, RunMatches], resampled: Resampled = resampled_class_ap
+) -> list[ClassBootstrap]:
+    """Compare two systems class by class, as `paired_bootstrap` does for the mean; the largest loss of `a` first.
+
+    Args:
+        a: matches of the first system's runs, by seed.
+        b: of the second's; both share a seed.
+        resampled: `resampled_class_ap`, or a form of it with other replicates or a memory of what it gave.
+    """
+    seeds = sorted(a.keys() & b.keys())
+    classes, flags = a[seeds[0]].classes, a[seeds[0]].flags
+    positives = np.bincount(flags.instance_label, minlength=len(classes))
+    differences = np.mean([resampled(a[seed]) - resampled(b[seed]) for seed in seeds], axis=0)
+    tail = 50 * (1 - CONFIDENCE)
+    found = []
+    for label in np.flatnonzero(positives).tolist():
+        observed, *rest = differences[label]
+        known = np.array([value for value in rest if np.isfinite(value)])
+        low, high = np.percentile(known, [tail, 100 - tail]) if len(known) else (math.nan, math.nan)
+        found.append(ClassBootstrap(classes[label], int(positives[label]), float(observed), float(low), float(high)))
+    return sorted(found, key=lambda one: one.difference)
 
 
 def weighted_average_precision(run: RunMatches, videos: Sequence[str], weight: Floats) -> Floats:

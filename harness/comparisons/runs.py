@@ -6,12 +6,19 @@ import functools
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from harness.comparisons.bootstrap import REPLICATES, paired_bootstrap, resampled_mean_ap
+from harness.comparisons.bootstrap import (
+    REPLICATES,
+    bootstrap_by_class,
+    mean_over_classes,
+    paired_bootstrap,
+    resampled_class_ap,
+)
 from harness.comparisons.plan_rows import paired_difference
 from harness.records.diff import differing_fields
 from harness.records.grouping import SystemKey, average, system_names
@@ -65,7 +72,8 @@ def compare_runs(
 
     Returns:
         `compare_methods` over the systems, with `low`, `high` and `share` of `paired_bootstrap` for each pair,
-        `tious`, the range that is averaged, and `synthetic`: on generated data there is no verdict.
+        `tious`, the range that is averaged, `synthetic` (on generated data there is no verdict) and `classes`, a list
+        of `ClassBootstrap` as dicts.
 
     Raises:
         UserError: a folder holds no finished run or one without a usual average, there is one system only, two runs
@@ -105,11 +113,36 @@ def compare_runs(
     flags = {
         name: {one: matches_of(run, annotations) for one, run in members.items()} for name, members in systems.items()
     }
-    resampled = functools.cache(functools.partial(resampled_mean_ap, replicates=replicates, seed=seed))
-    pairs = [paired_bootstrap(flags[a], flags[b], resampled) for a, b in zip(compared["a"], compared["b"], strict=True)]
-    return compared.join(pd.DataFrame(pairs)[["low", "high", "share", "tious"]]).assign(
-        synthetic=first.record.synthetic
+    by_class = functools.cache(functools.partial(resampled_class_ap, replicates=replicates, seed=seed))
+    resampled = functools.cache(lambda run: mean_over_classes(by_class(run)))
+    systems_of = [(flags[a], flags[b]) for a, b in zip(compared["a"], compared["b"], strict=True)]
+    pairs = pd.DataFrame([paired_bootstrap(*pair, resampled) for pair in systems_of])
+    return compared.join(pairs[["low", "high", "share", "tious"]]).assign(
+        synthetic=first.record.synthetic,
+        classes=pd.Series([[asdict(one) for one in bootstrap_by_class(*pair, by_class)] for pair in systems_of]),
     )
+
+
+def class_rows(compared: pd.DataFrame, every: bool) -> list[dict[str, str]]:
+    """Return the classes in which two systems differ, as rows of text: those that are told apart, or all.
+
+    Args:
+        compared: as `compare_runs` gives it.
+        every: whether to list also the classes whose interval holds 0.
+    """
+    return [
+        {
+            "first": row["a"],
+            "second": row["b"],
+            "class": one["label"],
+            "instances": str(one["instances"]),
+            "difference of AP": f"{one['difference']:+.1f}",
+            "over test videos (95 %)": f"{one['low']:+.1f} to {one['high']:+.1f}",
+        }
+        for row in compared.to_dict("records")
+        for one in row["classes"]
+        if every or one["low"] > 0 or one["high"] < 0
+    ]
 
 
 def comparison_table(compared: pd.DataFrame) -> list[dict[str, str]]:

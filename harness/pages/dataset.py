@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from statistics import fmean
 from typing import Any
 
-from harness.charts.comparisons import curves, intervals
+from harness.charts.comparisons import curves, heat_map, intervals
 from harness.charts.figure import Figure
 from harness.charts.style import LINES
 from harness.data.held_out import SUFFIX
@@ -94,7 +95,21 @@ def _figures(name: str, title: str, groups: Mapping[str, list[Record]], headline
     for label, group in list(groups.items())[: len(LINES)]:
         metrics = [record.metrics[headline].mean_ap for record in group]
         lines[label] = {float(tiou): value for tiou, value in _means(metrics).items()}
+    classes = list(first.ap_by_class())
+    yield heat_map(
+        {label: [_class_mean(group, one) for one in classes] for label, group in groups.items()},
+        classes,
+        name=f"{name}-classes",
+        caption=f"{title}: AP of each class, mean over tIoU and seeds",
+        axis="AP (%)",
+        synthetic=first.synthetic,
+    )
     yield curves(lines, name=f"{name}-curves", caption=f"{title}: mAP over tIoU", synthetic=first.synthetic)
+
+
+def _class_mean(group: Sequence[Record], label: str) -> float:
+    """Return a class's AP under the headline protocol, mean over tIoUs and seeds."""
+    return fmean(value for record in group for value in record.ap_by_class()[label].values())
 
 
 def _headline_row(label: str, group: list[Record], headline: str) -> dict[str, Any]:

@@ -259,8 +259,8 @@ class Method(nn.Module, ABC):
         return type(self).TEST_SAMPLER(length, at_most)
 
     def parameter_count(self) -> int:
-        """Return the number of trainable parameters."""
-        return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
+        """Return the number of parameters, also of those that are frozen at the moment."""
+        return sum(parameter.numel() for parameter in self.parameters())
 
     @property
     def device(self) -> torch.device:

@@ -48,6 +48,7 @@ def add(commands: options.Commands) -> None:
 
 def handle(arguments: argparse.Namespace) -> int:
     """Do the main job."""
+    from harness.pages.run_page import PAGE, write_run_pages
     from harness.pages.site import publish
     from harness.records.store import Store
     from harness.registry import method_entries
@@ -81,14 +82,19 @@ def handle(arguments: argparse.Namespace) -> int:
         jobs += planner.rows(find_plan(table), table, f"{table}/")
     # rows that several tables share are one run
     jobs = list(unique(jobs).values())
+    store = Store(arguments.store)
+    new = [job.run for job in jobs if not store.is_done(job.run)]
     with engine_from(arguments, source, len(jobs)) as engine:
         say(f"{len(jobs)} runs on {source.name}, {engine.slots} at a time, {engine.threads} thread(s) each")
-        records = run_jobs(jobs, Store(arguments.store), engine)
+        records = run_jobs(jobs, store, engine)
+    write_run_pages([store.run_folder(run) for run in new], engine.slots)
     pages = publish(records, arguments.results)
     for page in pages:
         print(page.read_text())
     if source.synthetic:
         say(source.notes[0])
+    if new:
+        say(f"A page of each new run: {arguments.store / 'runs' / '*' / PAGE}")
     say(f"Done: {len(records)} runs under {arguments.store / 'runs'}; records under {arguments.results / 'records'}; "
          f"leaderboard {', '.join(map(str, pages))}")  # fmt: skip
     return 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 from harness.charts.figure import Figure
@@ -10,6 +12,7 @@ from harness.charts.training import draw
 from harness.comparisons.timelines import ShownRun, timeline
 from harness.comparisons.videos import RULE, chosen_videos, class_table, video_table
 from harness.io.atomic import atomic_write
+from harness.io.console import ProgressReport
 from harness.pages.diagnosis import diagnosis_blocks
 from harness.pages.html import html_report
 from harness.pages.model import Blocks, Page, Table
@@ -17,6 +20,7 @@ from harness.records.matches import matches_of
 from harness.records.run_folder import FinishedRun, chart_run
 from harness.records.words import changes, widest_average
 from harness.studies.diagnosis import diagnose_run
+from wstal.errors import UserError
 from wstal.evaluation import get_protocol
 
 TIOU = 0.5
@@ -40,6 +44,29 @@ def write_run_page(run: FinishedRun, folder: Path | None = None, annotations: Pa
     path = run.folder / PAGE if folder is None else folder / f"{run.record.id}.html"
     atomic_write(path, html_report([page], page.title).encode())
     return path
+
+
+def write_run_pages(folders: Sequence[Path], processes: int) -> None:
+    """Write the page of each finished run into its folder; one that cannot be made is told and left out.
+
+    Args:
+        folders: of the runs.
+        processes: number of processes that share the work.
+    """
+    with ProgressReport() as progress, ProcessPoolExecutor(max(1, min(processes, len(folders)))) as pool:
+        pages = [pool.submit(_page_or_reason, folder) for folder in folders]
+        for number, made in enumerate(as_completed(pages), 1):
+            if reason := made.result():
+                progress.say(reason)
+            progress.update("pages", number, len(folders), "")
+
+
+def _page_or_reason(folder: Path) -> str:
+    try:
+        write_run_page(FinishedRun.open(folder))
+    except UserError as error:  # such as no instance in the test videos
+        return f"{folder} has no page: {error}"
+    return ""
 
 
 def run_page(run: FinishedRun, annotations: Path | None = None) -> Page:

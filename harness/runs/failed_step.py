@@ -92,7 +92,9 @@ def replay(path: Path) -> tuple[Method, Batch, dict[str, Tensor]]:
             raise ValueError(f"features {tuple(batch.features.shape)} do not go with {len(batch.labels)} labels")
         method.load_state_dict({n.removeprefix("method."): t for n, t in tensors.items() if n.startswith("method.")})
         torch.set_rng_state(tensors["draws"])
-        return method, batch, losses(method, batch, facts.get("precision", "float32"))
+        # a method may hide what is not finite, or fail on it in its own way
+        whole = bool(batch.features.isfinite().all())
+        return method, batch, losses(method, batch, facts.get("precision", "float32")) if whole else undefined()
     except FileNotFoundError as error:
         raise MissingDataError(f"{path} is not there. Give the {FAILED_STEP} that a failed run left.") from error
     except (OSError, safetensors.SafetensorError, LookupError, TypeError, ValueError, RuntimeError) as error:
@@ -119,7 +121,12 @@ def losses(method: Method, batch: Batch, precision: str) -> dict[str, Tensor]:
     except RuntimeError as error:
         if REFUSES_NAN not in str(error) and not_finite(method, batch) is None:
             raise
-        return {"total": torch.tensor(torch.nan, requires_grad=True)}
+        return undefined()
+
+
+def undefined() -> dict[str, Tensor]:
+    """Return the losses of a step that cannot be computed."""
+    return {"total": torch.tensor(torch.nan, requires_grad=True)}
 
 
 def cause(method: Method, batch: Batch) -> str:

@@ -21,7 +21,15 @@ from harness.io.atomic import remove
 from harness.io.console import OnProgress
 from harness.random_streams import numpy_stream, seed_torch
 from harness.runs.checkpoint import History, load_checkpoint, remove_checkpoints, save_checkpoint
-from harness.runs.failed_step import FAILED_STEP, Position, cause, losses, memory_advice, save_failed_step
+from harness.runs.failed_step import (
+    FAILED_STEP,
+    Position,
+    cause,
+    losses,
+    memory_advice,
+    save_failed_step,
+    undefined,
+)
 from wstal.device import to_device_async
 from wstal.errors import RunError, StoreError, UserError
 from wstal.method import Method, TrainSpec
@@ -111,12 +119,13 @@ def train(
             rng = numpy_stream(seed, "sampling", epoch)
             chosen = method.train_batches([video.labels for video in videos], spec.batch_size, rng)
             steps = []
-            for number, batch in enumerate(_batches(method, videos, chosen, spec.temporal_length, rng, worker)):
+            batches = _batches(method, videos, chosen, spec.temporal_length, rng, worker)
+            for number, (batch, whole) in enumerate(batches):
                 position = Position(epoch, spec.epochs, number)
                 if number % spec.accumulate == 0:
                     for optimizer in optimizers:
                         optimizer.zero_grad(set_to_none=True)
-                steps.append(_backward(method, batch, spec.precision, folder, position))
+                steps.append(_backward(method, batch, whole, spec.precision, folder, position))
                 if (number + 1) % spec.accumulate == 0 or number + 1 == len(chosen):
                     for optimizer in optimizers:
                         optimizer.step()
@@ -169,10 +178,15 @@ def _decay(optimizers: Sequence[torch.optim.Optimizer], spec: TrainSpec, epoch: 
                 group["lr"] = first * spec.decay_factor ** (epoch // spec.decay_every)
 
 
-def _backward(method: Method, batch: Batch, precision: str, folder: Path, position: Position) -> dict[str, Tensor]:
-    """Add a batch's gradients to those that are there; its loss terms."""
+def _backward(
+    method: Method, batch: Batch, whole: bool, precision: str, folder: Path, position: Position
+) -> dict[str, Tensor]:
+    """Add a batch's gradients to those that are there; its loss terms.
+
+    Features that are not `whole` are not given to the method, which may hide that or fail on it in its own way.
+    """
     draws = torch.get_rng_state()
-    terms = losses(method, batch, precision)
+    terms = losses(method, batch, precision) if whole else undefined()
     finite = _arrival(terms["total"].isfinite())
     terms["total"].backward()  # type: ignore[no-untyped-call]
     # before the weights are touched: the step can be done again as it was
@@ -228,11 +242,14 @@ def _batches(
     temporal_length: int,
     rng: np.random.Generator,
     worker: ThreadPoolExecutor,
-) -> Iterator[Batch]:
-    """Yield the chosen videos, sampled, batch by batch; the next one is prepared while a step runs."""
+) -> Iterator[tuple[Batch, bool]]:
+    """Yield the chosen videos, sampled, batch by batch, and whether all their features are finite.
+
+    The next batch is prepared while a step runs.
+    """
     device = method.device
 
-    def prepare(indices: IntArray) -> Batch:
+    def prepare(indices: IntArray) -> tuple[Batch, bool]:
         batch = [videos[index] for index in indices]
         stored = [video.features for video in batch]  # once: what is not in memory is opened each time
         rows = [method.train_indices(len(array), temporal_length, rng) for array in stored]
@@ -249,7 +266,9 @@ def _batches(
             tuple(video.name for video in batch),
             here,
         )
-        return _counted(made, batch) if method.supervision == "weak+count" else made
+        # a sum tells it in a third of the time, but for finite features that overflow it
+        whole = bool(np.isfinite(features.sum()) or np.isfinite(features).all())
+        return _counted(made, batch) if method.supervision == "weak+count" else made, whole
 
     ahead = worker.submit(prepare, chosen[0])
     for indices in chosen[1:]:

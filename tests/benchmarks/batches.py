@@ -16,4 +16,5 @@ def prepared(method: Method, videos: Sequence[Video], train: TrainSpec) -> Itera
     rng = numpy_stream(0, "sampling", 0)
     chosen = method.train_batches([video.labels for video in videos], train.batch_size, rng)
     with ThreadPoolExecutor(max_workers=1) as worker:
-        yield from _batches(method, videos, chosen, train.temporal_length, rng, worker)
+        for batch, _ in _batches(method, videos, chosen, train.temporal_length, rng, worker):
+            yield batch

@@ -19,6 +19,7 @@ import torch
 
 from baselines.acmnet import AcmNet
 from baselines.rmgcl_gksa import RmgclGksa
+from harness.data.counts import training_videos
 from harness.data.synthetic import EmbeddedSource
 from harness.random_streams import seed_torch
 from harness.registry import load_method, method_entries
@@ -86,7 +87,7 @@ def embedded_step(name: str, source: EmbeddedSource) -> tuple[Method, Batch, Tra
     """A method by its schedule for the embedded data, late in training, and a batch of these."""
     spec = plan_run(name, 0, source, {})
     seed_torch(0, "initialisation")
-    videos = source.videos("train")
+    videos = training_videos(source, load_method(name).supervision)
     method = load_method(name)(spec.recipe.method, source.spec.width, len(source.classes)).train()
     fill(method)
     batch = next(prepared(method, videos, spec.recipe.train))

@@ -88,9 +88,8 @@ def recipes_cover_every_data_set(cls: type[Method]) -> None:
 def losses_are_finite_with_gradient_to_every_parameter(method: Method) -> None:
     """Check that losses are finite scalars and that training changes every parameter in one of its stages.
 
-    If it freezes its parts in turn, one of the last two epochs counts. A gradient may be zero at first, where it is
-    multiplied by a weight of 0 or by what only other weights let differ between snippets. Then it must not be in each
-    of five random draws of all weights.
+    If it freezes its parts in turn, one of the last two epochs counts. A gradient may be zero at first, multiplied by a
+    weight of 0 or by what only other weights let differ. Then it must not be in each of five draws of all weights.
     """
     names, reached = dict(method.named_parameters()).keys(), _reached(method)
     for draw in range(5):

@@ -33,5 +33,6 @@ class BasNetRmgclGksa(RmgclGksa):
 
     name = "basnet-rmgcl-gksa"
     title = "BaS-Net + RMGCL+GKSA"
+    source = "paper, partly"
     Options = BasNetRmgclGksaOptions
     Base = BasNet

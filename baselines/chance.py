@@ -33,6 +33,7 @@ class WholeVideo(Method):
 
     name = "whole-video"
     title = "Whole video"
+    source = "ours"
     Options = ChanceOptions
     spec: ChanceOptions
 
@@ -74,6 +75,7 @@ class RandomScores(WholeVideo):
 
     name = "random"
     title = "Random scores"
+    source = "ours"
     seed: Tensor
 
     def __init__(self, spec: ChanceOptions, feature_dim: int, num_classes: int) -> None:

@@ -41,6 +41,7 @@ class FacNetRmgclGksa(RmgclGksa):
 
     name = "facnet-rmgcl-gksa"
     title = "FAC-Net + RMGCL+GKSA"
+    source = "paper, partly"
     Options = FacNetRmgclGksaOptions
     Base = FacNetNetwork
 

@@ -29,6 +29,7 @@ from wstal.cross_video_options import CrossVideoOptions
 from wstal.families import many_classes
 from wstal.method import BaseMethod, Recipe
 from wstal.summarize.options import SummaryOptions
+from wstal.types import Source
 
 EPOCHS, DECAY_EVERY = 200, 100
 MANY_CLASSES_CODEWORDS = 200
@@ -45,6 +46,7 @@ class RmgclGksa(CrossVideo):
 
     name = "rmgcl-gksa"
     title = "RMGCL+GKSA (Zhang & Zhao)"
+    source: ClassVar[Source] = "paper"
     Options: ClassVar[type[CrossVideoOptions]] = RmgclGksaOptions
     Base: ClassVar[type[BaseMethod]] = AcmNet
 

@@ -35,6 +35,7 @@ class StpnEmbedded(StpnNetwork):
 
     name = "stpn-embedded"
     title = "STPN with embedding and background"
+    source = "ours"
     BACKGROUND = 1
 
     def __init__(self, spec: StpnNetworkOptions, feature_dim: int, num_classes: int) -> None:
@@ -66,6 +67,7 @@ class StpnRmgclGksa(RmgclGksa):
 
     name = "stpn-rmgcl-gksa"
     title = "STPN + RMGCL+GKSA"
+    source = "paper, partly"
     Options = StpnRmgclGksaOptions
     Base = StpnEmbedded
 

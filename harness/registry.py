@@ -15,6 +15,7 @@ from wstal.errors import UserError
 
 if TYPE_CHECKING:
     from wstal.method import Method
+    from wstal.types import Source
 
 GROUP = "wstal_bench.methods"
 # names of earlier versions: of methods, of plans and of their rows
@@ -86,6 +87,11 @@ def load_method(name: str) -> type[Method]:
     if not (isinstance(method, type) and issubclass(method, Method)):
         raise UserError(f"Method {name!r} ({_origin(entries[name])}) is not a subclass of wstal.method.Method.")
     return method
+
+
+def method_source(name: str) -> Source:
+    """Return what the implementation of a method follows (`Method.source`), of an unregistered one released code."""
+    return load_method(name).source if name in method_entries() else "released code"
 
 
 def method_origin(name: str) -> str:

@@ -20,7 +20,7 @@ from wstal import sampling
 from wstal.localize.spec import LocalizerSpec
 from wstal.spec import Count, Spec
 from wstal.tensors import Attention, Cas, Embedded, Features, Labels, Scalar, VideoFeatures
-from wstal.types import Batch, IntArray, Scores, Snippets, Supervision, Video
+from wstal.types import Batch, IntArray, Scores, Snippets, Source, Supervision, Video
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 ADAM_BETAS = (0.9, 0.999)
@@ -94,6 +94,9 @@ class Method(nn.Module, ABC):
     Attributes:
         supervision: what training is given besides features. `weak`: video-level labels. `weak+count`: also how often
             each class occurs, as `CountedVideo` and `CountedBatch`. `full`: times, which no run hands out yet.
+        source: what the implementation follows. `released code`; `paper`, where no code was released; `paper, partly`,
+            where the paper leaves a part of the structure open, which is then a reading of ours; `ours`, where no paper
+            has the method.
         SCORING_OPTIONS: options that only `score` reads. Runs that differ in nothing else have the same weights.
         PADS: treat rows of zeros at the end of a training video as padding, so that no loss depends on their number.
             Only such a method may sample fewer than `temporal_length` rows of a short video in a batch of several
@@ -108,6 +111,7 @@ class Method(nn.Module, ABC):
     title: ClassVar[str]
     Options: ClassVar[type[Spec]]
     supervision: ClassVar[Supervision] = "weak"
+    source: ClassVar[Source] = "released code"
     SCORING_OPTIONS: ClassVar[frozenset[str]] = frozenset()
     PADS: ClassVar[bool] = False
     SMOOTH: ClassVar[bool] = True

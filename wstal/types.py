@@ -22,6 +22,7 @@ IntArray = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 Supervision = Literal["weak", "weak+count", "full"]
+Source = Literal["released code", "paper", "paper, partly", "ours"]
 INSTANCE_COLUMNS = ("video", "label", "start", "end")
 DETECTION_COLUMNS = (*INSTANCE_COLUMNS, "score")
 

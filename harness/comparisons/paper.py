@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from harness.comparisons.plan_rows import rows_of
 from harness.data.descriptor import family_of, shipped_descriptors
@@ -15,11 +15,12 @@ from harness.paper.verdicts import UNSTATED, Identity, Measured, Published, Verd
 from harness.records.grouping import comparable_groups, systems
 from harness.records.schema import Data, Record
 from harness.records.words import changes
-from harness.registry import method_entries
+from harness.registry import method_entries, method_source
 from harness.runs.plans import plans
 from harness.seed_statistics import Estimate, estimate
 from harness.studies.released import Rescored
 from wstal.evaluation import PROTOCOLS
+from wstal.types import Source
 
 AUTHORS = "detections by their authors, scored by us"
 LITERATURE = "I3D"  # the tables' name for two-stream I3D features
@@ -67,12 +68,14 @@ class JudgedCell:
         column: of the table.
         measurement: None where there is none.
         verdict: on the two.
+        source: what the implementation of the row's method follows (`Method.source`); empty where there is none.
     """
 
     row: PublishedRow
     column: Column
     measurement: Measurement | None
     verdict: Verdict
+    source: Source | Literal[""]
 
     @property
     def measured(self) -> Estimate | None:
@@ -120,9 +123,9 @@ def compare(table: PublishedTable, records: Sequence[Record], rescored: Sequence
             found = list(systems(own).values())
         measurements = [_of_runs(row, members) for members in found]
         measurements += [_of_authors(row, one) for one in rescored if one.published == f"table_{table.number}/{row.id}"]
-        implemented = method in method_entries()
+        source: Source | Literal[""] = method_source(method) if method in method_entries() else ""
         beside: Sequence[Measurement | None] = measurements or [None]
-        lines += [_judged(table, row, one, implemented) for one in beside]
+        lines += [_judged(table, row, one, source) for one in beside]
     return lines
 
 
@@ -208,7 +211,7 @@ def _of_authors(row: PublishedRow, one: Rescored) -> Measurement:
 
 
 def _judged(
-    table: PublishedTable, row: PublishedRow, measurement: Measurement | None, implemented: bool
+    table: PublishedTable, row: PublishedRow, measurement: Measurement | None, source: Source | Literal[""]
 ) -> list[JudgedCell]:
     cells = []
     for column in table.columns:
@@ -217,10 +220,10 @@ def _judged(
         if measurement:
             trained = bool(measurement.records)
             measured = Measured(measurement.values(column), measurement.identity, trained=trained)
-        verdict = judge(published, measured, implemented=implemented)
+        verdict = judge(published, measured, implemented=bool(source))
         if measurement and row.protocol == UNSTATED and verdict.kind in JUDGED:
             verdict = _under_all(verdict, published, measurement, column)
-        cells.append(JudgedCell(row, column, measurement, verdict))
+        cells.append(JudgedCell(row, column, measurement, verdict, source))
     return cells
 
 

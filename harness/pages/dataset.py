@@ -14,8 +14,8 @@ from harness.data.held_out import SUFFIX
 from harness.pages.model import Blocks, Page, Table
 from harness.records.grouping import average, by_data, by_method
 from harness.records.schema import Record
-from harness.records.words import bullets, changes, computed_with, counts, seed_list, widest_average
-from harness.registry import load_method, method_entries
+from harness.records.words import SOURCES, bullets, changes, computed_with, counts, seed_list, widest_average
+from harness.registry import load_method, method_entries, method_source
 from harness.runs.schedules import schedule_for
 from harness.runs.scoring import common_localizer
 from harness.seed_statistics import Estimate, estimate
@@ -44,6 +44,7 @@ def _section(records: list[Record], name: str) -> Blocks:
         "protocol": f"`{headline}` on {counts(records[0].scored)}, mAP in percent over tIoU",
         "checkpoint": "the last of a fixed schedule, never chosen on the scored videos",
         "order": "best first; methods that are given more than video-level labels stand after the weak ones",
+        "source": SOURCES,
         "cells": "mean ± half the 95 % Student-t interval over seeds",
     }
     groups = by_method(records)
@@ -115,7 +116,12 @@ def _class_mean(group: Sequence[Record], label: str) -> float:
 def _headline_row(label: str, group: list[Record], headline: str) -> dict[str, Any]:
     metrics = [record.metrics[headline] for record in group]
     averages = {f"avg {name}": mean for name, mean in _means([one.averages for one in metrics]).items()}
-    facts = {"method": label, "supervision": group[0].supervision, "seeds": seed_list(group)}
+    facts = {
+        "method": label,
+        "supervision": group[0].supervision,
+        "source": method_source(group[0].method),
+        "seeds": seed_list(group),
+    }
     return facts | _means([one.mean_ap for one in metrics]) | averages
 
 

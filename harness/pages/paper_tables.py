@@ -11,7 +11,7 @@ from harness.comparisons.paper import JUDGED, LITERATURE, JudgedCell, Measuremen
 from harness.pages.model import Blocks, Page, Role, Table
 from harness.paper.tables import PublishedTable
 from harness.paper.verdicts import LEAST_SEEDS, REPRODUCTION_TOLERANCE, SHARE
-from harness.records.words import bullets, computed_with, seed_list
+from harness.records.words import SOURCES, bullets, computed_with, seed_list
 
 SESSIONS = {
     "thumos14": "reproduce-thumos",
@@ -31,7 +31,7 @@ def table_page(table: PublishedTable, lines: Sequence[Sequence[JudgedCell]]) -> 
     shown = {row: headline(line) for row, line in first_choice(lines).items()}
     rows = [
         cell.row.labels
-        | {"judged": cell.column.name, "measured": cell.shown, "verdict": cell.verdict.kind}
+        | {"source": cell.source, "judged": cell.column.name, "measured": cell.shown, "verdict": cell.verdict.kind}
         | cell.row.cells
         | {"why": cell.verdict.reason}
         for cell in shown.values()
@@ -66,6 +66,7 @@ def _row(line: Sequence[JudgedCell], measurement: Measurement) -> dict[str, Any]
     return {
         "row": line[0].row.label,
         "on": measurement.on,
+        "source": line[0].source if measurement.records else None,
         "protocol": measurement.identity.protocol,
         "seeds": seed_list(measurement.records),
         **{cell.column.name: cell.measured for cell in line},
@@ -86,6 +87,7 @@ def _facts(table: PublishedTable, shown: Iterable[JudgedCell]) -> str:
             "features, protocol, test videos or schedule: `not comparable`; "
             f"under {LEAST_SEEDS} seeds, or where the source does not name its evaluator and they disagree: "
             "`inconclusive`",
+            f"source: {SOURCES}",
             "rows: " + ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())),
             f"rows that are `not run`: `nox -s {SESSIONS[table.dataset]} -- --data DIR` runs them, with "
             f"{LITERATURE} features",

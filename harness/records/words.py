@@ -7,6 +7,11 @@ from typing import Any
 
 from harness.records.schema import Environment, Metrics, Record
 
+SOURCES = (
+    "what the implementation follows; where no code was released that is the paper, and `paper, partly` where it "
+    "leaves a part of the structure open, which the method's docstring names"
+)
+
 
 def bullets(items: Iterable[str]) -> str:
     """Return a Markdown list."""

@@ -10,6 +10,7 @@ import pytest
 from harness.comparisons.paper import OWN, JudgedCell, compare, first_choice, headline
 from harness.data.descriptor import shipped_descriptors
 from harness.pages.formats import markdown_page
+from harness.pages.model import Table
 from harness.pages.paper_tables import table_page
 from harness.paper.tables import PublishedTable, find_table, published_tables
 from harness.records.schema import Record
@@ -209,8 +210,8 @@ def test_a_page_has_every_printed_cell_and_all_judged_ones() -> None:
     records = [run("rmgcl-gksa", seed, 46.8 + 0.1 * seed) for seed in range(3)]
     page = markdown_page(table_page(table, compare(table, typed(records), [])))
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line[:1] == "|"]
-    # between labels and printed cells stand which cell is judged, what was measured and the verdict
-    printed = [line[:3] + line[6:-1] for line in cells]
+    # between labels and printed cells stand the source, which cell is judged, what was measured and the verdict
+    printed = [line[:3] + line[7:-1] for line in cells]
     for row in table.rows:
         assert [*row.labels.values(), *row.cells.values()] in printed
     assert "1 reproduced" in page
@@ -218,6 +219,20 @@ def test_a_page_has_every_printed_cell_and_all_judged_ones() -> None:
     # the row's own measured line, then one line a judged cell
     assert len(ours) == 1 + len(table.columns)
     assert all(line[-2] in ("reproduced", "below", "above", "consistent") for line in ours)
+
+
+def test_rows_say_what_their_implementation_follows() -> None:
+    table, records = find_table("I"), [run("rmgcl-gksa", seed, 46.8) for seed in range(3)]
+    rescored, _ = load_rescored(RESULTS / "rescored")
+    lines = compare(table, typed(records), [one for one in rescored if one.published == "table_I/autoloc"])
+    page = table_page(table, lines)
+    shown, measured = (block.rows for block in page.blocks if isinstance(block, Table) and "source" in block.columns)
+    sources = {row["Method"]: row["source"] for row in shown}
+    assert sources["Ours"] == "paper"
+    assert sources["DGAM [76] (CVPR'20)"] == "released code"
+    assert sources["SSN [27] (ICCV'17)"] == ""
+    # detections by their authors are no implementation's of ours
+    assert [row["source"] for row in measured] == [None, "paper"]
 
 
 def test_of_several_measurements_the_judged_one_stands_beside_the_row() -> None:

@@ -19,6 +19,11 @@ def test_unknown_method_names_the_nearest() -> None:
         registry.load_method("acm-net")
 
 
+def test_a_method_tells_its_source_and_an_unregistered_one_counts_as_released_code() -> None:
+    sources = [registry.method_source(name) for name in ("acmnet", "rmgcl-gksa", "stpn-rmgcl-gksa", "random", "none")]
+    assert sources == ["released code", "paper", "paper, partly", "ours", "released code"]
+
+
 def fake(monkeypatch: pytest.MonkeyPatch, *values: str) -> None:
     entries = [EntryPoint("thing", value, registry.GROUP) for value in values]
     monkeypatch.setattr(registry, "entry_points", lambda group: entries)

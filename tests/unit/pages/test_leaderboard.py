@@ -180,6 +180,18 @@ def test_weak_methods_are_ranked_by_themselves() -> None:
         assert ranked == [("BEST", "weak"), ("ACMNET", "weak"), ("MORE", "weak+count"), ("COUNTS", "weak+count")]
 
 
+def test_a_row_says_what_its_implementation_follows() -> None:
+    """Stored records do not: the registered method does, and one that is not registered counts as released code."""
+    records = [record(value=30.0), record("rmgcl-gksa", value=25.0), record("unregistered")]
+    records += [record("basnet-rmgcl-gksa", value=15.0), record("random", value=10.0)]
+    page = render(records)["leaderboards/data.md"]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line[:1] == "|"]
+    heading = rows[0]
+    assert heading[:4] == ["method", "supervision", "source", "seeds"]
+    assert [row[2] for row in rows[2:7]] == ["released code", "paper", "released code", "paper, partly", "ours"]
+    assert "- source: what the implementation follows" in page
+
+
 def test_every_link_of_a_page_leads_to_a_page() -> None:
     rendered = render(read_results(ROOT / "results"))
     for name, text in rendered.items():

@@ -32,13 +32,13 @@ from baselines.facnet import ABOVE, LABEL_EPSILON
 from wstal import sampling
 from wstal.families import many_classes
 from wstal.localize.spec import LocalizerSpec, Nms, ProposalSource
+from wstal.losses.attention import normalization_loss
 from wstal.losses.mil import cross_entropy, with_background
 from wstal.method import Method, Recipe, TrainSpec
 from wstal.parts.cosine import ClassVectors, cosines, normalized, pool, unit
 from wstal.parts.layers import xavier_linear
-from wstal.parts.pooling import top_k_count, top_k_mean
 from wstal.spec import Count, Spec
-from wstal.tensors import Cas, Embedded, Foreground, Labels, Scalar, VideoScores
+from wstal.tensors import Cas, Embedded, Labels, Scalar, VideoScores
 from wstal.types import Batch, Scores, Video
 
 TIME_EPSILON = 1e-5
@@ -178,7 +178,7 @@ class Rskp(Method):
             + _nce(self._class_wise(propagated, own.cas), everything),
             "memory_foreground": zero,
             "memory_class_wise": zero,
-            "attention": attention_loss(plain.attention),
+            "attention": normalization_loss(plain.attention, ATTENTION_RATIO),
         }
         target, pseudo_label = own.cas, spec.first_pseudo_label
         if self._remembers:
@@ -316,12 +316,6 @@ def random_walk(features: Embedded, prototypes: Prototypes, walk: float, scale: 
     # `solve` would wait for a GPU to check for a singular system; its loss is not finite, which training detects
     solved: Tensor = torch.linalg.solve_ex(system, right.to(precision)).result
     return (1 - walk) * (mixed + walk**2 * (assignment @ solved))
-
-
-def attention_loss(attention: Foreground) -> Scalar:
-    """Compute the mean of the lowest T / 8 attentions (at least one) minus the mean of as many of the highest."""
-    k = top_k_count(attention.shape[1], ATTENTION_RATIO)
-    return (-top_k_mean(-attention, k) - top_k_mean(attention, k)).mean()
 
 
 def soft_cross_entropy(cas: Cas, target: Cas, temperature: float) -> Scalar:

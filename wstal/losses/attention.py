@@ -1,4 +1,4 @@
-"""Losses and scores of class logits under a class-agnostic attention, shared by HAM-Net and CO2-Net."""
+"""Losses of a class-agnostic attention (TSCN, RSKP), and of class logits under it, with scores (HAM-Net, CO2-Net)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from wstal.losses.mil import cross_entropy, with_background
-from wstal.parts.pooling import top_k_share_mean
+from wstal.parts.pooling import top_k_count, top_k_mean, top_k_share_mean
 from wstal.tensors import Cas, Foreground, Labels, Scalar, VideoScores
 from wstal.types import Scores
 
@@ -81,6 +81,24 @@ def guide_loss(attention: Foreground, logits: Cas) -> Scalar:
     """
     background = logits.softmax(dim=-1)[..., -1:]
     return (1 - attention - background).abs().mean()
+
+
+def normalization_loss(attention: Foreground, ratio: int) -> Scalar:
+    """Compute the mean of the k lowest attentions minus that of the k highest, with k = max(floor(T / ratio), 1).
+
+    It is between -1, where these are 0 and 1, and 0, where all attentions are alike (TSCN).
+
+    Args:
+        attention: `[B, T, 1]` a in [0, 1].
+        ratio: T / k.
+
+    Example:
+        >>> import torch
+        >>> normalization_loss(torch.tensor([[[0.25], [0.5], [1.0]]]), ratio=3).item()
+        -0.75
+    """
+    k = top_k_count(attention.shape[1], ratio)
+    return (-top_k_mean(-attention, k) - top_k_mean(attention, k)).mean()
 
 
 def attended_scores(

@@ -14,7 +14,6 @@ from baselines.rskp import (
     Rskp,
     RskpOptions,
     assign,
-    attention_loss,
     random_walk,
     soft_cross_entropy,
 )
@@ -167,14 +166,6 @@ def test_random_walk_is_the_inverse_over_all_snippets(length: int) -> None:
     inverse = np.linalg.inv(np.eye(length) - 0.4**2 * affinity)
     expected = 0.6 * inverse @ (0.4 * z.T @ mu[0].numpy() + x[0].numpy())
     np.testing.assert_allclose(random_walk(x, mu, 0.4, 5.0)[0].numpy(), expected, atol=1e-7)
-
-
-def test_attention_loss_by_hand() -> None:
-    # T = 17: two lowest .1, .2, two highest .8, .9
-    attention = torch.full((1, 17, 1), 0.5)
-    attention[0, [3, 5, 8, 9], 0] = torch.tensor([0.1, 0.9, 0.2, 0.8])
-    assert attention_loss(attention).item() == pytest.approx(0.15 - 0.85)
-    assert attention_loss(attention[:, :1]).item() == 0
 
 
 def test_soft_cross_entropy_by_hand() -> None:

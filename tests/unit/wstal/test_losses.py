@@ -6,6 +6,7 @@ import pytest
 import torch
 from jaxtyping import TypeCheckError
 
+from wstal.losses.attention import normalization_loss
 from wstal.losses.mil import cross_entropy, normalized
 from wstal.parts.pooling import top_k_count, top_k_features, top_k_mean
 
@@ -21,6 +22,14 @@ def test_cross_entropy_by_hand() -> None:
     labels = torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
     expected = (-(0.5 * math.log(0.5) + 0.5 * math.log(0.25)) - math.log(0.8)) / 2
     assert cross_entropy(logits, labels).item() == pytest.approx(expected)
+
+
+def test_normalization_loss_by_hand() -> None:
+    # T = 17: two lowest .1, .2, two highest .8, .9
+    attention = torch.full((1, 17, 1), 0.5)
+    attention[0, [3, 5, 8, 9], 0] = torch.tensor([0.1, 0.9, 0.2, 0.8])
+    assert normalization_loss(attention, ratio=8).item() == pytest.approx(0.15 - 0.85)
+    assert normalization_loss(attention[:, :1], ratio=8).item() == 0
 
 
 def test_wrong_shapes_are_found_by_the_annotations() -> None:

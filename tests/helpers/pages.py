@@ -23,4 +23,5 @@ def record(method: str = "acmnet", seed: int = 0, value: float = 20.0, **changes
     """A record with two tIoUs alone: `value` and `value - 5`."""
     made = make_record(method, seed, value, **changes)
     metrics = {"mAP": {"0.1": value, "0.2": value - 5}, "averages": {"0.1:0.2": value - 2.5}}
-    return made | {"metrics": {"anet": made["metrics"]["anet"] | metrics}}
+    per_class = [[value + away, value - 5 + away] for away in (1, -1)]
+    return made | {"metrics": {"anet": made["metrics"]["anet"] | metrics}, "per_class": per_class}

@@ -94,13 +94,10 @@ class Method(nn.Module, ABC):
     Attributes:
         supervision: what training is given besides features. `weak`: video-level labels. `weak+count`: also how often
             each class occurs, as `CountedVideo` and `CountedBatch`. `full`: times, which no run hands out yet.
-        source: what the implementation follows. `released code`; `paper`, where no code was released; `paper, partly`,
-            where the paper leaves a part of the structure open, which is then a reading of ours; `ours`, where no paper
-            has the method.
+        source: what the implementation follows. `paper, partly`: the paper leaves a part of the structure open.
         SCORING_OPTIONS: options that only `score` reads. Runs that differ in nothing else have the same weights.
-        PADS: treat rows of zeros at the end of a training video as padding, so that no loss depends on their number.
-            Only such a method may sample fewer than `temporal_length` rows of a short video in a batch of several
-            videos.
+        PADS: rows of zeros at the end of a training video are padding, on whose number no loss depends. Only such a
+            method may sample fewer than `temporal_length` rows of a short video in a batch of several videos.
         SMOOTH: the loss changes gradually with the weights, so that a small step against the gradient lowers it. Not
             where it is computed on whole rows.
         TRAIN_SAMPLER: sampler of `wstal.sampling` that `train_indices` calls.

@@ -19,6 +19,11 @@ class Spec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    @property
+    def title_note(self) -> str:
+        """What follows the method's title in every table, because no row may leave it unsaid. By default nothing."""
+        return ""
+
 
 ALL_ROWS = 1_000_000  # as `test_length`: no video is longer
 

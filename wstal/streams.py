@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -62,6 +62,80 @@ def split_streams(features: Float[Tensor, ...], widths: Sequence[int], dim: int 
     """
     parts: tuple[Tensor, ...] = features.split(list(widths), dim)  # type: ignore[no-untyped-call]
     return parts
+
+
+class TwoStreamOptions(StreamOptions):
+    """Options of a method whose two streams teach each other.
+
+    Example:
+        >>> TwoStreamOptions(streams=(4, 2)).pair(6, "TSCN"), TwoStreamOptions(split="halves").pair(5, "TSCN")
+        ((4, 2), (2, 3))
+    """
+
+    split: Literal["no", "halves"] = Field(
+        "no",
+        description="no: refuse features of one stream. halves: take the first half of its columns and the rest as two "
+        "pseudo-streams, which the title of the run then says",
+    )
+
+    @property
+    def title_note(self) -> str:
+        """That the streams are halves of one."""
+        return ", halves of one stream" if self.split == "halves" else ""
+
+    def pair(self, feature_dim: int, title: str) -> tuple[int, int]:
+        """Return the number of columns of both streams.
+
+        Args:
+            feature_dim: D, columns of all streams.
+            title: of the method, for messages.
+
+        Raises:
+            UserError: there is one stream and no request to split it, or there are more than two, or a request to split
+                what is two streams already or a single column.
+        """
+        widths = self.widths(feature_dim)
+        if len(widths) > 2:
+            raise UserError(
+                f"{title} takes two streams, method.streams={list(widths)} names {len(widths)}. "
+                "Choose two with --streams."
+            )
+        if len(widths) == 2:
+            if self.split == "halves":
+                raise UserError(
+                    f"method.split=halves splits features of one stream, and method.streams={list(widths)} are two. "
+                    "Leave the option out."
+                )
+            return widths[0], widths[1]
+        if self.split == "no":
+            raise UserError(
+                f"{title} trains two streams (RGB and optical flow) that teach each other, and these features have one "
+                "stream. Add the other one, or ask for two halves of its columns with --set method.split=halves: such "
+                "pseudo-streams show the same, and every table then says that they were used."
+            )
+        if feature_dim < 2:
+            raise UserError("method.split=halves needs two columns, the features have one. Add the other stream.")
+        return feature_dim // 2, feature_dim - feature_dim // 2
+
+
+class TwoStreams(Method):
+    """Method whose two streams teach each other. It refuses features of one stream, but for a request to split them.
+
+    Args:
+        spec: the method's options.
+        feature_dim: D, columns of both streams.
+        num_classes: C, action classes without background.
+    """
+
+    spec: TwoStreamOptions
+
+    def __init__(self, spec: TwoStreamOptions, feature_dim: int, num_classes: int) -> None:
+        super().__init__(spec, feature_dim, num_classes)
+        self.widths = spec.pair(feature_dim, self.title)
+
+    def split(self, features: Float[Tensor, "*rows in_dim"]) -> tuple[Tensor, ...]:
+        """Return the columns of each stream."""
+        return split_streams(features, self.widths)
 
 
 class SeparateStreams(Method):

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from harness.random_streams import seed_torch
 from wstal.method import Method
+from wstal.spec import Spec
+from wstal.streams import TwoStreamOptions
 from wstal.types import Batch, CountedBatch, CountedVideo, Supervision, Video
 
 WIDTH, CLASSES, LENGTH, EPOCHS = 16, 4, 20, 100
@@ -99,10 +101,20 @@ def untrained(cls: type[Method], streams: Sequence[int] = ()) -> Method:
         streams: columns of each stream, if the method has the option.
     """
     seed_torch(0, "initialisation")
+    return cls(own_options(cls, streams), WIDTH, CLASSES).train()
+
+
+def own_options(cls: type[Method], streams: Sequence[int] = ()) -> Spec:
+    """Return a method's options on THUMOS14. A single stream is split for a method that needs two.
+
+    Args:
+        cls: class of the method.
+        streams: columns of each stream, if the method has the option.
+    """
     options = cls.recipe("thumos14").method
     if streams:
-        options = options.model_copy(update={"streams": tuple(streams)})
-    return cls(options, WIDTH, CLASSES).train()
+        return options.model_copy(update={"streams": tuple(streams)})
+    return options.model_copy(update={"split": "halves"}) if isinstance(options, TwoStreamOptions) else options
 
 
 def one_epoch(method: Method, epoch: int) -> dict[str, Tensor]:

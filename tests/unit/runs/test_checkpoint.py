@@ -19,6 +19,7 @@ from harness.random_streams import seed_torch
 from harness.registry import load_method, method_entries
 from harness.runs.checkpoint import History, remove_checkpoints
 from harness.runs.training import train
+from harness.testing import own_options
 from tests.helpers.faults import CHANGES, Faults, Killed
 from tests.helpers.training import RUN, SPEC, fresh, same, videos
 from wstal.cross_video import CrossVideo
@@ -39,7 +40,7 @@ def started(name: str, seed: int) -> tuple[Method, TrainSpec]:
     seed_torch(seed, "initialisation")
     sizes = {"epochs": EPOCHS, "temporal_length": 12, "test_length": 12}
     few = {"batch_size": min(recipe.train.batch_size, 4), "accumulate": min(recipe.train.accumulate, 3)}
-    options = recipe.method.model_copy(update=PHASES.get(name, {}))
+    options = own_options(load_method(name)).model_copy(update=PHASES.get(name, {}))
     return load_method(name)(options, 16, 3), recipe.train.model_copy(update=sizes | few)
 
 

@@ -40,6 +40,19 @@ def test_a_killed_run_leaves_the_undisturbed_files(name: str, tiny: Path, tmp_pa
     check_killed_run(name, tiny, tmp_path)
 
 
+def test_features_of_one_stream_are_refused_by_a_method_of_two_or_split_and_the_record_says_so(
+    tiny: Path, tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {"method.split": "no"}
+    with pytest.raises(UserError, match=r"TSCN \(from the paper\) trains two streams .*method\.split=halves"):
+        run(tiny, tmp_path, "tscn", **options)
+    assert list(tmp_path.glob("runs/*")) == []
+    folder = run(tiny, tmp_path, "tscn")  # the data set's schedule asks for halves
+    record = json.loads((folder / RECORD).read_text())
+    assert record["title"] == "TSCN (from the paper), halves of one stream"
+    assert record["recipe"]["method"]["split"] == "halves"
+
+
 def alter(path: Path) -> Callable[[], None]:
     """Change a feature file in place, keeping its size and setting its modification time back; returns the undoing."""
     before, status = path.read_bytes(), path.stat()

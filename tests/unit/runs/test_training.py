@@ -22,6 +22,7 @@ from harness.registry import load_method, method_entries
 from harness.runs.checkpoint import load_weights, save_weights
 from harness.runs.failed_step import FAILED_STEP, cause, replay
 from harness.runs.training import _check_weights, train
+from harness.testing import own_options
 from tests.helpers.training import RUN, SPEC, fresh, same, videos
 from wstal.errors import MissingDataError, RunError, StoreError, UserError
 
@@ -113,7 +114,7 @@ def test_every_method_stops_and_names_the_video_that_is_not_finite(name: str, va
     bad = videos()
     bad[3] = replace(bad[3], source=bad[3].features.astype(np.float16))
     bad[3].features[:, 5] = value
-    method = load_method(name)(recipe.method, 16, 3)
+    method = load_method(name)(own_options(load_method(name)), 16, 3)
     spec = SPEC.model_copy(update={"batch_size": min(recipe.train.batch_size, 4)})
     with pytest.raises(RunError, match=rf"{name} is not finite in epoch 1, step \d+ .*features of v3 are not finite"):
         train(method, bad, spec, 0, tmp_path, RUN)
@@ -129,7 +130,7 @@ def test_every_method_trains_in_bfloat16_with_weights_in_float32(name: str, tmp_
     first, trained = {}, {}
     for precision in ("float32", "bfloat16"):
         torch.manual_seed(0)
-        method = load_method(name)(recipe.method, 16, 3)
+        method = load_method(name)(own_options(load_method(name)), 16, 3)
         history = train(
             method, videos(), spec.model_copy(update={"precision": precision}), 0, tmp_path / precision, RUN
         )

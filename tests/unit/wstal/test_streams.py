@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from wstal.errors import UserError
 from wstal.method import Method, Recipe
-from wstal.streams import SeparateStreams, StreamOptions
+from wstal.streams import SeparateStreams, StreamOptions, TwoStreamOptions, TwoStreams
 from wstal.types import Batch, IntArray, Scores, Video
 
 
@@ -110,3 +110,51 @@ def test_networks_hear_of_epochs_and_steps_and_choose_the_rows() -> None:
     assert [network.calls for network in model.networks] == [[(3, 9, 0), "step"]] * 2
     assert model.train_indices(2, 3, np.random.default_rng(0)).tolist() == [0, 1, 0]
     assert model.test_indices(3, 2).tolist() == [2, 1, 0]
+
+
+class Pair(TwoStreams):
+    title = "Pair"
+
+    @classmethod
+    def recipe(cls, dataset: str) -> Recipe:
+        raise NotImplementedError
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        raise NotImplementedError
+
+    def score(self, features: Tensor) -> Scores:
+        raise NotImplementedError
+
+
+def test_two_streams_are_those_of_the_data_set() -> None:
+    model = Pair(TwoStreamOptions(streams=(3, 2)), 5, 4)
+    assert [part.shape[-1] for part in model.split(torch.rand(2, 6, 5))] == [3, 2]
+    assert model.spec.title_note == ""
+
+
+@pytest.mark.parametrize("streams", [(), (5,)])
+def test_one_stream_is_split_on_request_and_the_title_says_so(streams: tuple[int, ...]) -> None:
+    model, features = Pair(TwoStreamOptions(streams=streams, split="halves"), 5, 4), torch.rand(2, 6, 5)
+    first, second = model.split(features)
+    assert torch.equal(first, features[..., :2])
+    assert torch.equal(second, features[..., 2:])
+    assert model.spec.title_note == ", halves of one stream"
+
+
+@pytest.mark.parametrize(
+    ("streams", "split", "width", "message"),
+    [
+        ((), "no", 5, r"Pair trains two streams .* have one stream\..*--set method\.split=halves"),
+        ((5,), "no", 5, r"Pair trains two streams .* have one stream"),
+        ((2, 2, 1), "no", 5, r"takes two streams, method\.streams=\[2, 2, 1\] names 3.*--streams"),
+        ((2, 2, 1), "halves", 5, r"names 3"),
+        ((3, 2), "halves", 5, r"method\.streams=\[3, 2\] are two\. Leave the option out"),
+        ((1,), "halves", 1, r"needs two columns, the features have one"),
+        ((3, 1), "no", 5, r"are 4 columns, the features have 5"),
+    ],
+)
+def test_what_is_not_two_streams_is_refused_with_the_reason(
+    streams: tuple[int, ...], split: Literal["no", "halves"], width: int, message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        Pair(TwoStreamOptions(streams=streams, split=split), width, 4)

@@ -14,14 +14,14 @@ authors' overview figure state:
   clustering loss acts on the attention-pooled distances; only original videos train, without a background class;
 - at test alone, the class activation sequence is weighted by similarity before it is thresholded.
 Readings of ours, where `FAC-Net` is what the first author's later released code does:
-- the distance is squared and divided by D, or FAC-Net's scaled cosine (`matching`, `scale`);
+- the distance is one minus the cosine, scaled as in FAC-Net's heads, or the squared distance divided by D (`matching`,
+  `scale`). The squared one vanishes under FAC-Net's weight decay: snippets and prototypes all shrink to one point;
 - the graph has rows of counts plus the identity, divided by their sums, with a limited share of other classes
   (`neighbours`); two graph convolutions with a LeakyReLU between them (`hidden`);
 - the embedding is FAC-Net's (`dropout`), the attention has two convolutions, with LeakyReLU and dropout (`attention`);
 - the clustering loss is the mean over a video's classes, and its gradient reaches the attention (`clustering`);
 - the weight is the highest similarity's place in its range over the video (`weighting`);
-- streams, training and post-processing are FAC-Net's; thresholds span two decades, since the similarities have no scale
-  of their own.
+- streams, training and post-processing are FAC-Net's; thresholds span two decades, since nothing is known of them.
 `attention` is relative, as FAC-Net's: divided by its maximum.
 """
 
@@ -69,9 +69,9 @@ class RpnNetworkOptions(PrototypeOptions):
         0.2, ge=0, le=1, description="most that a class takes from others in a graph convolution (not stated); 0: none"
     )
     matching: Matching = Field(
-        "distance", description="squared distance, divided by the columns, or cosine (which one is not stated)"
+        "cosine", description="1 - cosine, or distance: squared and divided by the columns (which one is not stated)"
     )
-    scale: PositiveFloat = Field(1.0, description="factor of the distances (not stated; FAC-Net: 5 for cosines)")
+    scale: PositiveFloat = Field(10.0, description="factor of the distances (not stated: that of FAC-Net's heads)")
     clustering: float = Field(0.1, ge=0, description="weight of the clustering loss (not stated)")
     weighting: Weighting = Field(
         "min_max",

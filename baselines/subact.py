@@ -16,7 +16,7 @@ was not at hand. The abstract and the authors' overview figure state:
   distributions over sub-actions and actions, representation on those of each snippet;
 - at test the softmax of d_t times S is the class activation sequence, which is thresholded.
 Readings of ours, where `FAC-Net` is what the first author's later released code does:
-- comparison is FAC-Net's scaled cosine, or RPN's squared distance (`matching`, `scale`);
+- comparison is the cosine, scaled as in FAC-Net's heads, or the squared distance divided by D (`matching`, `scale`);
 - S has a column of background; K counts it among the actions (`sub_actions`);
 - A is the softmax of the scaled similarities in each row, and one layer convolves;
 - both branches have a cross-entropy (`background`);
@@ -66,7 +66,7 @@ class SubActNetworkOptions(PrototypeOptions):
     matching: Matching = Field(
         "cosine", description="cosine or squared distance, divided by the columns (which one is not stated)"
     )
-    scale: PositiveFloat = Field(5.0, description="factor of the cosines or distances (not stated: FAC-Net's)")
+    scale: PositiveFloat = Field(10.0, description="factor of both (not stated: that of FAC-Net's heads)")
     background: float = Field(0.1, ge=0, description="weight of the background branch's classification (not stated)")
     relation: float = Field(0.1, ge=0, description="weight of the relation loss (not stated)")
     balance: float = Field(0.1, ge=0, description="weight of the balance loss (not stated)")

@@ -51,7 +51,7 @@ def test_graph_and_assignment_by_loops() -> None:
         projected = model.convolution(model.prototypes).double().numpy()
     assert graph.shape == (6, 6)
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    expected = np.exp(5 * unit @ unit.T)
+    expected = np.exp(10 * unit @ unit.T)
     expected /= expected.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(graph, expected, rtol=1e-5)
     logits = np.exp(expected @ projected)

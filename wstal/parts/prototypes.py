@@ -83,8 +83,8 @@ class TimeAttention(nn.Module):
         width: hidden columns.
 
     Example:
-        >>> TimeAttention(4, width=8)(torch.zeros(2, 5, 4))[:, :, 0].sum(dim=1).tolist()
-        [1.0, 1.0]
+        >>> TimeAttention(4, width=8)(torch.zeros(2, 1, 4)).tolist()  # a lone snippet has all of it
+        [[[1.0]], [[1.0]]]
     """
 
     def __init__(self, dim: int, width: int) -> None:

@@ -270,7 +270,7 @@ NONE: dict[str, Any] = {"sides": None, "minimum_share": None, "stream_thresholds
 # variants and controls of ours: no paper states their settings
 UNPUBLISHED = {"basnet-rmgcl-gksa", "facnet-rmgcl-gksa", "stpn-embedded", "stpn-rmgcl-gksa", "whole-video", "random"}
 # no code was released: what they borrow from other methods' code is in tests of their own
-FROM_PAPERS = {"rpn", "sub-act"}
+FROM_PAPERS = {"dcc", "rpn", "sub-act"}
 
 
 def test_every_published_method_is_in_the_table() -> None:

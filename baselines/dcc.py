@@ -62,7 +62,7 @@ class DccOptions(AcmNetOptions):
     purity: float = Field(
         0.7, ge=0, le=1, description="share of a cluster's labelled snippets from which their label is kept; 0: all"
     )
-    regions: Count = Field(64, description="most regions of a video, the longest ones")
+    regions: Count = Field(32, description="most regions of a video, the longest ones")
     length: Count = Field(200, description="regions that the memory keeps of each class and of background")
     temperature: float = Field(0.07, ge=0.01, le=1, description="tau of both contrasts")
     contrast: float = Field(0.1, ge=0, description="weight of both contrasts")
@@ -267,16 +267,20 @@ def region_contrast(
         memory: queues of the classes and, last, background.
         temperature: tau.
     """
-    background, length = len(memory.slots) - 1, memory.slots.shape[1]
-    of_slot = torch.arange(background + 1, device=owner.device).repeat_interleave(length)
-    slot_owner = memory.owner.flatten()
-    filled, row = slot_owner >= 0, regions.row.flatten().unsqueeze(1)
-    query = (regions.counted.flatten() & (row.squeeze(1) < background)).unsqueeze(1)
-    same = row == of_slot
-    positive = query & filled & same & (owner.flatten().unsqueeze(1) != slot_owner)
-    similarity = cosines(regions.features.flatten(0, 1), memory.slots.flatten(0, 1))
-    kinds = filled & (of_slot == background), filled & (of_slot < background) & ~same
-    with_background, with_classes = (
-        info_nce(torch.where(positive | negative, similarity, ABSENT), positive, temperature) for negative in kinds
+    background, tau = len(memory.slots) - 1, temperature
+    row, number = regions.row.flatten(), owner.flatten().unsqueeze(1)
+    similarity = cosines(regions.features.flatten(0, 1), memory.slots.flatten(0, 1)).unflatten(1, memory.owner.shape)
+    similarity = similarity.masked_fill(memory.owner < 0, ABSENT)
+    # a whole queue as one negative, since negatives matter by the sum of their exponentials alone
+    queues = tau * (similarity / tau).logsumexp(dim=2)
+    own_queue = torch.arange(background, device=row.device) == row.unsqueeze(1)
+    others = tau * (queues[:, :-1].masked_fill(own_queue, ABSENT) / tau).logsumexp(dim=1, keepdim=True)
+    query = regions.counted.flatten() & (row < background)
+    own, owners = similarity[torch.arange(len(row), device=row.device), row], memory.owner[row]
+    positive = query.unsqueeze(1) & (owners >= 0) & (owners != number)
+    own = torch.where(positive, own, ABSENT)
+    positive = functional.pad(positive, (0, 1))
+    from_background, from_classes = (
+        info_nce(torch.cat([own, negative], dim=1), positive, tau) for negative in (queues[:, -1:], others)
     )
-    return with_background, with_classes
+    return from_background, from_classes

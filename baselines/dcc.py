@@ -269,8 +269,8 @@ def region_contrast(
     """
     background, tau = len(memory.slots) - 1, temperature
     row, number = regions.row.flatten(), owner.flatten().unsqueeze(1)
-    similarity = cosines(regions.features.flatten(0, 1), memory.slots.flatten(0, 1)).unflatten(1, memory.owner.shape)
-    similarity = similarity.masked_fill(memory.owner < 0, ABSENT)
+    similarity = cosines(regions.features.flatten(0, 1), memory.slots.flatten(0, 1))
+    similarity = similarity.view(-1, *memory.owner.shape).masked_fill(memory.owner < 0, ABSENT)
     # a whole queue as one negative, since negatives matter by the sum of their exponentials alone
     queues = tau * (similarity / tau).logsumexp(dim=2)
     own_queue = torch.arange(background, device=row.device) == row.unsqueeze(1)

@@ -18,11 +18,10 @@ Paper: Huang, Wang & Li, ICCV 2021, arXiv 2108.06524. Facts: its released code
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain
 
 import torch
 from pydantic import Field, PositiveFloat
-from torch import Tensor, nn
+from torch import Tensor
 
 from wstal import sampling
 from wstal.families import many_classes
@@ -30,7 +29,7 @@ from wstal.localize.spec import LocalizerSpec, Nms, ProposalSource, StreamFusion
 from wstal.losses.mil import cross_entropy, with_background
 from wstal.method import BaseMethod, Recipe, TrainSpec
 from wstal.parts.cosine import ClassVectors, cosines, pool
-from wstal.parts.layers import xavier_linear
+from wstal.parts.layers import dropout_layers
 from wstal.spec import Spec
 from wstal.streams import SeparateStreams, StreamOptions
 from wstal.tensors import Cas, Embedded, Foreground, Labels, Scalar, VideoScores
@@ -79,8 +78,7 @@ class FacNetNetwork(BaseMethod):
 
     def __init__(self, spec: FacNetNetworkOptions, feature_dim: int, num_classes: int) -> None:
         super().__init__(spec, feature_dim, num_classes)
-        layers = [(xavier_linear(feature_dim, feature_dim), nn.ReLU(), nn.Dropout(spec.dropout)) for _ in range(2)]
-        self.embedding = nn.Sequential(*chain(*layers))
+        self.embedding = dropout_layers(feature_dim, spec.dropout)
         self.vectors = ClassVectors(feature_dim, num_classes)
 
     @classmethod

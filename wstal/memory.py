@@ -1,4 +1,4 @@
-"""Class-wise memory bank of representative features of each action class and of background (Eq. 6-8)."""
+"""Class-wise memories: the bank of representative features of Eq. 6-8, and plain queues of regions (DCC)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from wstal.device import CountsOnHost, to_device_async
@@ -212,3 +212,61 @@ class MemoryBank(CountsOnHost):
             return float(within), float("nan")
         pairs = (seen @ seen.T).sum() - seen.square().sum()
         return float(within), float(pairs / (count * (count - 1)))
+
+
+class RegionQueues(nn.Module):
+    """Queues of features, one per row (class), first in, first out, for entries that only the device can tell apart.
+
+    `MemoryBank` has its counts on the host. Here the device decides which entries count and of which class they are, so
+    that a training step need not wait for it.
+
+    Args:
+        rows: number of queues.
+        dim: D, columns of the features.
+        length: entries that a queue keeps.
+
+    Example:
+        >>> queues = RegionQueues(rows=2, dim=1, length=2)
+        >>> features = torch.tensor([[1.0], [2.0], [3.0], [4.0]])
+        >>> counted = torch.tensor([True, True, True, False])
+        >>> queues.update(features, torch.tensor([1, 1, 1, 0]), torch.tensor([7, 7, 8, 8]), counted)
+        >>> queues.slots[..., 0].tolist(), queues.owner.tolist()  # the latest is last
+        ([[0.0, 0.0], [2.0, 3.0]], [[-1, -1], [7, 8]])
+    """
+
+    slots: Tensor
+    owner: Tensor
+
+    def __init__(self, rows: int, dim: int, length: int) -> None:
+        super().__init__()
+        self.register_buffer("slots", torch.zeros(rows, length, dim))
+        self.register_buffer("owner", torch.full((rows, length), -1))
+
+    @torch.no_grad()
+    def update(
+        self,
+        features: Float[Tensor, "entries dim"],
+        row: Int[Tensor, " entries"],
+        owner: Int[Tensor, " entries"],
+        counted: Bool[Tensor, " entries"],
+    ) -> None:
+        """Append entries to the queues of their rows, in their order.
+
+        Args:
+            features: `[E, D]`.
+            row: `[E]` queue of each.
+            owner: `[E]` number of each one's video, from 0.
+            counted: `[E]` false where there is no entry.
+        """
+        rows, length, dim = self.slots.shape
+        number = torch.arange(rows, device=row.device).unsqueeze(1)
+        present = torch.cat([self.owner >= 0, counted & (row == number)], dim=1)
+        # of the old entries and the new ones, those that are none first: the last ones are the new queue
+        order = present.int().argsort(dim=1, stable=True)[:, -length:]
+        old = number * length + order
+        source = torch.where(order < length, old, (rows - 1) * length + order)
+        everything = torch.cat([self.slots.view(-1, dim), features.to(self.slots.dtype)])
+        owners = torch.cat([self.owner.view(-1), owner])
+        kept = present.gather(1, order)
+        self.slots.copy_(torch.where(kept.unsqueeze(2), everything[source], 0.0))
+        self.owner.copy_(torch.where(kept, owners[source], -1))

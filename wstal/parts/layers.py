@@ -70,6 +70,22 @@ def xavier_linear(in_dim: int, out_dim: int) -> nn.Linear:
     return layer
 
 
+def dropout_layers(dim: int, dropout: float) -> nn.Sequential:
+    """Create two linear layers that keep the width, each with ReLU and dropout (FAC-Net, RPN, SUB-ACT).
+
+    Args:
+        dim: columns of input and output.
+        dropout: after each layer.
+
+    Example:
+        >>> import torch
+        >>> dropout_layers(4, dropout=0.5)(torch.zeros(2, 5, 4)).shape
+        torch.Size([2, 5, 4])
+    """
+    first, second = xavier_linear(dim, dim), xavier_linear(dim, dim)
+    return nn.Sequential(first, nn.ReLU(), nn.Dropout(dropout), second, nn.ReLU(), nn.Dropout(dropout))
+
+
 def he_conv(columns: int, out: int, kernel: int) -> nn.Conv1d:
     """Create a convolution that keeps T, with weights uniform within sqrt(6 / fan-in) (He et al., 2015) and zero bias.
 

@@ -1,4 +1,4 @@
-"""Losses and scores of class logits under a class-agnostic attention, shared by HAM-Net and CO2-Net."""
+"""Losses and scores of class logits under a class-agnostic attention, shared by HAM-Net, CO2-Net and AUMN."""
 
 from __future__ import annotations
 

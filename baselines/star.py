@@ -18,8 +18,8 @@ Readings, ours:
 - each stream has a network of its own, and their scores are averaged;
 - the curve is the softmax over snippets of v tanh(W_s s + W_h h_{t-1} + W_c cov), with cov the attention so far;
 - the order of a video's actions (`order`), then an end token. Training is told the true y_{t-1};
-- RAM is half of the variation of the curve, whose maximum is scaled to 1: a plain curve's number of peaks. Its relative
-  error is a loss, and so is that of the repetition that the network puts out (`aligned`);
+- RAM is half of the `variation` of the curve, whose maximum is scaled to 1: a plain curve's number of peaks. Its
+  relative error is a loss, and so is that of the repetition that the network puts out (`aligned`);
 - attention and coverage are in units of the mean attention 1 / T, so that a video's length does not matter;
 - COV is the attention that a step has in common with those before it, above `margin` at each snippet;
 - SPA is an entropy or a mean (`sparse`); the weights of the losses; Adam, its rate, batch, epochs and dropout;
@@ -57,6 +57,7 @@ Steps = Float[Tensor, "batch steps"]
 Targets = Int[Tensor, "batch steps"]
 Order = Literal["class", "count"]
 Sparse = Literal["entropy", "mean"]
+Variation = Literal["squared", "absolute"]
 
 
 class StarOptions(StreamOptions):
@@ -75,6 +76,10 @@ class StarOptions(StreamOptions):
         "both",
         description="which repetition is held to the count (not known). curve: RAM, computed from attention; "
         "output: the network's own",
+    )
+    variation: Variation = Field(
+        "absolute",
+        description="steps of a curve that RAM adds up (not known). absolute: all count; squared: small ones hardly do",
     )
     repetition: float = Field(0.1, ge=0, description="weight of the repetition loss (not known); 0: no counts, no RAM")
     coverage: float = Field(0.1, ge=0, description="weight of the coverage loss (not known)")
@@ -140,7 +145,8 @@ class StarNetwork(Method):
             features: `[B, T, D]` s.
             curve: `[B, T]` alpha_t.
         """
-        ram = repetitions(curve) if self.spec.repetition else curve.new_zeros(len(curve))
+        spec = self.spec
+        ram = repetitions(curve, spec.variation) if spec.repetition else curve.new_zeros(len(curve))
         return torch.cat([previous, (curve.unsqueeze(1) @ features).squeeze(1), ram.unsqueeze(1)], dim=1)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
@@ -247,16 +253,17 @@ def step_targets(labels: Labels, counts: Labels, steps: int, order: Order) -> Ta
     return torch.where(position < number, ranked, after)
 
 
-def repetitions(curve: Curve) -> Float[Tensor, " batch"]:
-    """Compute RAM = sum_i |b_i - b_{i-1}| / 2 with b = alpha / max alpha, and 0 before and after the video.
+def repetitions(curve: Curve, variation: Variation) -> Float[Tensor, " batch"]:
+    """Compute RAM = sum_i |b_i - b_{i-1}|^p / 2 with b = alpha / max alpha, and 0 before and after the video.
 
     It is the number of runs of a curve that is constant on some runs of snippets, and 0 elsewhere.
 
     Args:
         curve: `[B, T]` alpha.
+        variation: `absolute`: p = 1. `squared`: p = 2.
     """
-    scaled = curve / curve.amax(dim=1, keepdim=True)
-    return functional.pad(scaled, (1, 1)).diff(dim=1).abs().sum(dim=1) / 2
+    steps = functional.pad(curve / curve.amax(dim=1, keepdim=True), (1, 1)).diff(dim=1)
+    return (steps.square() if variation == "squared" else steps.abs()).sum(dim=1) / 2
 
 
 def repetition_loss(found: Steps, counts: Steps) -> Scalar:

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from baselines.star import repetitions, shared_attention, spread, st_gradcam
+from baselines.star import Variation, repetitions, shared_attention, spread, st_gradcam
 
+VARIATIONS: tuple[Variation, ...] = ("squared", "absolute")
 LENGTHS = st.integers(1, 5)
 POSITIVE = st.floats(0.01, 10)
 
@@ -27,15 +28,32 @@ def test_ram_is_the_number_of_runs(runs: list[tuple[int, int]], before: int, hei
     values = [0.0] * before
     for inside, gap in runs:
         values += [height] * inside + [0.0] * gap
-    assert repetitions(torch.tensor([values], dtype=torch.float64)).item() == pytest.approx(len(runs))
+    for variation in VARIATIONS:
+        assert repetitions(torch.tensor([values], dtype=torch.float64), variation).item() == pytest.approx(len(runs))
 
 
 @given(curve=CURVES, scale=POSITIVE, times=LENGTHS)
 def test_ram_depends_on_neither_height_nor_speed_nor_direction(curve: Tensor, scale: float, times: int) -> None:
-    ram = repetitions(curve).item()
-    assert 1 - 1e-9 <= ram <= -(-curve.shape[1] // 2) + 1e-9
-    for same in (curve * scale, curve.repeat_interleave(times, dim=1), curve.flip(1)):
-        assert repetitions(same).item() == pytest.approx(ram)
+    for variation in VARIATIONS:
+        ram = repetitions(curve, variation).item()
+        for same in (curve * scale, curve.repeat_interleave(times, dim=1), curve.flip(1)):
+            assert repetitions(same, variation).item() == pytest.approx(ram)
+
+
+@given(curve=CURVES)
+def test_ram_is_at_most_one_run_for_each_two_snippets(curve: Tensor) -> None:
+    squared, absolute = (repetitions(curve, variation).item() for variation in VARIATIONS)
+    assert 0 < squared <= absolute + 1e-9 <= -(-curve.shape[1] // 2) + 2e-9
+    assert absolute >= 1 - 1e-9
+
+
+@given(rows=st.integers(2, 40), wiggle=st.floats(0.001, 0.1))
+def test_squared_ram_is_nearly_blind_to_small_wiggles(rows: int, wiggle: float) -> None:
+    curve = torch.ones(1, rows, dtype=torch.float64)
+    curve[0, 1::2] -= wiggle
+    squared, absolute = (repetitions(curve, variation).item() for variation in VARIATIONS)
+    assert abs(squared - 1) <= rows * wiggle**2 / 2 + wiggle
+    assert absolute - 1 >= (rows - 2) * wiggle / 2 - 1e-9
 
 
 @given(values=st.lists(st.tuples(POSITIVE, st.booleans()), min_size=2, max_size=20), margin=st.floats(0, 2))

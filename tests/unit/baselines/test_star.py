@@ -46,8 +46,10 @@ def batch(*labels: list[float], counts: float = 3.0) -> CountedBatch:
 
 def test_repetitions_by_hand() -> None:
     curves = torch.tensor([[0.0, 0.4, 0.0, 0.2, 0.4], [0.2, 0.2, 0.2, 0.2, 0.2], [0.5, 0.0, 0.0, 0.0, 0.5]])
-    # 0 1 0 .5 1 rises by 2 in all; a constant curve is one run; two runs at the ends are two
-    torch.testing.assert_close(repetitions(curves), torch.tensor([2.0, 1.0, 2.0]))
+    # 0 1 0 .5 1 goes up and down by 4 in all; a constant curve is one run; two runs at the ends are two
+    torch.testing.assert_close(repetitions(curves, "absolute"), torch.tensor([2.0, 1.0, 2.0]))
+    # 1 + 1 + 1/4 + 1/4 + 1
+    torch.testing.assert_close(repetitions(curves, "squared"), torch.tensor([1.75, 1.0, 2.0]))
 
 
 def test_repetition_loss_by_hand() -> None:
@@ -117,21 +119,24 @@ def test_targets_are_the_labels_in_order_and_an_end_token() -> None:
 @pytest.mark.parametrize(
     ("function", "shapes"),
     [
-        (lambda curve: repetitions(curve.softmax(dim=1)), [(2, 5)]),
+        (lambda curve: repetitions(curve.softmax(dim=1), "squared"), [(2, 5)]),
+        (lambda curve: repetitions(curve.softmax(dim=1), "absolute"), [(2, 5)]),
         (lambda found: repetition_loss(found, torch.tensor([[2.0, 4.0], [0.0, 2.0]]).double()), [(2, 2)]),
         (lambda curve, covered: shared_attention(curve.softmax(dim=1), covered.softmax(dim=1), 0.5), [(2, 5), (2, 5)]),
         (lambda curve: spread(curve.log_softmax(dim=1), "entropy"), [(2, 5)]),
         (lambda curve: spread(curve.log_softmax(dim=1), "mean"), [(2, 5)]),
         (lambda logits: step_loss(logits, torch.tensor([[0, 2], [2, IGNORED]])), [(2, 2, 3)]),
     ],
-    ids=["repetitions", "repetition", "coverage", "entropy", "mean", "classification"],
+    ids=["squared", "absolute", "repetition", "coverage", "entropy", "mean", "classification"],
 )
 def test_gradients_by_differences(function: Callable[..., Tensor], shapes: list[tuple[int, ...]]) -> None:
     torch.manual_seed(0)
     assert torch.autograd.gradcheck(function, [torch.randn(*shape).double().requires_grad_() for shape in shapes])
 
 
-@pytest.mark.parametrize("options", [{}, {"order": "count", "aligned": "output"}, {"aligned": "curve", "steps": 2}])
+@pytest.mark.parametrize(
+    "options", [{}, {"order": "count", "aligned": "output"}, {"aligned": "curve", "steps": 2, "variation": "squared"}]
+)
 def test_losses_are_those_of_a_plain_loop(options: dict[str, object]) -> None:
     """A video and a step at a time: the true action before, the state and the coverage go on to the next step."""
     model, given = network(sparse="mean", margin=0.5, **options), batch(TWO, ONE, NONE)
@@ -148,7 +153,7 @@ def test_losses_are_those_of_a_plain_loop(options: dict[str, object]) -> None:
             curve = model.attend(model.of_snippet(features[None]), covered, state).exp()
             y = torch.eye(CLASSES)[previous].double() if previous is not None else torch.zeros(CLASSES).double()
             x = torch.stack([weight * snippet for weight, snippet in zip(curve[0], features, strict=True)]).sum(dim=0)
-            ram = repetitions(curve)
+            ram = repetitions(curve, model.spec.variation)
             output, state = model.decoder(torch.cat([y, x, ram])[None], state)
             named.append(-output[0, :-1].log_softmax(dim=0)[target])
             if target < CLASSES:
@@ -193,7 +198,7 @@ def decoded(model: StarNetwork, features: Tensor, labels: list[int]) -> tuple[Te
     for label in labels:
         curve = model.attend(model.of_snippet(features[None]), covered, state).exp().detach()
         x = (curve @ features).requires_grad_()
-        output, state = model.decoder(torch.cat([y, x, repetitions(curve)[None]], dim=1), state)
+        output, state = model.decoder(torch.cat([y, x, repetitions(curve, model.spec.variation)[None]], dim=1), state)
         video = torch.maximum(video, output[0, :-1].softmax(dim=0)[:-1])
         if label == CLASSES:
             break

@@ -24,7 +24,8 @@ Readings, ours:
 - COV is the attention that a step has in common with those before it, above `margin` at each snippet;
 - SPA is an entropy or a mean (`sparse`); the weights of the losses; Adam, its rate, batch, epochs and dropout;
 - at test the most probable action is taken at each step, up to the end token; the first step is always an action;
-- detections: thresholds 0.1 to 0.5 of the curve scaled to 0-1 for each action, means of it as scores, NMS at 0.5.
+- detections: thresholds 0.1 to 0.5 of an action's curve, scaled to 0-1. A score is the curve's mean and 0.2 of the
+  action's probability; NMS at 0.5.
 
 `repetition=0` runs it without counts: no loss of RAM, and none of it in the network.
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -24,8 +25,9 @@ from baselines.star import (
     step_loss,
     step_targets,
 )
+from wstal.localize import localize
 from wstal.localize.spec import Nms
-from wstal.types import Batch, CountedBatch
+from wstal.types import Batch, CountedBatch, SnippetScores
 
 WIDTH, CLASSES, LENGTH = 6, 4, 9
 TWO, ONE, NONE = [0.0, 1.0, 0.0, 1.0], [0.0, 0.0, 1.0, 0.0], [0.0] * 4
@@ -244,6 +246,16 @@ def test_streams_decode_apart_and_their_scores_are_averaged() -> None:
     found = model.score(features)
     torch.testing.assert_close(found.signals["cas"], (one.signals["cas"] + other.signals["cas"]) / 2)
     torch.testing.assert_close(found.video_scores, (one.video_scores + other.video_scores) / 2)
+
+
+def test_detections_of_a_curve_by_hand() -> None:
+    cas = np.array([[0.0, 0.35, 1.0, 0.35, 0.0, 0.15], [0.0] * 6]).T
+    one = SnippetScores("v", {"cas": cas}, np.array([0.5, 0.3]), seconds_per_snippet=2.0)
+    found = localize([one], LOCALIZER, ("jump", "run"))
+    # of jump: 0.5 and 0.4 give the peak, 0.1 to 0.3 its whole, which overlaps it by a third, and 0.1 the last row.
+    # run is likely enough, but was not named
+    assert (found.label.tolist(), found.start.tolist(), found.end.tolist()) == ([0] * 3, [4, 2, 10], [6, 8, 12])
+    np.testing.assert_allclose(found.score, np.array([1.0, 1.7 / 3, 0.15]) + 0.2 * 0.5)
 
 
 @pytest.mark.parametrize(("dataset", "rows"), [("thumos14", 750), ("activitynet13", 300), ("other", 750)])

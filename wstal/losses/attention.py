@@ -1,4 +1,4 @@
-"""Losses of a class-agnostic attention (TSCN, RSKP), and of class logits under it, with scores (HAM-Net, CO2-Net)."""
+"""Losses of a class-agnostic attention (TSCN, RSKP), and of class logits under it (HAM-Net, CO2-Net, AUMN)."""
 
 from __future__ import annotations
 

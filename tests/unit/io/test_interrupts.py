@@ -14,6 +14,7 @@ HEAD = """
 import os, signal, sys, time
 from harness.io import interrupts
 from harness.io.exits import exit_code
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's job in the background ignores it
 interrupts.install()
 def ctrl_c():
     os.kill(os.getpid(), signal.SIGINT)
@@ -25,7 +26,8 @@ LINE = "interrupted; finished epochs are kept, the same command goes on from the
 
 
 def ended(work: str) -> tuple[int, str]:
-    done = subprocess.run([sys.executable, "-c", HEAD + work + TAIL], capture_output=True, text=True, check=False)
+    program = [sys.executable, "-c", HEAD + work + TAIL]
+    done = subprocess.run(program, capture_output=True, text=True, check=False, timeout=120)
     return done.returncode, done.stderr
 
 

@@ -25,6 +25,8 @@ FILLED = 0.45
 LABEL, KEY = 36, 30
 # columns of a heat map that have names and numbers
 MOST_NAMED = 30
+# inches of a letter of their names
+LETTER = 0.06
 # words, marker, edge and face of the published and the measured value, where they are comparable and where not
 DUMBBELL_KEYS = {
     True: (("published", "D", VERMILION, VERMILION), ("measured, 95 % interval", "o", BLUE, BLUE)),
@@ -206,14 +208,19 @@ def heat_map(
         ValueError: no rows.
     """
     _refuse_empty(name, rows)
+    labels, names = [_cut(label) for label in rows], [_cut(column) for column in columns]
+    below = LETTER * max(map(len, names), default=0) if len(columns) <= MOST_NAMED else 0.2
 
     def draw(axes: Axes) -> None:
         values = np.array(list(rows.values()), dtype=np.float64)
-        image = axes.imshow(values, cmap="viridis", aspect="auto", vmin=0, interpolation="nearest")
-        axes.set_yticks(range(len(rows)), [textwrap.shorten(label, KEY, placeholder="…") for label in rows])
+        # drawn as rectangles: a picture inside the picture is none that a page may load
+        image = axes.pcolormesh(
+            np.arange(len(columns)), np.arange(len(rows)), values, cmap="viridis", vmin=0, shading="nearest"
+        )
+        axes.invert_yaxis()
+        axes.set_yticks(range(len(rows)), labels)
         axes.spines[:].set_visible(False)
         if len(columns) <= MOST_NAMED:
-            names = [textwrap.shorten(column, KEY, placeholder="…") for column in columns]
             axes.set_xticks(range(len(columns)), names, rotation=60, ha="right", rotation_mode="anchor", fontsize=7)
             middle = 0.6 * float(np.nanmax(values))
             for (row, column), value in np.ndenumerate(values):
@@ -223,9 +230,17 @@ def heat_map(
             axes.set_xticks([])
             axes.set_xlabel(f"{len(columns)} classes")
         assert axes.figure is not None
-        axes.figure.colorbar(image, label=axis, shrink=0.6, pad=0.01)
+        bar = axes.figure.colorbar(image, label=axis, shrink=0.6, pad=0.01)
+        if bar.solids is not None:
+            bar.solids.set_rasterized(False)
 
-    return page_figure(name, caption, 0.19 * len(rows) + 1.4, draw, synthetic=synthetic)
+    return page_figure(name, caption, 0.19 * len(rows) + 0.7 + below, draw, synthetic=synthetic)
+
+
+def _cut(label: str) -> str:
+    """Return a label in one line of at most `KEY` letters."""
+    line = " ".join(label.split())
+    return line if len(line) <= KEY else f"{line[: KEY - 1]}…"
 
 
 def _horizontal(

@@ -111,8 +111,8 @@ def test_run_learns_and_prints_its_record(done: dict[str, Any], tiny: Path) -> N
     folder = Path(done["run"])
     assert json.loads((folder / "record.json").read_text())["id"] == done["id"]
     assert sorted(p.name for p in folder.iterdir()) == [
-        "detections.json.gz", "diagnostics.svg", "flags.safetensors", "history.json", "manifest.json", "record.json",
-        "scores.safetensors", "weights.safetensors",
+        "detections.json.gz", "diagnostics.svg", "flags.safetensors", "ground_truth.json", "history.json",
+        "manifest.json", "record.json", "scores.safetensors", "weights.safetensors",
     ]  # fmt: skip
 
 

@@ -79,5 +79,6 @@ def handle(arguments: argparse.Namespace) -> int:
         atomic_write(arguments.out / "diagnosis.html", html_report([page], "Diagnosis of detections").encode())
     say(*(f"{one.name}: {note}" for one in found for note in one.notes))
     where = f"; {arguments.out / 'diagnosis.html'}" if arguments.out else ""
-    say(f"Done: {sum(len(one.seeds) for one in found)} diagnosed against {arguments.annotations}{where}")
+    truth = arguments.annotations or "the ground truth that the runs keep"
+    say(f"Done: {sum(len(one.seeds) for one in found)} diagnosed against {truth}{where}")
     return 0

@@ -16,6 +16,9 @@ from wstal.spec import Count, Spec
 from wstal.tensors import Cas, Embedded
 
 ScoreScale = Literal["min_max", "softmax", "sigmoid"]
+SHORTEST = (
+    1e-30  # a shorter vector has no direction; drifting towards features of zeros shortens a slot again and again
+)
 
 # slots that the diagnostics compare at once
 SPLIT = 20_000
@@ -182,7 +185,7 @@ class MemoryBank(CountsOnHost):
         self._advance(row)
         row, next_slot = to_device_async(places, self.slots.device)
         full = next_slot == self.options.length
-        cosines = functional.cosine_similarity(self.slots[row], features.unsqueeze(1), dim=-1)
+        cosines = functional.cosine_similarity(self.slots[row], features.unsqueeze(1), dim=-1, eps=SHORTEST)
         slot = torch.where(full, cosines.argmax(dim=1), next_slot)
         drifted = torch.lerp(features, self.slots[row, slot], self.options.momentum)
         self.slots[row, slot] = torch.where(full.unsqueeze(1), drifted, features)
@@ -200,9 +203,9 @@ class MemoryBank(CountsOnHost):
             The two cosines. Both are NaN if no row is filled, the second is NaN if only one is.
         """
         tokens, row = self.tokens()
-        unit = functional.normalize(tokens, dim=1)
+        unit = functional.normalize(tokens, dim=1, eps=SHORTEST)
         members = functional.one_hot(row, len(self.filled)).to(unit.dtype)
-        centres = functional.normalize(members.T @ unit, dim=1)
+        centres = functional.normalize(members.T @ unit, dim=1, eps=SHORTEST)
         # by parts: of a bank of 100,500 slots the products alone would be a second and third bank
         parts = zip(torch.split(unit, SPLIT), torch.split(row, SPLIT), strict=True)
         within = torch.cat([(part * centres[of]).sum(dim=1) for part, of in parts]).mean()

@@ -30,6 +30,7 @@ EDGES = {
 }
 
 
+SMALLEST_GAIN = 0.05  # points that a sentence names
 HEADS = {"coverage": "coverage", "length": "length (s)", "instances": "instances in the video"}
 
 
@@ -112,11 +113,12 @@ def _answer(tables: dict[str, list[dict[str, pd.DataFrame]]]) -> str:
         gains = {kind: _values(rows, "errors", kind, "gain") for kind in KINDS[1:]}
         worst = max(gains, key=lambda kind: fmean(gains[kind]))
         missed = fmean(_overall_missed(row["buckets"]) for row in rows)
-        gain = estimate(gains[worst], len(rows))
-        lines.append(
-            f"**{name}**: {worst} errors cost most: without them normalised mAP would rise by {gain} points; "
-            f"{missed:.0f} % of the instances are missed."
+        cost = (
+            f"{worst} errors cost most: without them normalised mAP would rise by {estimate(gains[worst], len(rows))}"
         )
+        if fmean(gains[worst]) < SMALLEST_GAIN:
+            cost = f"no kind of error costs more than {SMALLEST_GAIN:g}"
+        lines.append(f"**{name}**: {cost} points; {missed:.0f} % of the instances are missed.")
     return "\n\n".join(lines)
 
 

@@ -57,6 +57,7 @@ def handle(arguments: argparse.Namespace) -> int:
     from harness.runs.plans import INTERPRETATIONS, find_plan, paper_tables
     from harness.sweeps.jobs import Planner, unique
     from harness.sweeps.sweep import run_jobs
+
     if arguments.data is None:
         _check_stand_in(arguments.dataset)
     request = run_request(arguments)
@@ -99,7 +100,7 @@ def _check_stand_in(name: str | None) -> None:
     """Refuse names other than that of the data set that the embedded one stands for."""
     from wstal.families import TRAINING_VIDEOS
 
-    if name not in (None, *TRAINING_VIDEOS):
+    if name is not None and name not in TRAINING_VIDEOS:
         remedy = "Give its folder with --data DIR."
         hint = did_you_mean(name, TRAINING_VIDEOS)
         raise UserError(f"Unknown data set {name!r}{hint} Known are {', '.join(TRAINING_VIDEOS)}. {remedy}")

@@ -123,6 +123,37 @@ def score_file(
         UserError: a file, an option, or the two files together cannot be used; the message names the file.
     """
     known = read_annotations(annotations)
+    notes = list(known.notes)
+    found = read_detections(detections, classes or known.classes, allow_empty=classes is not None, notes=notes)
+    return score(found, known, subset, protocols, tious, strip_prefix, name=detections, notes=notes)
+
+
+def score(
+    found: Detections,
+    known: Annotations,
+    subset: str | None = None,
+    protocols: Sequence[str] | None = None,
+    tious: str | None = None,
+    strip_prefix: str = "",
+    *,
+    name: Path,
+    notes: Sequence[str] = (),
+) -> ScoredFile:
+    """Score detections.
+
+    Args:
+        found: the detections.
+        known: annotations.
+        subset: as of `score_file`.
+        protocols: as of `score_file`.
+        tious: as of `score_file`.
+        strip_prefix: as of `score_file`.
+        name: of the detections, in messages.
+        notes: of the readers.
+
+    Raises:
+        UserError: an option, or detections and annotations together cannot be used.
+    """
     subset = known.default_test_subset() if subset is None else subset
     truth = known.ground_truth(subset)
     truth = replace(truth, videos=_stripped(truth.videos, strip_prefix, known.path))
@@ -132,18 +163,16 @@ def score_file(
     known_as = next(iter(with_classes(known.classes)), None)
     family = known_as.family if known_as else ""
     thresholds = evaluation.default_tious(family) if tious is None else evaluation.parse_tious(tious)
-    notes = list(known.notes)
-    found = read_detections(detections, classes or known.classes, allow_empty=classes is not None, notes=notes)
-    found = replace(found, videos=_stripped(found.videos, strip_prefix, detections))
+    found = replace(found, videos=_stripped(found.videos, strip_prefix, name))
     if prefix := _common_prefix(found.videos, truth.videos):
         raise UserError(
-            f"{detections} against {known.path}: the videos differ by {prefix!r} before their names, as in "
+            f"{name} against {known.path}: the videos differ by {prefix!r} before their names, as in "
             f"{found.videos[0]}. Leave it off with --strip-prefix {prefix}."
         )
     try:
         results = evaluation.evaluate_all(found, truth, chosen, thresholds)
     except UserError as error:
-        raise UserError(f"{detections} against subset {subset!r} of {known.path}: {error}") from error
+        raise UserError(f"{name} against subset {subset!r} of {known.path}: {error}") from error
     return ScoredFile(found, known, subset, truth, known_as, results, left_out, tuple(notes))
 
 

@@ -116,15 +116,16 @@ def score_file(
         protocols: names; all that apply if absent.
         tious: as `parse_tious` reads them; those of the data set, recognised by its classes, if absent.
         strip_prefix: beginning of the videos' names that is left off in both files.
-        classes: valid labels of the detections; those of the annotations if absent.
+        classes: of a run, which may have found nothing, or classes that no annotated instance has.
 
     Raises:
         MissingDataError: a file is not there.
         UserError: a file, an option, or the two files together cannot be used; the message names the file.
     """
     known = read_annotations(annotations)
+    known = known if classes is None else _with_classes(known, classes)
     notes = list(known.notes)
-    found = read_detections(detections, classes or known.classes, allow_empty=classes is not None, notes=notes)
+    found = read_detections(detections, known.classes, allow_empty=classes is not None, notes=notes)
     return score(found, known, subset, protocols, tious, strip_prefix, name=detections, notes=notes)
 
 
@@ -201,6 +202,13 @@ def score_run(
     truth = stored_truth(run) if annotations is None else annotations
     tious = ",".join(run.record.scored.mean_ap) if tious is None else tious
     return score_file(run.artefact(DETECTIONS), truth, subset, names, tious, classes=tuple(run.record.classes))
+
+
+def _with_classes(known: Annotations, classes: Sequence[str]) -> Annotations:
+    """Return annotations with these classes in this order, before others that they have."""
+    names = (*classes, *(name for name in known.classes if name not in classes))
+    number = np.array([names.index(name) for name in known.classes], dtype=np.int64)
+    return replace(known, classes=names, label=number[known.label])
 
 
 def _stripped(videos: Sequence[str], prefix: str, path: Path) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -90,7 +90,7 @@ def test_every_form_of_detections_and_of_ground_truth_gives_the_same_numbers(run
     expected = harness.evaluate(run)
     assert expected.mean_ap.to_dict() == run.record.scored.mean_ap
     by_video = {
-        video: [
+        str(video): [
             {"label": label, "segment": [np.float64(start), end], "score": score}
             for _, label, start, end, score in rows.itertuples(index=False)
         ]
@@ -162,7 +162,7 @@ TRUTH = {"v": {"annotations": [{"label": "a", "segment": [0, 1]}]}}
         (lambda: harness.load_data(colour="red"), "`colour`: Extra inputs"),
         (lambda: harness.evaluate({"v": []}, TRUTH), "detections has no detections"),
         (lambda: harness.evaluate({"v": []}), "Name the ground truth of detections"),
-        (lambda: harness.evaluate([], TRUTH), "Expected a path, an object or a table, got list"),
+        (lambda: harness.evaluate(cast(Any, 3), TRUTH), "Expected a path, an object or a table, got int"),
         (lambda: harness.evaluate({"v": [{"label": "b", "segment": [0, 1], "score": 1}]}, TRUTH), "label 'b'"),
         (lambda: harness.evaluate({"v": [{"label": "a", "segment": {1}, "score": 1}]}, TRUTH), "no number, text"),
         (lambda: harness.evaluate(pd.DataFrame({"video": ["v"]}), TRUTH), "lacks label, start, end, score"),

@@ -168,10 +168,11 @@ def execute(
 
 def _found(record: Record, spec: RunSpec, observe: int | None) -> Record:
     """Return a finished run's record as this plan states it."""
-    if observe is not None and not record.observations:
-        raise UserError(
-            f"{spec.id} is in the store without looks between its epochs (--observe). Train it in another --store."
-        )
+    if observe is not None:
+        seen, epochs = [look.epoch for look in record.observations], spec.recipe.train.epochs
+        if not {*range(observe, epochs, observe), epochs} <= set(seen):
+            looks = f"with looks after epochs {', '.join(map(str, seen))} alone" if seen else "without looks"
+            raise UserError(f"{spec.id} is in the store {looks}, not every {observe}. Train it in another --store.")
     return record.planned_as(spec.recipe_changes)
 
 

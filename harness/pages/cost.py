@@ -17,11 +17,13 @@ def cost_page(table: PublishedTable, cost: CostFile | None) -> Page:
 
     Args:
         table: as printed.
-        cost: as `wstal-bench cost` measured it; None where it did not.
+        cost: as `wstal-bench paper cost` measured it; None where it did not.
     """
     path, title = f"leaderboards/table_{table.number}", f"Table {table.number}: {table.title}"
     if cost is None:
-        rows = [row.labels | row.cells | {"measured": "not run: `wstal-bench cost` measures it"} for row in table.rows]
+        rows = [
+            row.labels | row.cells | {"measured": "not run: `wstal-bench paper cost` measures it"} for row in table.rows
+        ]
         roles: dict[str, Role] = {column.name: "published" for column in table.columns}
         return Page(path, title, [Table("table_IX", title, rows, roles)])
     sizes, flops, true_cost = cost_tables(table, cost)

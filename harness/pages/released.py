@@ -15,7 +15,7 @@ def rescored_page(records: Sequence[Rescored]) -> Page:
     """Build the page: the scores of each file under each protocol, and the spread between protocols."""
     blocks: Blocks = [
         "Detections that others released, scored here: no training, so no seeds and no interval. Between protocols "
-        "only the evaluator differs; `wstal-bench rescore` adds a file.",
+        "only the evaluator differs; `wstal-bench evaluate SOURCES.toml --keep` adds a file.",
         "## Spread between protocols",
         _table("rescored-spread", "One detection file under all protocols", spread_rows(records)),
         "Cells are the mean mAP in percent over the range of tIoUs named.",

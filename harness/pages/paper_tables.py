@@ -9,6 +9,9 @@ from typing import Any
 from harness.charts.comparisons import Compared, dumbbell
 from harness.comparisons.paper import JUDGED, LITERATURE, JudgedCell, Measurement, cell_row, first_choice, headline
 from harness.pages.model import Blocks, Page, Role, Table
+from harness.paper.audit.intervals import Finding
+from harness.paper.audit.quotations import alike_features, quoted
+from harness.paper.audit.rules import the_paper
 from harness.paper.tables import PublishedTable
 from harness.paper.verdicts import LEAST_SEEDS, REPRODUCTION_TOLERANCE, SHARE
 from harness.records.words import SOURCES, bullets, computed_with, seed_list
@@ -75,6 +78,14 @@ def _row(line: Sequence[JudgedCell], measurement: Measurement) -> dict[str, Any]
     }
 
 
+def _audited(table: PublishedTable) -> list[str]:
+    """Name the rows that print other numbers than those of their works."""
+    paper, rows = the_paper(), f"{table.number}/"
+    found = [one for rule in (quoted, alike_features) for one in rule(paper) if isinstance(one, Finding)]
+    here = [f"{one.place.replace(rows, '')} ({one.kind})" for one in found if one.place.startswith(rows)]
+    return [f"[audit](../audit.md): {', '.join(here)}; the numbers are judged as printed"] if here else []
+
+
 def _facts(table: PublishedTable, shown: Iterable[JudgedCell]) -> str:
     kinds = Counter(cell.verdict.kind for cell in shown)
     return bullets(
@@ -89,6 +100,7 @@ def _facts(table: PublishedTable, shown: Iterable[JudgedCell]) -> str:
             "`inconclusive`",
             f"source: {SOURCES}",
             "rows: " + ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())),
+            *_audited(table),
             f"rows that are `not run`: `nox -s {SESSIONS[table.dataset]} -- --data DIR` runs them, with "
             f"{LITERATURE} features",
         ]

@@ -243,7 +243,7 @@ def _outcome(
         "status": "done",
         "synthetic": source.synthetic,
         "method": spec.method,
-        "title": cls.title + spec.recipe.method.title_note,
+        "title": cls.title + spec.recipe.method.title_note + spec.recipe.localizer.title_note,
         **more,
         "seed": spec.seed,
         "data": spec.data,

@@ -10,11 +10,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-
-from wstal.types import Floats
 
 
 class SparseSum(nn.Module):
@@ -35,7 +34,7 @@ class SparseSum(nn.Module):
         [[3.0], [0.0]]
     """
 
-    def __init__(self, cell: Any, source: Any, value: Floats, cells: int, sources: int) -> None:
+    def __init__(self, cell: Any, source: Any, value: npt.NDArray[np.float64], cells: int, sources: int) -> None:
         super().__init__()
         for name, row, column, rows in (("", cell, source, cells), ("transposed_", source, cell, sources)):
             order = np.lexsort((column, row))

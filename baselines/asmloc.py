@@ -4,16 +4,14 @@ Idea: a network of two attentions (foreground, background) proposes segments, an
 Time is warped so that short proposals have more rows; self-attention within and between proposals models segments; and
 proposals of the video's classes are pseudo labels, with a learned uncertainty. A test video passes through all steps.
 
-Paper: He et al., CVPR 2022, arXiv 2203.15187. Facts: its released code (boheumd/ASM-Loc at 4acb3c8): networks, losses
-and gradients are checked against tensors recorded from it. Deviations:
+Paper: He et al., CVPR 2022. Checked against tensors of its released code (boheumd/ASM-Loc at 4acb3c8). Deviations:
 - log-probabilities come from log-softmax, where the released code raises probabilities to at least 1e-7;
 - a test video passes through all steps when it is scored, in the released code when a step of the training begins;
 - rows of 16 frames at 25 fps are assumed where the suppression between steps adds a second to lengths;
 - a training video none of whose classes is predicted has proposals of the best of them, in the released code none;
 - a proposal has at least one row, however short it is, and a video any number of proposals (200 at most there);
-- warp and sampling are one interpolation of the features where the released code does two in a row;
-- the last scores are mapped to the video's own rows and localized there, not localized on the warped rows;
-- the last checkpoint counts (the released code keeps the last step's best on the test set).
+- warp and sampling are one interpolation (there: two in a row), and the last scores are localized on the video's own
+  rows, not on warped ones; the last checkpoint counts (there: the last step's best on the test set).
 """
 
 from __future__ import annotations

@@ -1,16 +1,15 @@
 """HAAN: hierarchical atomic action network for weakly supervised detection of fine-grained actions.
 
 Idea: fine classes share atomic actions, visual concepts. K-means over the encoded snippets of all training videos finds
-them anew every few epochs, and a second classifier learns the cluster of each snippet. A video's concepts are means over
-its snippets of a cluster. The few concepts nearest to a class's weights represent it, and pooled classes a coarse class;
-both are supervised. The fine classifier alone localizes. No layer reads neighbours, and nothing is background.
+them every few epochs, and a second classifier learns the cluster of each snippet. A video's concepts are means over its
+snippets of a cluster. The few concepts nearest to its weights represent a class, pooled classes a coarse class; both
+are supervised. The fine classifier alone localizes. No layer reads neighbours, and nothing is background.
 
 Paper: Li, He & Xu, ECCV 2022, arXiv 2207.11805. Facts: its released code (lizhi1104/HAAN at 354d822), checked against
 tensors recorded from it. Deviations:
-- data sets without coarse classes (`method.coarse_classes`, which the data set states) have no coarse loss and no
-  coarse classifier;
-- k-means starts once from k-means++ (there: the best of ten starts), and snippets are assigned when they are sampled, by
-  a copy of the encoder that found the clusters; with fewer sampled snippets than clusters each is a cluster;
+- data sets without coarse classes (`method.coarse_classes` states them) have no coarse loss and no coarse classifier;
+- k-means starts once from k-means++ (there: the best of ten starts), and snippets are assigned when sampled, by a copy
+  of the encoder that found the clusters; with fewer sampled snippets than clusters each is a cluster;
 - videos are sampled to a fixed number of rows (there: 100 rows of FineAction's, FineGym's padded to 309);
 - THUMOS14 and data sets like it, which are not in the paper, take FineGym's settings, and ActivityNet FineAction's;
 - the last checkpoint counts (the released code keeps the best of an evaluation on the test set each epoch).

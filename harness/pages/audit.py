@@ -44,7 +44,7 @@ def audit_page() -> Page:
         "IV and V; RMGCL alone in IV and V; BaS-Net, FAC-Net and STPN in I and VIII.\n"
         "- Rows of other methods are compared with each other, not with the papers that they are quoted from.",
     ]
-    return Page("audit", "Audit of the published numbers", blocks)
+    return Page("audit", "Audit of the published numbers", blocks, tab="Paper against measured")
 
 
 def rules_table(found: Mapping[str, Tally]) -> Table:

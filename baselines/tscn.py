@@ -49,7 +49,7 @@ from wstal.parts.cosine import normalized, pool
 from wstal.spec import Count
 from wstal.streams import TwoStreamOptions, TwoStreams
 from wstal.tensors import Embedded, Features, Foreground, VideoFeatures
-from wstal.types import Batch, Scores, Video
+from wstal.types import Batch, Paper, Scores, Video
 
 
 class TscnOptions(TwoStreamOptions):
@@ -97,6 +97,13 @@ class Tscn(TwoStreams):
     name = "tscn"
     title = "TSCN (from the paper)"
     source = "paper"
+    paper = Paper(
+        "Two-Stream Consensus Network for Weakly-Supervised Temporal Action Localization",
+        "Yuanhao Zhai, Le Wang, Wei Tang, Qilin Zhang, Junsong Yuan, Gang Hua",
+        "ECCV",
+        2020,
+        "https://arxiv.org/abs/2010.11594",
+    )
     Options = TscnOptions
     spec: TscnOptions
 

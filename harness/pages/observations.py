@@ -48,7 +48,8 @@ def observations_page(records: Sequence[Record]) -> Page | None:
             *_answers(groups),
             Table(f"{name}-pseudo-labels", f"{first.data.title}: quality of pseudo labels by epoch", labels),
         ]
-    return Page(f"leaderboards/{name}-looks", f"{first.data.title}: looks between epochs", blocks, synthetic=synthetic)
+    title = f"{first.data.title}: looks between epochs"
+    return Page(f"leaderboards/{name}-looks", title, blocks, synthetic=synthetic, tab="Harness")
 
 
 def _selection(groups: dict[str, list[Record]]) -> list[dict[str, Any]]:

@@ -15,8 +15,9 @@ def add(commands: Commands) -> None:
         "audit",
         handle=handle,
         help="check the paper's printed numbers against each other",
-        description="Recompute printed averages within rounding, compare what is printed more than once, and read the\n"
-        "gains that the text quotes off the tables. Findings do not change the exit code: they are the paper's.",
+        description="Recompute printed averages within rounding, compare what is printed more than once and rows with\n"
+        "their own sources, and read the gains that the text quotes off the tables. Findings do not change the exit\n"
+        "code: they are the paper's. --json also has the source of each correction.",
         epilog="examples:\n  wstal-bench paper audit\n  wstal-bench paper audit --json",
     )
     add_json_option(command)
@@ -34,7 +35,7 @@ def handle(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json({name: table.rows for name, table in tables.items()})
         return 0
-    for name, left_out, widths in (("findings", "", [12, 28, 16, 24, 56]), ("rules", "what it demands", None)):
+    for name, left_out, widths in (("findings", "source", [12, 28, 16, 24, 56]), ("rules", "what it demands", None)):
         columns = {column: tables[name].column(column) for column in tables[name].columns if column != left_out}
         print_table(columns, widths=widths, end="\n\n")
     say(f"Done: {sum(tally.checked for tally in found.values())} checks, {len(findings)} finding(s)")

@@ -25,7 +25,7 @@ def cost_page(table: PublishedTable, cost: CostFile | None) -> Page:
             row.labels | row.cells | {"measured": "not run: `wstal-bench paper cost` measures it"} for row in table.rows
         ]
         roles: dict[str, Role] = {column.name: "published" for column in table.columns}
-        return Page(path, title, [Table("table_IX", title, rows, roles)])
+        return Page(path, title, [Table("table_IX", title, rows, roles)], tab="Paper against measured")
     sizes, flops, true_cost = cost_tables(table, cost)
     blocks: Blocks = [
         f"Published: {table.source}. Its Params(M) are megabytes of float32 and its model size is what torchinfo "
@@ -45,7 +45,7 @@ def cost_page(table: PublishedTable, cost: CostFile | None) -> Page:
         "Measured on:",
         bullets(_hardware(cost)),
     ]
-    return Page(path, title, blocks)
+    return Page(path, title, blocks, tab="Paper against measured")
 
 
 def cost_tables(table: PublishedTable, cost: CostFile) -> tuple[Table, Table, Table]:

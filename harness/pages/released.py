@@ -26,7 +26,8 @@ def rescored_page(records: Sequence[Rescored]) -> Page:
         title = "Unknown data set" if dataset == UNKNOWN else dataset
         blocks += [f"## {title}", _table(f"rescored-{dataset}", f"{title}: mAP in percent over tIoU", rows)]
     blocks += ["## Provenance", bullets(_provenance(record) for record in records)]
-    return Page("leaderboards/rescored", "Detections by their authors, scored by us", blocks)
+    title = "Detections by their authors, scored by us"
+    return Page("leaderboards/rescored", title, blocks, tab="Paper against measured")
 
 
 def _table(name: str, caption: str, rows: Sequence[dict[str, Any]]) -> Table:

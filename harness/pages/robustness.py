@@ -62,7 +62,7 @@ def robustness_page(stored: RobustnessFile) -> Page:
         f"numpy {environment['numpy']}; cpu ({environment['cpu']}), {environment['threads']} thread(s).",
     ]
     title = "Robustness of the contrastive loss to wrong pairs"
-    return Page("robustness", title, blocks, synthetic=True, banner=BANNER)
+    return Page("robustness", title, blocks, synthetic=True, banner=BANNER, tab="Ablations")
 
 
 def _table(name: str, caption: str, rows: Sequence[Mapping[str, Any]]) -> Table:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness.cli.main import main
+from harness.pages.ranking import verdict
 from harness.pages.site import drifted, read_results, write
 from harness.runs.scoring import common_localizer
 from harness.seed_statistics import estimate
@@ -199,3 +200,8 @@ def test_every_link_of_a_page_leads_to_a_page() -> None:
             for target in re.findall(r"\]\(([^)#]+)\)", text):
                 path = os.path.normpath(os.path.join(os.path.dirname(name), target))
                 assert path in rendered or (ROOT / "results" / path).exists(), (name, target)
+
+
+def test_runs_of_chance_alone_are_a_page_that_says_so() -> None:
+    """An empty sentence, which no page can hold, was there before."""
+    assert verdict([]) == "No method is ranked: what was run is chance, or is given more than video-level labels."

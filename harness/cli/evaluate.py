@@ -42,7 +42,7 @@ def add(commands: Commands) -> None:
         "--strip-prefix",
         default="",
         metavar="P",
-        help="beginning of video names to leave off, in both files, as v_ (default: none)",
+        help="beginning of video names to leave off in the file that has it, as v_ (default: none)",
     )
     add_json_option(command)
 

@@ -24,8 +24,9 @@ def add(commands: Commands) -> None:
         '  annotations = "thumos14"                      # file, or folder with annotations.json\n'
         '  method = "AutoLoc"\n'
         '  source = "who released the file, where, which commit or entry"\n'
-        "  # optional: features, note, dataset, video_prefix (left off the videos' names), subset, protocols = [...],\n"
-        '  # tious, published (a row of the published tables that the numbers should give, as "table_I/autoloc")\n\n'
+        "  # optional: features, note, dataset, video_prefix (that annotations lack), strip_prefix (to leave off),\n"
+        "  # subset, protocols = [...], tious, published (a row of the published tables that the numbers should give,\n"
+        '  # as "table_I/autoloc")\n\n'
         "examples:\n"
         "  wstal-bench rescore my-sources.toml\n"
         "  wstal-bench rescore results/rescored/sources.toml --data ~/released --json",

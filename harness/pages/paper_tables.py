@@ -12,7 +12,7 @@ from harness.pages.model import Blocks, Page, Role, Table
 from harness.paper.audit.intervals import Finding
 from harness.paper.audit.quotations import alike_features, quoted
 from harness.paper.audit.rules import the_paper
-from harness.paper.tables import PublishedTable
+from harness.paper.tables import PublishedRow, PublishedTable
 from harness.paper.verdicts import LEAST_SEEDS, REPRODUCTION_TOLERANCE, SHARE
 from harness.records.words import SOURCES, bullets, computed_with, seed_list
 
@@ -55,9 +55,27 @@ def table_page(table: PublishedTable, lines: Sequence[Sequence[JudgedCell]]) -> 
     if judged := [cell for line, _ in with_numbers for cell in line if cell.verdict.kind in JUDGED]:
         caption = f"Table {table.number}: cell by cell"
         blocks += ["## Cell by cell", Table(f"{name}-cells", caption, list(map(cell_row, judged)))]
+    if known := [row for row in table.rows if row.source]:
+        caption = f"Table {table.number}: what is known of the rows' sources"
+        blocks += [
+            "## Sources of the rows",
+            "Where it is known how a published number was scored: its protocol, which names the list of test videos, "
+            "and its checkpoint.",
+            Table(f"{name}-sources", caption, list(map(_source_row, known))),
+        ]
     if records := [record for _, measurement in with_numbers for record in measurement.records]:
         blocks += computed_with(records)
     return Page(f"leaderboards/{name}", title, blocks)
+
+
+def _source_row(row: PublishedRow) -> dict[str, Any]:
+    return {
+        "row": row.label,
+        "protocol": row.protocol,
+        "selection": row.selection.replace("_", " "),
+        "looks": row.test_looks,
+        "known from": row.source,
+    }
 
 
 def _compared(cell: JudgedCell) -> Compared:

@@ -28,8 +28,6 @@ MODULES = {
     "Mixed_5b": (256, 160, 320, 32, 128, 128),
     "Mixed_5c": (384, 192, 384, 48, 128, 128),
 }
-SHRINKS = (1, 2, 4, 8)  # all channels can be divided by these
-LEAST_FRAMES, LEAST_SIDE = 8, 32  # below these the last map is as large as for these, mostly padding
 
 
 def _same(x: Tensor, kernel: tuple[int, int, int], stride: tuple[int, int, int]) -> Tensor:
@@ -108,7 +106,7 @@ class InceptionI3d(nn.Module):
     Args:
         in_channels: 3 for RGB in [-1, 1], 2 for optical flow in [-1, 1] (horizontal, vertical).
         num_classes: of the classifier.
-        shrink: divisor of all channels, one of `SHRINKS`; above 1 the network is another, for tests.
+        shrink: divisor of all channels, 1, 2, 4 or 8; above 1 the network is another, for tests.
 
     Example:
         >>> network = InceptionI3d(num_classes=5, shrink=8).eval()
@@ -177,7 +175,6 @@ def i3d_from_state(state: Mapping[str, Tensor]) -> InceptionI3d:
             raise KeyError(min(lacking))
         network.load_state_dict({name: state.get(name, known[name]) for name in known})
     except (KeyError, IndexError, ZeroDivisionError, AttributeError, RuntimeError) as error:
-        raise UserError(
-            f"These are not the weights of I3D (Inception) by pytorch-i3d's names: {str(error).splitlines()[-1].strip()}."
-        ) from error
+        reason = str(error).splitlines()[-1].strip()
+        raise UserError(f"These are not I3D's (Inception) weights by pytorch-i3d's names: {reason}.") from error
     return network.eval().requires_grad_(False)

@@ -34,7 +34,7 @@ class Footage:
     """What a file states about its video, and what decoding it found.
 
     Args:
-        width: pixels of the upright frame.
+        width: pixels of a frame as it is stored.
         height: of the same.
         rate: stated frames per second, 0 where unknown.
         stated: seconds, 0 where unknown.

@@ -30,11 +30,12 @@ from harness.io.reading import read_json
 from harness.io.text import printable
 from harness.videos.decoding import VideoFault, opened
 from harness.videos.folder import VideoFile
+from harness.videos.key_frames import key_frames_file
 from harness.videos.rows import Extractor
 from harness.videos.weights import Weights
 from wstal.errors import StoreError, UserError
 
-FACTS, FEATURES, KEY_FRAMES = "videos", "features", "frames"
+FACTS, FEATURES = "videos", "features"
 LISTEN_SECONDS = 0.5  # between looks at what processes tell
 
 
@@ -66,7 +67,7 @@ class Task:
 
     def key_frames(self, video: str) -> Path:
         """Return the file of a video's key frames."""
-        return self.out / KEY_FRAMES / f"{video}.jpg"
+        return key_frames_file(self.out, video)
 
 
 @dataclass

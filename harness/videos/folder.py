@@ -15,7 +15,7 @@ from harness.data.features import some
 from harness.data.values import name_text
 from harness.io.kinds import VIDEO_FORMS
 from harness.io.reading import read_text
-from harness.io.text import check_text
+from harness.io.text import check_text, printable
 from wstal.errors import MissingDataError, UserError
 
 LABELS = "labels.csv"
@@ -104,7 +104,7 @@ def read_labels(path: Path) -> dict[str, tuple[tuple[str, ...], str]]:
         raise UserError(f"{path} is no CSV ({error}). {FORM}{EXAMPLE}") from error
     head = [name.strip().casefold() for name in lines[0]] if lines else []
     if "video" not in head or "labels" not in head:
-        raise UserError(f"{path} begins with {','.join(head)!r:.80}. {FORM}{EXAMPLE}")
+        raise UserError(f"{path} begins with '{printable(','.join(lines[0] if lines else []), 60)}'. {FORM}{EXAMPLE}")
     found: dict[str, tuple[tuple[str, ...], str]] = {}
     for number, line in enumerate(lines[1:], 2):
         if not any(cell.strip() for cell in line):

@@ -36,12 +36,15 @@ class KeyFrames:
             frames: of the video.
             fps: frames per second.
         """
+        frame = None
         for number, frame in enumerate(frames):
             if (number + 1) / fps > (len(self.pictures) + 0.5) * self.step:
                 self.pictures.append(_small(frame))
                 if len(self.pictures) == 2 * MOST:
                     self.pictures, self.step = self.pictures[1::2], 2 * self.step
             yield frame
+        if frame is not None and not self.pictures:
+            self.pictures.append(_small(frame))
 
     def encoded(self) -> bytes:
         """Return the pictures side by side as JPEG, with the seconds of a step in its comment."""

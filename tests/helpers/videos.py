@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from harness.cli.main import main
 from wstal.backbones.i3d import InceptionI3d
 
 SHRINK, WIDTH = 8, 128
@@ -82,3 +86,26 @@ def write_weights(path: Path, channels: int = 3, seed: int = 0) -> Path:
     torch.manual_seed(seed)
     torch.save(InceptionI3d(channels, num_classes=5, shrink=SHRINK).state_dict(), path)
     return path
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+def command(*words: object) -> Ended:
+    """Do a command in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main([str(word) for word in words])
+    return Ended(code, out.getvalue(), err.getvalue())
+
+
+def extract(videos: Path, out: Path, *weights: Path, options: Sequence[object] = ()) -> Ended:
+    """Extract with reduced networks from small frames."""
+    small = ("--short-side", 32, "--crop", 32, "--jobs", 1, "--device", "cpu", *options)
+    return command("data", "extract", videos, "--out", out, *(["--weights", *weights] if weights else []), *small)

@@ -168,12 +168,13 @@ def i3d_from_state(state: Mapping[str, Tensor]) -> InceptionI3d:
     """
     try:
         first, last = state["Conv3d_1a_7x7.conv3d.weight"], state["logits.conv3d.weight"]
-        network = InceptionI3d(first.shape[1], last.shape[0], shrink=64 // first.shape[0])
+        with torch.device("meta"):  # nothing is drawn that would be replaced
+            network = InceptionI3d(first.shape[1], last.shape[0], shrink=64 // first.shape[0])
         known = network.state_dict()
-        lacking = {name for name in known if not name.endswith("num_batches_tracked")} - state.keys()
-        if lacking:
+        counts = {name: torch.tensor(0) for name in known if name.endswith("num_batches_tracked")}
+        if lacking := known.keys() - counts.keys() - state.keys():
             raise KeyError(min(lacking))
-        network.load_state_dict({name: state.get(name, known[name]) for name in known})
+        network.load_state_dict({name: counts.get(name, state.get(name)) for name in known}, assign=True)
     except (KeyError, IndexError, ZeroDivisionError, AttributeError, RuntimeError) as error:
         reason = str(error).splitlines()[-1].strip()
         raise UserError(f"These are not I3D's (Inception) weights by pytorch-i3d's names: {reason}.") from error

@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.videos.folder import list_videos, read_labels, subsets_of
+from harness.data.label_table import read_labels
+from harness.videos.folder import list_videos, subsets_of
 from wstal.errors import MissingDataError, UserError
 
 

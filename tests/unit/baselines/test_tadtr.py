@@ -1,0 +1,115 @@
+"""TadTR against tensors recorded from its released code, and its parts against values worked by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from baselines.tadtr import (
+    TadTrNetwork,
+    TadTrOptions,
+    position_embedding,
+    tadtr_losses,
+)
+from tests.helpers.released import close
+from wstal.losses.set_prediction import Instances, match_instances
+
+Recorded = dict[str, Tensor]
+OPTIONS = TadTrOptions(width=64, hidden=48, encoder_layers=2, decoder_layers=3, queries=12)
+PARTS = {  # ours: the released code's
+    "input.": "input_proj.0.0.",
+    "input_norm.": "input_proj.0.1.",
+    "queries": "query_embed.weight",
+    "level": "transformer.level_embed",
+    "first_reference.": "transformer.reference_points.",
+    "regressor.": "actionness_pred.",
+    "classifiers.": "class_embed.",
+    "encoder.": "transformer.encoder.layers.",
+    "decoder.": "transformer.decoder.layers.",
+    "among_queries.": "self_attn.",
+    "attention.offsets.": "attention.sampling_offsets.",
+    "attention.weights.": "attention.attention_weights.",
+    "attention.values.": "attention.value_proj.",
+    "attention.output.": "attention.output_proj.",
+    "feed_forward.into.": "linear1.",
+    "feed_forward.out.": "linear2.",
+    "refiners.": "transformer.decoder.segment_embed.",
+}
+NORMS = {
+    "encoder": ("after_attention", "after_feed_forward"),
+    "decoder": ("after_attention", "after_queries", "after_feed_forward"),
+}
+
+
+def theirs(name: str) -> str:
+    for kind, norms in NORMS.items():
+        for nth, norm in enumerate(norms, 1):
+            if name.startswith(kind):
+                name = name.replace(f".{norm}.", f".norm{nth}.")
+    place = {"encoder.": "self_attn.", "decoder.": "cross_attn."}.get(name[:8], "")
+    for ours, other in PARTS.items():
+        if name.startswith(ours) or f".{ours}" in name:
+            name = name.replace(ours, other, 1)
+    name = name.replace(".attention.", f".{place}")
+    if "segment_embed" in name:  # their layers are numbered without the ReLUs
+        head, layer, kind = name.rsplit(".", 2)
+        name = f"{head}.layers.{int(layer) // 2}.{kind}"
+    return name
+
+
+@pytest.fixture(scope="module")
+def recorded(shared: Path) -> Recorded:
+    path = shared / "fixtures" / "tadtr_small_parity.npz"
+    return {name: torch.from_numpy(array) for name, array in np.load(path).items()}
+
+
+@pytest.fixture
+def network(recorded: Recorded) -> TadTrNetwork:
+    found = TadTrNetwork(OPTIONS, 32, 20).eval()
+    state = {name: recorded[f"sd/{theirs(name)}"].reshape(own.shape) for name, own in found.named_parameters()}
+    found.load_state_dict(state)
+    return found
+
+
+def near(actual: Tensor, expected: Tensor) -> None:
+    """Within 1e-5 of the largest entry: double precision differs from what was recorded by 3e-6 of it."""
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5 * expected.abs().max().item())
+
+
+def instances(recorded: Recorded) -> list[Instances]:
+    return [Instances(recorded[f"target/{b}/labels"], recorded[f"target/{b}/segments_cw"]) for b in range(2)]
+
+
+def test_forward_equals_the_released_code(network: TadTrNetwork, recorded: Recorded) -> None:
+    padded = recorded["input/padding_mask"].bool()
+    with torch.no_grad():
+        output = network(recorded["input/x"].transpose(1, 2), padded)
+    close(position_embedding(padded, 64).float().transpose(1, 2), recorded["out/position_embedding"], scale=1)
+    near(output.memory.transpose(1, 2), recorded["out/memory"])
+    names = ("out/aux0", "out/aux1", "out")
+    for name, layer in zip(names, output.layers, strict=True):
+        near(layer.logits, recorded[f"{name}/logits"])
+        near(layer.segments, recorded[f"{name}/segments_cw"])
+    near(output.actionness, recorded["out/actionness"][..., 0])
+
+
+def test_losses_matches_and_gradients_equal_the_released_code(network: TadTrNetwork, recorded: Recorded) -> None:
+    true = instances(recorded)
+    output = network(recorded["input/x"].transpose(1, 2), recorded["input/padding_mask"].bool())
+    for name, layer in zip(("match_aux0", "match_aux1", "match"), output.layers, strict=True):
+        for window, (query, instance) in enumerate(match_instances(*layer, true)):
+            expected = recorded[f"target/{window}/{name}_query_gt"]
+            assert torch.equal(torch.stack([query, instance]), expected)
+    losses = tadtr_losses(output, true, OPTIONS)
+    for ours, name in {"classification": "ce", "segment": "segments", "iou": "iou", "actionness": "actionness"}.items():
+        close(losses[ours], recorded[f"loss/loss_{name}"])
+    close(losses["total"], recorded["loss/total"])
+    losses["total"].backward()
+    for name, parameter in network.named_parameters():
+        norm, entries = recorded[f"grad/{theirs(name)}"].tolist()
+        assert parameter.grad.norm().item() == pytest.approx(norm, rel=1e-5), name
+        assert parameter.grad.double().sum().item() == pytest.approx(entries, rel=1e-5, abs=1e-5 * norm), name

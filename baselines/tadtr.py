@@ -10,30 +10,51 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wstal.losses.set_prediction import Instances, edges, segment_iou, set_losses
+from wstal.localize.given import GivenProposals
+from wstal.localize.nms import Rows, suppress_where_windows_meet
+from wstal.localize.spec import LocalizerSpec
+from wstal.losses.set_prediction import Instances, MatchCosts, edges, segment_iou, set_losses
+from wstal.method import Recipe, TrainSpec
 from wstal.parts.deformable_attention import DeformableAttention
+from wstal.parts.deformable_transformer import (
+    DecoderLayer,
+    EncoderLayer,
+    LayerSizes,
+    Memory,
+    Padded,
+    position_embedding,
+)
 from wstal.parts.segment_align import align_matrix
-from wstal.spec import Count, Spec
-from wstal.tensors import Features
+from wstal.spec import ALL_ROWS, Count, Spec
+from wstal.supervised import SupervisedMethod, clipped, snippet_signals
+from wstal.tensors import Features, VideoFeatures
+from wstal.types import Scores, SupervisedBatch, SupervisedVideo
+from wstal.windows import Window, covering_starts, instances_in_rows, kept_instances, window_starts
 
-Memory = Float[Tensor, "batch time dim"]
-Queries = Float[Tensor, "batch queries dim"]
-Padded = Bool[Tensor, "batch time"]
 GROUPS = 32  # of columns, which the input is normalised in
+KEPT_SHARE = 0.75  # of an instance's length, with which a window keeps it
+PREDICTIONS = 100  # of a window
+ABOVE_NMS = np.nextafter(0.4, 1.0)  # overlaps above 0.4 are suppressed, and 0.4 itself is not
+SLOW, GRADIENT_NORM = 0.1, 0.1
+COSTS = MatchCosts(classification=6.0, segment=5.0, iou=2.0)
 ROI_BINS, EXTENSION = 16, 0.75  # a segment's region reaches 0.75 of its width to both sides of its centre
 
 
 class TadTrOptions(Spec):
     """Options of TadTR. The defaults are the released code's for THUMOS14."""
 
+    window: Count = Field(128, description="rows of a window")
+    train_overlap: float = Field(0.75, ge=0, lt=1, description="of training windows, as a fraction")
+    test_overlap: float = Field(0.25, ge=0, lt=1, description="of test windows, as a fraction")
     width: Count = Field(256, description="columns of the encoded snippets and of the queries")
     heads: Count = Field(8, description="heads of every attention")
     points: Count = Field(4, description="points that a head reads")
@@ -48,7 +69,8 @@ class TadTrOptions(Spec):
     actionness: float = Field(4.0, ge=0, description="weight of the error of the predicted IoU")
     whole_batch: bool = Field(
         True,
-        description="a query's true IoU is the best with any instance of the batch, as in the released code; else of its window",
+        description="the IoU to predict is that with the nearest instance of the whole batch, as in the released code; "
+        "else of the query's own window",
     )
 
     @model_validator(mode="after")
@@ -58,73 +80,9 @@ class TadTrOptions(Spec):
         return self
 
 
-def position_embedding(padded: Padded, width: int) -> Memory:
-    """Return sines and cosines of each row's place in the window, alternating, of `width / 2` frequencies."""
-    valid = (~padded).float()
-    angle = valid.cumsum(dim=1) / (valid.sum(dim=1, keepdim=True) + 1e-6) * (2 * math.pi)
-    period = 10_000 ** (2 * torch.arange(width // 2, device=padded.device).float() / width)
-    phases = angle[..., None] / period
-    return torch.stack([phases.sin(), phases.cos()], dim=-1).flatten(2)
-
-
 def logit(fraction: Tensor) -> Tensor:
     """Return the inverse of the sigmoid, finite at 0 and 1."""
     return (fraction.clamp(min=1e-5) / (1 - fraction).clamp(min=1e-5)).log()
-
-
-class FeedForward(nn.Module):
-    """Two linear layers around a ReLU, added to the input."""
-
-    def __init__(self, width: int, hidden: int, dropout: float) -> None:
-        super().__init__()
-        self.into, self.out = nn.Linear(width, hidden), nn.Linear(hidden, width)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, rows: Tensor) -> Tensor:
-        """Return the input plus its change."""
-        return rows + self.dropout(self.out(self.dropout(self.into(rows).relu())))
-
-
-class EncoderLayer(nn.Module):
-    """Every row reads points around itself."""
-
-    def __init__(self, spec: TadTrOptions) -> None:
-        super().__init__()
-        self.attention = DeformableAttention(spec.width, spec.heads, spec.points)
-        self.feed_forward = FeedForward(spec.width, spec.hidden, spec.dropout)
-        self.after_attention, self.after_feed_forward = nn.LayerNorm(spec.width), nn.LayerNorm(spec.width)
-        self.dropout = nn.Dropout(spec.dropout)
-
-    def forward(self, rows: Memory, position: Memory, padded: Padded | None) -> Memory:
-        """Return the encoded rows."""
-        middle = (torch.arange(rows.shape[1], device=rows.device, dtype=rows.dtype) + 0.5) / rows.shape[1]
-        reference = middle[None, :, None].expand(len(rows), -1, -1)
-        read = self.attention(rows + position, reference, rows, padded)
-        return self.after_feed_forward(self.feed_forward(self.after_attention(rows + self.dropout(read))))
-
-
-class DecoderLayer(nn.Module):
-    """Queries attend to each other, then read points of the encoded rows in their segments."""
-
-    def __init__(self, spec: TadTrOptions) -> None:
-        super().__init__()
-        self.among_queries = nn.MultiheadAttention(spec.width, spec.heads, spec.dropout, batch_first=True)
-        self.attention = DeformableAttention(spec.width, spec.heads, spec.points)
-        self.feed_forward = FeedForward(spec.width, spec.hidden, spec.dropout)
-        self.after_queries, self.after_attention = nn.LayerNorm(spec.width), nn.LayerNorm(spec.width)
-        self.after_feed_forward = nn.LayerNorm(spec.width)
-        self.dropout = nn.Dropout(spec.dropout)
-
-    def forward(
-        self, queries: Queries, place: Queries, reference: Tensor, memory: Memory, padded: Padded | None
-    ) -> Queries:
-        """Return the decoded queries."""
-        placed = queries + place
-        among = self.among_queries(placed, placed, queries, need_weights=False)[0]
-        queries = self.after_queries(queries + self.dropout(among))
-        read = self.attention(queries + place, reference, memory, padded)
-        queries = self.after_attention(queries + self.dropout(read))
-        return self.after_feed_forward(self.feed_forward(queries))
 
 
 class Predictions(NamedTuple):
@@ -165,11 +123,12 @@ class TadTrNetwork(nn.Module):
     def __init__(self, spec: TadTrOptions, feature_dim: int, num_classes: int) -> None:
         super().__init__()
         width, layers = spec.width, range(spec.decoder_layers)
+        sizes = LayerSizes(width, spec.heads, spec.points, spec.hidden, spec.dropout)
         self.input = nn.Conv1d(feature_dim, width, 1)
         self.input_norm = nn.GroupNorm(GROUPS, width)
         self.level = nn.Parameter(torch.randn(width))
-        self.encoder = nn.ModuleList(EncoderLayer(spec) for _ in range(spec.encoder_layers))
-        self.decoder = nn.ModuleList(DecoderLayer(spec) for _ in layers)
+        self.encoder = nn.ModuleList(EncoderLayer(sizes) for _ in range(spec.encoder_layers))
+        self.decoder = nn.ModuleList(DecoderLayer(sizes) for _ in layers)
         self.queries = nn.Parameter(torch.randn(spec.queries, 2 * width))
         self.first_reference = nn.Linear(width, 1)
         self.classifiers = nn.ModuleList(nn.Linear(width, num_classes) for _ in layers)
@@ -265,7 +224,7 @@ def tadtr_losses(output: Output, instances: Sequence[Instances], spec: TadTrOpti
         instances: those of each window.
         spec: weights.
     """
-    layers = [set_losses(*layer, instances) for layer in output.layers]
+    layers = [set_losses(*layer, instances, COSTS) for layer in output.layers]
     weights = {"classification": spec.classification, "segment": spec.segment, "iou": spec.iou}
     last = layers[-1] | {
         "actionness": actionness_loss(output.actionness, output.layers[-1].segments, instances, spec.whole_batch)
@@ -274,3 +233,106 @@ def tadtr_losses(output: Output, instances: Sequence[Instances], spec: TadTrOpti
     for terms in layers:
         total = total + sum(weight * terms[name] for name, weight in weights.items())
     return last | {"total": total}
+
+
+def ranked(logits: Tensor, segments: Tensor, actionness: Tensor) -> Tensor:
+    """Return `[B, K, 4]` class, score, start and end of the best predictions of each window, best first.
+
+    Args:
+        logits: `[B, Q, C]`. A query may be predicted with several classes.
+        segments: `[B, Q, 2]` centre and width, as fractions of the window.
+        actionness: `[B, Q]` predicted IoU, which multiplies the class scores.
+    """
+    classes = logits.shape[2]
+    score = (logits.sigmoid() * actionness[..., None]).flatten(1)
+    best, place = score.sort(dim=1, descending=True, stable=True)
+    best, place = best[:, :PREDICTIONS], place[:, :PREDICTIONS]
+    start, end = (edge.gather(1, place // classes) for edge in edges(segments))
+    return torch.stack([(place % classes).to(best.dtype), best, start, end], dim=2)
+
+
+class TadTr(SupervisedMethod):
+    """TadTR over windows of features `[B, T, D]`."""
+
+    name = "tadtr"
+    title = "TadTR"
+    Options = TadTrOptions
+    CHECK_OPTIONS: ClassVar = {
+        "window": 12,
+        "width": 32,
+        "heads": 4,
+        "hidden": 32,
+        "encoder_layers": 1,
+        "decoder_layers": 2,
+        "queries": 6,
+    }
+    MATCHES_ON_HOST = True
+    spec: TadTrOptions
+
+    def __init__(self, spec: TadTrOptions, feature_dim: int, num_classes: int) -> None:
+        super().__init__(spec, feature_dim, num_classes)
+        self.network = TadTrNetwork(spec, feature_dim, num_classes)
+
+    @classmethod
+    def recipe(cls, dataset: str) -> Recipe:
+        """Return the released code's recipe."""
+        return Recipe(
+            method=TadTrOptions(),
+            train=TrainSpec(epochs=16, learning_rate=2e-4, weight_decay=1e-4, decay_every=14),
+            localizer=LocalizerSpec(class_threshold=0.0, given=GivenProposals(keep=ALL_ROWS, classes=0)),
+        )
+
+    def optimizers(self, train: TrainSpec) -> list[torch.optim.Optimizer]:
+        """Return AdamW, with a tenth of the rate for what decides where queries look."""
+        slow, other = [], []
+        for name, parameter in self.named_parameters():
+            (slow if ".offsets." in name or ".first_reference." in name else other).append(parameter)
+        groups = [{"params": other}, {"params": slow, "lr": SLOW * train.learning_rate}]
+        adam = torch.optim.AdamW(
+            groups, lr=train.learning_rate, betas=train.betas, weight_decay=train.weight_decay, fused=True
+        )
+        return [clipped(adam, GRADIENT_NORM)]
+
+    def windows(self, videos: Sequence[SupervisedVideo], stage: int) -> list[Window]:
+        """Return the windows that keep an instance."""
+        rows = self.spec.window
+        stride = max(1, int(rows * (1 - self.spec.train_overlap)))
+        return [
+            Window(number, first, 1, rows)
+            for number, video in enumerate(videos)
+            for first in window_starts(video.video.length, rows, stride)
+            if len(kept_instances(instances_in_rows(video) - first, rows, KEPT_SHARE)[0])
+        ]
+
+    def targets(self, video: SupervisedVideo, window: Window, stage: int) -> dict[str, Tensor]:
+        """Return class and segment of each instance, padded to the number of queries with the class -1."""
+        kept, segments = kept_instances(window.instances(video).numpy(), window.rows, KEPT_SHARE)
+        count = min(len(kept), self.spec.queries)
+        labels, padded = torch.full((self.spec.queries,), -1), torch.zeros(self.spec.queries, 2)
+        labels[:count] = torch.from_numpy(video.label[kept[:count]])
+        padded[:count] = torch.from_numpy(segments[:count]).float()
+        return {"labels": labels, "segments": padded}
+
+    def losses(self, batch: SupervisedBatch) -> dict[str, Tensor]:
+        """Return the losses of matched queries."""
+        pairs = zip(batch.targets["labels"], batch.targets["segments"], strict=True)
+        instances = [Instances(labels[labels >= 0], segments[labels >= 0]) for labels, segments in pairs]
+        return tadtr_losses(self.network(batch.features), instances, self.spec)
+
+    def score(self, features: VideoFeatures) -> Scores:
+        """Return the detections of all windows as proposals."""
+        length, rows = len(features), self.spec.window
+        starts = covering_starts(length, rows, max(1, int(rows * (1 - self.spec.test_overlap))))
+        parts = (features[start : start + rows] for start in starts)
+        output = self.network(torch.stack([functional.pad(part, (0, 0, 0, rows - len(part))) for part in parts]))
+        found = ranked(*output.layers[-1], output.actionness).detach().double().cpu().numpy()
+        edges_in_video = found[..., 2:] * rows + np.array(starts)[:, None, None]
+        start, end = edges_in_video.clip(0, length).reshape(-1, 2).T
+        label, score = found[..., :2].reshape(-1, 2).T
+        one = Rows(start, end, score, label.astype(np.int64), np.zeros(len(start))).take(np.flatnonzero(end > start))
+        ends = [min(start + rows, length) for start in starts]
+        one = one.take(suppress_where_windows_meet(one, starts, ends, ABOVE_NMS))
+        proposals = torch.from_numpy(np.stack([one.start, one.end, one.score, one.group], axis=1)).float()
+        video_scores = proposals.new_zeros(self.num_classes)
+        video_scores.scatter_reduce_(0, torch.from_numpy(one.group), proposals[:, 2], "amax")
+        return Scores(snippet_signals(proposals, video_scores, length), video_scores, proposals=proposals)

@@ -30,16 +30,22 @@ class Instances(NamedTuple):
         segments: `[N, 2]` centre and width.
     """
 
-    labels: Int[Tensor, "instances"]
+    labels: Int[Tensor, " instances"]
     segments: Float[Tensor, "instances 2"]
 
 
 class MatchCosts(NamedTuple):
-    """Weights of a match's costs, and of the losses of the same names."""
+    """Weights of the costs that decide which query an instance is matched with.
 
-    classification: float = 6.0
-    segment: float = 5.0
-    iou: float = 2.0
+    Args:
+        classification: of the focal cost of the instance's class.
+        segment: of the L1 distance of centre and width.
+        iou: of the IoU, which lowers the cost.
+    """
+
+    classification: float
+    segment: float
+    iou: float
 
 
 def segment_iou(segments: Float[Tensor, "*n 2"], others: Float[Tensor, "*m 2"]) -> Float[Tensor, "*nm"]:
@@ -71,7 +77,7 @@ def edges(segments: Float[Tensor, "*n 2"]) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def match_instances(
-    logits: Logits, segments: PredictedSegments, instances: Sequence[Instances], costs: MatchCosts = MatchCosts()
+    logits: Logits, segments: PredictedSegments, instances: Sequence[Instances], costs: MatchCosts
 ) -> list[tuple[Tensor, Tensor]]:
     """Return for each window which query is matched with which instance, at the lowest total cost.
 
@@ -79,14 +85,15 @@ def match_instances(
         logits: of the classes, without background.
         segments: predicted centre and width.
         instances: those of each window, no more than there are queries.
-        costs: weights of the focal cost of the instance's class, of the L1 distance, and of the IoU.
+        costs: weights of their costs.
 
     Returns:
         Indices of the queries in ascending order, and of their instances.
 
     Example:
         >>> instances = [Instances(torch.tensor([0]), torch.tensor([[0.5, 0.2]]))]
-        >>> match_instances(torch.zeros(1, 2, 1), torch.tensor([[[0.1, 0.2], [0.4, 0.2]]]), instances)
+        >>> near, far = torch.tensor([[0.4, 0.2], [0.1, 0.2]])
+        >>> match_instances(torch.zeros(1, 2, 1), torch.stack([far, near])[None], instances, MatchCosts(6, 5, 2))
         [(tensor([1]), tensor([0]))]
     """
     probability = logits.sigmoid()
@@ -123,7 +130,7 @@ def focal_loss(logits: Logits, targets: Logits) -> Scalar:
 
 
 def set_losses(
-    logits: Logits, segments: PredictedSegments, instances: Sequence[Instances], costs: MatchCosts = MatchCosts()
+    logits: Logits, segments: PredictedSegments, instances: Sequence[Instances], costs: MatchCosts
 ) -> dict[str, Tensor]:
     """Compute the losses of one layer's predictions against the instances that they match, before weighting.
 
@@ -137,7 +144,8 @@ def set_losses(
 
     Example:
         >>> instances = [Instances(torch.tensor([0]), torch.tensor([[0.5, 0.2]]))]
-        >>> losses = set_losses(torch.zeros(1, 1, 1), torch.tensor([[[0.5, 0.4]]]), instances)
+        >>> segments = torch.tensor([[[0.5, 0.4]]])
+        >>> losses = set_losses(torch.zeros(1, 1, 1), segments, instances, MatchCosts(6, 5, 2))
         >>> {name: round(value.item(), 3) for name, value in losses.items()}
         {'classification': 0.043, 'segment': 0.2, 'iou': 0.5}
     """

@@ -68,7 +68,7 @@ class DeformableAttention(nn.Module):
 
     @torch.no_grad()
     def reset(self) -> None:
-        """Set the initial weights: every query reads points up to `points` rows before or after, all with one weight."""
+        """Set the initial weights: all points of a query weigh the same, and lie whole rows from its reference."""
         for layer in (self.values, self.output):
             nn.init.xavier_uniform_(layer.weight)
         for layer in (self.offsets, self.weights):

@@ -10,13 +10,21 @@ import torch
 from torch import Tensor
 
 from baselines.tadtr import (
+    ABOVE_NMS,
+    COSTS,
+    KEPT_SHARE,
+    TadTr,
     TadTrNetwork,
     TadTrOptions,
-    position_embedding,
+    ranked,
     tadtr_losses,
 )
 from tests.helpers.released import close
+from wstal.localize.nms import Rows, suppress_where_windows_meet
 from wstal.losses.set_prediction import Instances, match_instances
+from wstal.parts.deformable_transformer import position_embedding
+from wstal.types import SupervisedVideo, Video
+from wstal.windows import Window, covering_starts, kept_instances
 
 Recorded = dict[str, Tensor]
 OPTIONS = TadTrOptions(width=64, hidden=48, encoder_layers=2, decoder_layers=3, queries=12)
@@ -101,7 +109,7 @@ def test_losses_matches_and_gradients_equal_the_released_code(network: TadTrNetw
     true = instances(recorded)
     output = network(recorded["input/x"].transpose(1, 2), recorded["input/padding_mask"].bool())
     for name, layer in zip(("match_aux0", "match_aux1", "match"), output.layers, strict=True):
-        for window, (query, instance) in enumerate(match_instances(*layer, true)):
+        for window, (query, instance) in enumerate(match_instances(*layer, true, COSTS)):
             expected = recorded[f"target/{window}/{name}_query_gt"]
             assert torch.equal(torch.stack([query, instance]), expected)
     losses = tadtr_losses(output, true, OPTIONS)
@@ -113,3 +121,71 @@ def test_losses_matches_and_gradients_equal_the_released_code(network: TadTrNetw
         norm, entries = recorded[f"grad/{theirs(name)}"].tolist()
         assert parameter.grad.norm().item() == pytest.approx(norm, rel=1e-5), name
         assert parameter.grad.double().sum().item() == pytest.approx(entries, rel=1e-5, abs=1e-5 * norm), name
+
+
+def test_ranking_equals_the_released_code(recorded: Recorded) -> None:
+    outputs = (recorded["out/logits"], recorded["out/segments_cw"], recorded["out/actionness"][..., 0])
+    for window, (found, seconds) in enumerate(zip(ranked(*outputs), recorded["post/durations"], strict=True)):
+        expected = recorded[f"post/{window}/rank"]
+        assert torch.equal(found[:, 0].double(), expected[:, 0])
+        torch.testing.assert_close(found[:, 1].double(), expected[:, 1], rtol=1e-6, atol=0)
+        torch.testing.assert_close((found[:, 2:] * seconds).double(), expected[:, 2:4], rtol=0, atol=2e-6)
+
+
+def test_fusion_of_windows_equals_the_released_code(recorded: Recorded) -> None:
+    label, score, start, end, _ = recorded["post/before_fusion"].numpy().T
+    rows = Rows(start, end, score, label.astype(np.int64), np.zeros(len(start)))
+    windows = recorded["post/windows"].numpy() / recorded["post/feature_fps"].numpy()
+    kept = suppress_where_windows_meet(rows, windows[:, 0], windows[:, 1], ABOVE_NMS)
+    found, expected = recorded["post/before_fusion"].numpy()[kept], recorded["post/after_fusion"].numpy()
+    assert np.array_equal(found[np.lexsort(found.T)], expected[np.lexsort(expected.T)])
+
+
+@pytest.fixture(scope="module")
+def sliced(recorded: Recorded) -> list[SupervisedVideo]:
+    *lengths, rate = recorded["gt/slices/feature_lengths_fps"].tolist()
+    videos = []
+    for number, length in enumerate(lengths):
+        start, end = recorded[f"gt/slices/{number}/segments_seconds"].numpy().T
+        video = Video(str(number), np.zeros((int(length), 1), dtype=np.float32), (0,), 1 / rate)
+        videos.append(SupervisedVideo(video, np.zeros(len(start), dtype=np.int64), start, end))
+    return videos
+
+
+def test_training_windows_and_targets_equal_the_released_code(
+    sliced: list[SupervisedVideo], recorded: Recorded
+) -> None:
+    method = TadTr(OPTIONS.model_copy(update={"window": 128}), 32, 20)
+    windows = method.windows(sliced, 0)
+    expected = recorded["target/slices_train/video_start_end"]
+    lengths = [len(sliced[window.video].video.features) for window in windows]
+    found = [(w.video, w.first, min(w.last, length)) for w, length in zip(windows, lengths, strict=True)]
+    assert found == [tuple(row) for row in expected.tolist()]
+    same_segments(sliced, windows, recorded["target/slices_train/slice_segments_seconds"])
+    first = method.targets(sliced[0], windows[0], 0)
+    assert (first["labels"] >= 0).sum() == 6
+    assert (first["labels"] == 0).sum() == 6
+    centre = (sliced[0].start + sliced[0].end) / 2 * 3.125 / 128  # of all instances: none is cut
+    np.testing.assert_allclose(first["segments"][:6, 0], centre, rtol=1e-6)
+
+
+def test_test_windows_equal_the_released_code(sliced: list[SupervisedVideo], recorded: Recorded) -> None:
+    windows = [
+        Window(number, first, 1, 128)
+        for number, video in enumerate(sliced)
+        for first in covering_starts(video.video.length, 128, 96)
+    ]
+    expected = recorded["target/slices_test/video_start_end"]
+    assert [(window.video, window.first) for window in windows] == [tuple(row) for row in expected[:, :2].tolist()]
+    same_segments(sliced, windows, recorded["target/slices_test/slice_segments_seconds"])
+
+
+def same_segments(videos: list[SupervisedVideo], windows: list[Window], expected: Tensor) -> None:
+    found = []
+    for number, window in enumerate(windows):
+        rows = window.instances(videos[window.video]).numpy()
+        end = min(window.rows, videos[window.video].video.length - window.first)
+        seconds = kept_instances(rows, end, KEPT_SHARE)[1] * end / 3.125
+        found += [(number, centre - width / 2, centre + width / 2) for centre, width in seconds]
+    made, wanted = np.array(found), expected.numpy()
+    np.testing.assert_allclose(made[np.lexsort(made.T[::-1])], wanted[np.lexsort(wanted.T[::-1])], rtol=1e-6)

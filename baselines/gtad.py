@@ -9,25 +9,38 @@ training alone. The proposals have no class: it comes from a classifier of video
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
-from pydantic import Field
+from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
-from torch.nn import functional
 
+from wstal.boundaries import boundary_candidates, covered, iou_map, regions, valid_cells
+from wstal.families import many_classes
+from wstal.localize.given import GivenProposals, SoftSuppression
+from wstal.localize.spec import LocalizerSpec
+from wstal.losses.boundary_matching import balanced_cross_entropy, iou_regression, uniform_draws
+from wstal.method import Recipe, TrainSpec
+from wstal.parts.cell_sampling import SparseSum, folded
 from wstal.parts.segment_align import align_matrix
-from wstal.spec import Count, Spec
+from wstal.proposal_generator import GeneratorOptions, ProposalGenerator, best_of_window, clip_gradients
+from wstal.spec import Count
 from wstal.tensors import Features
+from wstal.types import Floats, SupervisedBatch
 
 Nodes = Float[Tensor, "batch dim time"]
 Map = Float[Tensor, "batch 2 durations time"]
 GROUPS, GROUP_WIDTH = 32, 4  # of the convolutions of a graph block
 INPUT_GROUPS = 4
+HALF_REGION = 1.5  # rows to each side of a boundary that count as its region
+HIGH = 0.9  # overlap above which an interval is a positive of the classified score
+GRADIENT_NORM = 1.0
 
 
-class GtadOptions(Spec):
-    """Options of G-TAD. The defaults are the released code's for THUMOS14."""
+class GtadOptions(GeneratorOptions):
+    """Options of G-TAD. The defaults are the released code's for THUMOS14, on rows twice as long."""
 
     width: Count = Field(256, description="columns of the encoded snippets")
     interval_width: Count = Field(512, description="columns of an interval's pooled features")
@@ -37,6 +50,37 @@ class GtadOptions(Spec):
     durations: Count = Field(64, description="longest interval (D), in rows")
     inner_bins: Count = Field(16, description="bins that an interval's own features are pooled to")
     context_bins: Count = Field(16, description="bins that the features of similar snippets are pooled to")
+    regressed: float = Field(1.0, ge=0, description="weight of the loss of the regressed overlap")
+    classified: float = Field(10.0, ge=0, description="weight of the loss of the classified overlap")
+    extra: float = Field(
+        10.0, ge=0, description="added to the numbers of intervals that overlap enough, and that do not"
+    )
+    offset: float = Field(
+        0.0,
+        ge=0,
+        description="rows that instances are late by in the targets of intervals; the released code: 0.4 to 0.6",
+    )
+    candidates: bool = Field(False, description="intervals join peaks and high values of start and end, not all rows")
+    sigma: PositiveFloat = Field(0.46, description="width of the soft suppression within a window")
+    longest: Count | None = Field(
+        None, description="rows from which on an interval is dropped; the released code drops those of 10 seconds"
+    )
+
+
+ACTIVITYNET_OPTIONS = GtadOptions(
+    rescale=True,
+    window=100,
+    durations=100,
+    kernel=1,
+    inner_bins=32,
+    context_bins=4,
+    regressed=10.0,
+    classified=1.0,
+    extra=0.0,
+    candidates=True,
+    sigma=0.8,
+    window_proposals=100,
+)
 
 
 def nearest_rows(nodes: Nodes, count: int) -> Int[Tensor, "batch time neighbours"]:
@@ -93,57 +137,21 @@ def anchors(durations: int, length: int) -> tuple[Tensor, Tensor]:
 
     Intervals that would leave the window are [0, 0]. They are scored, but no loss or detection reads that.
     """
-    duration = torch.arange(durations)[:, None].float()
-    start = torch.arange(length).float()
+    duration = torch.arange(durations, dtype=torch.float64, device="cpu")[:, None]
+    start = torch.arange(length, dtype=torch.float64, device="cpu")
     half, inside = (duration + 1) / 2, start + duration < length
     return torch.where(inside, start - half, 0.0), torch.where(inside, start + duration + half, 0.0)
 
 
-class IntervalPooling(nn.Module):
-    """Linear layer over the pooled features of every interval, computed without them.
-
-    Pooling is linear too, so the layer comes first: a table of each bin's product with each row of the window, from
-    which an interval sums a few entries. That is a fraction of the products, and the pooled features, 8192 columns of
-    each interval, are never in memory.
-
-    Args:
-        bins: bins of an interval.
-        durations: D, rows of the longest interval.
-    """
-
-    def __init__(self, bins: int, durations: int) -> None:
-        super().__init__()
-        self.bins, self.durations = bins, durations
-        self.length = 0
-
-    def prepare(self, length: int, device: torch.device) -> None:
-        """Find the entries that each interval reads, if the last window had another length."""
-        if length == self.length:
-            return
-        found = []
-        for start, end in zip(*anchors(self.durations, length), strict=True):  # one matrix for all would be large
-            matrix = align_matrix(start, end, self.bins, length).flatten(1)
-            interval, entry = matrix.nonzero(as_tuple=True)
-            found.append((entry, matrix[interval, entry], interval.bincount(minlength=length)))
-        entries, shares, count = (torch.cat(parts) for parts in zip(*found, strict=True))
-        self.entries, self.shares = entries.to(device), shares.to(device)
-        self.first = (count.cumsum(dim=0) - count).to(device)
-        self.length = length
-
-    def forward(self, nodes: Nodes, weight: Float[Tensor, "out dim bins"]) -> Float[Tensor, "intervals batch out"]:
-        """Return the layer's output for each interval, those of the shortest duration first.
-
-        Args:
-            nodes: rows of the windows.
-            weight: of the layer.
-        """
-        batch, _, length = nodes.shape
-        self.prepare(length, nodes.device)
-        table = torch.einsum("ock,bct->ktbo", weight, nodes).flatten(0, 1)
-        summed = functional.embedding_bag(
-            self.entries, table.flatten(1), self.first, mode="sum", per_sample_weights=self.shares.to(table.dtype)
-        )
-        return summed.unflatten(1, (batch, -1))
+def interval_bins(durations: int, length: int, bins: int) -> SparseSum:
+    """Return the pooling of every interval to bins: each is a sum of entries (bin, row of the window)."""
+    found = []
+    for start, end in zip(*anchors(durations, length), strict=True):  # one matrix for all would be large
+        matrix = align_matrix(start, end, bins, length).flatten(1)
+        interval, entry = matrix.nonzero(as_tuple=True)
+        found.append((interval + len(found) * length, entry, matrix[interval, entry]))
+    cell, entry, share = (torch.cat(parts).numpy() for parts in zip(*found, strict=True))
+    return SparseSum(cell, entry, share, durations * length, bins * length)
 
 
 class GtadNetwork(nn.Module):
@@ -163,11 +171,14 @@ class GtadNetwork(nn.Module):
         self.start, self.end = (
             nn.Sequential(GraphBlock(width, spec.neighbours), nn.Conv1d(width, 1, 1)) for _ in range(2)
         )
-        self.inner = IntervalPooling(spec.inner_bins, spec.durations)
-        self.context = IntervalPooling(spec.context_bins, spec.durations)
-        self.pooled = nn.Conv2d(width * (spec.inner_bins + spec.context_bins), spec.interval_width, 1)
-        self.reduced = nn.Linear(spec.interval_width, map_width)
+        sizes = (spec.durations, spec.window)
+        self.map_shape = sizes
+        self.inner, self.context = (interval_bins(*sizes, bins) for bins in (spec.inner_bins, spec.context_bins))
+        self.split = [spec.inner_bins, spec.context_bins]
+        self.pooled = nn.Conv2d(width * sum(self.split), spec.interval_width, 1)
         self.map = nn.Sequential(
+            nn.Conv2d(spec.interval_width, map_width, 1),
+            nn.ReLU(),
             nn.Conv2d(map_width, map_width, spec.kernel, padding=padding),
             nn.ReLU(),
             nn.Conv2d(map_width, map_width, spec.kernel, padding=padding),
@@ -184,7 +195,98 @@ class GtadNetwork(nn.Module):
         """Return the two scores of each interval, regressed and classified overlap with the truth."""
         similar = neighbours_of(nodes, nearest_rows(nodes, self.neighbours)).mean(dim=3)
         weight = self.pooled.weight.flatten(1).unflatten(1, (nodes.shape[1], -1))
-        inner, context = weight.split([self.inner.bins, self.context.bins], dim=2)
-        pooled = self.inner(nodes, inner) + self.context(similar, context) + self.pooled.bias
-        reduced = self.reduced(pooled.relu()).relu().unflatten(0, (self.inner.durations, -1))
-        return self.map(reduced.permute(2, 3, 0, 1)).sigmoid()
+        inner, context = weight.split(self.split, dim=2)
+        pooled = folded(self.inner, nodes, inner) + folded(self.context, similar, context) + self.pooled.bias[:, None]
+        return self.map(pooled.relu().unflatten(2, self.map_shape)).sigmoid()
+
+
+class Gtad(ProposalGenerator):
+    """G-TAD over windows of features `[B, T, D]`."""
+
+    name = "gtad"
+    title = "G-TAD"
+    Options = GtadOptions
+    SCORING_OPTIONS = frozenset({"candidates", "sigma", "longest", "window_proposals"})
+    CHECK_OPTIONS: ClassVar = {
+        "window": 16,
+        "durations": 8,
+        "width": 8,
+        "interval_width": 8,
+        "map_width": 4,
+        "inner_bins": 4,
+        "context_bins": 2,
+    }
+    spec: GtadOptions
+
+    def __init__(self, spec: GtadOptions, feature_dim: int, num_classes: int) -> None:
+        super().__init__(spec, feature_dim, num_classes)
+        self.network = GtadNetwork(spec, feature_dim)
+
+    @classmethod
+    def recipe(cls, dataset: str) -> Recipe:
+        """Return the released code's settings: of its branch for ActivityNet where classes are many."""
+        if many_classes(dataset):
+            options = ACTIVITYNET_OPTIONS
+            train = TrainSpec(epochs=10, batch_size=16, learning_rate=4e-3, weight_decay=1e-4, decay_every=5)
+        else:
+            options = GtadOptions()
+            train = TrainSpec(epochs=10, batch_size=8, learning_rate=4e-5, weight_decay=1e-4, decay_every=5)
+        given = GivenProposals(suppression=SoftSuppression(sigma=options.sigma), keep=options.window_proposals)
+        return Recipe(method=options, train=train, localizer=LocalizerSpec(class_threshold=0.0, given=given))
+
+    def optimizers(self, train: TrainSpec) -> list[torch.optim.Optimizer]:
+        """Return the optimizer, which bounds the gradients of the generator."""
+        (adam,) = super().optimizers(train)
+        clip_gradients(adam, self.generator_parameters(), GRADIENT_NORM)
+        return [adam]
+
+    def window_targets(self, instances: Tensor) -> dict[str, Tensor]:
+        """Return `start` and `end` `[T]`, true near a boundary, and `iou` of each interval with the truth."""
+        rows = self.spec.window
+        start, end = (covered(part, rows, shift=-0.5) > 0.5 for part in regions(instances, HALF_REGION))
+        inside = (instances + self.spec.offset).clamp(0, rows)
+        return {"start": start, "end": end, "iou": iou_map(inside, rows, self.spec.durations).float()}
+
+    def losses(self, batch: SupervisedBatch) -> dict[str, Tensor]:
+        """Return the losses of boundaries, of both scores of intervals and of the classifier, and their sum."""
+        spec, iou = self.spec, batch.targets["iou"]
+        start, end, scores = self.network(batch.features)
+        valid = valid_cells(spec.window, spec.durations).to(iou.device).expand_as(iou)
+        draws = uniform_draws(iou, self.training)
+        terms = {
+            "boundaries": balanced_cross_entropy(start, batch.targets["start"])
+            + balanced_cross_entropy(end, batch.targets["end"]),
+            "iou_regression": iou_regression(scores[:, 0], iou, valid, draws),
+            "iou_classification": balanced_cross_entropy(scores[:, 1], iou > HIGH, valid, extra=spec.extra),
+            "classification": self.classification_loss(batch),
+        }
+        intervals = spec.regressed * terms["iou_regression"] + spec.classified * terms["iou_classification"]
+        return terms | {"total": terms["boundaries"] + intervals + terms["classification"]}
+
+    def window_proposals(self, windows: Features) -> list[Floats]:
+        """Return the best intervals of each window after suppression."""
+        rule = None if self.spec.rescale else SoftSuppression(sigma=self.spec.sigma)  # a lone window's is the video's
+        found = []
+        for curves in zip(*(part.double().cpu().numpy() for part in self.network(windows)), strict=True):
+            first, stop, score = self.rated(*curves)
+            found.append(best_of_window(first, stop, score, rule, self.spec.window_proposals if rule else len(first)))
+        return found
+
+    def rated(self, start: Floats, end: Floats, scores: Floats) -> tuple[Floats, Floats, Floats]:
+        """Return start and end in rows, and the product of both scores, of a window's intervals.
+
+        Args:
+            start: `[T]` probability of a start.
+            end: `[T]` probability of an end.
+            scores: `[2, D, T]`.
+        """
+        rows = len(start)
+        duration, first = np.nonzero(valid_cells(rows, self.spec.durations).numpy())
+        stop = first + duration + 1
+        use = stop < rows
+        if self.spec.candidates:
+            use &= boundary_candidates(start)[first] & boundary_candidates(end)[np.minimum(stop, rows - 1)]
+        if self.spec.longest is not None:
+            use &= stop - first < self.spec.longest
+        product = scores[0, duration, first] * scores[1, duration, first]
+        return first[use].astype(np.float64), stop[use].astype(np.float64), product[use]

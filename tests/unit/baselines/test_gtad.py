@@ -13,7 +13,7 @@ from baselines.gtad import GtadNetwork, GtadOptions, anchors, nearest_rows, neig
 from wstal.parts.segment_align import align_matrix
 
 Recorded = dict[str, Tensor]
-OPTIONS = GtadOptions(width=16, interval_width=32, map_width=8, durations=20)
+OPTIONS = GtadOptions(window=32, width=16, interval_width=32, map_width=8, durations=20)
 PARTS = {  # ours: the released code's
     "input.": "backbone1.0.",
     "base.": "backbone1.2.",
@@ -21,10 +21,10 @@ PARTS = {  # ours: the released code's
     "start.": "regu_s.",
     "end.": "regu_e.",
     "pooled.": "localization.0.",
-    "reduced.": "localization.2.",
-    "map.0.": "localization.4.",
-    "map.2.": "localization.6.",
-    "map.4.": "localization.8.",
+    "map.0.": "localization.2.",
+    "map.2.": "localization.4.",
+    "map.4.": "localization.6.",
+    "map.6.": "localization.8.",
 }
 
 
@@ -66,6 +66,6 @@ def test_forward_equals_the_released_code(network: GtadNetwork, recorded: Record
     near(end, recorded["out/end"])
     near(scores, recorded["out/iou_map"])
     similar = neighbours_of(nodes, nearest_rows(nodes, 3)).mean(dim=3)
-    matrix = align_matrix(*anchors(20, 32), 16, 32)[::3, ::3]
+    matrix = align_matrix(*anchors(20, 32), 16, 32)[::3, ::3].float()
     pooled = torch.cat([torch.einsum("dikt,ct->ckdi", matrix, rows[0]) for rows in (nodes, similar)], dim=1)
     near(pooled.flatten(0, 1), recorded["out/sgalign_0_stride"])

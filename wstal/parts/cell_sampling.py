@@ -10,11 +10,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-
-from wstal.types import Floats
 
 
 class SparseSum(nn.Module):
@@ -35,7 +34,7 @@ class SparseSum(nn.Module):
         [[3.0], [0.0]]
     """
 
-    def __init__(self, cell: Any, source: Any, value: Floats, cells: int, sources: int) -> None:
+    def __init__(self, cell: Any, source: Any, value: npt.NDArray[np.float64], cells: int, sources: int) -> None:
         super().__init__()
         for name, row, column, rows in (("", cell, source, cells), ("transposed_", source, cell, sources)):
             order = np.lexsort((column, row))
@@ -93,10 +92,12 @@ def folded(sampling: SparseSum, rows: Tensor, weight: Tensor) -> Tensor:
     return found.view(-1, batch, out).permute(1, 2, 0)
 
 
-def matching_samples(rows: int, durations: int, points: int = 32, per_point: int = 3, end: int = 0) -> SparseSum:
+def matching_samples(
+    rows: int, durations: int, points: int = 32, per_point: int = 3, by_end: bool = False
+) -> SparseSum:
     """Return BMN's sampling: of each proposal, widened by half its length to each side, equally spaced points.
 
-    A proposal goes from row i to row i + d + `end` and has one row more than that as its length. Each point is the mean
+    The proposal of duration d and start i goes from row i to row i + d and has the length d + 1. Each point is the mean
     of `per_point` neighbouring positions, each linear between rows; positions outside of the window count as 0.
 
     Args:
@@ -104,21 +105,28 @@ def matching_samples(rows: int, durations: int, points: int = 32, per_point: int
         durations: D.
         points: points of a proposal.
         per_point: positions averaged to a point.
-        end: 0: the paper's proposals; 1: those of the released ActivityNet code, which go one row further.
+        by_end: cells are (start, last row) in place of (duration, start), and proposals go one row further, as in the
+            released ActivityNet code.
 
     Returns:
-        Sampling `[D x T, points x T]`, empty for proposals that end after the window.
+        Sampling `[D x T, points x T]`, or `[T x T, points x T]` by end. Empty for proposals that end after the window.
+
+    Example:
+        >>> matching_samples(rows=3, durations=2, points=1, per_point=1)(torch.eye(3)).shape
+        torch.Size([6, 3])
     """
     entries = []
     start = np.arange(rows)
     for duration in range(durations):
-        length = duration + end + 1.0
-        places = np.linspace(-0.5 * length, duration + end + 0.5 * length, points * per_point)
+        last = duration + by_end
+        places = np.linspace(-0.5 * (last + 1), last + 0.5 * (last + 1), points * per_point)
         places = start[: max(rows - duration, 0), None] + places  # [starts, positions]
         low = np.trunc(places)  # towards 0, as the released code: between -1 and 0 the weights of row 0 add up to 1
         share = places - low
         point = np.broadcast_to(np.arange(points * per_point) // per_point, places.shape)
-        cell = np.broadcast_to(duration * rows + start[: len(places), None], places.shape)
+        first = start[: len(places)]
+        cell = first * rows + first + duration if by_end else duration * rows + first
+        cell = np.broadcast_to(cell[:, None], places.shape)
         for row, weight in ((low, 1 - share), (np.ceil(places), share)):
             inside = (row >= 0) & (row <= rows - 1) & (weight != 0)
             source = point[inside] * rows + row[inside].astype(np.int64)
@@ -126,4 +134,5 @@ def matching_samples(rows: int, durations: int, points: int = 32, per_point: int
     cell, source, value = (np.concatenate(column) for column in zip(*entries, strict=True))
     key, where = np.unique(cell * (points * rows) + source, return_inverse=True)
     sums = np.bincount(where, weights=value)
-    return SparseSum(key // (points * rows), key % (points * rows), sums, durations * rows, points * rows)
+    cells = rows * (rows if by_end else durations)
+    return SparseSum(key // (points * rows), key % (points * rows), sums, cells, points * rows)

@@ -34,8 +34,9 @@ from wstal.parts.deformable_transformer import (
     position_embedding,
 )
 from wstal.parts.segment_align import align_matrix
+from wstal.proposal_generator import clip_gradients
 from wstal.spec import ALL_ROWS, Count, Spec
-from wstal.supervised import SupervisedMethod, clipped, snippet_signals
+from wstal.supervised import SupervisedMethod, snippet_signals
 from wstal.tensors import Features, VideoFeatures
 from wstal.types import Scores, SupervisedBatch, SupervisedVideo
 from wstal.windows import Window, covering_starts, instances_in_rows, kept_instances, window_starts
@@ -291,7 +292,8 @@ class TadTr(SupervisedMethod):
         adam = torch.optim.AdamW(
             groups, lr=train.learning_rate, betas=train.betas, weight_decay=train.weight_decay, fused=True
         )
-        return [clipped(adam, GRADIENT_NORM)]
+        clip_gradients(adam, [*self.parameters()], GRADIENT_NORM)
+        return [adam]
 
     def windows(self, videos: Sequence[SupervisedVideo], stage: int) -> list[Window]:
         """Return the windows that keep an instance."""

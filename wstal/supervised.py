@@ -144,26 +144,3 @@ def snippet_signals(proposals: Tensor, video_scores: Tensor, rows: int) -> dict[
             cas[:, int(chosen)] = best
     cas = torch.maximum(cas, free[:, None] * video_scores)
     return {"cas": cas.float(), "attention": torch.maximum(free, cas.amax(dim=1)).float()}
-
-
-def clipped(optimizer: torch.optim.Optimizer, norm: float) -> torch.optim.Optimizer:
-    """Return an optimizer that scales the gradients of all its parameters to at most a norm before each step.
-
-    Args:
-        optimizer: the optimizer.
-        norm: largest Euclidean norm of all gradients together.
-
-    Example:
-        >>> weight = torch.nn.Parameter(torch.zeros(2))
-        >>> weight.grad = torch.tensor([3.0, 4.0])
-        >>> clipped(torch.optim.SGD([weight], lr=1.0), norm=1.0).step()
-        >>> [round(value, 3) for value in weight.tolist()]
-        [-0.6, -0.8]
-    """
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-
-    def clip(*_: object) -> None:
-        torch.nn.utils.clip_grad_norm_(parameters, norm)
-
-    optimizer.register_step_pre_hook(clip)
-    return optimizer

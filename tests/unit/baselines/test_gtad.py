@@ -9,8 +9,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from baselines.gtad import GtadNetwork, GtadOptions, anchors, nearest_rows, neighbours_of
+from baselines.gtad import Gtad, GtadNetwork, GtadOptions, anchors, nearest_rows, neighbours_of
+from tests.helpers.released import close
+from wstal.boundaries import covered, regions, valid_cells
+from wstal.localize.given import GivenProposals, SoftSuppression
+from wstal.localize.given import classified as classified_proposals
 from wstal.parts.segment_align import align_matrix
+from wstal.proposal_generator import CLIPS, INSIDE, best_of_window
+from wstal.supervised import whole_instances
+from wstal.types import SupervisedBatch
+from wstal.windows import Window, window_starts
 
 Recorded = dict[str, Tensor]
 OPTIONS = GtadOptions(window=32, width=16, interval_width=32, map_width=8, durations=20)
@@ -69,3 +77,81 @@ def test_forward_equals_the_released_code(network: GtadNetwork, recorded: Record
     matrix = align_matrix(*anchors(20, 32), 16, 32)[::3, ::3].float()
     pooled = torch.cat([torch.einsum("dikt,ct->ckdi", matrix, rows[0]) for rows in (nodes, similar)], dim=1)
     near(pooled.flatten(0, 1), recorded["out/sgalign_0_stride"])
+
+
+def in_rows(recorded: Recorded, window: int) -> tuple[Tensor, float]:
+    """Instances of a window in its rows, and what its targets of intervals are late by, as the code truncates it."""
+    first = recorded["target/train_windows"][window, 1].item() * 5
+    return (recorded[f"target/window{window}/segments_frames"] - first) / 5, (first - int(first - 2.5)) / 5
+
+
+@pytest.mark.parametrize("window", range(6))
+def test_targets_equal_the_released_code(recorded: Recorded, window: int) -> None:
+    instances, offset = in_rows(recorded, window)
+    expected = {name: recorded[f"target/window{window}/{name}"] for name in ("start", "end", "iou_map")}
+    for name, part in zip(("start", "end"), regions(instances, 1.5), strict=True):
+        torch.testing.assert_close(covered(part, 32, shift=-0.5).float(), expected[name], rtol=0, atol=1e-6)
+    method = Gtad(OPTIONS.model_copy(update={"offset": offset}), 32, 20)
+    found = method.window_targets(instances)
+    assert torch.equal(found["start"], expected["start"] > 0.5)
+    assert torch.equal(found["end"], expected["end"] > 0.5)
+    torch.testing.assert_close(found["iou"], expected["iou_map"] * recorded["target/mask"], rtol=0, atol=1e-6)
+    assert torch.equal(valid_cells(32, 20).float(), recorded["target/mask"])
+
+
+def test_training_windows_equal_the_released_code(recorded: Recorded) -> None:
+    """Those of equal first row: ours shift the last window back, where the code leaves rows out or adds another."""
+    found = []
+    for number, rows in enumerate(recorded["gt/windows_videos_rows"][0].tolist(), 1):
+        own = recorded["gt/windows_segments_frames"][recorded["gt/windows_segments_frames"][:, 0] == number, 1:] / 5
+        starts = window_starts(rows, 32, 16)
+        found += [(number, f) for f in starts if whole_instances(own.numpy(), Window(0, f, 1, 32), INSIDE)]
+    expected = recorded["target/train_windows"][:, :2].tolist()
+    assert {(1, 0), (1, 32), (1, 48), (1, 60), (2, 0), (3, 16), (3, 19)} == set(found)
+    assert {tuple(row) for row in expected} == set(found) - {(3, 19)}
+
+
+def test_losses_and_gradients_equal_the_released_code(
+    network: GtadNetwork, recorded: Recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = Gtad(OPTIONS, 32, 20).eval()
+    method.network = network
+    numbers = recorded["input/windows_of_batch"].tolist()
+    targets = {
+        name: torch.stack([recorded[f"target/window{number}/{theirs}"] for number in numbers])
+        for name, theirs in {"start": "start", "end": "end", "iou": "iou_map"}.items()
+    }
+    targets = {name: value if name == "iou" else value > 0.5 for name, value in targets.items()}
+    draws = [recorded["input/u_m"], recorded["input/u_l"]]
+    monkeypatch.setattr("baselines.gtad.uniform_draws", lambda *_: draws)
+    batch = SupervisedBatch(
+        recorded["input/x"].transpose(1, 2), torch.eye(20)[:2], ("a", "b"), targets | {CLIPS: torch.zeros(2, 3, 32)}
+    )
+    losses = method.losses(batch)
+    close(losses["boundaries"], recorded["loss/node"])
+    close(losses["iou_regression"], recorded["loss/reg"])
+    close(losses["iou_classification"], recorded["loss/cls"])
+    total = losses["total"] - losses["classification"]
+    close(total, recorded["loss/total"])
+    total.backward()
+    for name, parameter in network.named_parameters():
+        norm, entries = recorded[f"grad/{theirs(name)}"].tolist()
+        assert parameter.grad.norm().item() == pytest.approx(norm, rel=1e-5), name
+        assert parameter.grad.double().sum().item() == pytest.approx(entries, rel=1e-5, abs=1e-5 * norm), name
+
+
+def test_suppression_and_detections_equal_the_released_code(recorded: Recorded) -> None:
+    rule = SoftSuppression(sigma=GtadOptions().sigma)
+    kept = []
+    for number in range(2):
+        start, end, regressed, classified = recorded[f"post/window{number}/proposals"].numpy().T
+        kept.append(best_of_window(start, end, regressed * classified, rule, 200))
+    assert np.array_equal(kept[0][:, [2, 0, 1]], recorded["post/window0/softnms"].numpy())
+    rate, frames = recorded["post/fps_frames"].tolist()
+    start, end, score = np.concatenate(kept).T
+    proposals = np.column_stack([start, end, score, np.full(len(start), -1.0)])
+    given = GivenProposals(suppression=rule, keep=200, classes=2)
+    label, start, end, score = classified_proposals(proposals, recorded["post/video_classes"].numpy(), given, frames)
+    found = np.column_stack([label, score.round(6), (start / rate).round(1), (end.clip(max=frames) / rate).round(1)])
+    expected = recorded["post/det"].numpy()
+    assert np.array_equal(found[: len(expected)], expected)

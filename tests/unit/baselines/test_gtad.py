@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from baselines.gtad import Gtad, GtadNetwork, GtadOptions, anchors, nearest_rows, neighbours_of
+from baselines.gtad import (
+    GraphBlock,
+    Gtad,
+    GtadNetwork,
+    GtadOptions,
+    anchors,
+    interval_bins,
+    nearest_rows,
+    neighbours_of,
+)
 from tests.helpers.released import close
 from wstal.boundaries import covered, regions, valid_cells
 from wstal.localize.given import GivenProposals, SoftSuppression
 from wstal.localize.given import classified as classified_proposals
+from wstal.parts.cell_sampling import folded
 from wstal.parts.segment_align import align_matrix
 from wstal.proposal_generator import CLIPS, INSIDE, best_of_window
 from wstal.supervised import whole_instances
@@ -155,3 +166,67 @@ def test_suppression_and_detections_equal_the_released_code(recorded: Recorded) 
     found = np.column_stack([label, score.round(6), (start / rate).round(1), (end.clip(max=frames) / rate).round(1)])
     expected = recorded["post/det"].numpy()
     assert np.array_equal(found[: len(expected)], expected)
+
+
+def test_similar_rows_are_the_nearest_of_all_pairs() -> None:
+    nodes = torch.randn(2, 5, 9, dtype=torch.float64)
+    found = nearest_rows(nodes, 4)
+    for window, row in np.ndindex(2, 9):
+        distance = ((nodes[window] - nodes[window, :, row : row + 1]) ** 2).sum(dim=0)
+        assert found[window, row].tolist() == distance.argsort()[:4].tolist()
+    assert torch.equal(found[..., 0], torch.arange(9).expand(2, 9))
+    assert nearest_rows(nodes[..., :2], 4).shape == (2, 2, 2)
+
+
+def test_neighbours_are_gathered_column_by_column() -> None:
+    nodes = torch.arange(12.0).reshape(1, 2, 6)
+    index = torch.tensor([[[0, 5], [1, 0], [2, 2], [3, 1], [4, 0], [5, 4]]])
+    assert neighbours_of(nodes, index)[0, :, 0].tolist() == [[0, 5], [6, 11]]
+
+
+def test_an_edge_to_itself_alone_leaves_a_convolution() -> None:
+    block = GraphBlock(width=4, neighbours=1)
+    nodes = torch.randn(1, 4, 7)
+    twice = torch.cat([nodes, nodes], dim=1)[..., None]
+    expected = (block.temporal(nodes) + nodes + block.semantic(twice)[..., 0]).relu()
+    torch.testing.assert_close(block(nodes), expected)
+
+
+def test_anchors_by_hand() -> None:
+    start, end = anchors(durations=3, length=4)
+    assert start.tolist() == [[-0.5, 0.5, 1.5, 2.5], [-1, 0, 1, 0], [-1.5, -0.5, 0, 0]]
+    assert end.tolist() == [[0.5, 1.5, 2.5, 3.5], [2, 3, 4, 0], [3.5, 4.5, 0, 0]]
+
+
+def test_pooling_after_the_layer_is_pooling_before_it() -> None:
+    torch.manual_seed(0)
+    nodes, weight = torch.randn(2, 6, 12, requires_grad=True), torch.randn(5, 6, 4, requires_grad=True)
+    matrix = align_matrix(*anchors(7, 12), 4, 12).float()
+    pooled = torch.einsum("dikt,bct->bckdi", matrix, nodes)
+    expected = torch.einsum("ock,bckdi->bodi", weight, pooled).flatten(2)
+    found = folded(interval_bins(7, 12, 4), nodes, weight)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    slope = torch.randn_like(found)
+    wanted = torch.autograd.grad((expected * slope).sum(), (nodes, weight))
+    for own, other in zip(torch.autograd.grad((found * slope).sum(), (nodes, weight)), wanted, strict=True):
+        torch.testing.assert_close(own, other, rtol=1e-4, atol=1e-4)
+
+
+def test_the_network_has_the_released_number_of_parameters() -> None:
+    with torch.device("meta"):
+        network = GtadNetwork(GtadOptions(window=256), 2048)
+    assert sum(parameter.numel() for parameter in network.parameters()) == 5_617_540
+
+
+def rated(scores: Tensor, **options: Any) -> list[list[float]]:
+    method = Gtad(OPTIONS.model_copy(update={"window": 4, "durations": 3, **options}), 32, 20)
+    start, end = np.array([0.1, 0.9, 0.1, 0.1]), np.array([0.1, 0.1, 0.9, 0.1])
+    return np.column_stack(method.rated(start, end, scores.double().numpy())).round(6).tolist()
+
+
+def test_intervals_that_end_with_the_window_are_not_reported() -> None:
+    scores = torch.stack([torch.full((3, 4), 0.5), torch.full((3, 4), 0.4)])
+    assert rated(scores) == [[0, 1, 0.2], [1, 2, 0.2], [2, 3, 0.2], [0, 2, 0.2], [1, 3, 0.2], [0, 3, 0.2]]
+    # of candidates alone: rows 0, 1 and 3 start, rows 0, 2 and 3 end
+    assert rated(scores, candidates=True) == [[1, 2, 0.2], [0, 2, 0.2], [1, 3, 0.2], [0, 3, 0.2]]
+    assert rated(scores, longest=2) == [[0, 1, 0.2], [1, 2, 0.2], [2, 3, 0.2]]

@@ -16,6 +16,7 @@ from baselines.tadtr import (
     TadTr,
     TadTrNetwork,
     TadTrOptions,
+    actionness_loss,
     ranked,
     tadtr_losses,
 )
@@ -26,6 +27,7 @@ from wstal.parts.deformable_transformer import position_embedding
 from wstal.types import SupervisedVideo, Video
 from wstal.windows import Window, covering_starts, kept_instances
 
+LAYERS = [("encoder", 0), ("encoder", 1), ("decoder", 0), ("decoder", 1), ("decoder", 2)]
 Recorded = dict[str, Tensor]
 OPTIONS = TadTrOptions(width=64, hidden=48, encoder_layers=2, decoder_layers=3, queries=12)
 PARTS = {  # ours: the released code's
@@ -189,3 +191,67 @@ def same_segments(videos: list[SupervisedVideo], windows: list[Window], expected
         found += [(number, centre - width / 2, centre + width / 2) for centre, width in seconds]
     made, wanted = np.array(found), expected.numpy()
     np.testing.assert_allclose(made[np.lexsort(made.T[::-1])], wanted[np.lexsort(wanted.T[::-1])], rtol=1e-6)
+
+
+def test_the_network_has_the_released_number_of_parameters() -> None:
+    with torch.device("meta"):
+        network = TadTrNetwork(TadTrOptions(), 2048, 20)
+    assert sum(parameter.numel() for parameter in network.parameters()) == 8_661_594
+
+
+def test_an_untrained_network_doubts_every_class_and_keeps_its_first_segments() -> None:
+    torch.manual_seed(0)
+    layers, actionness, _ = TadTrNetwork(OPTIONS, 32, 20).eval()(torch.randn(2, 16, 32))
+    for layer in layers:
+        assert layer.logits.sigmoid().mean().item() == pytest.approx(0.01, abs=0.005)
+        torch.testing.assert_close(layer.segments[..., 1], torch.full((2, 12), -2.0).sigmoid())
+        torch.testing.assert_close(layer.segments, layers[0].segments)
+    assert actionness.shape == (2, 12)
+
+
+def test_actionness_is_compared_with_the_batch_or_with_the_own_window() -> None:
+    segment = torch.tensor([[0.5, 0.2]])
+    none = Instances(torch.zeros(0, dtype=torch.long), torch.zeros(0, 2))
+    true = [Instances(torch.tensor([3]), segment), none]
+    predicted = segment.expand(2, 1, 2)  # the second window's query lies on the first window's instance
+    found = [actionness_loss(torch.zeros(2, 1), predicted, true, whole).item() for whole in (True, False)]
+    assert found == pytest.approx([1, 0.5])
+    assert actionness_loss(torch.full((1, 1), 0.25), predicted[:1], [none], True).item() == 0.25
+
+
+def test_a_query_is_ranked_with_each_of_its_classes() -> None:
+    logits = torch.tensor([[[0.0, 1.0], [2.0, -9.0]]])
+    segments = torch.tensor([[[0.5, 0.5], [0.25, 0.1]]])
+    found = ranked(logits, segments, torch.tensor([[0.5, 0.1]]))[0]
+    assert found[:, 0].tolist() == [1, 0, 0, 1]
+    expected = [0.5 * 0.7310586, 0.25, 0.1 * 0.8807971, 0.1 * 0.000123395]
+    assert found[:, 1].tolist() == pytest.approx(expected, rel=1e-5)
+    np.testing.assert_allclose(found[:, 2:], [[0.25, 0.75]] * 2 + [[0.2, 0.3]] * 2, rtol=1e-6)
+
+
+def test_what_decides_where_queries_look_learns_slowly() -> None:
+    method = TadTr(OPTIONS, 32, 20)
+    (optimizer,) = method.optimizers(TadTr.recipe("thumos14").train)
+    rates = {id(one): group["lr"] for group in optimizer.param_groups for one in group["params"]}
+    slow = {name for name, own in method.named_parameters() if rates[id(own)] == pytest.approx(2e-5)}
+    assert {name.removeprefix("network.") for name in slow} == {
+        f"{part}.{kind}"
+        for part in ("first_reference", *(f"{side}.{n}.attention.offsets" for side, n in LAYERS))
+        for kind in ("weight", "bias")
+    }
+    assert len(rates) == len(list(method.parameters()))
+
+
+def test_a_width_that_heads_or_groups_do_not_divide_is_refused() -> None:
+    for options in ({"width": 48}, {"width": 64, "heads": 3}):
+        with pytest.raises(ValueError, match="multiple"):
+            TadTrOptions(**options)
+
+
+def test_more_instances_than_queries_are_cut_to_the_queries() -> None:
+    count = 20
+    video = Video("v", np.zeros((100, 1), dtype=np.float32), (0,), 1.0)
+    start = np.arange(count, dtype=np.float64)
+    crowded = SupervisedVideo(video, np.arange(count), start, start + 1)
+    found = TadTr(OPTIONS, 32, 20).targets(crowded, Window(0, 0, 1, 128), 0)
+    assert found["labels"].tolist() == list(range(12))

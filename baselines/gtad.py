@@ -1,9 +1,23 @@
 """G-TAD: every interval of a window is a sub-graph of its snippets, whose overlap with the truth is regressed.
 
-Snippets are nodes. Edges lead to the next snippets and to the most similar ones, and a block adds what convolutions
-along both see. The features in and around every interval (a duration and a start) are pooled together with those of
-similar snippets, and convolutions over the map of all intervals score them. Two heads for starts and ends help the
-training alone. The proposals have no class: it comes from a classifier of videos.
+Idea: snippets are nodes. Edges lead to the next snippets and to the most similar ones, and a block adds what
+convolutions along both see. The features in every interval (a duration and a start), and those of similar snippets,
+are pooled together, and convolutions over the map of all intervals score it twice. Two heads for starts and ends help
+the training alone.
+
+Paper: Xu et al., CVPR 2020, arXiv 1911.11462. Facts: its released code (Frostinassiky/gtad at 6deb5b1 for THUMOS14, its
+branch for ActivityNet), checked against tensors recorded from it.
+Fully supervised: it trains on times, and sees no class. Classes come from a video classifier trained beside it, a score
+file, or the annotations as an oracle (`localizer.class_score`); the row's title says which.
+Deviations:
+- the layer that joins an interval's 32 bins comes before their pooling, which is linear too: the same numbers in a
+  fraction of the time, and no map of 8,192 channels;
+- windows are twice up-sampled rows of the features (about the published 5 frames a row), of 128 rows, and an instance
+  is at most 64 of them; the last window of a video is shifted back to end with it, where the released code may leave up
+  to 51 rows unseen;
+- targets of intervals are not half a row late (`method.offset`), and no interval is dropped for its length
+  (`method.longest`);
+- draws of the regression's loss are held to their groups of intervals, where the released code may count all.
 """
 
 from __future__ import annotations
@@ -40,7 +54,7 @@ GRADIENT_NORM = 1.0
 
 
 class GtadOptions(GeneratorOptions):
-    """Options of G-TAD. The defaults are the released code's for THUMOS14, on rows twice as long."""
+    """Options of G-TAD. The defaults are the released code's for THUMOS14, on windows of fewer rows."""
 
     width: Count = Field(256, description="columns of the encoded snippets")
     interval_width: Count = Field(512, description="columns of an interval's pooled features")

@@ -1,50 +1,63 @@
 """TadTR: action queries that read a window by deformable attention, each for one instance's class and segment.
 
-An encoder of deformable attention lets every snippet read four points around it. A few learned queries are decoded:
-they attend to each other, read four points in their present segment, and refine it, layer by layer. A query says which
-class it holds, if any; instances are matched with queries one to one, so there are no duplicates to suppress. A last
-head pools the encoded window in the segment and regresses its IoU, which multiplies the class scores.
+Idea: an encoder of deformable attention lets every snippet read four points around it. A few learned queries are
+decoded: they attend to each other, read four points in their present segment, and refine it, layer by layer. A query
+says which class it holds, if any. Instances are matched with queries one to one, so there are no duplicates to
+suppress. A last head pools the encoded window in the segment and regresses its IoU, which multiplies the class scores.
+
+Paper: Liu et al., TIP 2022, arXiv 2106.10271. Facts: its released code (xlliu7/TadTR at 983ae14, THUMOS14), checked
+against tensors recorded from it. Fully supervised: it trains on times. It classifies by itself.
+Deviations:
+- windows hold about as many seconds (41) as the released ones, on rows of 16 frames where those have 8;
+- the last, smaller batch of an epoch is kept;
+- a detection that reaches into two parts that test windows share is emitted once (the released code: twice);
+- the last epoch counts (the released code keeps the one of 16 with the best test mAP);
+- ActivityNet, for which nothing was released, takes each video as one window of 100 rows, whose queries find actions of
+  any class (`method.class_free`) that a video classifier trained beside them names; so does FineAction.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveFloat, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
+from wstal.families import many_classes
 from wstal.localize.given import GivenProposals
 from wstal.localize.nms import Rows, suppress_where_windows_meet
 from wstal.localize.spec import LocalizerSpec
-from wstal.losses.set_prediction import Instances, MatchCosts, edges, segment_iou, set_losses
+from wstal.losses.set_prediction import Instances, MatchCosts, edges, overlap_loss, set_losses
 from wstal.method import Recipe, TrainSpec
-from wstal.parts.deformable_attention import DeformableAttention
 from wstal.parts.deformable_transformer import (
     DecoderLayer,
     EncoderLayer,
     LayerSizes,
     Memory,
     Padded,
+    logit,
+    perceptron,
     position_embedding,
 )
 from wstal.parts.segment_align import align_matrix
-from wstal.proposal_generator import clip_gradients
+from wstal.proposal_generator import CLIPS, VideoClassifier, clip_gradients, clips, video_loss
 from wstal.spec import ALL_ROWS, Count, Spec
 from wstal.supervised import SupervisedMethod, snippet_signals
 from wstal.tensors import Features, VideoFeatures
-from wstal.types import Scores, SupervisedBatch, SupervisedVideo
-from wstal.windows import Window, covering_starts, instances_in_rows, kept_instances, window_starts
+from wstal.types import Floats, IntArray, Scores, SupervisedBatch, SupervisedVideo
+from wstal.windows import Window, covering_starts, kept_instances, window_starts
 
 GROUPS = 32  # of columns, which the input is normalised in
 KEPT_SHARE = 0.75  # of an instance's length, with which a window keeps it
 PREDICTIONS = 100  # of a window
 ABOVE_NMS = np.nextafter(0.4, 1.0)  # overlaps above 0.4 are suppressed, and 0.4 itself is not
+CLIP_ROWS = 21  # rows of a video that the classifier sees in a step
 SLOW, GRADIENT_NORM = 0.1, 0.1
 COSTS = MatchCosts(classification=6.0, segment=5.0, iou=2.0)
 ROI_BINS, EXTENSION = 16, 0.75  # a segment's region reaches 0.75 of its width to both sides of its centre
@@ -56,6 +69,12 @@ class TadTrOptions(Spec):
     window: Count = Field(128, description="rows of a window")
     train_overlap: float = Field(0.75, ge=0, lt=1, description="of training windows, as a fraction")
     test_overlap: float = Field(0.25, ge=0, lt=1, description="of test windows, as a fraction")
+    rescale: bool = Field(False, description="each video to the rows of one window, in place of windows of its rows")
+    class_free: bool = Field(
+        False, description="queries find actions of any class, which a video classifier then names"
+    )
+    classifier_dropout: float = Field(0.8, ge=0, lt=1, description="of the video classifier's features")
+    classifier_rate: PositiveFloat = Field(1e-3, description="learning rate of the video classifier")
     width: Count = Field(256, description="columns of the encoded snippets and of the queries")
     heads: Count = Field(8, description="heads of every attention")
     points: Count = Field(4, description="points that a head reads")
@@ -79,11 +98,6 @@ class TadTrOptions(Spec):
         if self.width % self.heads or self.width % GROUPS:
             raise ValueError(f"Expected `width` to be a multiple of {GROUPS} and of `heads`, got {self.width}")
         return self
-
-
-def logit(fraction: Tensor) -> Tensor:
-    """Return the inverse of the sigmoid, finite at 0 and 1."""
-    return (fraction.clamp(min=1e-5) / (1 - fraction).clamp(min=1e-5)).log()
 
 
 class Predictions(NamedTuple):
@@ -140,16 +154,9 @@ class TadTrNetwork(nn.Module):
     @torch.no_grad()
     def reset(self) -> None:
         """Set the initial weights: all classes have a probability of 0.01, and no layer moves a segment."""
-        for part in (self.encoder, self.decoder, self.first_reference):
-            for parameter in part.parameters():
-                if parameter.dim() > 1:
-                    nn.init.xavier_uniform_(parameter)
-            for module in part.modules():
-                if isinstance(module, DeformableAttention):
-                    module.reset()
-        nn.init.xavier_uniform_(self.input.weight)
-        for zero in (self.first_reference.bias, self.input.bias):
-            nn.init.zeros_(zero)
+        for layer in (self.first_reference, self.input):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
         for classifier in self.classifiers:
             nn.init.constant_(classifier.bias, -math.log(99))
         for refiner in self.refiners:
@@ -192,50 +199,6 @@ class TadTrNetwork(nn.Module):
         return self.regressor(pooled)[..., 0].sigmoid()
 
 
-def perceptron(in_dim: int, hidden: int, out_dim: int) -> nn.Sequential:
-    """Return three linear layers with ReLUs between them."""
-    return nn.Sequential(
-        nn.Linear(in_dim, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, out_dim)
-    )
-
-
-def actionness_loss(actionness: Tensor, segments: Tensor, instances: Sequence[Instances], whole_batch: bool) -> Tensor:
-    """Return the mean error of the predicted IoU of all queries, 0 where there is no instance at all.
-
-    Args:
-        actionness: `[B, Q]` predicted IoU.
-        segments: `[B, Q, 2]` the segments that it is of.
-        instances: those of each window.
-        whole_batch: compare with the instances of all windows.
-    """
-    everything = torch.cat([true.segments for true in instances])
-    best = []
-    for predicted, true in zip(segments.detach(), instances, strict=True):
-        others = everything if whole_batch else true.segments
-        none = predicted.new_zeros(len(predicted), 1)
-        best.append(torch.cat([none, segment_iou(predicted[:, None], others)], dim=1).amax(dim=1))
-    return (actionness - torch.stack(best)).abs().mean()
-
-
-def tadtr_losses(output: Output, instances: Sequence[Instances], spec: TadTrOptions) -> dict[str, Tensor]:
-    """Return the losses: `total`, and the terms of the last layer before weighting.
-
-    Args:
-        output: of the network.
-        instances: those of each window.
-        spec: weights.
-    """
-    layers = [set_losses(*layer, instances, COSTS) for layer in output.layers]
-    weights = {"classification": spec.classification, "segment": spec.segment, "iou": spec.iou}
-    last = layers[-1] | {
-        "actionness": actionness_loss(output.actionness, output.layers[-1].segments, instances, spec.whole_batch)
-    }
-    total = spec.actionness * last["actionness"]
-    for terms in layers:
-        total = total + sum(weight * terms[name] for name, weight in weights.items())
-    return last | {"total": total}
-
-
 def ranked(logits: Tensor, segments: Tensor, actionness: Tensor) -> Tensor:
     """Return `[B, K, 4]` class, score, start and end of the best predictions of each window, best first.
 
@@ -258,83 +221,127 @@ class TadTr(SupervisedMethod):
     name = "tadtr"
     title = "TadTR"
     Options = TadTrOptions
-    CHECK_OPTIONS: ClassVar = {
-        "window": 12,
-        "width": 32,
-        "heads": 4,
-        "hidden": 32,
-        "encoder_layers": 1,
-        "decoder_layers": 2,
-        "queries": 6,
-    }
+    CHECK_OPTIONS: ClassVar = {"window": 12, "width": 32, "heads": 4, "hidden": 32, "queries": 6}
     MATCHES_ON_HOST = True
     spec: TadTrOptions
 
     def __init__(self, spec: TadTrOptions, feature_dim: int, num_classes: int) -> None:
         super().__init__(spec, feature_dim, num_classes)
-        self.network = TadTrNetwork(spec, feature_dim, num_classes)
+        self.network = TadTrNetwork(spec, feature_dim, 1 if spec.class_free else num_classes)
+        if spec.class_free:
+            self.video_classifier = VideoClassifier(feature_dim, num_classes, spec.classifier_dropout)
 
     @classmethod
     def recipe(cls, dataset: str) -> Recipe:
-        """Return the released code's recipe."""
+        """Return the released code's recipe; where classes are many, one for whole videos."""
+        whole = many_classes(dataset)
+        given = GivenProposals(keep=ALL_ROWS, classes=2 if whole else 0)
         return Recipe(
-            method=TadTrOptions(),
+            method=TadTrOptions(window=100, rescale=True, class_free=True) if whole else TadTrOptions(window=64),
             train=TrainSpec(epochs=16, learning_rate=2e-4, weight_decay=1e-4, decay_every=14),
-            localizer=LocalizerSpec(class_threshold=0.0, given=GivenProposals(keep=ALL_ROWS, classes=0)),
+            localizer=LocalizerSpec(class_threshold=0.0, given=given),
         )
 
     def optimizers(self, train: TrainSpec) -> list[torch.optim.Optimizer]:
         """Return AdamW, with a tenth of the rate for what decides where queries look."""
         slow, other = [], []
-        for name, parameter in self.named_parameters():
-            (slow if ".offsets." in name or ".first_reference." in name else other).append(parameter)
-        groups = [{"params": other}, {"params": slow, "lr": SLOW * train.learning_rate}]
+        for name, parameter in self.network.named_parameters():
+            (slow if ".offsets." in name or "first_reference." in name else other).append(parameter)
+        groups: list[dict[str, Any]] = [{"params": other}, {"params": slow, "lr": SLOW * train.learning_rate}]
+        if self.spec.class_free:
+            groups.append({"params": [*self.video_classifier.parameters()], "lr": self.spec.classifier_rate})
         adam = torch.optim.AdamW(
             groups, lr=train.learning_rate, betas=train.betas, weight_decay=train.weight_decay, fused=True
         )
-        clip_gradients(adam, [*self.parameters()], GRADIENT_NORM)
+        clip_gradients(adam, [*self.network.parameters()], GRADIENT_NORM)
         return [adam]
+
+    def _windows_of(self, starts: Sequence[int], length: int, video: int = 0) -> list[Window]:
+        """Return the windows of a video that start there, or the only one if it is rescaled."""
+        rows = self.spec.window
+        if self.spec.rescale:
+            return [Window(video, 0, length / rows, rows)]
+        return [Window(video, start, 1, rows) for start in starts]
 
     def windows(self, videos: Sequence[SupervisedVideo], stage: int) -> list[Window]:
         """Return the windows that keep an instance."""
-        rows = self.spec.window
-        stride = max(1, int(rows * (1 - self.spec.train_overlap)))
-        return [
-            Window(number, first, 1, rows)
-            for number, video in enumerate(videos)
-            for first in window_starts(video.video.length, rows, stride)
-            if len(kept_instances(instances_in_rows(video) - first, rows, KEPT_SHARE)[0])
-        ]
+        stride, made = self.stride(self.spec.train_overlap), []
+        for number, length in enumerate(video.video.length for video in videos):
+            made += self._windows_of(window_starts(length, self.spec.window, stride), length, number)
+        return [window for window in made if len(kept_in(window, videos[window.video])[0])]
+
+    def stride(self, overlap: float) -> int:
+        """Return the rows from one window to the next."""
+        return max(1, int(self.spec.window * (1 - overlap)))
 
     def targets(self, video: SupervisedVideo, window: Window, stage: int) -> dict[str, Tensor]:
         """Return class and segment of each instance, padded to the number of queries with the class -1."""
-        kept, segments = kept_instances(window.instances(video).numpy(), window.rows, KEPT_SHARE)
+        kept, segments = kept_in(window, video)
         count = min(len(kept), self.spec.queries)
         labels, padded = torch.full((self.spec.queries,), -1), torch.zeros(self.spec.queries, 2)
-        labels[:count] = torch.from_numpy(video.label[kept[:count]])
+        labels[:count] = 0 if self.spec.class_free else torch.from_numpy(video.label[kept[:count]])
         padded[:count] = torch.from_numpy(segments[:count]).float()
         return {"labels": labels, "segments": padded}
 
+    def example(
+        self, video: SupervisedVideo, window: Window, stage: int, rng: np.random.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return a window with its targets, and rows of the video for the classifier if there is one."""
+        features, targets = super().example(video, window, stage, rng)
+        if self.spec.class_free:
+            targets[CLIPS] = clips(video.video.features, CLIP_ROWS, rng)
+        return features, targets
+
     def losses(self, batch: SupervisedBatch) -> dict[str, Tensor]:
-        """Return the losses of matched queries."""
+        """Return the losses of matched queries, and of the video classifier if there is one."""
         pairs = zip(batch.targets["labels"], batch.targets["segments"], strict=True)
         instances = [Instances(labels[labels >= 0], segments[labels >= 0]) for labels, segments in pairs]
-        return tadtr_losses(self.network(batch.features), instances, self.spec)
+        losses = self.terms(self.network(batch.features), instances)
+        if self.spec.class_free:
+            losses["video"] = video_loss(self.video_classifier, batch.targets[CLIPS], batch.labels)
+            losses["total"] = losses["total"] + losses["video"]
+        return losses
+
+    def terms(self, output: Output, instances: Sequence[Instances]) -> dict[str, Tensor]:
+        """Return the losses of the network: terms of the last layer before weighting, and `total` of all layers.
+
+        Args:
+            output: of the network.
+            instances: those of each window.
+        """
+        spec, layers = self.spec, [set_losses(*layer, instances, COSTS) for layer in output.layers]
+        weights = {"classification": spec.classification, "segment": spec.segment, "iou": spec.iou}
+        actionness = overlap_loss(output.actionness, output.layers[-1].segments, instances, spec.whole_batch)
+        total = spec.actionness * actionness
+        for terms in layers:
+            total = total + sum(weight * terms[name] for name, weight in weights.items())
+        return layers[-1] | {"actionness": actionness, "total": total}
 
     def score(self, features: VideoFeatures) -> Scores:
         """Return the detections of all windows as proposals."""
-        length, rows = len(features), self.spec.window
-        starts = covering_starts(length, rows, max(1, int(rows * (1 - self.spec.test_overlap))))
-        parts = (features[start : start + rows] for start in starts)
-        output = self.network(torch.stack([functional.pad(part, (0, 0, 0, rows - len(part))) for part in parts]))
+        length, host = len(features), features.cpu().numpy()
+        starts = covering_starts(length, self.spec.window, self.stride(self.spec.test_overlap))
+        windows = self._windows_of(starts, length)
+        output = self.network(torch.stack([window.features(host) for window in windows]).to(features))
         found = ranked(*output.layers[-1], output.actionness).detach().double().cpu().numpy()
-        edges_in_video = found[..., 2:] * rows + np.array(starts)[:, None, None]
-        start, end = edges_in_video.clip(0, length).reshape(-1, 2).T
+        span = np.array([(window.first, window.last) for window in windows])
+        start, end = (span[:, :1, None] + found[..., 2:] * np.diff(span)[..., None]).clip(0, length).reshape(-1, 2).T
         label, score = found[..., :2].reshape(-1, 2).T
         one = Rows(start, end, score, label.astype(np.int64), np.zeros(len(start))).take(np.flatnonzero(end > start))
-        ends = [min(start + rows, length) for start in starts]
-        one = one.take(suppress_where_windows_meet(one, starts, ends, ABOVE_NMS))
-        proposals = torch.from_numpy(np.stack([one.start, one.end, one.score, one.group], axis=1)).float()
-        video_scores = proposals.new_zeros(self.num_classes)
-        video_scores.scatter_reduce_(0, torch.from_numpy(one.group), proposals[:, 2], "amax")
-        return Scores(snippet_signals(proposals, video_scores, length), video_scores, proposals=proposals)
+        one = one.take(suppress_where_windows_meet(one, span[:, 0], span[:, 1].clip(max=length), ABOVE_NMS))
+        label = np.full(len(one.start), -1) if self.spec.class_free else one.group
+        proposals = torch.from_numpy(np.stack([one.start, one.end, one.score, label], axis=1)).float()
+        if self.spec.class_free:
+            video_scores = self.video_classifier(features[None])[0].exp()
+        else:
+            best = proposals.new_zeros(self.num_classes)
+            video_scores = best.scatter_reduce(0, torch.from_numpy(one.group), proposals[:, 2], "amax").to(features)
+        signals = snippet_signals(proposals, video_scores.cpu(), length)
+        return Scores(
+            {name: signal.to(features) for name, signal in signals.items()}, video_scores, proposals=proposals
+        )
+
+
+def kept_in(window: Window, video: SupervisedVideo) -> tuple[IntArray, Floats]:
+    """Return which instances of a video a window keeps, and their segments, as `kept_instances`."""
+    return kept_instances(window.instances(video).numpy(), window.rows, KEPT_SHARE)

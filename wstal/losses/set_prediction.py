@@ -120,8 +120,8 @@ def focal_loss(logits: Logits, targets: Logits) -> Scalar:
         targets: 0 or 1.
 
     Example:
-        >>> focal_loss(torch.zeros(1, 1, 1), torch.ones(1, 1, 1)).item()  # log(2) / 4 / 4
-        0.0433216989040375
+        >>> round(focal_loss(torch.zeros(1, 1, 1), torch.ones(1, 1, 1)).item(), 4)  # log(2) / 16
+        0.0433
     """
     cross_entropy = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
     probability = logits.sigmoid()
@@ -163,3 +163,31 @@ def set_losses(
         "segment": (matched - targets).abs().sum() / count,
         "iou": (1 - segment_iou(matched, targets)).sum() / count,
     }
+
+
+def overlap_loss(
+    predicted: Float[Tensor, "batch queries"],
+    segments: PredictedSegments,
+    instances: Sequence[Instances],
+    whole_batch: bool,
+) -> Scalar:
+    """Compute the mean error of predicted IoUs, those of all queries with the instance that each overlaps most.
+
+    Args:
+        predicted: IoU that each query expects.
+        segments: centre and width that it is of, which get no gradient.
+        instances: those of each window. A window without any has IoUs of 0.
+        whole_batch: the instances of all windows count in each, as in TadTR's released code.
+
+    Example:
+        >>> true = [Instances(torch.tensor([0]), torch.tensor([[0.5, 0.2]]))]
+        >>> round(overlap_loss(torch.zeros(1, 1), torch.tensor([[[0.5, 0.4]]]), true, whole_batch=False).item(), 4)
+        0.5
+    """
+    everything = torch.cat([true.segments for true in instances])
+    best = []
+    for segment, true in zip(segments.detach(), instances, strict=True):
+        others = everything if whole_batch else true.segments
+        none = segment.new_zeros(len(segment), 1)
+        best.append(torch.cat([none, segment_iou(segment[:, None], others)], dim=1).amax(dim=1))
+    return (predicted - torch.stack(best)).abs().mean()

@@ -67,6 +67,16 @@ class FeedForward(nn.Module):
         return rows + self.dropout(self.out(self.dropout(self.into(rows).relu())))
 
 
+def _reset(layer: nn.Module) -> None:
+    """Set matrices as Xavier does, but for those that decide the points of an attention."""
+    for parameter in layer.parameters():
+        if parameter.dim() > 1:
+            nn.init.xavier_uniform_(parameter)
+    for module in layer.modules():
+        if isinstance(module, DeformableAttention):
+            module.reset()
+
+
 class EncoderLayer(nn.Module):
     """Every row reads points around itself."""
 
@@ -76,6 +86,7 @@ class EncoderLayer(nn.Module):
         self.feed_forward = FeedForward(sizes.width, sizes.hidden, sizes.dropout)
         self.after_attention, self.after_feed_forward = nn.LayerNorm(sizes.width), nn.LayerNorm(sizes.width)
         self.dropout = nn.Dropout(sizes.dropout)
+        _reset(self)
 
     def forward(self, rows: Memory, position: Memory, padded: Padded | None) -> Memory:
         """Return the encoded rows."""
@@ -96,6 +107,7 @@ class DecoderLayer(nn.Module):
         self.after_queries, self.after_attention = nn.LayerNorm(sizes.width), nn.LayerNorm(sizes.width)
         self.after_feed_forward = nn.LayerNorm(sizes.width)
         self.dropout = nn.Dropout(sizes.dropout)
+        _reset(self)
 
     def forward(
         self, queries: Queries, place: Queries, reference: References, memory: Memory, padded: Padded | None
@@ -107,3 +119,30 @@ class DecoderLayer(nn.Module):
         read = self.attention(queries + place, reference, memory, padded)
         queries = self.after_attention(queries + self.dropout(read))
         return self.after_feed_forward(self.feed_forward(queries))
+
+
+def logit(fraction: Tensor) -> Tensor:
+    """Return the inverse of the sigmoid, finite at 0 and 1.
+
+    Example:
+        >>> logit(torch.tensor([0.5, 1.0])).round(decimals=2).tolist()
+        [0.0, 11.510000228881836]
+    """
+    return (fraction.clamp(min=1e-5) / (1 - fraction).clamp(min=1e-5)).log()
+
+
+def perceptron(in_dim: int, hidden: int, out_dim: int) -> nn.Sequential:
+    """Return three linear layers with ReLUs between them.
+
+    Args:
+        in_dim: columns of the input.
+        hidden: columns of both hidden layers.
+        out_dim: columns of the output.
+
+    Example:
+        >>> perceptron(4, 8, 2)(torch.zeros(3, 4)).shape
+        torch.Size([3, 2])
+    """
+    return nn.Sequential(
+        nn.Linear(in_dim, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, out_dim)
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -16,10 +17,9 @@ from baselines.tadtr import (
     TadTr,
     TadTrNetwork,
     TadTrOptions,
-    actionness_loss,
     ranked,
-    tadtr_losses,
 )
+from harness.testing import CHECKS
 from tests.helpers.released import close
 from wstal.localize.nms import Rows, suppress_where_windows_meet
 from wstal.losses.set_prediction import Instances, match_instances
@@ -114,7 +114,7 @@ def test_losses_matches_and_gradients_equal_the_released_code(network: TadTrNetw
         for window, (query, instance) in enumerate(match_instances(*layer, true, COSTS)):
             expected = recorded[f"target/{window}/{name}_query_gt"]
             assert torch.equal(torch.stack([query, instance]), expected)
-    losses = tadtr_losses(output, true, OPTIONS)
+    losses = TadTr(OPTIONS, 32, 20).terms(output, true)
     for ours, name in {"classification": "ce", "segment": "segments", "iou": "iou", "actionness": "actionness"}.items():
         close(losses[ours], recorded[f"loss/loss_{name}"])
     close(losses["total"], recorded["loss/total"])
@@ -209,16 +209,6 @@ def test_an_untrained_network_doubts_every_class_and_keeps_its_first_segments() 
     assert actionness.shape == (2, 12)
 
 
-def test_actionness_is_compared_with_the_batch_or_with_the_own_window() -> None:
-    segment = torch.tensor([[0.5, 0.2]])
-    none = Instances(torch.zeros(0, dtype=torch.long), torch.zeros(0, 2))
-    true = [Instances(torch.tensor([3]), segment), none]
-    predicted = segment.expand(2, 1, 2)  # the second window's query lies on the first window's instance
-    found = [actionness_loss(torch.zeros(2, 1), predicted, true, whole).item() for whole in (True, False)]
-    assert found == pytest.approx([1, 0.5])
-    assert actionness_loss(torch.full((1, 1), 0.25), predicted[:1], [none], True).item() == 0.25
-
-
 def test_a_query_is_ranked_with_each_of_its_classes() -> None:
     logits = torch.tensor([[[0.0, 1.0], [2.0, -9.0]]])
     segments = torch.tensor([[[0.5, 0.5], [0.25, 0.1]]])
@@ -255,3 +245,31 @@ def test_more_instances_than_queries_are_cut_to_the_queries() -> None:
     crowded = SupervisedVideo(video, np.arange(count), start, start + 1)
     found = TadTr(OPTIONS, 32, 20).targets(crowded, Window(0, 0, 1, 128), 0)
     assert found["labels"].tolist() == list(range(12))
+
+
+class ClassFree(TadTr):
+    CHECK_OPTIONS: ClassVar = {**TadTr.CHECK_OPTIONS, "class_free": True, "rescale": True}
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_queries_of_no_class_fulfil_the_contract(check: str) -> None:
+    CHECKS[check](ClassFree)
+
+
+def test_whole_videos_are_one_window_and_a_classifier_names_what_queries_find() -> None:
+    torch.manual_seed(0)
+    method = ClassFree(TadTr.recipe("activitynet13").method.model_copy(update=ClassFree.CHECK_OPTIONS), 32, 5).eval()
+    video = SupervisedVideo(
+        Video("v", np.zeros((37, 32), dtype=np.float32), (4,), 1.0), np.array([4]), np.array([9.25]), np.array([27.75])
+    )
+    (window,) = method.windows([video], 0)
+    assert (window.first, window.last, window.rows) == (0, 37, 12)
+    found = method.targets(video, window, 0)
+    assert found["labels"].tolist() == [0] + 5 * [-1]
+    np.testing.assert_allclose(found["segments"][0], [0.5, 0.5])
+    with torch.no_grad():
+        scores = method.score(torch.rand(37, 32))
+    assert scores.proposals is not None
+    assert (scores.proposals[:, 3] == -1).all()
+    assert scores.proposals[:, :2].aminmax().max <= 37
+    assert scores.video_scores.sum().item() == pytest.approx(1)

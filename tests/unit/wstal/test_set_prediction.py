@@ -8,7 +8,15 @@ from itertools import permutations
 import pytest
 import torch
 
-from wstal.losses.set_prediction import Instances, MatchCosts, focal_loss, match_instances, segment_iou, set_losses
+from wstal.losses.set_prediction import (
+    Instances,
+    MatchCosts,
+    focal_loss,
+    match_instances,
+    overlap_loss,
+    segment_iou,
+    set_losses,
+)
 
 COSTS = MatchCosts(classification=6.0, segment=5.0, iou=2.0)
 
@@ -92,3 +100,13 @@ def test_disjoint_and_equal_segments() -> None:
     one, far, touching = torch.tensor([0.2, 0.2]), torch.tensor([0.8, 0.1]), torch.tensor([0.4, 0.2])
     assert segment_iou(one, far).item() == segment_iou(one, touching).item() == 0
     assert segment_iou(one, one).item() == pytest.approx(1)
+
+
+def test_predicted_overlaps_are_compared_with_the_batch_or_with_the_own_window() -> None:
+    segment = torch.tensor([[0.5, 0.2]])
+    none = Instances(torch.zeros(0, dtype=torch.long), torch.zeros(0, 2))
+    true = [Instances(torch.tensor([3]), segment), none]
+    predicted = segment.expand(2, 1, 2)  # the second window's query lies on the first window's instance
+    found = [overlap_loss(torch.zeros(2, 1), predicted, true, whole).item() for whole in (True, False)]
+    assert found == pytest.approx([1, 0.5])
+    assert overlap_loss(torch.full((1, 1), 0.25), predicted[:1], [none], True).item() == 0.25

@@ -104,7 +104,8 @@ class DeformableAttention(nn.Module):
         weight = self._by_head(self.weights(query)).softmax(dim=-1)
         each = values.unflatten(-1, (self.heads, -1)).transpose(1, 2)
         read = sample_points(each, location.transpose(1, 2), weight.transpose(1, 2))
-        return self.output(read.transpose(1, 2).flatten(2))
+        found: Tensor = self.output(read.transpose(1, 2).flatten(2))
+        return found
 
     def _by_head(self, points: Tensor) -> Tensor:
-        return points.unflatten(-1, (self.heads, self.points))
+        return points.reshape(*points.shape[:-1], self.heads, self.points)

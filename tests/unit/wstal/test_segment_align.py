@@ -8,9 +8,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
 
-from wstal.parts.segment_align import align_matrix, align_taps
+from wstal.parts.segment_align import align_matrix
 
 
 def looped(sequence: list[float], start: float, end: float, bins: int) -> list[float]:
@@ -46,7 +45,7 @@ def test_matrix_equals_a_loop_over_points(length: int, start: float, size: float
     sequence = torch.arange(1.0, length + 1, dtype=torch.float64) ** 2
     edges = torch.tensor([start, start + size], dtype=torch.float64)
     found = align_matrix(edges[:1], edges[1:], bins, length)[0] @ sequence
-    assert found.tolist() == pytest.approx(looped(sequence.tolist(), *edges.tolist(), bins), rel=1e-9)
+    assert found.tolist() == pytest.approx(looped(sequence.tolist(), edges[0].item(), edges[1].item(), bins), rel=1e-9)
 
 
 def test_intervals_of_one_call_do_not_affect_each_other() -> None:
@@ -73,14 +72,3 @@ def test_an_interval_has_at_least_a_row() -> None:
     short, row = (align_matrix(torch.tensor([2.0]), torch.tensor([end]), 2, 8)[0] @ line for end in (2.1, 3.0))
     assert torch.equal(short, row)
     assert short.tolist() == [2.25, 2.75]
-
-
-def test_taps_are_the_entries_of_the_matrix() -> None:
-    start, end = torch.tensor([-1.5, 4.0]), torch.tensor([7.0, 4.5])
-    taps = align_taps(start, end, 3, 6)
-    rows: Tensor = torch.zeros(2, 3, 6)
-    for interval in range(2):
-        for one in range(3):
-            for row, weight in zip(taps.index[interval, one], taps.weight[interval, one], strict=True):
-                rows[interval, one, row] += weight
-    torch.testing.assert_close(rows, align_matrix(start, end, 3, 6))

@@ -197,7 +197,7 @@ def pairs_of(curves: Curves, keep: int) -> tuple[Pairs, Float[Tensor, "batch pai
     later = torch.ones(rows, rows, dtype=torch.bool, device=start.device).triu(diagonal=1)
     score = torch.where(chosen & later, start[:, :, None] * end[:, None, :], -1)
     best, place = score.flatten(1).topk(min(keep, rows * rows), dim=1)
-    return torch.stack([place // rows, place % rows], dim=2) + 0.5, best
+    return torch.stack([place // rows, place % rows], dim=2).to(curves.dtype) + 0.5, best
 
 
 def action_samples(action: Float[Tensor, "batch time"], pairs: Pairs) -> Float[Tensor, "batch pairs 32"]:

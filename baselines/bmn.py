@@ -188,7 +188,8 @@ class Bmn(ProposalGenerator):
             stop, iou = first + duration + 1, (regressed[duration, first], classified[duration, first])
         use = stop < rows
         if self.spec.candidates:
-            use &= boundary_candidates(start)[first] & boundary_candidates(end)[np.minimum(stop, rows - 1)]
+            starts, ends = (boundary_candidates(torch.from_numpy(curve)).numpy() for curve in (start, end))
+            use &= starts[first] & ends[np.minimum(stop, rows - 1)]
         first, stop, score = first[use], stop[use], iou[0][use] * iou[1][use]
         if self.spec.rating != "iou":
             score = start[first] * end[stop] * (np.sqrt(score) if self.spec.rating == "rooted" else score)

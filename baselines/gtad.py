@@ -109,7 +109,7 @@ def neighbours_of(
 ) -> Float[Tensor, "batch dim time neighbours"]:
     """Return the columns of each row's neighbours."""
     flat = index.flatten(1)[:, None].expand(-1, nodes.shape[1], -1)
-    return nodes.gather(2, flat).unflatten(2, index.shape[1:])
+    return nodes.gather(2, flat).reshape(*nodes.shape[:2], *index.shape[1:])
 
 
 class GraphBlock(nn.Module):
@@ -143,7 +143,9 @@ class GraphBlock(nn.Module):
         """Return the nodes with what their edges add."""
         near = neighbours_of(nodes, nearest_rows(nodes, self.neighbours))
         edges = torch.cat([near, nodes[..., None].expand_as(near)], dim=1)
-        return (self.temporal(nodes) + nodes + self.semantic(edges).amax(dim=3)).relu()
+        next_ones: Tensor = self.temporal(nodes)
+        similar_ones: Tensor = self.semantic(edges)
+        return (next_ones + nodes + similar_ones.amax(dim=3)).relu()
 
 
 def anchors(durations: int, length: int) -> tuple[Tensor, Tensor]:
@@ -159,13 +161,15 @@ def anchors(durations: int, length: int) -> tuple[Tensor, Tensor]:
 
 def interval_bins(durations: int, length: int, bins: int) -> SparseSum:
     """Return the pooling of every interval to bins: each is a sum of entries (bin, row of the window)."""
-    found = []
-    for start, end in zip(*anchors(durations, length), strict=True):  # one matrix for all would be large
-        matrix = align_matrix(start, end, bins, length).flatten(1)
+    cells, entries, shares = [], [], []
+    for duration, (start, end) in enumerate(zip(*anchors(durations, length), strict=True)):
+        matrix = align_matrix(start, end, bins, length).flatten(1)  # one for all durations would be large
         interval, entry = matrix.nonzero(as_tuple=True)
-        found.append((interval + len(found) * length, entry, matrix[interval, entry]))
-    cell, entry, share = (torch.cat(parts).numpy() for parts in zip(*found, strict=True))
-    return SparseSum(cell, entry, share, durations * length, bins * length)
+        cells.append(interval + duration * length)
+        entries.append(entry)
+        shares.append(matrix[interval, entry])
+    cell, entry, share = (torch.cat(parts) for parts in (cells, entries, shares))
+    return SparseSum(cell.numpy(), entry.numpy(), share.numpy(), durations * length, bins * length)
 
 
 class GtadNetwork(nn.Module):
@@ -189,7 +193,7 @@ class GtadNetwork(nn.Module):
         self.map_shape = sizes
         self.inner, self.context = (interval_bins(*sizes, bins) for bins in (spec.inner_bins, spec.context_bins))
         self.split = [spec.inner_bins, spec.context_bins]
-        self.pooled = nn.Conv2d(width * sum(self.split), spec.interval_width, 1)
+        self.pooled = nn.Linear(width * sum(self.split), spec.interval_width)
         self.map = nn.Sequential(
             nn.Conv2d(spec.interval_width, map_width, 1),
             nn.ReLU(),
@@ -208,10 +212,11 @@ class GtadNetwork(nn.Module):
     def score(self, nodes: Nodes) -> Map:
         """Return the two scores of each interval, regressed and classified overlap with the truth."""
         similar = neighbours_of(nodes, nearest_rows(nodes, self.neighbours)).mean(dim=3)
-        weight = self.pooled.weight.flatten(1).unflatten(1, (nodes.shape[1], -1))
+        weight = self.pooled.weight.reshape(-1, nodes.shape[1], sum(self.split))
         inner, context = weight.split(self.split, dim=2)
         pooled = folded(self.inner, nodes, inner) + folded(self.context, similar, context) + self.pooled.bias[:, None]
-        return self.map(pooled.relu().unflatten(2, self.map_shape)).sigmoid()
+        scores: Tensor = self.map(pooled.relu().reshape(*pooled.shape[:2], *self.map_shape))
+        return scores.sigmoid()
 
 
 class Gtad(ProposalGenerator):

@@ -60,6 +60,7 @@ ABOVE_NMS = np.nextafter(0.4, 1.0)  # overlaps above 0.4 are suppressed, and 0.4
 CLIP_ROWS = 21  # rows of a video that the classifier sees in a step
 SLOW, GRADIENT_NORM = 0.1, 0.1
 COSTS = MatchCosts(classification=6.0, segment=5.0, iou=2.0)
+FIRST_WIDTH = -2.0  # logit of the first segments' width, before training
 ROI_BINS, EXTENSION = 16, 0.75  # a segment's region reaches 0.75 of its width to both sides of its centre
 
 
@@ -146,23 +147,17 @@ class TadTrNetwork(nn.Module):
         self.decoder = nn.ModuleList(DecoderLayer(sizes) for _ in layers)
         self.queries = nn.Parameter(torch.randn(spec.queries, 2 * width))
         self.first_reference = nn.Linear(width, 1)
-        self.classifiers = nn.ModuleList(nn.Linear(width, num_classes) for _ in layers)
-        self.refiners = nn.ModuleList(perceptron(width, width, 2) for _ in layers)
+        classifiers = [nn.Linear(width, num_classes) for _ in layers]
+        refiners = [perceptron(width, width, 2) for _ in layers]
+        self.classifiers, self.refiners = nn.ModuleList(classifiers), nn.ModuleList(refiners)
         self.regressor = perceptron(ROI_BINS * width, width, 1)
-        self.reset()
-
-    @torch.no_grad()
-    def reset(self) -> None:
-        """Set the initial weights: all classes have a probability of 0.01, and no layer moves a segment."""
-        for layer in (self.first_reference, self.input):
-            nn.init.xavier_uniform_(layer.weight)
-            nn.init.zeros_(layer.bias)
-        for classifier in self.classifiers:
-            nn.init.constant_(classifier.bias, -math.log(99))
-        for refiner in self.refiners:
-            nn.init.zeros_(refiner[-1].weight)
-            nn.init.zeros_(refiner[-1].bias)
-        self.refiners[0][-1].bias[1] = -2.0
+        for parameter in (*self.first_reference.parameters(), *self.input.parameters()):
+            _ = nn.init.xavier_uniform_(parameter) if parameter.dim() > 1 else nn.init.zeros_(parameter)
+        for classify, refine in zip(classifiers, refiners, strict=True):  # all classes at 0.01, and no segment moves
+            nn.init.constant_(classify.bias, -math.log(99))
+            for parameter in refine[-1].parameters():
+                nn.init.zeros_(parameter)
+        nn.init.constant_([*refiners[0].parameters()][-1][1:], FIRST_WIDTH)
 
     def forward(self, features: Features, padded: Padded | None = None) -> Output:
         """Return the predictions of windows.
@@ -194,9 +189,9 @@ class TadTrNetwork(nn.Module):
         length = memory.shape[1]
         region = edges(segments * segments.new_tensor([1.0, 2 * EXTENSION]))
         start, end = ((edge * length).clamp(0, length) for edge in region)
-        pooled = align_matrix(start, end, ROI_BINS, length).flatten(1, 2) @ memory
-        pooled = pooled.unflatten(1, (-1, ROI_BINS)).transpose(2, 3).flatten(2)
-        return self.regressor(pooled)[..., 0].sigmoid()
+        pooled = align_matrix(start, end, ROI_BINS, length) @ memory[:, None]  # [B, Q, bins, width]
+        found: Tensor = self.regressor(pooled.transpose(2, 3).flatten(2))
+        return found[..., 0].sigmoid()
 
 
 def ranked(logits: Tensor, segments: Tensor, actionness: Tensor) -> Tensor:
@@ -244,7 +239,8 @@ class TadTr(SupervisedMethod):
 
     def optimizers(self, train: TrainSpec) -> list[torch.optim.Optimizer]:
         """Return AdamW, with a tenth of the rate for what decides where queries look."""
-        slow, other = [], []
+        slow: list[nn.Parameter] = []
+        other: list[nn.Parameter] = []
         for name, parameter in self.network.named_parameters():
             (slow if ".offsets." in name or "first_reference." in name else other).append(parameter)
         groups: list[dict[str, Any]] = [{"params": other}, {"params": slow, "lr": SLOW * train.learning_rate}]
@@ -323,7 +319,8 @@ class TadTr(SupervisedMethod):
         starts = covering_starts(length, self.spec.window, self.stride(self.spec.test_overlap))
         windows = self._windows_of(starts, length)
         output = self.network(torch.stack([window.features(host) for window in windows]).to(features))
-        found = ranked(*output.layers[-1], output.actionness).detach().double().cpu().numpy()
+        logits, segments = output.layers[-1]
+        found = ranked(logits, segments, output.actionness).detach().double().cpu().numpy()
         span = np.array([(window.first, window.last) for window in windows])
         start, end = (span[:, :1, None] + found[..., 2:] * np.diff(span)[..., None]).clip(0, length).reshape(-1, 2).T
         label, score = found[..., :2].reshape(-1, 2).T

@@ -6,7 +6,6 @@ so no result depends on the order of the rows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -244,9 +243,7 @@ def soft_nms(rows: Rows, sigma: float, kind: Overlap = "iou") -> tuple[IntArray,
     return order[taken], final
 
 
-def suppress_where_windows_meet(
-    rows: Rows, starts: Sequence[float], ends: Sequence[float], threshold: float
-) -> IntArray:
+def suppress_where_windows_meet(rows: Rows, starts: FloatArray, ends: FloatArray, threshold: float) -> IntArray:
     """Suppress what reaches into the parts that two neighbouring windows share, where both may have found one instance.
 
     Rows that reach into several such parts stay if one of them keeps it; rows that reach into none stay.
@@ -263,7 +260,7 @@ def suppress_where_windows_meet(
     Example:
         >>> start, end, none = np.array([1.0, 3.0, 3.1]), np.array([2.0, 5.0, 5.1]), np.zeros(3, dtype=np.int64)
         >>> rows = Rows(start, end, np.array([0.1, 0.9, 0.8]), group=none, plus=none)
-        >>> suppress_where_windows_meet(rows, starts=(0.0, 4.0), ends=(5.0, 9.0), threshold=0.4).tolist()
+        >>> suppress_where_windows_meet(rows, np.array([0.0, 4.0]), np.array([5.0, 9.0]), 0.4).tolist()
         [0, 1]
     """
     free, stays = np.ones(len(rows.start), dtype=np.bool_), np.zeros(len(rows.start), dtype=np.bool_)

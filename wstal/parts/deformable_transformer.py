@@ -64,7 +64,8 @@ class FeedForward(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         """Return the input plus its change."""
-        return rows + self.dropout(self.out(self.dropout(self.into(rows).relu())))
+        change: Tensor = self.dropout(self.out(self.dropout(self.into(rows).relu())))
+        return rows + change
 
 
 def _reset(layer: nn.Module) -> None:
@@ -93,7 +94,9 @@ class EncoderLayer(nn.Module):
         middle = (torch.arange(rows.shape[1], device=rows.device, dtype=rows.dtype) + 0.5) / rows.shape[1]
         reference = middle[None, :, None].expand(len(rows), -1, -1)
         read = self.attention(rows + position, reference, rows, padded)
-        return self.after_feed_forward(self.feed_forward(self.after_attention(rows + self.dropout(read))))
+        rows = self.after_attention(rows + self.dropout(read))
+        encoded: Tensor = self.after_feed_forward(self.feed_forward(rows))
+        return encoded
 
 
 class DecoderLayer(nn.Module):
@@ -118,7 +121,8 @@ class DecoderLayer(nn.Module):
         queries = self.after_queries(queries + self.dropout(among))
         read = self.attention(queries + place, reference, memory, padded)
         queries = self.after_attention(queries + self.dropout(read))
-        return self.after_feed_forward(self.feed_forward(queries))
+        decoded: Tensor = self.after_feed_forward(self.feed_forward(queries))
+        return decoded
 
 
 def logit(fraction: Tensor) -> Tensor:

@@ -111,7 +111,7 @@ def test_losses_matches_and_gradients_equal_the_released_code(network: TadTrNetw
     true = instances(recorded)
     output = network(recorded["input/x"].transpose(1, 2), recorded["input/padding_mask"].bool())
     for name, layer in zip(("match_aux0", "match_aux1", "match"), output.layers, strict=True):
-        for window, (query, instance) in enumerate(match_instances(*layer, true, COSTS)):
+        for window, (query, instance) in enumerate(match_instances(layer.logits, layer.segments, true, COSTS)):
             expected = recorded[f"target/{window}/{name}_query_gt"]
             assert torch.equal(torch.stack([query, instance]), expected)
     losses = TadTr(OPTIONS, 32, 20).terms(output, true)

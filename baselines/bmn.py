@@ -99,7 +99,9 @@ class BmnNetwork(nn.Module):
         """Return start and end `[B, T]`, and the map `[B, 2, D, T]` (or `[B, 2, T, T]` of start and last row)."""
         base = self.base(features.transpose(1, 2))
         weight = self.fold.weight[..., 0, 0]
-        joined = folded(self.sampling, self.map_in(base), weight).unflatten(2, self.shape)
+        joined = folded(self.sampling, self.map_in(base), weight)
+        joined = joined.reshape(*joined.shape[:2], *self.shape)
+        assert self.fold.bias is not None
         maps = self.map((joined + self.fold.bias[:, None, None]).relu())
         return self.start(base)[:, 0].sigmoid(), self.end(base)[:, 0].sigmoid(), maps.sigmoid()
 
@@ -141,7 +143,7 @@ class Bmn(ProposalGenerator):
             iou = iou_map(instances, rows, self.spec.durations)
         return {"start": near[0], "end": near[1], "iou": iou.float()}
 
-    def losses(self, batch: SupervisedBatch) -> dict[str, Tensor]:
+    def window_losses(self, batch: SupervisedBatch) -> dict[str, Tensor]:
         """Return losses of boundaries, of both IoU maps and of the classifier, and their weighted sum."""
         start, end, maps = self.network(batch.features)
         iou = batch.targets["iou"]

@@ -88,7 +88,8 @@ class Rating(nn.Module):
 
     def forward(self, samples: Float[Tensor, "*pairs 32"]) -> Float[Tensor, "*pairs"]:
         """Return the IoU of each pair."""
-        return (0.1 * self.fc2((0.1 * self.fc1(samples)).relu()))[..., 0].sigmoid()
+        found: Tensor = self.fc2((0.1 * self.fc1(samples)).relu())
+        return (0.1 * found)[..., 0].sigmoid()
 
 
 class Bsn(ProposalGenerator):
@@ -153,7 +154,7 @@ class Bsn(ProposalGenerator):
         room[: len(instances)] = instances[:INSTANCES]
         return {name: covered(part, rows) > 0.5 for name, part in parts.items()} | {"instances": room}
 
-    def losses(self, batch: SupervisedBatch) -> dict[str, Tensor]:
+    def window_losses(self, batch: SupervisedBatch) -> dict[str, Tensor]:
         """Return losses of the curves, of the rating and of the classifier; the `total` has those that train."""
         curves = self.curves(batch.features)
         terms = {
@@ -231,8 +232,9 @@ def at(curve: Float[Tensor, "batch time"], places: Float[Tensor, "batch pairs po
     padded = functional.pad(curve, (1, 1))
     index = (places + 0.5).clamp(0, rows + 1)  # of the padded curve
     low = index.floor().clamp(max=rows)
-    value = padded.gather(1, low.flatten(1).long()), padded.gather(1, low.flatten(1).long() + 1)
-    return torch.lerp(*(part.view_as(index) for part in value), index - low)
+    place = low.flatten(1).long()
+    here, there = (padded.gather(1, one).view_as(index) for one in (place, place + 1))
+    return torch.lerp(here, there, index - low)
 
 
 def rating_loss(rated: Tensor, iou: Tensor, valid: Tensor, kind: str, training: bool) -> Scalar:

@@ -35,7 +35,7 @@ from wstal.localize.given import GivenProposals
 from wstal.localize.nms import Rows, hard_nms
 from wstal.localize.spec import LocalizerSpec
 from wstal.method import Recipe, TrainSpec
-from wstal.proposal_pools import COURSE, SIDE, Pool, places_of, pools
+from wstal.proposal_pools import COURSE, SIDE, Pool, joined, places_of, pools
 from wstal.spec import Count, Spec
 from wstal.supervised import SupervisedMethod, snippet_signals
 from wstal.tensors import Scalar, VideoFeatures
@@ -83,7 +83,7 @@ class SsnHead(nn.Module):
             rows: of the start's side, the course and the end's side.
             scaling: share of each side that lies in the video.
         """
-        before, course, after = (part.mean(dim=1) for part in rows.split([SIDE, COURSE, SIDE], dim=1))
+        before, course, after = (part.mean(dim=1) for part in (rows[:, :SIDE], rows[:, SIDE:-SIDE], rows[:, -SIDE:]))
         pyramid = torch.cat([before * scaling[:, :1], course, after * scaling[:, 1:]], dim=1)
         return self.activity(course), self.completeness(pyramid), self.regression(pyramid).unflatten(1, (-1, 2))
 
@@ -130,7 +130,7 @@ class Ssn(SupervisedMethod):
             for kind, pool in enumerate(kinds):
                 self.pools[kind].append(pool)
         if stage:
-            moves = np.concatenate([np.column_stack([pool.centre, pool.size]) for pool in self.pools[FOREGROUND]])
+            moves = joined(self.pools[FOREGROUND]).moves
             moves = moves[moves.any(axis=1)]  # those of instances themselves are 0 and do not count
             if len(moves) > 1:
                 made = np.stack([moves.mean(axis=0), np.maximum(moves.std(axis=0), 1e-3)])
@@ -149,24 +149,23 @@ class Ssn(SupervisedMethod):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return nine rows (five, of a course alone, for the actionness) of drawn proposals, and what they are."""
         counts = OF_HEAD if stage else OF_ACTIONNESS
-        drawn = [self._draw(kind, window.video, count, rng) for kind, count in enumerate(counts)]
-        start, end, label, centre, size = (np.concatenate(column) for column in zip(*drawn, strict=True))
-        kind = np.repeat([FOREGROUND, INCOMPLETE, BACKGROUND], [len(pool.start) for pool in drawn])
-        kind[end <= start] = NONE
+        drawn = joined([self.pools[kind][window.video].draw(count, rng) for kind, count in enumerate(counts)])
+        start, end = drawn.spans.T
+        kind = np.where(end > start, np.repeat([FOREGROUND, INCOMPLETE, BACKGROUND], counts), NONE)
         places, scaling = places_of(start, end, self._length(video), rng)
         places = places if stage else places[:, SIDE : SIDE + COURSE]
         rows = rows_at(video.video.features, places.reshape(-1) / self.spec.upsampling - 0.5)
         mean, deviation = self.moves.double().cpu().numpy()
         targets = {"kind": torch.from_numpy(kind)}
         if stage:
-            moves = (np.column_stack([centre, size]) - mean) / deviation
+            moves = (drawn.moves - mean) / deviation
             targets |= {
-                "label": torch.from_numpy(label), "scaling": torch.from_numpy(scaling).float(),
+                "label": torch.from_numpy(drawn.label), "scaling": torch.from_numpy(scaling).float(),
                 "moves": torch.from_numpy(moves).float(),
             }  # fmt: skip
         return rows, targets
 
-    def losses(self, batch: SupervisedBatch) -> dict[str, Tensor]:
+    def window_losses(self, batch: SupervisedBatch) -> dict[str, Tensor]:
         """Return the losses of the part that trains; those of the other are 0."""
         zero = batch.features.new_zeros(())
         terms = dict.fromkeys(("actionness", "activity", "completeness", "regression"), zero)
@@ -177,8 +176,8 @@ class Ssn(SupervisedMethod):
             loss = _cross_entropy(logits, (kind == FOREGROUND).long(), kind != NONE)
             return terms | {"actionness": loss, "total": loss}
         label, moves, scaling = (batch.targets[name].flatten(0, 1) for name in ("label", "moves", "scaling"))
-        outputs = self.head(rows.reshape(len(kind), ROWS, -1), scaling)
-        terms |= head_losses(*outputs, kind, label, moves)
+        activity, completeness, found = self.head(rows.reshape(len(kind), ROWS, -1), scaling)
+        terms |= head_losses(activity, completeness, found, kind, label, moves)
         total = terms["activity"] + 0.1 * terms["completeness"] + 0.1 * terms["regression"]
         return terms | {"total": total}
 
@@ -199,9 +198,9 @@ class Ssn(SupervisedMethod):
         keep = end > start
         given = np.column_stack([start * rows, end * rows, score, label])[keep]
         video_scores = self.head.activity(features).mean(dim=0)[1:].softmax(dim=0)
-        joined = torch.from_numpy(given)
-        signals = snippet_signals(joined, video_scores.double().cpu(), rows)
-        return Scores({n: s.to(features) for n, s in signals.items()}, video_scores, proposals=joined)
+        found_in_rows = torch.from_numpy(given)
+        signals = snippet_signals(found_in_rows, video_scores.double().cpu(), rows)
+        return Scores({n: s.to(features) for n, s in signals.items()}, video_scores, proposals=found_in_rows)
 
     def _upsampled(self, features: FloatArray) -> Tensor:
         count = len(features) * self.spec.upsampling
@@ -232,14 +231,6 @@ class Ssn(SupervisedMethod):
 
     def _length(self, video: SupervisedVideo) -> int:
         return video.video.length * self.spec.upsampling
-
-    def _draw(self, kind: int, video: int, count: int, rng: np.random.Generator) -> Pool:
-        """Draw proposals of a kind from a video; with replacement if it has too few, empty ones if it has none."""
-        pool = self.pools[kind][video]
-        if not count or not len(pool.start):
-            return Pool(*(np.zeros(count, dtype=column.dtype) for column in pool))
-        chosen = rng.choice(len(pool.start), count, replace=len(pool.start) < count)
-        return Pool(*(column[chosen] for column in pool))
 
 
 def head_losses(

@@ -52,7 +52,7 @@ def grouped(curve: Floats, logits: Floats, threshold: float, tolerance: float) -
 
     Example:
         >>> grouped(np.array([0.9, 0.1, 0.9]), np.array([1.0, -1.0, 1.0]), 0.5, 0.1)[:, :2].tolist()
-        [[0.0, 2.0], [2.0, 4.0], [0.0, 2.0], [2.0, 4.0]]
+        [[0.0, 2.0], [2.0, 4.0], [0.0, 2.0], [0.0, 4.0]]
     """
     above = curve > threshold
     edges = np.diff(np.concatenate([[0], above.astype(np.int64), [0]]))

@@ -70,14 +70,15 @@ class VideoClassifier(nn.Module):
     def forward(self, features: Features) -> VideoScores:
         """Return `[B, C]` log-probabilities of the classes."""
         kept = self.dropout(features)
-        weights = self.attention(kept).log_softmax(dim=1)
-        return (weights + self.classifier(kept).log_softmax(dim=2)).logsumexp(dim=1)
+        weights: Tensor = self.attention(kept)
+        logits: Tensor = self.classifier(kept)
+        return (weights.log_softmax(dim=1) + logits.log_softmax(dim=2)).logsumexp(dim=1)
 
 
 class ProposalGenerator(SupervisedMethod):
     """Base class of methods that find intervals in windows, without a class.
 
-    A subclass gives `window_targets`, `losses` with `classification` among its terms, and `window_proposals`.
+    A subclass gives `window_targets`, `window_losses` with `classification` among its terms, and `window_proposals`.
     """
 
     spec: GeneratorOptions
@@ -243,4 +244,8 @@ def clip_gradients(optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Par
         >>> round(weight.item(), 4)
         -0.5
     """
-    optimizer.register_step_pre_hook(lambda *_: nn.utils.clip_grad_norm_(parameters, norm) and None)
+
+    def clip(*_: object) -> None:
+        nn.utils.clip_grad_norm_(parameters, norm)
+
+    optimizer.register_step_pre_hook(clip)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,14 +12,46 @@ from wstal.types import Bools, Floats, IntArray
 COURSE, SIDE = 5, 2  # rows of a proposal's course, and of each of its sides
 
 
-class Pool(NamedTuple):
-    """Proposals of a video of one kind: `[N]` start and end in up-sampled rows, class, and moves of centre and size."""
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """Proposals of a video of one kind.
 
-    start: Floats
-    end: Floats
+    Args:
+        spans: `[N, 2]` start and end.
+        label: `[N]` class; -1 where there is none.
+        moves: `[N, 2]` of centre and size that take a proposal to its instance.
+    """
+
+    spans: Floats
     label: IntArray
-    centre: Floats
-    size: Floats
+    moves: Floats
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def draw(self, count: int, rng: np.random.Generator) -> Pool:
+        """Return so many drawn proposals, with replacement if there are too few, empty ones if there are none.
+
+        Args:
+            count: number of proposals.
+            rng: generator that draws them.
+        """
+        if not count or not len(self):
+            return Pool(np.zeros((count, 2)), np.full(count, -1), np.zeros((count, 2)))
+        chosen = rng.choice(len(self), count, replace=len(self) < count)
+        return Pool(self.spans[chosen], self.label[chosen], self.moves[chosen])
+
+
+def joined(pools: Sequence[Pool]) -> Pool:
+    """Return the proposals of several pools, one pool after the other.
+
+    Example:
+        >>> one = Pool(np.zeros((1, 2)), np.array([3]), np.zeros((1, 2)))
+        >>> joined([one, one]).label.tolist()
+        [3, 3]
+    """
+    spans, label, moves = ([getattr(pool, name) for pool in pools] for name in ("spans", "label", "moves"))
+    return Pool(np.concatenate(spans), np.concatenate(label), np.concatenate(moves))
 
 
 def overlaps(proposals: Floats, instances: Floats) -> tuple[IntArray, Floats, Floats]:
@@ -27,6 +60,10 @@ def overlaps(proposals: Floats, instances: Floats) -> tuple[IntArray, Floats, Fl
     Args:
         proposals: `[P, 2]`.
         instances: `[N, 2]`, N at least 1.
+
+    Example:
+        >>> [found.tolist() for found in overlaps(np.array([[0.0, 2.0]]), np.array([[5.0, 6.0], [1.0, 4.0]]))]
+        [[1], [0.25], [0.5]]
     """
     low = np.maximum(proposals[:, None, 0], instances[None, :, 0])
     shared = np.maximum(np.minimum(proposals[:, None, 1], instances[None, :, 1]) - low, 0)
@@ -44,6 +81,10 @@ def moves_of(proposals: Floats, instances: Floats, unit: float = 0.0) -> Floats:
         proposals: `[P, 2]`.
         instances: `[P, 2]`.
         unit: added to lengths, a frame in the released code.
+
+    Example:
+        >>> moves_of(np.array([[0.0, 4.0]]), np.array([[1.0, 5.0]])).tolist()
+        [[0.25, 0.0]]
     """
     length, target = (spans[:, 1] - spans[:, 0] + unit for spans in (proposals, instances))
     shift = (instances.sum(axis=1) - proposals.sum(axis=1)) / 2
@@ -59,27 +100,28 @@ def pools(
         proposals: `[P, 2]` start and end.
         truth: `[N, 2]` instances and `[N]` their classes.
         length: of the video.
-        incomplete_overlap: as in `SsnOptions`.
+        incomplete_overlap: share of an incomplete proposal that its instance covers at least.
+
+    Example:
+        >>> truth = np.array([[0.0, 4.0]]), np.array([7])
+        >>> [pool.label.tolist() for pool in pools(np.array([[0.0, 1.0], [6.0, 9.0]]), truth, 9.0, 0.01)]
+        [[7], [7], [7]]
     """
     instances, classes = truth
     proposals = proposals[proposals[:, 1] > proposals[:, 0]]
     if not len(instances):
-        none = Pool(*np.zeros((2, 0)), np.zeros(0, dtype=np.int64), *np.zeros((2, 0)))
-        return none, none, _pool(proposals, np.full(len(proposals), -1), np.zeros((len(proposals), 2)))
+        none = Pool(np.zeros((0, 2)), np.zeros(0, dtype=np.int64), np.zeros((0, 2)))
+        return none, none, Pool(proposals, np.full(len(proposals), -1), np.zeros((len(proposals), 2)))
     best, iou, share = overlaps(proposals, instances)
     near = iou > 0.7
     incomplete = (iou < 0.3) & (share > incomplete_overlap)
     background = ~incomplete & (iou < 0.01) & (proposals[:, 1] - proposals[:, 0] > 0.02 * length)
 
     def of(chosen: Bools) -> Pool:
-        return _pool(proposals[chosen], classes[best[chosen]], moves_of(proposals[chosen], instances[best[chosen]]))
+        return Pool(proposals[chosen], classes[best[chosen]], moves_of(proposals[chosen], instances[best[chosen]]))
 
-    own = _pool(instances, classes, np.zeros((len(instances), 2)))
-    return Pool(*map(np.concatenate, zip(of(near), own, strict=True))), of(incomplete), of(background)
-
-
-def _pool(spans: Floats, label: IntArray, moves: Floats) -> Pool:
-    return Pool(*spans.T, label.astype(np.int64), *moves.T)
+    own = Pool(instances, classes, np.zeros((len(instances), 2)))
+    return joined([of(near), own]), of(incomplete), of(background)
 
 
 def places_of(start: Floats, end: Floats, length: float, rng: np.random.Generator | None) -> tuple[Floats, Floats]:
@@ -90,6 +132,11 @@ def places_of(start: Floats, end: Floats, length: float, rng: np.random.Generato
         end: `[P]`.
         length: of the video.
         rng: draws a place in each equal part of a stage. None: their middles.
+
+    Example:
+        >>> places, shares = places_of(np.array([1.0]), np.array([6.0]), 9.0, None)
+        >>> places[0, 2:7].tolist(), shares.tolist()
+        ([1.5, 2.5, 3.5, 4.5, 5.5], [[0.4, 1.0]])
     """
     half = np.maximum((end - start) / 2, 1e-9)
     low, high = np.maximum(start - half, 0), np.minimum(end + half, length)

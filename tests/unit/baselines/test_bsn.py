@@ -64,8 +64,8 @@ def test_pairs_and_their_samples_are_those_of_the_released_code(shared: Path) ->
         np.testing.assert_allclose(found[order], expected[wanted][:, [0, 1, 4]], rtol=1e-5, atol=1e-9)
         samples = tensors[f"pgm/{video}/bsp"]
         given = torch.from_numpy(expected[None, : len(samples), :2] * ROWS)
-        found = action_samples(curves[video : video + 1, 0].detach().double(), given)[0]
-        np.testing.assert_allclose(found, samples, rtol=1e-5, atol=1e-8)
+        around = action_samples(curves[video : video + 1, 0].detach().double(), given)[0]
+        np.testing.assert_allclose(around, samples, rtol=1e-5, atol=1e-8)
 
 
 def test_the_rating_and_its_losses_are_those_of_the_released_code(shared: Path) -> None:

@@ -84,14 +84,13 @@ def test_pools_and_moves_are_those_of_the_released_code(shared: Path, video: int
     spans = (instances, truth[:, 0] - 1)
     foreground, incomplete, background = pools(proposals.astype(float), spans, tensors["gt/frame_counts"][video], 0.01)
     wanted = tensors[f"target/{video}/fg_label_start_end_loc_size"]
-    found = np.column_stack([foreground.label + 1, foreground.start, foreground.end])
+    found = np.column_stack([foreground.label + 1, foreground.spans])
     same_rows(found, wanted[:, :3])
-    same_rows(np.column_stack([incomplete.start, incomplete.end]), tensors[f"target/{video}/incomplete_start_end"])
-    same_rows(np.column_stack([background.start, background.end]), tensors[f"target/{video}/background_start_end"])
+    same_rows(incomplete.spans, tensors[f"target/{video}/incomplete_start_end"])
+    same_rows(background.spans, tensors[f"target/{video}/background_start_end"])
 
-    near = foreground.centre != 0
     own = {tuple(row[1:3]): row[3:] for row in wanted}
-    for start, end in zip(foreground.start[near], foreground.end[near], strict=True):
+    for start, end in foreground.spans[foreground.moves.any(axis=1)]:
         target = instances[overlaps(np.array([[start, end]]), instances)[0]]
         (moves,) = moves_of(np.array([[start, end]]), target, unit=1.0)
         np.testing.assert_allclose(moves, own[start, end], atol=1e-12)

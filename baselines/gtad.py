@@ -192,8 +192,8 @@ class GtadNetwork(nn.Module):
         sizes = (spec.durations, spec.window)
         self.map_shape = sizes
         self.inner, self.context = (interval_bins(*sizes, bins) for bins in (spec.inner_bins, spec.context_bins))
-        self.split = [spec.inner_bins, spec.context_bins]
-        self.pooled = nn.Linear(width * sum(self.split), spec.interval_width)
+        self.bins = spec.inner_bins
+        self.pooled = nn.Linear(width * (spec.inner_bins + spec.context_bins), spec.interval_width)
         self.map = nn.Sequential(
             nn.Conv2d(spec.interval_width, map_width, 1),
             nn.ReLU(),
@@ -212,8 +212,8 @@ class GtadNetwork(nn.Module):
     def score(self, nodes: Nodes) -> Map:
         """Return the two scores of each interval, regressed and classified overlap with the truth."""
         similar = neighbours_of(nodes, nearest_rows(nodes, self.neighbours)).mean(dim=3)
-        weight = self.pooled.weight.reshape(-1, nodes.shape[1], sum(self.split))
-        inner, context = weight.split(self.split, dim=2)
+        weight = self.pooled.weight.reshape(len(self.pooled.weight), nodes.shape[1], -1)
+        inner, context = weight[..., : self.bins], weight[..., self.bins :]
         pooled = folded(self.inner, nodes, inner) + folded(self.context, similar, context) + self.pooled.bias[:, None]
         scores: Tensor = self.map(pooled.relu().reshape(*pooled.shape[:2], *self.map_shape))
         return scores.sigmoid()
@@ -266,7 +266,7 @@ class Gtad(ProposalGenerator):
         inside = (instances + self.spec.offset).clamp(0, rows)
         return {"start": start, "end": end, "iou": iou_map(inside, rows, self.spec.durations).float()}
 
-    def losses(self, batch: SupervisedBatch) -> dict[str, Tensor]:
+    def window_losses(self, batch: SupervisedBatch) -> dict[str, Tensor]:
         """Return the losses of boundaries, of both scores of intervals and of the classifier, and their sum."""
         spec, iou = self.spec, batch.targets["iou"]
         start, end, scores = self.network(batch.features)
@@ -304,7 +304,8 @@ class Gtad(ProposalGenerator):
         stop = first + duration + 1
         use = stop < rows
         if self.spec.candidates:
-            use &= boundary_candidates(start)[first] & boundary_candidates(end)[np.minimum(stop, rows - 1)]
+            starts, ends = (boundary_candidates(torch.from_numpy(curve)).numpy() for curve in (start, end))
+            use &= starts[first] & ends[np.minimum(stop, rows - 1)]
         if self.spec.longest is not None:
             use &= stop - first < self.spec.longest
         product = scores[0, duration, first] * scores[1, duration, first]

@@ -288,7 +288,7 @@ class TadTr(SupervisedMethod):
             targets[CLIPS] = clips(video.video.features, CLIP_ROWS, rng)
         return features, targets
 
-    def losses(self, batch: SupervisedBatch) -> dict[str, Tensor]:
+    def window_losses(self, batch: SupervisedBatch) -> dict[str, Tensor]:
         """Return the losses of matched queries, and of the video classifier if there is one."""
         pairs = zip(batch.targets["labels"], batch.targets["segments"], strict=True)
         instances = [Instances(labels[labels >= 0], segments[labels >= 0]) for labels, segments in pairs]

@@ -23,7 +23,8 @@ DIR/rescored/NAME.json: numbers under each protocol that applies, digests and pr
   method = "AutoLoc"
   source = "who released the file, where, which commit or entry"
   # optional: features, note, dataset, video_prefix (that annotations lack), strip_prefix (to leave off),
-  # tious, published (a row of the published tables that the numbers should give, as "table_I/autoloc")
+  # subset, protocols = [...], tious, published (a row of the published tables that the
+  # numbers should give, as "table_I/autoloc")
 """
 
 

@@ -43,7 +43,7 @@ def _section(records: list[Record], name: str) -> Blocks:
         "predicted test videos": f"{data.test.videos} ({data.test.list})",
         "protocol": f"`{headline}` on {counts(records[0].scored)}, mAP in percent over tIoU",
         "checkpoint": "the last of a fixed schedule, never chosen on the scored videos",
-        "order": "best first; methods that are given more than video-level labels stand after the weak ones",
+        "order": "best first; fully supervised references stand above the weak methods, those with counts after them",
         "source": SOURCES,
         "cells": "mean ± half the 95 % Student-t interval over seeds",
     }

@@ -272,7 +272,7 @@ UNPUBLISHED = {"basnet-rmgcl-gksa", "facnet-rmgcl-gksa", "stpn-embedded", "stpn-
 # no code was released: what they borrow from other methods' code is in tests of their own
 FROM_PAPERS = {"aumn", "dcc", "rpn", "star", "sub-act", "tscn", "ugct"}
 # their settings are in tests of their own: most are no localizer's
-SUPERVISED = {"bmn", "bsn", "ssn"}
+SUPERVISED = {"bmn", "bsn", "gtad", "ssn", "tadtr"}
 
 
 def test_every_published_method_is_in_the_table() -> None:

@@ -30,6 +30,25 @@ PROPOSALS = "proposals"  # what a file of scores calls them, so that no signal h
 DETECTION_COLUMNS = (*INSTANCE_COLUMNS, "score")
 
 
+@dataclass(frozen=True)
+class Paper:
+    """Publication of a method.
+
+    Args:
+        title: as printed.
+        authors: names in order, given name first, separated by commas.
+        venue: conference or journal.
+        year: of publication.
+        link: address of the paper.
+    """
+
+    title: str
+    authors: str
+    venue: str
+    year: int
+    link: str
+
+
 @dataclass(frozen=True, eq=False)
 class Video:
     """Untrimmed video as training may see it.

@@ -201,7 +201,7 @@ def _backward(
         reason = cause(method, batch)
         try:
             save_failed_step(folder / FAILED_STEP, method, batch, draws, position, precision)
-            kept = f"The step is kept: `wstal-bench replay {folder / FAILED_STEP}`."
+            kept = f"The step is kept: `wstal-bench debug replay {folder / FAILED_STEP}`."
         except StoreError as error:
             kept = f"The step could not be kept: {error}"
         values = ", ".join(f"{name} {value:g}" for name, value in terms.items())

@@ -180,15 +180,6 @@ def test_weak_methods_are_ranked_by_themselves() -> None:
         assert ranked == [("BEST", "weak"), ("ACMNET", "weak"), ("MORE", "weak+count"), ("COUNTS", "weak+count")]
 
 
-def test_supervised_references_stand_above_the_ranking() -> None:
-    records = [record("best", value=30.0), record("reference", value=25.0, supervision="full"), record(value=20.0)]
-    for name in ("data", "README"):
-        page = render(records)[f"leaderboards/{name}.md"]
-        lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line[:1] == "|"]
-        ranked = [(cells[cells.index(kind) - 1], kind) for cells in lines for kind in cells if kind in ("weak", "full")]
-        assert ranked == [("REFERENCE", "full"), ("BEST", "weak"), ("ACMNET", "weak")]
-
-
 def test_a_row_says_what_its_implementation_follows() -> None:
     """Stored records do not: the registered method does, and one that is not registered counts as released code."""
     records = [record(value=30.0), record("rmgcl-gksa", value=25.0), record("unregistered")]

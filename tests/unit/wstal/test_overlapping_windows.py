@@ -60,5 +60,7 @@ def test_suppression_where_windows_meet_equals_a_loop(intervals: list[tuple[floa
     columns = [np.array([row[k] for row in rows], dtype=np.float64) for k in range(3)]
     group = np.array([row[3] for row in rows], dtype=np.int64)
     starts, ends = (np.array(edges) for edges in zip(*windows, strict=True))
-    found = suppress_where_windows_meet(Rows(*columns, group, np.zeros(len(rows))), starts, ends, 0.4)
+    found = suppress_where_windows_meet(
+        Rows(columns[0], columns[1], columns[2], group, np.zeros(len(rows))), starts, ends, 0.4
+    )
     assert {rows[i] for i in found} == {rows[i] for i in free | kept}  # of equal ones another may stay

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -191,10 +191,8 @@ def score_file(path: Path, source: DataSource, reverse: bool = False) -> Path:
 
 def test_a_run_names_the_source_of_its_classes_and_trains_once(data: Path, tmp_path: Path, one_thread: None) -> None:
     store = tmp_path / "store"
-    own, oracle = (
-        FinishedRun.open(run(data, store, "bmn", **OPTIONS, **changes))
-        for changes in ({}, {"localizer.class_score": "true"})
-    )
+    changed: list[dict[str, Any]] = [OPTIONS, OPTIONS | {"localizer.class_score": "true"}]
+    own, oracle = (FinishedRun.open(run(data, store, "bmn", **changes)) for changes in changed)
     assert (own.record.supervision, own.record.title) == ("full", "BMN, own video classifier")
     assert oracle.record.title == "BMN, true classes (oracle)"
     assert oracle.record.training.weights_of == own.record.id
@@ -217,12 +215,13 @@ def test_a_run_takes_classes_from_a_file(data: Path, tmp_path: Path, one_thread:
     folder, record, _ = execute(spec, given, Store(store), torch.device("cpu"))
     assert record.title == "BMN, classes of a score file"
     assert record.training.weights_of == own.record.id
-    assert record.data.digests["class_scores"]
+    assert "class_scores" in (record.data.digests or {})
     first = source.videos("test")[0]
     stored = StoredScores(FinishedRun.open(folder)).video(first.name)
     assert stored.class_scores["file"].argmax() == first.labels[0]
 
 
 def test_a_file_of_classes_that_was_not_given_is_a_message(data: Path, tmp_path: Path) -> None:
+    changes: dict[str, Any] = OPTIONS | {"localizer.class_score": "file"}
     with pytest.raises(UserError, match="give it with --class-scores"):
-        run(data, tmp_path / "store", "bmn", **OPTIONS, **{"localizer.class_score": "file"})
+        run(data, tmp_path / "store", "bmn", **changes)

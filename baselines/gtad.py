@@ -42,7 +42,7 @@ from wstal.parts.segment_align import align_matrix
 from wstal.proposal_generator import GeneratorOptions, ProposalGenerator, best_of_window, clip_gradients
 from wstal.spec import Count
 from wstal.tensors import Features
-from wstal.types import Floats, SupervisedBatch
+from wstal.types import Floats, Paper, SupervisedBatch
 
 Nodes = Float[Tensor, "batch dim time"]
 Map = Float[Tensor, "batch 2 durations time"]
@@ -241,6 +241,13 @@ class Gtad(ProposalGenerator):
 
     name = "gtad"
     title = "G-TAD"
+    paper = Paper(
+        "G-TAD: Sub-Graph Localization for Temporal Action Detection",
+        "Mengmeng Xu, Chen Zhao, David S. Rojas, Ali Thabet, Bernard Ghanem",
+        "CVPR",
+        2020,
+        "https://arxiv.org/abs/1911.11462",
+    )
     Options = GtadOptions
     SCORING_OPTIONS = frozenset({"candidates", "sigma", "longest", "window_proposals"})
     CHECK_OPTIONS: ClassVar = {

@@ -160,7 +160,7 @@ def _flat(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
 def _cost(name: str, cost: CostFile | None) -> Iterator[str | Table]:
     measured = cost.methods.get(name) if cost else None
     if measured is None:
-        yield f"Not measured; `wstal-bench cost --method {name}` does."
+        yield f"Not measured; `wstal-bench paper cost --method {name}` does."
         return
     rows = [
         {

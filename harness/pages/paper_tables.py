@@ -130,7 +130,6 @@ def _row(line: Sequence[JudgedCell], measurement: Measurement, notes: Footnotes)
     return {
         "row": line[0].row.label,
         "on": measurement.on,
-        "source": line[0].source if measurement.records else None,
         "evaluator": measurement.identity.protocol,
         "seeds": seed_list(measurement.records),
         **{cell.column.name: cell.measured for cell in line},

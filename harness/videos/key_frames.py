@@ -94,5 +94,7 @@ def read_key_frames(path: Path) -> FrameStrip:
         if not 0 < step < 1e9 or not count:
             raise ValueError("no step")
     except (OSError, ValueError, TypeError, LookupError, ArithmeticError, SyntaxError) as error:
-        raise UserError(f"{path} holds no key frames as `data extract` writes them ({error}). Extract again.") from error
+        raise UserError(
+            f"{path} holds no key frames as `data extract` writes them ({error}). Extract again."
+        ) from error
     return FrameStrip(pictures, step)

@@ -36,7 +36,7 @@ def test_seeds_of_one_recipe_share_a_row_and_others_do_not() -> None:
     assert "| [ACMNET](methods/acmnet.md)" in page
     assert "21.0 ± 2.5" in page
     assert "[ACMNET (epochs=9)](methods/acmnet.md)" in page
-    assert "| 0-2 " in page
+    assert "| 3 " in page
 
 
 def test_a_method_with_other_options_alone_is_not_called_absent_and_no_schedule_is_cited_that_is_not_there() -> None:
@@ -82,7 +82,7 @@ def test_seeds_whose_data_differ_in_words_alone_share_a_row() -> None:
     other["data"] = other["data"] | {"title": "The same data, titled anew", "features": "RGB, in other words"}
     page = render([record(seed=0), other])["leaderboards/data.md"]
     assert "## Data" not in page
-    assert "| 0-1 " in page
+    assert "| 2 " in page
     assert "21.0 ± 12.7" in page
 
 

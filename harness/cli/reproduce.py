@@ -83,7 +83,7 @@ def handle(arguments: argparse.Namespace) -> int:
     with engine_from(arguments, source, len(jobs)) as engine:
         say(f"{len(jobs)} runs on {source.name}, {engine.slots} at a time, {engine.threads} thread(s) each")
         records = run_jobs(jobs, store, engine)
-    write_run_pages([store.run_folder(run) for run in new], engine.slots)
+    write_run_pages([store.run_folder(run) for run in new], engine.slots, arguments.data)
     pages = publish(records, arguments.results)
     for page in pages:
         print(page.read_text())

@@ -115,7 +115,7 @@ def score_file(
         subset: of the annotations; their test subset if absent.
         protocols: names; all that apply if absent.
         tious: as `parse_tious` reads them; those of the data set, recognised by its classes, if absent.
-        strip_prefix: beginning of the videos' names that is left off in both files.
+        strip_prefix: beginning of the videos' names that is left off, in each file where at least half of them have it.
         classes: of a run, which may have found nothing, or classes that no annotated instance has.
 
     Raises:
@@ -159,10 +159,12 @@ def score(
     truth = known.ground_truth(subset)
     truth = replace(truth, videos=_stripped(truth.videos, strip_prefix, known.path))
     chosen = evaluation.protocols_for(truth) if protocols is None else tuple(map(evaluation.get_protocol, protocols))
-    rules = evaluation.PROTOCOLS if protocols is None else {}
-    left_out = {name: why for name, protocol in rules.items() if (why := protocol.inapplicable(truth))}
     known_as = next(iter(with_classes(known.classes)), None)
     family = known_as.family if known_as else ""
+    # of a known data set, protocols of another one go without saying
+    near = [one for one in evaluation.PROTOCOLS.values() if not family or one.defined_on in ("", family)]
+    rules = near if protocols is None else []
+    left_out = {protocol.name: why for protocol in rules if (why := protocol.inapplicable(truth))}
     thresholds = evaluation.default_tious(family) if tious is None else evaluation.parse_tious(tious)
     found = replace(found, videos=_stripped(found.videos, strip_prefix, name))
     if prefix := _common_prefix(found.videos, truth.videos):
@@ -212,7 +214,12 @@ def _with_classes(known: Annotations, classes: Sequence[str]) -> Annotations:
 
 
 def _stripped(videos: Sequence[str], prefix: str, path: Path) -> tuple[str, ...]:
-    """Return the names without a prefix, where they have it."""
+    """Return the names without a prefix, where it is one.
+
+    Of two of ActivityNet's videos, as `v_UmAH95xls`, the id itself begins with the usual prefix.
+    """
+    if 2 * sum(video.startswith(prefix) for video in videos) < len(videos):
+        return tuple(videos)
     names = tuple(video.removeprefix(prefix) for video in videos)
     if len(set(names)) < len(names):
         raise UserError(f"{path}: two videos have the same name without {prefix!r}. Choose another prefix.")

@@ -150,8 +150,8 @@ def test_tables_of_100_rows_are_stretched_videos(tmp_path):
     assert says[-1] == "Time: every video was stretched to 100 rows."
     settings = read_descriptor(out / "dataset.toml")
     assert (settings.resampled, settings.fps) == (True, None)
-    video = open_dataset(out).videos("train")[0]
-    assert (video.name, video.features.shape, video.seconds_per_snippet) == ("a", (100, 400), pytest.approx(0.064))
+    first = open_dataset(out).videos("train")[0]
+    assert (first.name, first.features.shape, first.seconds_per_snippet) == ("a", (100, 400), pytest.approx(0.064))
 
 
 def test_strides_and_frame_rates_come_from_the_annotations(tmp_path):
@@ -164,14 +164,13 @@ def test_strides_and_frame_rates_come_from_the_annotations(tmp_path):
         "Time: each video's own frame rate, which the annotations state; stride 4, from 3 durations; "
         "window 16, assumed (--window)."
     )
-    video = open_dataset(out).videos("train")[0]
-    assert video.seconds_per_snippet == pytest.approx(4 / 30)
+    assert open_dataset(out).videos("train")[0].seconds_per_snippet == pytest.approx(4 / 30)
 
 
 def test_a_clock_that_nothing_explains_asks_for_options(tmp_path):
     for video, rows in (("a", 10), ("b", 100), ("c", 40)):
         np.save(folder(tmp_path / "in") / f"{video}.npy", np.ones((rows, 1024), np.float32))
-    with pytest.raises(UserError, match="do not give a stride.*--fps and --stride"):
+    with pytest.raises(UserError, match=r"do not give a stride.*--fps and --stride"):
         converted(tmp_path, tmp_path / "in")
     _, says = converted(tmp_path, tmp_path / "in", fps=30.0, stride=8, window=64)
     assert says[-1] == "Time: 30 frames/s; stride 8; window 64."
@@ -209,7 +208,7 @@ def test_files_that_disagree_are_refused(tmp_path, arrays, message):
 def test_files_of_several_arrays_ask_for_a_key(tmp_path):
     for video in ROWS:
         np.savez(folder(tmp_path / "in") / f"{video}.npz", pooled=array(video), raw=array(video) + 1)
-    with pytest.raises(UserError, match="has 2 arrays for a: pooled, raw. Name the one to take with --key"):
+    with pytest.raises(UserError, match=r"has 2 arrays for a: pooled, raw. Name the one to take with --key"):
         converted(tmp_path, tmp_path / "in")
     out, _ = converted(tmp_path, tmp_path / "in", key="raw")
     assert np.array_equal(np.load(out / "features" / "a.npy"), array("a") + 1)

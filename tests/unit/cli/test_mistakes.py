@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from harness.cli.former import FORMER, current_words
-from harness.cli.main import build_parser, main
+from harness.cli.main import COMMANDS, build_parser, main
 
 FORMERLY = [
     ("localize RUN --data D --subset test --out d.json", "predict RUN --data D --subset test --out d.json", "predict"),
@@ -137,3 +140,11 @@ def test_the_options_of_one_method(capsys: pytest.CaptureFixture[str]) -> None:
         "acmnet",
         "stpn",
     }
+
+
+def test_the_page_of_commands_names_every_verb_and_every_former_name() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "commands.md").read_text()
+    head, former = page.split("## Train")[0], page.split("## Former names")[1]
+    assert re.findall(r"^\| `([a-z]+)` \|", head, re.MULTILINE) == COMMANDS.split()
+    named = set(re.findall(r"`([a-z]+)(?= |`)", former))
+    assert named >= {old.split()[0] for old, _, _ in FORMER} | {new.split()[0] for _, new, _ in FORMER}

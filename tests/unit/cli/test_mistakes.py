@@ -65,6 +65,9 @@ def test_words_of_today_are_left_alone(words: list[str], capsys: pytest.CaptureF
         ("--verson", "unknown option '--verson'; did you mean `--version`?"),
         ("evaluate d.json more", "unknown argument 'more'"),
         ("ls methods -x", "unknown option '-x'"),
+        ("run acmnet --seed 1", "unknown argument 'acmnet'; did you mean `--method acmnet`?"),
+        ("leaderboard mine", "unknown argument 'mine'; did you mean `--results mine`?"),
+        ("paper audit mine", "unknown argument 'mine'"),
         ("run --seed 1", "one of the arguments --method --row is required"),
     ],
 )
@@ -80,6 +83,11 @@ def test_a_mistyped_word_is_answered_with_the_right_one(
     assert usage.startswith("usage: wstal-bench")
     assert "--help` explains it" in usage
     assert error.startswith(f"error: {message}") or message in error
+
+
+def test_a_file_that_is_not_there_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "nowhere.json"]) == 3
+    assert "Name a detection file, or the folder of a finished run" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [[], ["paper"], ["debug"], ["records"], ["data"]])
@@ -116,7 +124,7 @@ def test_about_a_dozen_verbs(capsys: pytest.CaptureFixture[str]) -> None:
         (["sweep", "methods", "--format", "lines"], "add --dry-run"),
         (["sweep", "methods", "--only", "missing"], "add --dry-run"),
         (["evaluate", "sources.toml"], "add --keep"),
-        (["evaluate", "d.json"], "Name the ground truth of d.json with --annotations"),
+        (["evaluate", __file__], "test_mistakes.py with --annotations"),
         (["reproduce", "thumos41"], "did you mean 'thumos14'"),
         (["reproduce", "kitchen"], "Give its folder with --data DIR"),
     ],

@@ -36,7 +36,7 @@ from wstal.parts.cell_sampling import folded, matching_samples
 from wstal.proposal_generator import GeneratorOptions, ProposalGenerator, best_of_window
 from wstal.spec import Count
 from wstal.tensors import Features
-from wstal.types import Floats, SupervisedBatch
+from wstal.types import Floats, Paper, SupervisedBatch
 
 HALF_REGION = 1.5  # rows to each side of a boundary that count as its region
 REGRESSION = 10.0  # weight of the IoU regression
@@ -99,7 +99,9 @@ class BmnNetwork(nn.Module):
         """Return start and end `[B, T]`, and the map `[B, 2, D, T]` (or `[B, 2, T, T]` of start and last row)."""
         base = self.base(features.transpose(1, 2))
         weight = self.fold.weight[..., 0, 0]
-        joined = folded(self.sampling, self.map_in(base), weight).unflatten(2, self.shape)
+        joined = folded(self.sampling, self.map_in(base), weight)
+        joined = joined.reshape(*joined.shape[:2], *self.shape)
+        assert self.fold.bias is not None
         maps = self.map((joined + self.fold.bias[:, None, None]).relu())
         return self.start(base)[:, 0].sigmoid(), self.end(base)[:, 0].sigmoid(), maps.sigmoid()
 
@@ -109,6 +111,13 @@ class Bmn(ProposalGenerator):
 
     name = "bmn"
     title = "BMN"
+    paper = Paper(
+        "BMN: Boundary-Matching Network for Temporal Action Proposal Generation",
+        "Tianwei Lin, Xiao Liu, Xin Li, Errui Ding, Shilei Wen",
+        "ICCV",
+        2019,
+        "https://arxiv.org/abs/1907.09702",
+    )
     Options = BmnOptions
     SCORING_OPTIONS = frozenset({"candidates", "rating", "window_proposals"})
     CHECK_OPTIONS: ClassVar = {"window": 16, "durations": 8, "hidden": 8, "map_width": 4, "fold": 8, "map_hidden": 4}
@@ -141,7 +150,7 @@ class Bmn(ProposalGenerator):
             iou = iou_map(instances, rows, self.spec.durations)
         return {"start": near[0], "end": near[1], "iou": iou.float()}
 
-    def losses(self, batch: SupervisedBatch) -> dict[str, Tensor]:
+    def window_losses(self, batch: SupervisedBatch) -> dict[str, Tensor]:
         """Return losses of boundaries, of both IoU maps and of the classifier, and their weighted sum."""
         start, end, maps = self.network(batch.features)
         iou = batch.targets["iou"]
@@ -188,7 +197,8 @@ class Bmn(ProposalGenerator):
             stop, iou = first + duration + 1, (regressed[duration, first], classified[duration, first])
         use = stop < rows
         if self.spec.candidates:
-            use &= boundary_candidates(start)[first] & boundary_candidates(end)[np.minimum(stop, rows - 1)]
+            starts, ends = (boundary_candidates(torch.from_numpy(curve)).numpy() for curve in (start, end))
+            use &= starts[first] & ends[np.minimum(stop, rows - 1)]
         first, stop, score = first[use], stop[use], iou[0][use] * iou[1][use]
         if self.spec.rating != "iou":
             score = start[first] * end[stop] * (np.sqrt(score) if self.spec.rating == "rooted" else score)

@@ -22,8 +22,9 @@ DIR/rescored/NAME.json: numbers under each protocol that applies, digests and pr
   annotations = "thumos14"                      # file, or folder with annotations.json
   method = "AutoLoc"
   source = "who released the file, where, which commit or entry"
-  # optional: features, note, dataset, video_prefix (left off the videos' names), subset, protocols = [...],
-  # tious, published (a row of the published tables that the numbers should give, as "table_I/autoloc")
+  # optional: features, note, dataset, video_prefix (that annotations lack), strip_prefix (to leave off),
+  # subset, protocols = [...], tious, published (a row of the published tables that the
+  # numbers should give, as "table_I/autoloc")
 """
 
 
@@ -51,7 +52,7 @@ def add(commands: Commands) -> None:
     protocol = "a name of `wstal-bench ls protocols`, or all that apply (default: anet, of a run its headline)"
     command.add_argument("--protocol", metavar="P", help=protocol)
     command.add_argument("--tious", metavar="A:STEP:B", help="tIoU thresholds (default: the data set's)")
-    prefix = "beginning of video names to leave off, in both files, as v_ (default: none)"
+    prefix = "beginning of video names to leave off in the file that has it, as v_ (default: none)"
     command.add_argument("--strip-prefix", default="", metavar="P", help=prefix)
     command.add_argument("--per-class", action="store_true", help="list AP of every class too (JSON always does)")
     add_json_option(command)

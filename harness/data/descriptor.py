@@ -126,12 +126,13 @@ class ListRule(Spec):
     Args:
         name: the name that a number's identity carries, as `thumos14-test-212`.
         subset: subset whose annotated videos belong to the list, except those of `exclude`.
-        exclude: videos of the subset that do not belong to the list. Ids without annotation are allowed.
+        exclude: videos of the subset that do not belong to the list. Ids without annotation are allowed. Where they
+            are too many to name, the videos that have features are known by the digest alone.
         count: number of videos in the list.
         sha256: `list_digest` of its videos.
         instances: numbers of instances in them that go by this name; empty: any number.
-        truth: name of the annotated list, if runs predict this list where all its videos have features. The annotated
-            list also has videos whose annotations are known to be wrong, which some protocols count as missed.
+        truth: name of the annotated list, if that has videos which runs of this list do not predict and some protocols
+            count as missed: their annotations are known to be wrong, or their features are not to be had.
     """
 
     name: Line

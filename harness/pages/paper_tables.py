@@ -21,7 +21,7 @@ from harness.pages.model import Blocks, Link, Linked, Page, Role, Table
 from harness.paper.audit.intervals import Finding
 from harness.paper.audit.quotations import alike_features, quoted
 from harness.paper.audit.rules import the_paper
-from harness.paper.tables import METHOD, PublishedTable
+from harness.paper.tables import METHOD, PublishedRow, PublishedTable
 from harness.paper.verdicts import LEAST_SEEDS, REPRODUCTION_TOLERANCE, SHARE, Verdict
 from harness.records.words import SOURCES, bullets, computed_with, seed_list
 
@@ -101,6 +101,14 @@ def table_page(table: PublishedTable, lines: Sequence[Sequence[JudgedCell]]) -> 
         caption = f"Table {table.number}: cell by cell"
         cells = [_without_why(cell_row(cell)) | {"reasons": notes.of(cell.verdict)} for cell in judged]
         blocks += ["## Cell by cell", Table(f"{name}-cells", caption, cells)]
+    if known := [row for row in table.rows if row.source]:
+        caption = f"Table {table.number}: what is known of the rows' sources"
+        blocks += [
+            "## Sources of the rows",
+            "Where it is known how a published number was scored: its protocol, which names the list of test videos, "
+            "and its checkpoint.",
+            Table(f"{name}-sources", caption, list(map(_source_row, known))),
+        ]
     if records := [record for _, measurement in with_numbers for record in measurement.records]:
         blocks += computed_with(records)
     # last, when all are noted
@@ -128,6 +136,16 @@ def _without_why(row: dict[str, Any]) -> dict[str, Any]:
 def _answer(lines: Iterable[Sequence[JudgedCell]]) -> str:
     kinds = Counter(headline(line).verdict.kind for line in lines)
     return f"Of {kinds.total()} rows: " + ", ".join(f"{count} {kind}" for kind, count in kinds.most_common()) + "."
+
+
+def _source_row(row: PublishedRow) -> dict[str, Any]:
+    return {
+        "row": row.label,
+        "protocol": row.protocol,
+        "selection": row.selection.replace("_", " "),
+        "looks": row.test_looks,
+        "known from": row.source,
+    }
 
 
 def _compared(cell: JudgedCell) -> Compared:

@@ -72,7 +72,6 @@ class PublishedRow(Spec):
     bold: tuple[str, ...] = Field((), description="headings of the cells in bold")
     features: str = Field("", description="of the method, where the text says so and no column does")
     protocol: str = Field(UNSTATED, description="of the method's own published number; `other`: none of the harness's")
-    videos: int | None = Field(None, ge=1, description="evaluated test videos, where not those of the protocol")
     selection: Selection = Field(UNSTATED, description="which checkpoint was kept")
     test_looks: int | None = Field(None, ge=1, description="how many checkpoints were tested")
     source: str = Field("", description="where protocol and selection are known from")

@@ -3,6 +3,7 @@ import os
 import shutil
 from collections import deque
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -173,6 +174,7 @@ def test_a_worker_really_dies(done, tmp_path, monkeypatch):
     task = module.Task(tmp_path / "out", settings, {"rgb": read_weights(weights[0])}, "cpu", 1)
     # a function that a spawned process finds by its name; its argument is the exit code
     monkeypatch.setattr(module, "_extract", os._exit)
-    waiting: deque = deque([3, 4])
-    assert module._run(waiting, task, 1, module.Outcome(), module._Progress({}, lambda *_: None)) == [3]
+    waiting: deque[Any] = deque([3, 4])
+    suspects: list[Any] = module._run(waiting, task, 1, module.Outcome(), module._Progress({}, lambda *_: None))
+    assert suspects == [3]
     assert list(waiting) == [4]

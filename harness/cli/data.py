@@ -1,4 +1,4 @@
-"""Command `wstal-bench data`: check or convert a data set."""
+"""Command `wstal-bench data`: make, check or convert a data set."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from harness.cli import extract
 from harness.cli.options import Commands, add_json_option
 from harness.cli.output import print_json
 from harness.io.console import ProgressReport, say
@@ -13,8 +14,10 @@ from harness.io.console import ProgressReport, say
 
 def add(commands: Commands) -> None:
     """Declare the command and its options."""
-    data = commands.add_parser("data", help="check or convert a data set", description="Check or convert a data set.")
+    what = "make, check or convert a data set"
+    data = commands.add_parser("data", help=what, description=f"{what.capitalize()}.")
     actions = data.add_subparsers(title="actions", metavar="ACTION", required=True)
+    extract.add(actions)
     verify = actions.add_parser(
         "verify",
         handle=verify_data,

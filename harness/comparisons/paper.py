@@ -71,6 +71,7 @@ class JudgedCell:
         measurement: None where there is none.
         verdict: on the two.
         source: what the implementation of the row's method follows (`Method.source`); empty where there is none.
+        method: its registered name.
     """
 
     row: PublishedRow
@@ -78,6 +79,7 @@ class JudgedCell:
     measurement: Measurement | None
     verdict: Verdict
     source: Source | Literal[""]
+    method: str = ""
 
     @property
     def measured(self) -> Estimate | None:
@@ -127,7 +129,7 @@ def compare(table: PublishedTable, records: Sequence[Record], rescored: Sequence
         measurements += [_of_authors(row, one) for one in rescored if one.published == f"table_{table.number}/{row.id}"]
         source: Source | Literal[""] = method_source(method) if method in method_entries() else ""
         beside: Sequence[Measurement | None] = measurements or [None]
-        lines += [_judged(table, row, one, source) for one in beside]
+        lines += [_judged(table, row, one, source, method) for one in beside]
     return lines
 
 
@@ -219,7 +221,11 @@ def _of_authors(row: PublishedRow, one: Rescored) -> Measurement:
 
 
 def _judged(
-    table: PublishedTable, row: PublishedRow, measurement: Measurement | None, source: Source | Literal[""]
+    table: PublishedTable,
+    row: PublishedRow,
+    measurement: Measurement | None,
+    source: Source | Literal[""],
+    method: str,
 ) -> list[JudgedCell]:
     cells = []
     for column in table.columns:
@@ -231,7 +237,7 @@ def _judged(
         verdict = judge(published, measured, implemented=bool(source))
         if measurement and row.protocol == UNSTATED and verdict.kind in JUDGED:
             verdict = _under_all(verdict, published, measurement, column)
-        cells.append(JudgedCell(row, column, measurement, verdict, source))
+        cells.append(JudgedCell(row, column, measurement, verdict, source, method))
     return cells
 
 

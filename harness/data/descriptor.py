@@ -16,6 +16,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from harness.data.extraction import Extraction
 from harness.data.source import Subset
 from harness.io.reading import parse_toml, read_toml
 from harness.io.text import check_text, did_you_mean, field, printable, problem
@@ -216,6 +217,8 @@ class DatasetDescriptor(Spec):
     """Intervals that some protocols excuse; used where the file exists."""
     lists: tuple[ListRule, ...] = ()
     """Named lists of videos. Features may lack annotated videos only where the rest is one of these."""
+    extraction: Extraction | None = None
+    """How `wstal-bench data extract` made the features."""
     sample_length: Count | None = None
     """Snippets T that training samples from a video, from the paper."""
     tious: Annotated[str, BeforeValidator(_text_of_tious), accepted_by(parse_tious)] = "0.1:0.1:0.7"

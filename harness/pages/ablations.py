@@ -52,7 +52,7 @@ def ablation_page(records: Sequence[Record]) -> Page:
                     blocks.append(_claims(f"{name}-{table}-claims", plan, found, printed))
         blocks += computed_with(members)
     path = f"leaderboards/{data.name}-ablations"
-    return Page(path, f"{data.title}: ablations", blocks, synthetic=records[0].synthetic)
+    return Page(path, f"{data.title}: ablations", blocks, synthetic=records[0].synthetic, tab="Ablations")
 
 
 def setting(records: Sequence[Record]) -> list[str]:

@@ -45,7 +45,7 @@ def audit_page() -> Page:
         "- Rows of other methods are compared with each other and, where a public source has one of theirs, with that. "
         "A source says what of it is unchecked.",
     ]
-    return Page("audit", "Audit of the published numbers", blocks)
+    return Page("audit", "Audit of the published numbers", blocks, tab="Paper against measured")
 
 
 def rules_table(found: Mapping[str, Tally]) -> Table:

@@ -70,16 +70,26 @@ def scored_truth(run: FinishedRun, annotations: Path | None = None) -> ScoredTru
         UserError: the run stored none and none is given, or the annotations lack a video that the run scored.
         StoreError: the stored file is damaged.
     """
-    if annotations is None and GROUND_TRUTH not in run.record.artefacts:
-        raise UserError(
-            f"The run {run.folder} stored no {GROUND_TRUTH}: it was made by an older version. Name its ground truth "
-            "with --annotations."
-        )
-    known = read_annotations(run.artefact(GROUND_TRUTH) if annotations is None else annotations)
+    known = read_annotations(stored_truth(run) if annotations is None else annotations)
     videos = known.videos if annotations is None else _detected_videos(run, known)
     stated = dict(zip(known.videos, known.duration.tolist(), strict=True))
     durations = np.array([stated.get(video, math.nan) for video in videos])
     return ScoredTruth(truth_of(known, videos, tuple(run.record.classes)), durations)
+
+
+def stored_truth(run: FinishedRun) -> Path:
+    """Return the annotation file that a run stored.
+
+    Raises:
+        UserError: it stored none.
+        StoreError: the file is damaged.
+    """
+    if GROUND_TRUTH not in run.record.artefacts:
+        raise UserError(
+            f"The run {run.folder} stored no {GROUND_TRUTH}: it was made by an older version. Name its ground truth "
+            "with --annotations."
+        )
+    return run.artefact(GROUND_TRUTH)
 
 
 def truth_of(annotations: Annotations, videos: tuple[str, ...], classes: tuple[str, ...]) -> GroundTruth:

@@ -97,7 +97,7 @@ class CostFile(StudyFile):
     """Cost of methods at the inputs of Table IX, beside the paper's profile."""
 
     FILE: ClassVar[str] = "cost.json"
-    REMEDY: ClassVar[str] = "Remove it and measure again with `wstal-bench cost`."
+    REMEDY: ClassVar[str] = "Remove it and measure again with `wstal-bench paper cost`."
 
     version: Literal[1] = Field(alias="schema")
     profile: list[ProfileCost]

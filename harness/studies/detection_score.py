@@ -1,4 +1,4 @@
-"""Score of a detection file against an annotation file, as `evaluate` prints and `rescore` stores it."""
+"""Score of a detection file against an annotation file, as `evaluate` prints it and with `--keep` stores it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ import numpy as np
 from harness.data.annotations import Annotations, instances_by_video, read_annotations
 from harness.data.descriptor import DatasetDescriptor, list_digest, shipped_descriptors, with_classes
 from harness.data.detections import read_detections
+from harness.records.files import DETECTIONS
+from harness.records.ground_truth import stored_truth
+from harness.records.run_folder import FinishedRun
 from wstal import evaluation
 from wstal.errors import UserError
 from wstal.types import Detections, GroundTruth
@@ -102,6 +105,7 @@ def score_file(
     protocols: Sequence[str] | None = None,
     tious: str | None = None,
     strip_prefix: str = "",
+    classes: Sequence[str] | None = None,
 ) -> ScoredFile:
     """Score a detection file.
 
@@ -112,6 +116,7 @@ def score_file(
         protocols: names; all that apply if absent.
         tious: as `parse_tious` reads them; those of the data set, recognised by its classes, if absent.
         strip_prefix: beginning of the videos' names that is left off, in each file where at least half of them have it.
+        classes: valid labels of the detections; those of the annotations if absent.
 
     Raises:
         MissingDataError: a file is not there.
@@ -130,7 +135,7 @@ def score_file(
     left_out = {protocol.name: why for protocol in rules if (why := protocol.inapplicable(truth))}
     thresholds = evaluation.default_tious(family) if tious is None else evaluation.parse_tious(tious)
     notes = list(known.notes)
-    found = read_detections(detections, known.classes, notes=notes)
+    found = read_detections(detections, classes or known.classes, allow_empty=classes is not None, notes=notes)
     found = replace(found, videos=_stripped(found.videos, strip_prefix, detections))
     if prefix := _common_prefix(found.videos, truth.videos):
         raise UserError(
@@ -142,6 +147,33 @@ def score_file(
     except UserError as error:
         raise UserError(f"{detections} against subset {subset!r} of {known.path}: {error}") from error
     return ScoredFile(found, known, subset, truth, known_as, results, left_out, tuple(notes))
+
+
+def score_run(
+    folder: Path,
+    annotations: Path | None = None,
+    subset: str | None = None,
+    protocols: Sequence[str] | None = None,
+    tious: str | None = None,
+) -> ScoredFile:
+    """Score the detections of a finished run.
+
+    Args:
+        folder: of the run.
+        annotations: file or folder; the ground truth that the run stored if absent.
+        subset: of the annotations; their test subset if absent.
+        protocols: names, where `headline` is the run's own; all that apply if absent.
+        tious: as `parse_tious` reads them; those of the run if absent.
+
+    Raises:
+        UserError: as `score_file`, or there is no finished run.
+        StoreError: a file of the run is damaged.
+    """
+    run = FinishedRun.open(folder)
+    names = None if protocols is None else [run.record.headline if name == "headline" else name for name in protocols]
+    truth = stored_truth(run) if annotations is None else annotations
+    tious = ",".join(run.record.scored.mean_ap) if tious is None else tious
+    return score_file(run.artefact(DETECTIONS), truth, subset, names, tious, classes=tuple(run.record.classes))
 
 
 def _stripped(videos: Sequence[str], prefix: str, path: Path) -> tuple[str, ...]:

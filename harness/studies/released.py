@@ -333,7 +333,7 @@ def load_rescored(folder: Path) -> tuple[list[Rescored], list[tuple[Path, str]]]
 
 
 def _read(path: Path) -> Rescored:
-    remedy = "Restore it, or remove it and run `wstal-bench rescore` again."
+    remedy = "Restore it, or remove it and run `wstal-bench evaluate SOURCES.toml --keep` again."
     value = read_json(path)
     if isinstance(value, dict) and isinstance(value.get("schema"), int) and value["schema"] > SCHEMA:
         raise UserError(f"{path} is of schema {value['schema']}; this version reads {SCHEMA}. Update wstal-bench.")

@@ -32,9 +32,9 @@ from wstal.evaluation import class_average_precision
 
 QUICK = ["--set", "train.epochs=12", "train.temporal_length=32", "train.learning_rate=3e-3", "train.batch_size=3"]
 COMMANDS: tuple[list[str], ...] = (
-    [], ["reproduce"], ["run"], ["localize"], ["evaluate"], ["data"], ["data", "verify"], ["data", "convert"], ["ls"],
-    ["leaderboard"], ["robustness"], ["replay"], ["sweep"], ["plan"],
-    ["compare"], ["audit"], ["check"], ["check", "determinism"], ["cost"], ["rescore"], ["records", "query"],
+    [], ["reproduce"], ["run"], ["predict"], ["evaluate"], ["data"], ["data", "verify"], ["data", "convert"], ["ls"],
+    ["leaderboard"], ["sweep"], ["compare"], ["paper"], ["paper", "compare"], ["paper", "audit"], ["paper", "cost"],
+    ["paper", "robustness"], ["debug"], ["debug", "determinism"], ["debug", "replay"], ["records", "query"],
     ["records", "diff"], ["records", "migrate"],
     ["records", "gc"],
 )  # fmt: skip
@@ -187,13 +187,13 @@ def test_all_protocols_are_those_that_apply_and_the_others_are_said(cli, tiny: P
 
 def test_localize_on_the_test_videos_repeats_the_runs_detections(cli, done, tiny: Path, tmp_path: Path) -> None:
     out = tmp_path / "detections.json.gz"
-    assert cli("localize", done["run"], "--data", tiny, "--subset", "test", "--out", out)[0] == 0
+    assert cli("predict", done["run"], "--data", tiny, "--subset", "test", "--out", out)[0] == 0
     assert out.read_bytes() == (Path(done["run"]) / "detections.json.gz").read_bytes()
 
 
 def test_localize_refuses_another_kind_of_file_before_it_works(cli, done, tiny: Path, tmp_path: Path) -> None:
     out = tmp_path / "detections.csv"
-    code, _, err = cli("localize", done["run"], "--data", tiny, "--subset", "test", "--out", out)
+    code, _, err = cli("predict", done["run"], "--data", tiny, "--subset", "test", "--out", out)
     assert code == 2
     assert "ends in .json or .json.gz" in err
     assert not out.exists()
@@ -204,7 +204,7 @@ def test_localize_needs_a_test_subset_only(cli, done: dict[str, Any], tiny: Path
     shutil.copytree(tiny, alone)
     shutil.rmtree(alone / "features" / "train")
     out = tmp_path / "detections.json"
-    assert cli("localize", done["run"], "--data", alone, "--subset", "test", "--out", out)[0] == 0
+    assert cli("predict", done["run"], "--data", alone, "--subset", "test", "--out", out)[0] == 0
     assert set(json.loads(out.read_text())["results"]) <= {f"test_{n:03d}" for n in range(5)}
 
 
@@ -305,7 +305,7 @@ def test_two_streams_are_told_apart_and_localized_twice(cli, tiny: Path, tmp_pat
     assert {"test_000/stream0/cas", "test_000/stream1/cas", "test_000/class_scores/stream1"} <= stored.keys()
     # scored again from what was stored: the widths come from the record
     again = tmp_path / "again.json"
-    assert cli("localize", record["run"], "--data", data, "--subset", "test", "--out", again)[0] == 0
+    assert cli("predict", record["run"], "--data", data, "--subset", "test", "--out", again)[0] == 0
     assert json.loads(again.read_text()) == json.loads(gzip.decompress((Path(record["run"]) / DETECTIONS).read_bytes()))
     one = cli("run", "--method", "facnet", "--data", data, "--streams", "flow", *run[5:-1], "--json")
     assert json.loads(one[1])["recipe"]["method"]["streams"] == [12]
@@ -341,11 +341,11 @@ def test_a_step_that_is_not_finite_is_kept_and_replayed(cli, tiny: Path, tmp_pat
     assert re.search(r"error: The loss of acmnet is not finite in epoch \d, step \d .*videos train_", err)
     (step,) = tmp_path.glob("partial/*/failed-step.safetensors")
     assert str(step) in err
-    code, out, err = cli("replay", step)
+    code, out, err = cli("debug", "replay", step)
     assert code == 0
     assert re.search(r"^total\t(nan|inf)$", out, re.MULTILINE)
     assert "Done: " in err
-    assert cli("replay", tiny / "annotations.json")[0] == 2
+    assert cli("debug", "replay", tiny / "annotations.json")[0] == 2
 
 
 def test_held_out_scores_training_videos_only(cli, tiny: Path, tmp_path: Path) -> None:
@@ -644,13 +644,13 @@ def test_robustness_writes_its_page_and_prints_it(cli, tmp_path: Path, monkeypat
 
     tiny = Problem(classes=3, anchors=2, held_out=5, steps=1)
     monkeypatch.setattr(robustness, "PROBLEM", tiny)
-    code, out, err = cli("robustness", "--seeds", 2, "--temperature", 0.2, "--out", tmp_path)
+    code, out, err = cli("paper", "robustness", "--seeds", 2, "--temperature", 0.2, "--out", tmp_path)
     page = (tmp_path / "robustness.md").read_text()
     figure = (tmp_path / "leaderboards" / "figures" / "robustness.svg").read_bytes()
     assert (code, out) == (0, page.rstrip() + "\n")
     assert "tau = 0.2: the claim **" in page
     assert "Done: " in err
-    code, out, _ = cli("robustness", "--seeds", 2, "--temperature", 0.2, "--out", tmp_path, "--json")
+    code, out, _ = cli("paper", "robustness", "--seeds", 2, "--temperature", 0.2, "--out", tmp_path, "--json")
     assert code == 0
     printed = json.loads(out)
     assert printed["seeds"] == 2
@@ -661,7 +661,7 @@ def test_robustness_writes_its_page_and_prints_it(cli, tmp_path: Path, monkeypat
 
 @pytest.mark.parametrize(("option", "value"), [("--temperature", 0.01), ("--temperature", "nan"), ("--seeds", 1)])
 def test_bad_options_of_robustness(cli, tmp_path: Path, option: str, value: object) -> None:
-    code, out, err = cli("robustness", option, value, "--out", tmp_path / "results")
+    code, out, err = cli("paper", "robustness", option, value, "--out", tmp_path / "results")
     assert (code, out) == (2, "")
     assert f"error: {option} wants" in err
     assert not (tmp_path / "results").exists()

@@ -29,10 +29,11 @@ def test_wrong_seeds(text: str) -> None:
 
 
 HELP: tuple[list[str], ...] = (
-    [], ["reproduce"], ["run"], ["replay"], ["localize"], ["evaluate"], ["rescore"], ["data", "verify"],
+    [], ["reproduce"], ["run"], ["predict"], ["evaluate"], ["data", "verify"],
     ["data", "convert"], ["ls"], ["records", "query"], ["records", "diff"], ["records", "migrate"], ["records", "gc"],
-    ["sweep"], ["plan"], ["leaderboard"],
-    ["compare"], ["audit"], ["check", "determinism"], ["cost"], ["diagnose"], ["robustness"],
+    ["sweep"], ["leaderboard"], ["compare"], ["show"], ["diagnose"], ["paper"], ["paper", "compare"],
+    ["paper", "audit"], ["paper", "cost"], ["paper", "robustness"], ["debug"], ["debug", "replay"],
+    ["debug", "determinism"],
 )  # fmt: skip
 
 

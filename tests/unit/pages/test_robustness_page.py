@@ -159,7 +159,7 @@ def test_a_damaged_file_is_refused_by_field(
 def test_the_page_says_what_it_is_and_how_it_was_made(tiny: RobustnessFile) -> None:
     page = markdown_page(robustness_page(tiny))
     assert "**Synthetic: planted clusters, no video.**" in page
-    assert "`wstal-bench robustness --seeds 2 --temperature 0.1`" in page
+    assert "`wstal-bench paper robustness --seeds 2 --temperature 0.1`" in page
     for result in tiny.results:
         outcome = judge(result.accuracies, result.case.judged).outcome
         assert f"- {result.case.title}, tau = {result.case.layout.temperature:g}: the claim **{outcome}**" in page

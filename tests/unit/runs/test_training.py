@@ -187,7 +187,9 @@ def test_a_failed_step_can_be_done_again(tmp_path: Path, kind: str) -> None:
 
     losses = method.losses
     method.losses = lambda batch: terms.update(losses(batch)) or dict(terms)  # type: ignore[method-assign]
-    with pytest.raises(RunError, match=r"epoch 5, step 1 .*all features and weights are finite.*wstal-bench replay"):
+    with pytest.raises(
+        RunError, match=r"epoch 5, step 1 .*all features and weights are finite.*wstal-bench debug replay"
+    ):
         train(method, videos(), SPEC, 0, tmp_path, RUN, on_progress=spoil)
     again, batch, replayed = replay(tmp_path / FAILED_STEP)
     assert same(again, method)
@@ -295,7 +297,7 @@ def test_a_failed_step_with_odd_video_names_is_told(tmp_path: Path) -> None:
         facts, tensors = kept.metadata(), {name: kept.get_tensor(name) for name in kept.keys()}  # noqa: SIM118
     names = [[name] for name in json.loads(facts["videos"])]
     safetensors.torch.save_file(tensors, tmp_path / FAILED_STEP, facts | {"videos": json.dumps(names)})
-    assert main(["replay", str(tmp_path / FAILED_STEP)]) in (0, 4)
+    assert main(["debug", "replay", str(tmp_path / FAILED_STEP)]) in (0, 4)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

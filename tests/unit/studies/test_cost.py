@@ -541,7 +541,7 @@ def test_what_is_stored_is_shown_without_measuring(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(harness.studies.cost, "measure", lambda *_: pytest.fail("measured"))
-    with pytest.raises(UserError, match=r"cost\.json is not there\. Measure with `wstal-bench cost`"):
+    with pytest.raises(UserError, match=r"cost\.json is not there\. Measure with `wstal-bench paper cost`"):
         run("--results", str(tmp_path), "--stored")
     store_cost(tmp_path / "cost.json", "rmgcl-gksa", measured(ms=7.0))
     store_cost(tmp_path / "cost.json", "acmnet", measured(ms=9.0))

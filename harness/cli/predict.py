@@ -1,4 +1,4 @@
-"""Command `wstal-bench localize`: apply a trained run to other videos."""
+"""Command `wstal-bench predict`: apply a trained run to other videos."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 def add(commands: Commands) -> None:
     """Declare the command and its options."""
     command = commands.add_parser(
-        "localize",
+        "predict",
         handle=handle,
-        help="apply a trained run to other videos",
+        help="find actions in other videos with a trained run",
         description="Score the videos of a folder with the weights of a finished run and write their detections.\n"
         "The folder may hold one subset only. annotations.json must list its videos; its times are not used.",
-        epilog="example:\n  wstal-bench localize runs/runs/RUN --data ~/my-videos --subset test --out detections.json",
+        epilog="example:\n  wstal-bench predict runs/runs/RUN --data ~/my-videos --subset test --out detections.json",
     )
     command.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run")
     add_data_options(command, required=True)

@@ -17,28 +17,34 @@ def install(session: nox.Session, extras: str = "") -> None:
     session.install("-c", "constraints.txt", "-e", f".{extras}")
 
 
-def reproduce(session: nox.Session, dataset: str) -> None:
+def reproduced(session: nox.Session, *dataset: str) -> None:
     """Train, score and rank every method on a data set; options after `--` go to `wstal-bench reproduce`."""
     install(session)
-    session.run("wstal-bench", "reproduce", dataset, *session.posargs)
+    session.run("wstal-bench", "reproduce", *dataset, *session.posargs)
 
 
 @nox.session(name="reproduce-thumos")
 def reproduce_thumos(session: nox.Session) -> None:
     """THUMOS14, or without `-- --data DIR` the embedded synthetic data set (the main job)."""
-    reproduce(session, "thumos14")
+    reproduced(session, "thumos14")
 
 
 @nox.session(name="reproduce-activitynet")
 def reproduce_activitynet(session: nox.Session) -> None:
     """ActivityNet 1.3; needs `-- --data DIR`."""
-    reproduce(session, "activitynet13")
+    reproduced(session, "activitynet13")
 
 
 @nox.session(name="reproduce-fineaction")
 def reproduce_fineaction(session: nox.Session) -> None:
     """FineAction; needs `-- --data DIR`."""
-    reproduce(session, "fineaction")
+    reproduced(session, "fineaction")
+
+
+@nox.session
+def reproduce(session: nox.Session) -> None:
+    """Any data set, your own too: `-- --data DIR`."""
+    reproduced(session)
 
 
 @nox.session

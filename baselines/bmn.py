@@ -99,7 +99,9 @@ class BmnNetwork(nn.Module):
         """Return start and end `[B, T]`, and the map `[B, 2, D, T]` (or `[B, 2, T, T]` of start and last row)."""
         base = self.base(features.transpose(1, 2))
         weight = self.fold.weight[..., 0, 0]
-        joined = folded(self.sampling, self.map_in(base), weight).unflatten(2, self.shape)
+        joined = folded(self.sampling, self.map_in(base), weight)
+        joined = joined.reshape(*joined.shape[:2], *self.shape)
+        assert self.fold.bias is not None
         maps = self.map((joined + self.fold.bias[:, None, None]).relu())
         return self.start(base)[:, 0].sigmoid(), self.end(base)[:, 0].sigmoid(), maps.sigmoid()
 
@@ -141,7 +143,7 @@ class Bmn(ProposalGenerator):
             iou = iou_map(instances, rows, self.spec.durations)
         return {"start": near[0], "end": near[1], "iou": iou.float()}
 
-    def losses(self, batch: SupervisedBatch) -> dict[str, Tensor]:
+    def window_losses(self, batch: SupervisedBatch) -> dict[str, Tensor]:
         """Return losses of boundaries, of both IoU maps and of the classifier, and their weighted sum."""
         start, end, maps = self.network(batch.features)
         iou = batch.targets["iou"]
@@ -188,7 +190,8 @@ class Bmn(ProposalGenerator):
             stop, iou = first + duration + 1, (regressed[duration, first], classified[duration, first])
         use = stop < rows
         if self.spec.candidates:
-            use &= boundary_candidates(start)[first] & boundary_candidates(end)[np.minimum(stop, rows - 1)]
+            starts, ends = (boundary_candidates(torch.from_numpy(curve)).numpy() for curve in (start, end))
+            use &= starts[first] & ends[np.minimum(stop, rows - 1)]
         first, stop, score = first[use], stop[use], iou[0][use] * iou[1][use]
         if self.spec.rating != "iou":
             score = start[first] * end[stop] * (np.sqrt(score) if self.spec.rating == "rooted" else score)

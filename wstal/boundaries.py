@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from wstal.types import Bools, FloatArray
-
 
 def regions(instances: Tensor, half: Tensor | float) -> tuple[Tensor, Tensor]:
     """Return `[N, 2]` regions around starts and around ends.
@@ -75,18 +73,34 @@ def valid_cells(rows: int, durations: int) -> Tensor:
     return torch.arange(rows) + torch.arange(durations)[:, None] < rows
 
 
-def boundary_candidates(curve: FloatArray) -> Bools:
+def boundary_candidates(curve: Tensor) -> Tensor:
     """Return which rows are candidates: a value above both neighbours or above half the largest, and both ends.
 
     Args:
         curve: `[..., T]` probability of a boundary.
 
     Example:
-        >>> import numpy as np
-        >>> boundary_candidates(np.array([0.1, 0.2, 0.1, 0.9, 0.3, 0.1])).tolist()
+        >>> boundary_candidates(torch.tensor([0.1, 0.2, 0.1, 0.9, 0.3, 0.1])).tolist()
         [True, True, False, True, False, True]
     """
-    found: Bools = curve > 0.5 * curve.max(axis=-1, keepdims=True)
+    found = curve > 0.5 * curve.amax(dim=-1, keepdim=True)
     found[..., 1:-1] |= (curve[..., 1:-1] > curve[..., :-2]) & (curve[..., 1:-1] > curve[..., 2:])
-    found[..., [0, -1]] = True
+    found[..., 0] = found[..., -1] = True
     return found
+
+
+def pairwise_iou(first: Tensor, second: Tensor) -> Tensor:
+    """Return `[..., P, N]` IoU of each interval with each other one; 0 where neither has a length.
+
+    Args:
+        first: `[..., P, 2]` start and end.
+        second: `[..., N, 2]`.
+
+    Example:
+        >>> pairwise_iou(torch.tensor([[0.0, 2.0]]), torch.tensor([[1.0, 2.0], [3.0, 4.0]])).tolist()
+        [[0.5, 0.0]]
+    """
+    start, end = (first[..., :, None, side] for side in (0, 1))
+    low, high = (second[..., None, :, side] for side in (0, 1))
+    shared = (torch.minimum(end, high) - torch.maximum(start, low)).clamp(min=0)
+    return shared / ((end - start) + (high - low) - shared).clamp(min=torch.finfo(first.dtype).tiny)

@@ -20,7 +20,7 @@ from wstal.method import TrainSpec
 from wstal.spec import Count, Spec
 from wstal.supervised import SupervisedMethod, snippet_signals, whole_instances
 from wstal.tensors import Features, Labels, Scalar, VideoFeatures, VideoScores
-from wstal.types import Floats, IntArray, Scores, SupervisedBatch, SupervisedVideo
+from wstal.types import FloatArray, Floats, IntArray, Scores, SupervisedBatch, SupervisedVideo
 from wstal.windows import Window, instances_in_rows, rows_at, window_starts
 
 CLIPS = "clips"  # name of the classifier's rows among the targets
@@ -70,14 +70,15 @@ class VideoClassifier(nn.Module):
     def forward(self, features: Features) -> VideoScores:
         """Return `[B, C]` log-probabilities of the classes."""
         kept = self.dropout(features)
-        weights = self.attention(kept).log_softmax(dim=1)
-        return (weights + self.classifier(kept).log_softmax(dim=2)).logsumexp(dim=1)
+        weights: Tensor = self.attention(kept)
+        logits: Tensor = self.classifier(kept)
+        return (weights.log_softmax(dim=1) + logits.log_softmax(dim=2)).logsumexp(dim=1)
 
 
 class ProposalGenerator(SupervisedMethod):
     """Base class of methods that find intervals in windows, without a class.
 
-    A subclass gives `window_targets`, `losses` with `classification` among its terms, and `window_proposals`.
+    A subclass gives `window_targets`, `window_losses` with `classification` among its terms, and `window_proposals`.
     """
 
     spec: GeneratorOptions
@@ -133,11 +134,7 @@ class ProposalGenerator(SupervisedMethod):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return a window with its targets, and rows of the whole video for the classifier, one of each equal part."""
         features, targets = super().example(video, window, stage, rng)
-        stored = video.video.features
-        places = (np.arange(self.spec.classifier_rows) + rng.random(self.spec.classifier_rows)) * (
-            len(stored) / self.spec.classifier_rows
-        )
-        return features, targets | {CLIPS: rows_at(stored, np.floor(places))}
+        return features, targets | {CLIPS: clips(video.video.features, self.spec.classifier_rows, rng)}
 
     def classification_loss(self, batch: SupervisedBatch) -> Scalar:
         """Return the cross-entropy of the video classifier."""
@@ -174,6 +171,22 @@ class ProposalGenerator(SupervisedMethod):
         joined = torch.from_numpy(np.concatenate(proposals))
         signals = snippet_signals(joined, video_scores.double().cpu(), rows)
         return Scores({n: s.to(features) for n, s in signals.items()}, video_scores, proposals=joined)
+
+
+def clips(features: FloatArray, count: int, rng: np.random.Generator) -> Tensor:
+    """Return rows of a video for its classifier, drawn from each of equal parts.
+
+    Args:
+        features: `[T, D]` of the whole video.
+        count: rows to draw.
+        rng: generator of the epoch.
+
+    Example:
+        >>> clips(np.arange(9.0)[:, None], 3, np.random.default_rng(0))[:, 0].tolist()
+        [1.0, 3.0, 6.0]
+    """
+    places = (np.arange(count) + rng.random(count)) * (len(features) / count)
+    return rows_at(features, np.floor(places))
 
 
 def video_loss(classifier: VideoClassifier, clips: Features, labels: Labels) -> Scalar:
@@ -231,4 +244,8 @@ def clip_gradients(optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Par
         >>> round(weight.item(), 4)
         -0.5
     """
-    optimizer.register_step_pre_hook(lambda *_: nn.utils.clip_grad_norm_(parameters, norm) and None)
+
+    def clip(*_: object) -> None:
+        nn.utils.clip_grad_norm_(parameters, norm)
+
+    optimizer.register_step_pre_hook(clip)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from wstal.method import Method
-from wstal.types import Floats, IntArray, SupervisedBatch, SupervisedVideo, Supervision
+from wstal.types import Batch, Floats, IntArray, SupervisedBatch, SupervisedVideo, Supervision
 from wstal.windows import Window
 
 
@@ -68,11 +68,15 @@ class SupervisedMethod(Method):
         return window.features(video.video.features), self.targets(video, window, stage)
 
     @abstractmethod
-    def losses(self, batch: SupervisedBatch) -> dict[str, Tensor]:  # type: ignore[override]  # no kind of `Batch`
-        """Return scalar losses by name, with the same names in every step of every stage, as `Method.losses`.
+    def window_losses(self, batch: SupervisedBatch) -> dict[str, Tensor]:
+        """Return scalar losses by name, with the same names in every step of every stage, as `Method.losses` does.
 
         What is drawn in training mode is an expectation in evaluation mode, so that a loss can be repeated.
         """
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Refuse a batch without times: `window_losses` takes one with them."""
+        raise TypeError(f"{self.name} trains on windows with targets, not on a {type(batch).__name__}.")
 
     def test_indices(self, length: int, at_most: int) -> IntArray:
         """Return all rows: windows take what they need of them."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from wstal.types import FloatArray, Floats, SupervisedVideo
+from wstal.types import FloatArray, Floats, IntArray, SupervisedVideo
 
 
 @dataclass(frozen=True)
@@ -94,3 +95,41 @@ def window_starts(rows: int, size: int, stride: int) -> list[int]:
     """
     last = max(rows - size, 0)
     return [*range(0, last, stride), last]
+
+
+def covering_starts(length: int, rows: int, stride: int) -> list[int]:
+    """Return where windows of a video begin, every `stride` rows, so many that the last one reaches or passes its end.
+
+    Args:
+        length: rows of the video.
+        rows: rows of a window.
+        stride: rows from one window to the next.
+
+    Example:
+        >>> covering_starts(10, rows=4, stride=3), covering_starts(11, rows=4, stride=3), covering_starts(3, 4, 3)
+        ([0, 3, 6], [0, 3, 6, 9], [0])
+    """
+    return [stride * number for number in range(math.ceil(max(length - rows, 0) / stride) + 1)]
+
+
+def kept_instances(instances: Floats, rows: int, share: float) -> tuple[IntArray, Floats]:
+    """Return which instances a window keeps, and their segments in it.
+
+    Args:
+        instances: `[N, 2]` start and end in rows of the window, uncut.
+        rows: rows of the window.
+        share: of an instance's length that a window must hold to keep it, above 0.
+
+    Returns:
+        `[M]` indices of those kept, and `[M, 2]` centre and width of the part inside, as fractions of the window.
+
+    Example:
+        >>> kept, segments = kept_instances(np.array([[-1.0, 3.0], [-2.0, 2.0]]), rows=4, share=0.75)
+        >>> kept.tolist(), segments.tolist()
+        ([0], [[0.375, 0.75]])
+    """
+    inside = instances.clip(0, rows)
+    length, left = instances[:, 1] - instances[:, 0], inside[:, 1] - inside[:, 0]
+    kept = np.flatnonzero((left >= share * length) & (left > 0))
+    start, end = inside[kept].T / rows
+    return kept, np.stack([(start + end) / 2, end - start], axis=1)

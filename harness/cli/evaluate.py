@@ -22,9 +22,9 @@ DIR/rescored/NAME.json: numbers under each protocol that applies, digests and pr
   annotations = "thumos14"                      # file, or folder with annotations.json
   method = "AutoLoc"
   source = "who released the file, where, which commit or entry"
-  # optional: features, note, dataset, video_prefix (that the annotations lack), strip_prefix (to leave off),
-  # subset, protocols = [...], tious, published (a row of the published tables that the numbers should give,
-  # as "table_I/autoloc")
+  # optional: features, note, dataset, video_prefix (that annotations lack), strip_prefix (to leave off),
+  # subset, protocols = [...], tious, published (a row of the published tables that the
+  # numbers should give, as "table_I/autoloc")
 """
 
 

@@ -22,7 +22,7 @@ def add(actions: Commands) -> None:
         "extract",
         handle=handle,
         help="make features of a folder of videos",
-        description="Decode each video below a folder, compute I3D features of RGB and of optical flow, and write them\n"
+        description="Decode each video below a folder, compute I3D features of RGB and optical flow, and write them\n"
         "in the layout that everything here reads, with a dataset.toml that states how. labels.csv beside the\n"
         "videos (video,labels with labels separated by `;`) gives their classes. Streams are those whose weights\n"
         "are given. The same command goes on where an earlier one was stopped, and leaves finished videos as\n"

@@ -186,6 +186,8 @@ def add_training_options(command: argparse.ArgumentParser) -> None:
     add_set_option(group)
     held_out = "score this share of the training videos instead of the test set, to choose options"
     group.add_argument("--held-out", type=float, metavar="SHARE", help=held_out)
+    scores = "npz file of videos and scores: classes of proposals, with --set localizer.class_score=file"
+    group.add_argument("--class-scores", type=Path, metavar="FILE", help=scores)
     group.add_argument("--full-size", action="store_true", help="synthetic data at 2048 columns and T = 750")
     observe = "after every N epochs score the test set and judge pseudo labels, beside the result and never for it"
     group.add_argument("--observe", type=count, metavar="N", help=observe)

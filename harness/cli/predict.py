@@ -35,26 +35,18 @@ def add(commands: Commands) -> None:
 
 def handle(arguments: argparse.Namespace) -> int:
     """Apply a trained run to other videos."""
-    import torch
-
     from harness.data.detections import write_detections
     from harness.io.console import ProgressReport
     from harness.runs.devices import pick_device
-    from harness.runs.execute import restore
-    from harness.runs.scoring import score_videos
-    from wstal.localize import localize as localize_scores
+    from harness.runs.prediction import predict
 
     if not arguments.out.name.endswith((".json", ".json.gz")):
         raise UserError(f"{arguments.out}: detections are JSON. Give --out a name that ends in .json or .json.gz.")
     source = stored_from(arguments)
     say(*source.notes)
     videos = source.videos(_subset(source, arguments.subset))
-    method, recipe, record = restore(arguments.run, videos[0].features.shape[1], pick_device(arguments.device))
-    # another number of threads rounds sums differently: the run's own number repeats its detections exactly
-    torch.set_num_threads(record.environment.threads)
     with ProgressReport() as progress:
-        scores = score_videos(method, videos, recipe.train, progress.update)
-        detections = localize_scores(scores, recipe.localizer, tuple(record.classes))
+        detections = predict(arguments.run, videos, pick_device(arguments.device), progress.update)
     write_detections(arguments.out, detections)
     say(f"Done: {len(detections)} detections in {len(videos)} videos, written to {arguments.out}")
     return 0

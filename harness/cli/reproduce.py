@@ -8,6 +8,7 @@ from harness.cli import options
 from harness.cli.inputs import run_request, source_from
 from harness.cli.planning import add_jobs_option, add_seeds_option, engine_from, seeds_from
 from harness.io.console import ProgressReport, say
+from harness.io.text import did_you_mean
 from wstal.errors import MissingDataError, UserError
 
 
@@ -19,19 +20,20 @@ def add(commands: options.Commands) -> None:
         help="train and score every method on a data set, then render its leaderboard (the main job)",
         description="Train every registered method, and every row of the paper's ablations, with several seeds on a\n"
         "data set, score each run under every protocol that applies, store the records and render the pages.\n\n"
+        "DATASET may be left out: with --data it is what DIR holds. Another name than that is refused.\n"
         "Without --data the embedded synthetic data set is used: it shows that everything works, not how good a\n"
         "method is. Runs that are in the store already are not trained again.\n\n"
         "The quick profile trains one seed for a fifth of the schedule's epochs (pages name them), the full one\n"
         "trains as the schedule says, with all its seeds.",
         epilog="examples:\n"
-        "  wstal-bench reproduce thumos14\n"
-        "  wstal-bench reproduce thumos14 --profile full\n"
-        "  wstal-bench reproduce thumos14 --data ~/thumos14 --seeds 0-4\n"
-        "  wstal-bench reproduce thumos14 --data ~/thumos14 --table IV V\n"
+        "  wstal-bench reproduce\n"
+        "  wstal-bench reproduce --profile full\n"
+        "  wstal-bench reproduce --data ~/thumos14 --seeds 0-4\n"
+        "  wstal-bench reproduce --data ~/thumos14 --table IV V\n"
         "  wstal-bench reproduce thumos14 --data ~/thumos14 --methods acmnet --set train.epochs=200",
     )
     known = "thumos14, activitynet13, activitynet12, fineaction, or your own data set's name"
-    command.add_argument("dataset", metavar="DATASET", help=known)
+    command.add_argument("dataset", nargs="?", metavar="DATASET", help=known)
     options.add_data_options(command)
     what = command.add_mutually_exclusive_group()
     options.add_methods_option(what, "only these methods (default: all registered, and all ablations)")
@@ -55,23 +57,17 @@ def handle(arguments: argparse.Namespace) -> int:
     from harness.runs.plans import INTERPRETATIONS, find_plan, paper_tables
     from harness.sweeps.jobs import Planner, unique
     from harness.sweeps.sweep import run_jobs
-    from wstal.families import TRAINING_VIDEOS
 
-    families = tuple(TRAINING_VIDEOS)
-    if arguments.data is None and arguments.dataset not in families:
-        raise UserError(f"Unknown data set {arguments.dataset!r}. Data sets: {', '.join(families)}.")
-    if arguments.data is None and arguments.dataset != "thumos14":
-        raise MissingDataError(
-            f"{arguments.dataset} needs features: give --data DIR with DIR/features/ and annotations.json. "
-            "Only thumos14 has a synthetic stand-in."
-        )
+    if arguments.data is None:
+        _check_stand_in(arguments.dataset)
     request = run_request(arguments)
     with ProgressReport() as progress:
         source = source_from(request, progress)
-        # a data set of one's own goes by its name, or by any of these that a nox session gives
-        names = (source.family, source.name) if source.family in families else (source.name, source.family, *families)
-        if arguments.dataset not in names:
-            raise UserError(f"{arguments.data} holds {names[0]}, not {arguments.dataset}. Name it so.")
+        if arguments.data is not None and arguments.dataset not in (None, source.name, source.family):
+            raise UserError(
+                f"{arguments.data} holds {source.name}, not {arguments.dataset}. Leave the name out: "
+                "`wstal-bench reproduce --data DIR`, or `nox -s reproduce -- --data DIR`."
+            )
         quick = (arguments.profile or ("full" if arguments.data else "quick")) == "quick"
         if source.synthetic and INTERPRETATIONS in (arguments.table or ()):
             raise UserError("Interpretations are about real features: give --data DIR.")
@@ -87,7 +83,7 @@ def handle(arguments: argparse.Namespace) -> int:
     with engine_from(arguments, source, len(jobs)) as engine:
         say(f"{len(jobs)} runs on {source.name}, {engine.slots} at a time, {engine.threads} thread(s) each")
         records = run_jobs(jobs, store, engine)
-    write_run_pages([store.run_folder(run) for run in new], engine.slots)
+    write_run_pages([store.run_folder(run) for run in new], engine.slots, arguments.data)
     pages = publish(records, arguments.results)
     for page in pages:
         print(page.read_text())
@@ -98,3 +94,18 @@ def handle(arguments: argparse.Namespace) -> int:
     say(f"Done: {len(records)} runs under {arguments.store / 'runs'}; records under {arguments.results / 'records'}; "
          f"leaderboard {', '.join(map(str, pages))}")  # fmt: skip
     return 0
+
+
+def _check_stand_in(name: str | None) -> None:
+    """Refuse names other than that of the data set that the embedded one stands for."""
+    from wstal.families import TRAINING_VIDEOS
+
+    if name is not None and name not in TRAINING_VIDEOS:
+        remedy = "Give its folder with --data DIR."
+        hint = did_you_mean(name, TRAINING_VIDEOS)
+        raise UserError(f"Unknown data set {name!r}{hint} Known are {', '.join(TRAINING_VIDEOS)}. {remedy}")
+    if name not in (None, "thumos14"):
+        raise MissingDataError(
+            f"{name} needs features: give --data DIR with DIR/features/ and annotations.json. "
+            "Only thumos14 has a synthetic stand-in."
+        )

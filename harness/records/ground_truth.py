@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,18 @@ def save_ground_truth(path: Path, truth: GroundTruth, durations: dict[str, float
     Returns:
         The file's SHA-256; the same ground truth gives the same bytes.
     """
+    data = annotation_bytes(truth, durations)
+    atomic_write(path, data)
+    return sha256(data)
+
+
+def annotation_bytes(truth: GroundTruth, durations: Mapping[str, float | None]) -> bytes:
+    """Return ground truth as the content of an ActivityNet-style annotation file.
+
+    Args:
+        truth: as of `save_ground_truth`.
+        durations: as of `save_ground_truth`.
+    """
     database: dict[str, dict[str, Any]] = {}
     for video in truth.videos:
         duration = durations.get(video)
@@ -54,9 +67,7 @@ def save_ground_truth(path: Path, truth: GroundTruth, durations: dict[str, float
     rows += [(int(video), AMBIGUOUS_CLASS.capitalize(), start, end) for video, start, end in truth.ambiguous.tolist()]
     for video, label, start, end in rows:
         database[truth.videos[video]]["annotations"].append({"label": label, "segment": [start, end]})
-    data = canonical_json({"version": "wstal-bench", "database": database})
-    atomic_write(path, data)
-    return sha256(data)
+    return canonical_json({"version": "wstal-bench", "database": database})
 
 
 def scored_truth(run: FinishedRun, annotations: Path | None = None) -> ScoredTruth:

@@ -38,6 +38,7 @@ from harness.records.store import Store
 from harness.registry import load_method
 from harness.runs.artefacts import add_scores, save_bytes, save_detections
 from harness.runs.checkpoint import load_weights, remove_checkpoints, save_weights
+from harness.runs.class_sources import class_source
 from harness.runs.devices import set_arithmetic
 from harness.runs.environment import environment, git_state
 from harness.runs.examples import TrainingVideos, training_input, weak
@@ -118,10 +119,11 @@ def execute(
                 )  # fmt: skip
             clock.lap("train")
             common_settings = common_localizer(source.family)
+            classify = class_source(spec.recipe.localizer, source)
             own, common = Localizer(spec.recipe.localizer, source.classes), Localizer(common_settings, source.classes)
             alike = spec.recipe.localizer == common_settings
             with TensorFile(folder / SCORES) as file:  # one video after the other: all scores take gigabytes
-                for scores in score_videos(method, test_videos, spec.recipe.train, on_progress):
+                for scores in map(classify, score_videos(method, test_videos, spec.recipe.train, on_progress)):
                     add_scores(file, scores)
                     clock.lap("score")
                     own.add(scores)
@@ -190,7 +192,7 @@ def _observer(
     """Return what looks at the method between epochs. Only here does the ground truth of training videos come in."""
     if every is None:
         return None
-    train_spec = spec.recipe.train
+    train_spec, classify = spec.recipe.train, class_source(spec.recipe.localizer, source)
     try:
         training_truth = source.ground_truth("train")
     except UserError:  # labels without times
@@ -198,7 +200,7 @@ def _observer(
 
     def look(method: Method) -> dict[str, Any]:
         localizer = Localizer(spec.recipe.localizer, source.classes)
-        for scores in score_videos(method, test_videos, train_spec):
+        for scores in map(classify, score_videos(method, test_videos, train_spec)):
             localizer.add(scores)
         seen: dict[str, Any] = {"test": _headline_metrics(localizer.detections(), truth, source)}
         if training_truth is not None and not isinstance(method, SupervisedMethod):  # which has none
@@ -282,7 +284,7 @@ def _rehearse(
         lengths.append(len(video.features))
         source.on_progress("check", number, len(videos), "test videos")
     shortest = videos[lengths.index(min(lengths))]
-    scores = list(score_videos(method, [shortest], recipe.train))
+    scores = [*map(class_source(recipe.localizer, source), score_videos(method, [shortest], recipe.train))]
     localize(scores, common_localizer(source.family), source.classes)
     detections = localize(scores, recipe.localizer, source.classes)
     none = detections.select(np.zeros(len(detections), dtype=bool))

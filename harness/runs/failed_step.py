@@ -146,7 +146,7 @@ def losses_of(method: Method, batch: AnyBatch) -> dict[str, Tensor]:
         TypeError: it is of the other type.
     """
     if isinstance(method, SupervisedMethod) and isinstance(batch, SupervisedBatch):
-        return method.losses(batch)
+        return method.window_losses(batch)
     if isinstance(method, SupervisedMethod) or not isinstance(batch, Batch):
         raise TypeError(f"{method.name} has the supervision {method.supervision}, not one for a {type(batch).__name__}")
     return method.losses(batch)

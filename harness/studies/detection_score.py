@@ -116,13 +116,45 @@ def score_file(
         protocols: names; all that apply if absent.
         tious: as `parse_tious` reads them; those of the data set, recognised by its classes, if absent.
         strip_prefix: beginning of the videos' names that is left off, in each file where at least half of them have it.
-        classes: valid labels of the detections; those of the annotations if absent.
+        classes: of a run, which may have found nothing, or classes that no annotated instance has.
 
     Raises:
         MissingDataError: a file is not there.
         UserError: a file, an option, or the two files together cannot be used; the message names the file.
     """
     known = read_annotations(annotations)
+    known = known if classes is None else _with_classes(known, classes)
+    notes = list(known.notes)
+    found = read_detections(detections, known.classes, allow_empty=classes is not None, notes=notes)
+    return score(found, known, subset, protocols, tious, strip_prefix, name=detections, notes=notes)
+
+
+def score(
+    found: Detections,
+    known: Annotations,
+    subset: str | None = None,
+    protocols: Sequence[str] | None = None,
+    tious: str | None = None,
+    strip_prefix: str = "",
+    *,
+    name: Path,
+    notes: Sequence[str] = (),
+) -> ScoredFile:
+    """Score detections.
+
+    Args:
+        found: the detections.
+        known: annotations.
+        subset: as of `score_file`.
+        protocols: as of `score_file`.
+        tious: as of `score_file`.
+        strip_prefix: as of `score_file`.
+        name: of the detections, in messages.
+        notes: of the readers.
+
+    Raises:
+        UserError: an option, or detections and annotations together cannot be used.
+    """
     subset = known.default_test_subset() if subset is None else subset
     truth = known.ground_truth(subset)
     truth = replace(truth, videos=_stripped(truth.videos, strip_prefix, known.path))
@@ -134,18 +166,16 @@ def score_file(
     rules = near if protocols is None else []
     left_out = {protocol.name: why for protocol in rules if (why := protocol.inapplicable(truth))}
     thresholds = evaluation.default_tious(family) if tious is None else evaluation.parse_tious(tious)
-    notes = list(known.notes)
-    found = read_detections(detections, classes or known.classes, allow_empty=classes is not None, notes=notes)
-    found = replace(found, videos=_stripped(found.videos, strip_prefix, detections))
+    found = replace(found, videos=_stripped(found.videos, strip_prefix, name))
     if prefix := _common_prefix(found.videos, truth.videos):
         raise UserError(
-            f"{detections} against {known.path}: the videos differ by {prefix!r} before their names, as in "
+            f"{name} against {known.path}: the videos differ by {prefix!r} before their names, as in "
             f"{found.videos[0]}. Leave it off with --strip-prefix {prefix}."
         )
     try:
         results = evaluation.evaluate_all(found, truth, chosen, thresholds)
     except UserError as error:
-        raise UserError(f"{detections} against subset {subset!r} of {known.path}: {error}") from error
+        raise UserError(f"{name} against subset {subset!r} of {known.path}: {error}") from error
     return ScoredFile(found, known, subset, truth, known_as, results, left_out, tuple(notes))
 
 
@@ -174,6 +204,13 @@ def score_run(
     truth = stored_truth(run) if annotations is None else annotations
     tious = ",".join(run.record.scored.mean_ap) if tious is None else tious
     return score_file(run.artefact(DETECTIONS), truth, subset, names, tious, classes=tuple(run.record.classes))
+
+
+def _with_classes(known: Annotations, classes: Sequence[str]) -> Annotations:
+    """Return annotations with these classes in this order, before others that they have."""
+    names = (*classes, *(name for name in known.classes if name not in classes))
+    number = np.array([names.index(name) for name in known.classes], dtype=np.int64)
+    return replace(known, classes=names, label=number[known.label])
 
 
 def _stripped(videos: Sequence[str], prefix: str, path: Path) -> tuple[str, ...]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +19,6 @@ if TYPE_CHECKING:
 
 Frame = npt.NDArray[np.uint8]  # [H, W, 3] RGB
 
-REORDERED = 8  # frames among which AVI's times may be out of order
 LEAST_DECODED = 0.9  # share of the stated length below which a file counts as cut short
 EVEN = (0.75, 1.3)  # time between two frames over the usual one, of a constant rate
 UNEVEN = 0.02  # share of frames that are not so from which on the rate counts as variable
@@ -37,7 +34,7 @@ class Footage:
     """What a file states about its video, and what decoding it found.
 
     Args:
-        width: pixels of the upright frame.
+        width: pixels of a frame as it is stored.
         height: of the same.
         rate: stated frames per second, 0 where unknown.
         stated: seconds, 0 where unknown.
@@ -98,21 +95,22 @@ def opened(path: Path) -> Iterator[tuple[Any, Any, Footage]]:
         if context is None or not context.width or not context.height:
             raise VideoFault("no decoder for its video, or no size")
         rate = stream.average_rate or stream.guessed_rate or 0
-        yield container, stream, Footage(context.width, context.height, float(rate), _stated(container, stream))
+        yield container, stream, Footage(context.width, context.height, float(rate), _stated(container, stream, rate))
 
 
-def _stated(container: Any, stream: Any) -> float:
+def _stated(container: Any, stream: Any, rate: Fraction | int) -> float:
     """Return the seconds that the file states: the stream's, else the container's, which counts sound too."""
-    base: Fraction | None = stream.time_base
-    if stream.duration and base:
-        return float(stream.duration * base)
+    if container.format.name == "avi" and stream.frames and rate:
+        return float(stream.frames / rate)  # of a file that is cut short, its length is made up
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
     return float(container.duration or 0) / 1e6
 
 
 def upright_frames(path: Path, fps: float, short_side: int, threads: int, found: Footage) -> Iterator[Frame]:
     """Yield the frames that are shown at the middle of each 1/fps s, from the first frame to the end of the last.
 
-    Memory does not grow with the video's length: a few decoded frames are held.
+    Memory does not grow with the video's length: one decoded frame is held.
 
     Args:
         path: the file.
@@ -129,7 +127,7 @@ def upright_frames(path: Path, fps: float, short_side: int, threads: int, found:
         stream.codec_context.thread_count = threads
         picture, number = _Picture(short_side), 0
         shown: Any = None
-        for time, frame in _in_order(_decoded(container, stream, found), found):
+        for time, frame in _timed(_decoded(container, stream, found), container.format.name != "avi", found):
             if found.stated and time > 2 * found.stated + SPARE_SECONDS:
                 raise VideoFault(f"damaged: a frame's time is {time:,.0f} s, the file states {found.stated:.1f} s")
             while shown is not None and (number + 0.5) / fps < time:
@@ -165,38 +163,25 @@ def _decoded(container: Any, stream: Any, found: Footage) -> Iterator[Any]:
         yield from frames
 
 
-def _in_order(frames: Iterator[Any], found: Footage) -> Iterator[tuple[float, Any]]:
-    """Yield each frame with its time in seconds from the first one.
+def _timed(frames: Iterator[Any], states_times: bool, found: Footage) -> Iterator[tuple[float, Any]]:
+    """Yield each frame with its time in seconds from the first one, which never goes back.
 
-    Times of AVI are those of packets, which are out of order where a codec has frames that refer to later ones; sorted
-    they are right. A frame without a time comes 1 / rate after the one before.
+    AVI states a rate and no times, of which decoders make up some out of order: its frames follow each other evenly. So
+    do frames without a time elsewhere.
     """
     usual = 1 / found.rate if found.rate else 0.04
-    times: list[float] = []
-    waiting: deque[Any] = deque()
-    origin = last = None
-    newest = -usual
-
-    def take() -> tuple[float, Any]:
-        nonlocal origin, last
-        time, frame = heapq.heappop(times), waiting.popleft()
-        origin = time if origin is None else origin
-        time -= origin
-        found.uneven += last is not None and not EVEN[0] * usual < time - last < EVEN[1] * usual
-        length = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else usual
-        found.seconds = max(found.seconds, time + (length if length <= 10 * usual else usual))
-        last = time
-        return time, frame
-
+    origin: float | None = None
+    time = -usual
     for frame in frames:
         found.frames += 1
-        newest = frame.time if frame.time is not None else newest + usual
-        heapq.heappush(times, newest)
-        waiting.append(frame)
-        if len(waiting) > REORDERED:
-            yield take()
-    while waiting:
-        yield take()
+        before, time = time, time + usual
+        if states_times and frame.time is not None:
+            origin = frame.time if origin is None else origin
+            time = max(before, frame.time - origin)
+        found.uneven += found.frames > 1 and not EVEN[0] * usual < time - before < EVEN[1] * usual
+        length = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else usual
+        found.seconds = max(found.seconds, time + (length if length <= 10 * usual else usual))
+        yield time, frame
 
 
 class _Picture:

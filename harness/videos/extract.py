@@ -30,11 +30,12 @@ from harness.io.reading import read_json
 from harness.io.text import printable
 from harness.videos.decoding import VideoFault, opened
 from harness.videos.folder import VideoFile
+from harness.videos.key_frames import key_frames_file
 from harness.videos.rows import Extractor
 from harness.videos.weights import Weights
 from wstal.errors import StoreError, UserError
 
-FACTS, FEATURES, KEY_FRAMES = "videos", "features", "frames"
+FACTS, FEATURES = "videos", "features"
 LISTEN_SECONDS = 0.5  # between looks at what processes tell
 
 
@@ -66,7 +67,7 @@ class Task:
 
     def key_frames(self, video: str) -> Path:
         """Return the file of a video's key frames."""
-        return self.out / KEY_FRAMES / f"{video}.jpg"
+        return key_frames_file(self.out, video)
 
 
 @dataclass
@@ -226,27 +227,35 @@ def _take(future: Future[dict[str, Any] | str], video: VideoFile, outcome: Outco
     return True
 
 
-_extractor: Extractor
 _task: Task
 _told: SimpleQueue[tuple[str, float]]
+_extractor: Extractor | None = None
 
 
 def _begin(task: Task, told: SimpleQueue[tuple[str, float]]) -> None:
-    """Make a process's networks."""
-    global _extractor, _task, _told
-    torch.set_num_threads(task.threads)
-    device = torch.device(task.device)
-    networks = {
-        # twice as fast on CPUs
-        stream: weights.network().to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-        for stream, weights in task.weights.items()
-    }
-    _extractor, _task, _told = Extractor(networks, task.settings, device, task.threads), task, told
+    """Take what is the same for all videos of a process."""
+    global _task, _told
+    _task, _told = task, told
+
+
+def _built() -> Extractor:
+    """Return the process's networks, made for its first video."""
+    global _extractor
+    if _extractor is None:
+        torch.set_num_threads(_task.threads)
+        device = torch.device(_task.device)
+        networks = {
+            # twice as fast on CPUs
+            stream: weights.network().to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+            for stream, weights in _task.weights.items()
+        }
+        _extractor = Extractor(networks, _task.settings, device, _task.threads)
+    return _extractor
 
 
 def _extract(video: VideoFile) -> dict[str, Any] | str:
     """Extract a video and return its facts, or the reason why it has no features."""
-    last = time.monotonic()
+    extractor, last = _built(), time.monotonic()
 
     def heard(seconds: float) -> None:
         nonlocal last
@@ -256,7 +265,7 @@ def _extract(video: VideoFile) -> dict[str, Any] | str:
 
     try:
         size = video.path.stat().st_size
-        found = _extractor.extract(video.path, _task.files(video.name), _task.key_frames(video.name), heard)
+        found = extractor.extract(video.path, _task.files(video.name), _task.key_frames(video.name), heard)
     except StoreError:  # nothing else can be written either
         raise
     except UserError as error:

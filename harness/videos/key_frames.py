@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from harness.io.reading import read_limited
 from harness.videos.decoding import Frame
@@ -18,6 +18,8 @@ HEIGHT = 72  # pixels
 MOST = 64  # pictures of a video
 FIRST_STEP = 0.25  # seconds
 LARGEST = 2**25  # bytes
+
+Images = npt.NDArray[np.uint8]
 
 
 class KeyFrames:
@@ -34,12 +36,15 @@ class KeyFrames:
             frames: of the video.
             fps: frames per second.
         """
+        frame = None
         for number, frame in enumerate(frames):
             if (number + 1) / fps > (len(self.pictures) + 0.5) * self.step:
                 self.pictures.append(_small(frame))
                 if len(self.pictures) == 2 * MOST:
                     self.pictures, self.step = self.pictures[1::2], 2 * self.step
             yield frame
+        if frame is not None and not self.pictures:
+            self.pictures.append(_small(frame))
 
     def encoded(self) -> bytes:
         """Return the pictures side by side as JPEG, with the seconds of a step in its comment."""
@@ -61,21 +66,18 @@ def _small(frame: Frame) -> Frame:
     return np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0))
 
 
-@dataclass(frozen=True, eq=False)
-class FrameStrip:
-    """Key frames of a video.
+def key_frames_file(data: Path, video: str) -> Path:
+    """Return the file of a video's key frames.
 
     Args:
-        pictures: `[n, height, width, 3]` RGB.
-        step: seconds that each stands for, one after the other from 0 on.
+        data: folder of extracted features.
+        video: name of the video.
     """
-
-    pictures: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
-    step: float
+    return data / "frames" / f"{video}.jpg"
 
 
-def read_key_frames(path: Path) -> FrameStrip:
-    """Read the key frames of a video.
+def read_key_frames(path: Path) -> tuple[Images, float]:
+    """Read the key frames of a video: `[n, height, width, 3]`, and the seconds that each stands for, from 0 on.
 
     Raises:
         MissingDataError: there is no such file.
@@ -94,5 +96,7 @@ def read_key_frames(path: Path) -> FrameStrip:
         if not 0 < step < 1e9 or not count:
             raise ValueError("no step")
     except (OSError, ValueError, TypeError, LookupError, ArithmeticError, SyntaxError) as error:
-        raise UserError(f"{path} holds no key frames as `data extract` writes them ({error}). Extract again.") from error
-    return FrameStrip(pictures, step)
+        raise UserError(
+            f"{path} holds no key frames as `data extract` writes them ({error}). Extract again."
+        ) from error
+    return pictures, step

@@ -117,8 +117,8 @@ class Extractor:
             clips = clips / 127.5 - 1
         with torch.inference_mode():
             # twice as fast on CPUs
-            features = self.networks[stream](clips.contiguous(memory_format=torch.channels_last_3d))
-        return features.cpu().numpy()
+            features: torch.Tensor = self.networks[stream](clips.contiguous(memory_format=torch.channels_last_3d))
+        return np.asarray(features.cpu())
 
 
 class FeatureFile:

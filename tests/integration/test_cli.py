@@ -211,7 +211,7 @@ def test_localize_needs_a_test_subset_only(cli, done: dict[str, Any], tiny: Path
 def test_reproduce_trains_publishes_and_renders(tiny: Path, tmp_path: Path) -> None:
     def reproduce(*what: str) -> subprocess.CompletedProcess[str]:
         command = [
-            sys.executable, "-m", "harness", "reproduce", "thumos14", "--data", str(tiny), *what,
+            sys.executable, "-m", "harness", "reproduce", "--data", str(tiny), *what,
             "--store", str(tmp_path / "runs"), "--results", str(tmp_path / "results"), *QUICK,
         ]  # fmt: skip
         return subprocess.run(command, capture_output=True, text=True, check=True)
@@ -252,7 +252,7 @@ def test_the_quick_profile_is_one_seed_of_a_fifth_of_the_epochs(tiny: Path, tmp_
             raise RunError("enough")
 
         with mock.patch("harness.sweeps.sweep.run_jobs", keep):
-            assert main(["reproduce", "thumos14", *what, "--store", str(tmp_path)]) == 4
+            assert main(["reproduce", *what, "--store", str(tmp_path)]) == 4
         return [job.request for job in jobs]
 
     quick = planned("--methods", "acmnet", "basnet")
@@ -614,7 +614,9 @@ def test_data_verify_says_what_is_wrong(cli, tiny: Path, tmp_path: Path) -> None
 
 
 def test_reproduce_of_unknown_or_absent_data(cli, tmp_path: Path) -> None:
-    assert cli("reproduce", "thumos13")[0] == 2
+    code, _, err = cli("reproduce", "thumos13")
+    assert code == 2
+    assert "did you mean 'thumos14'?" in err
     code, _, err = cli("reproduce", "activitynet13", "--store", tmp_path)
     assert code == 3
     assert "--data" in err
@@ -625,7 +627,7 @@ def test_reproduce_of_another_data_set_than_named(cli, shared: Path, tmp_path: P
     data = shared / "data" / "thumos14_r2plus1d"
     code, _, err = cli("reproduce", "fineaction", "--data", data, "--store", tmp_path)
     assert code == 2
-    assert "holds thumos14, not fineaction" in err
+    assert "holds thumos14-r2plus1d, not fineaction. Leave the name out" in err
 
 
 def test_reproduce_takes_an_own_data_sets_name(cli, tiny: Path, tmp_path: Path) -> None:
@@ -633,9 +635,12 @@ def test_reproduce_takes_an_own_data_sets_name(cli, tiny: Path, tmp_path: Path) 
     code, _, err = cli("reproduce", "tiny", "--methods", "random", "--seeds", 0, *what)
     assert code == 0
     assert "Done: 1 runs" in err
-    code, _, err = cli("reproduce", "tinny", *what)
-    assert code == 2
-    assert "holds tiny, not tinny. Name it so." in err
+    code, _, err = cli("reproduce", "--methods", "random", "--seeds", 0, *what)
+    assert code == 0
+    for wrong in ("tinny", "thumos14"):
+        code, _, err = cli("reproduce", wrong, *what)
+        assert code == 2
+        assert f"holds tiny, not {wrong}. Leave the name out" in err
 
 
 def test_robustness_writes_its_page_and_prints_it(cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

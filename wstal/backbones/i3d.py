@@ -28,8 +28,6 @@ MODULES = {
     "Mixed_5b": (256, 160, 320, 32, 128, 128),
     "Mixed_5c": (384, 192, 384, 48, 128, 128),
 }
-SHRINKS = (1, 2, 4, 8)  # all channels can be divided by these
-LEAST_FRAMES, LEAST_SIDE = 8, 32  # below these the last map is as large as for these, mostly padding
 
 
 def _same(x: Tensor, kernel: tuple[int, int, int], stride: tuple[int, int, int]) -> Tensor:
@@ -108,7 +106,7 @@ class InceptionI3d(nn.Module):
     Args:
         in_channels: 3 for RGB in [-1, 1], 2 for optical flow in [-1, 1] (horizontal, vertical).
         num_classes: of the classifier.
-        shrink: divisor of all channels, one of `SHRINKS`; above 1 the network is another, for tests.
+        shrink: divisor of all channels, 1, 2, 4 or 8; above 1 the network is another, for tests.
 
     Example:
         >>> network = InceptionI3d(num_classes=5, shrink=8).eval()
@@ -170,14 +168,14 @@ def i3d_from_state(state: Mapping[str, Tensor]) -> InceptionI3d:
     """
     try:
         first, last = state["Conv3d_1a_7x7.conv3d.weight"], state["logits.conv3d.weight"]
-        network = InceptionI3d(first.shape[1], last.shape[0], shrink=64 // first.shape[0])
+        with torch.device("meta"):  # nothing is drawn that would be replaced
+            network = InceptionI3d(first.shape[1], last.shape[0], shrink=64 // first.shape[0])
         known = network.state_dict()
-        lacking = {name for name in known if not name.endswith("num_batches_tracked")} - state.keys()
-        if lacking:
+        counts = {name: torch.tensor(0) for name in known if name.endswith("num_batches_tracked")}
+        if lacking := known.keys() - counts.keys() - state.keys():
             raise KeyError(min(lacking))
-        network.load_state_dict({name: state.get(name, known[name]) for name in known})
+        network.load_state_dict({name: counts.get(name, state.get(name)) for name in known}, assign=True)
     except (KeyError, IndexError, ZeroDivisionError, AttributeError, RuntimeError) as error:
-        raise UserError(
-            f"These are not the weights of I3D (Inception) by pytorch-i3d's names: {str(error).splitlines()[-1].strip()}."
-        ) from error
+        reason = str(error).splitlines()[-1].strip()
+        raise UserError(f"These are not I3D's (Inception) weights by pytorch-i3d's names: {reason}.") from error
     return network.eval().requires_grad_(False)

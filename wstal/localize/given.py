@@ -131,6 +131,7 @@ def classified(
     start, end, label = start[order], end[order], label[order].astype(np.int64)
     known, free = np.flatnonzero(label >= 0), np.flatnonzero(label < 0)
     best = np.argsort(-class_scores, kind="stable")[: spec.classes]
+    best = best[class_scores[best] > 0]
     rows = np.concatenate([known, np.repeat(free, len(best))])
     labels = np.concatenate([label[known], np.tile(best, len(free))])
     weight = np.concatenate([np.ones(len(known)), np.tile(class_scores[best], len(free))])

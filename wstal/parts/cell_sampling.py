@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -34,7 +33,7 @@ class SparseSum(nn.Module):
         [[3.0], [0.0]]
     """
 
-    def __init__(self, cell: Any, source: Any, value: npt.NDArray[np.float64], cells: int, sources: int) -> None:
+    def __init__(self, cell: Any, source: Any, value: Any, cells: int, sources: int) -> None:
         super().__init__()
         for name, row, column, rows in (("", cell, source, cells), ("transposed_", source, cell, sources)):
             order = np.lexsort((column, row))
@@ -56,18 +55,21 @@ class _Sum(torch.autograd.Function):
     """Sum both ways by the same kernel: torch's own backward of `embedding_bag` sorts the entries in each step."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, *tables: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, values: Tensor, *tables: Tensor) -> Tensor:
         index, first, value, *back = tables
         ctx.save_for_backward(*back)
         return _sum(values, index, first, value)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         return _sum(gradient.contiguous(), *ctx.saved_tensors), *[None] * 6
 
 
 def _sum(values: Tensor, index: Tensor, first: Tensor, value: Tensor) -> Tensor:
-    return functional.embedding_bag(index, values, first, mode="sum", per_sample_weights=value.to(values.dtype))
+    found: Tensor = functional.embedding_bag(
+        index, values, first, mode="sum", per_sample_weights=value.to(values.dtype)
+    )
+    return found
 
 
 def folded(sampling: SparseSum, rows: Tensor, weight: Tensor) -> Tensor:
@@ -88,7 +90,7 @@ def folded(sampling: SparseSum, rows: Tensor, weight: Tensor) -> Tensor:
     stacked = rows.permute(2, 0, 1).reshape(length * batch, channels)
     by_point = weight.permute(1, 2, 0).reshape(channels, points * out)
     each = (stacked @ by_point).view(length, batch, points, out).permute(2, 0, 1, 3)
-    found = sampling(each.reshape(points * length, batch * out))
+    found: Tensor = sampling(each.reshape(points * length, batch * out))
     return found.view(-1, batch, out).permute(1, 2, 0)
 
 

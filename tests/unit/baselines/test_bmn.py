@@ -125,7 +125,7 @@ def test_window_code_has_the_same_targets(shared: Path) -> None:
 
 
 def small(**changes: object) -> Bmn:
-    return Bmn(BmnOptions(**{**Bmn.CHECK_OPTIONS, **changes}), 8, 3)  # type: ignore[arg-type]
+    return Bmn(BmnOptions(**{**Bmn.CHECK_OPTIONS, **changes}), 8, 3)
 
 
 def test_windows_overlap_by_half_and_have_an_instance() -> None:

@@ -24,10 +24,12 @@ from typing import Any, Self
 import numpy as np
 
 from harness.data.source import SUBSETS, DataSource, Subset
+from harness.data.synthetic_families import FAMILIES, STATISTICS
 from harness.data.synthetic_features import World, features
 from harness.data.synthetic_spec import Purpose, SyntheticSpec, stream
-from harness.data.synthetic_timeline import THUMOS14, Timeline, place, plan_subset
-from wstal.evaluation import THUMOS_TIOUS
+from harness.data.synthetic_timeline import Timeline, place, plan_subset
+from wstal.errors import MissingDataError
+from wstal.evaluation import THUMOS_TIOUS, default_tious
 from wstal.types import GroundTruth, Video
 
 NOTE = (
@@ -65,7 +67,8 @@ def generate(spec: SyntheticSpec) -> SyntheticData:
             labels = _noisy_labels(spec, labels)
         data.videos[subset] = []
         for i, (name, timeline) in enumerate(zip(names, timelines, strict=True)):
-            seconds = max(SECONDS_PER_SNIPPET, timeline.duration / spec.max_length)
+            seconds = timeline.duration / spec.max_length
+            seconds = seconds if spec.resampled else max(SECONDS_PER_SNIPPET, seconds)
             rows = features(spec, world, timeline, subset, i, seconds)
             data.videos[subset].append(Video(name, rows, labels[i], seconds))
             data.durations[name] = timeline.duration
@@ -85,7 +88,8 @@ def generate(spec: SyntheticSpec) -> SyntheticData:
 def _timelines(spec: SyntheticSpec, subset: Subset) -> list[Timeline]:
     videos = spec.train_videos if subset == "train" else spec.test_videos
     rng = stream(spec, Purpose.PLAN, subset)
-    plans = plan_subset(rng, THUMOS14[subset], videos, spec.classes, spec.max_length // ROWS_PER_INSTANCE)
+    statistics = STATISTICS[spec.timelines][subset]
+    plans = plan_subset(rng, statistics, videos, spec.classes, spec.max_length // ROWS_PER_INSTANCE)
     return [place(stream(spec, Purpose.TIMELINE, subset, i), plan) for i, plan in enumerate(plans)]
 
 
@@ -116,9 +120,11 @@ class EmbeddedSource(DataSource):
 
     Args:
         spec: identity of the generated data.
+        like: title of the data set that it is calibrated to.
     """
 
     spec: SyntheticSpec
+    like: str = "THUMOS14"
 
     @classmethod
     def of(cls, spec: SyntheticSpec, name: str = "synthetic") -> Self:
@@ -128,14 +134,17 @@ class EmbeddedSource(DataSource):
             spec: identity of the generated data.
             name: name of the data set and its schedule.
         """
+        family = FAMILIES.get(spec.timelines)
         return cls(
             name=name,
-            family="synthetic",
+            family=spec.timelines if family else "synthetic",
             schedule=name,
             classes=spec.class_names,
+            coarse_classes=spec.coarse_classes,
             stream_widths=(spec.width,),
-            tious=THUMOS_TIOUS,
+            tious=default_tious(spec.timelines) if family else THUMOS_TIOUS,
             synthetic=True,
+            like=family.title if family else "THUMOS14",
             notes=(NOTE,),
             spec=spec,
         )
@@ -161,7 +170,7 @@ class EmbeddedSource(DataSource):
         rows = max(len(video.features) for video in self.videos("train"))
         return {
             "name": self.name,
-            "title": "Synthetic data set calibrated to THUMOS14",
+            "title": f"Synthetic data set calibrated to {self.like}",
             "features": f"generated, {self.spec.width} columns, up to {rows} rows a video",
             "width": self.spec.width,
             "train": {"list": "generated", "videos": self.spec.train_videos},
@@ -172,7 +181,23 @@ class EmbeddedSource(DataSource):
         }
 
 
-def embedded_source(full_size: bool) -> EmbeddedSource:
-    """Return the embedded data set, at its small size or with the field's 2048 columns and T = 750."""
+def embedded_source(full_size: bool, family: str = "thumos14") -> EmbeddedSource:
+    """Return an embedded data set.
+
+    Args:
+        full_size: with the field's 2048 columns and T = 750, which THUMOS14's alone has.
+        family: of data sets that it stands for.
+
+    Raises:
+        MissingDataError: no data set stands for the family, or none of that size.
+    """
+    if family != "thumos14":
+        if full_size or family not in FAMILIES:
+            known = ", ".join(("thumos14", *(() if full_size else FAMILIES)))
+            what = "synthetic stand-in of full size" if full_size else "synthetic stand-in"
+            raise MissingDataError(
+                f"{family} has no {what}, only {known}: give --data DIR with DIR/features/ and annotations.json."
+            )
+        return EmbeddedSource.of(FAMILIES[family].spec, f"synthetic-{family}")
     spec = SyntheticSpec.full_size() if full_size else SyntheticSpec()
     return EmbeddedSource.of(spec, "synthetic-full-size" if full_size else "synthetic")

@@ -35,6 +35,13 @@ class SyntheticSpec(Spec):
         recurring_background: share of background shots drawn from a pool that all videos of both subsets have in
             common.
         snippet_noise: standard deviation of what varies from row to row, relative to the calibrated one.
+        content_strength: the same of what is shown: action, context or background.
+        scene_noise: the same of what varies from video to video and from shot to shot.
+        scale: factor of all values.
+        timelines: data set whose statistics videos follow in time.
+        resampled: every video has `max_length` rows, whatever its duration.
+        coarse: number of classes of each coarse class, in the order of label indices; empty where there are none. The
+            prominent phases of its classes are as alike as `class_similarity` says.
     """
 
     seed: int = Field(default=0, ge=0)
@@ -49,6 +56,12 @@ class SyntheticSpec(Spec):
     class_similarity: float = Field(default=0.5, ge=0, le=1)
     recurring_background: float = Field(default=0.5, ge=0, le=1)
     snippet_noise: float = Field(default=1.0, ge=0, le=4)
+    content_strength: float = Field(default=1.0, ge=0, le=4)
+    scene_noise: float = Field(default=1.0, ge=0, le=4)
+    scale: float = Field(default=1.0, gt=0)
+    timelines: str = "thumos14"
+    resampled: bool = False
+    coarse: tuple[int, ...] = ()
 
     @classmethod
     def full_size(cls, **changes: Any) -> Self:
@@ -62,13 +75,21 @@ class SyntheticSpec(Spec):
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes in the order of label indices."""
-        return tuple(f"SynthAction{c:02d}" for c in range(self.classes))
+        digits = max(2, len(str(self.classes - 1)))
+        return tuple(f"SynthAction{c:0{digits}d}" for c in range(self.classes))
+
+    @property
+    def coarse_classes(self) -> tuple[int, ...]:
+        """Index of each class's coarse class; empty where there are none."""
+        return tuple(index for index, size in enumerate(self.coarse) for _ in range(size))
 
     @model_validator(mode="after")
     def _every_class_occurs(self) -> Self:
         fewest = min(self.train_videos, self.test_videos)
         if fewest < self.classes:
             raise ValueError(f"Expected at least one video a class in each subset, got {fewest} for {self.classes}")
+        if self.coarse and sum(self.coarse) != self.classes:
+            raise ValueError(f"Expected coarse classes of {self.classes} classes together, got {sum(self.coarse)}")
         return self
 
 

@@ -26,12 +26,17 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True)
 class SubsetStatistics:
-    """Distributions over the videos of one THUMOS14 subset: values at `LEVELS`, and the share of two-class videos."""
+    """Distributions over the videos of one subset: values at `LEVELS`, and the share of two-class videos.
+
+    `rank_correlation`: Spearman's, of duration, number of instances and covered fraction.
+    """
 
     duration: tuple[float, ...]
     instances: tuple[float, ...]
     covered: tuple[float, ...]
     two_class_videos: float
+    # over all 412 videos of THUMOS14
+    rank_correlation: tuple[tuple[float, ...], ...] = ((1.0, 0.65, 0.02), (0.65, 1.0, 0.38), (0.02, 0.38, 1.0))
 
 
 LEVELS = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
@@ -52,8 +57,6 @@ THUMOS14: dict[Subset, SubsetStatistics] = {
         two_class_videos=34 / 212,
     ),
 }
-# Spearman correlations of (duration, instances, covered fraction) over all 412 videos, same source.
-RANK_CORRELATION = ((1.0, 0.65, 0.02), (0.65, 1.0, 0.38), (0.02, 0.38, 1.0))
 
 # Mean over videos with at least five instances: log durations spread by 0.42 within a video, and the gaps'
 # coefficient of variation is 1.02, which is that of independent exponential weights.
@@ -129,7 +132,8 @@ def plan_subset(
         classes: number of classes.
         max_instances: most instances of a video.
     """
-    correlation = 2 * np.sin(np.pi / 6 * np.array(RANK_CORRELATION))  # Spearman to Pearson, exact for Gaussians
+    # Spearman to Pearson, exact for Gaussians
+    correlation = 2 * np.sin(np.pi / 6 * np.array(statistics.rank_correlation))
     normal = rng.standard_normal((videos, 3)) @ np.linalg.cholesky(correlation).T
     level = (normal.argsort(axis=0).argsort(axis=0) + 0.5) / videos
     # Between published quantiles durations and covered fractions are closer to log-linear, counts to linear.

@@ -9,15 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harness.data.source import Subset
-from harness.data.synthetic_spec import SyntheticSpec
-from harness.data.synthetic_timeline import THUMOS14, SubsetStatistics
+from harness.data.synthetic_spec import SyntheticSpec, TimelineName
+from harness.data.synthetic_timeline import TIMELINES, SubsetStatistics
 
 # Sources: the annotations of ActivityNet 1.3 (training and validation) and of FineAction as HAAN has them, whose videos
 # of three classes or more count as two-class. Spearman correlations are of each data set's both parts together.
 ACTIVITYNET13_RANKS = ((1.0, 0.19, -0.11), (0.19, 1.0, -0.36), (-0.11, -0.36, 1.0))
 FINEACTION_RANKS = ((1.0, 0.47, -0.31), (0.47, 1.0, -0.15), (-0.31, -0.15, 1.0))
-STATISTICS: dict[str, dict[Subset, SubsetStatistics]] = {
-    "thumos14": THUMOS14,
+STATISTICS: dict[TimelineName, dict[Subset, SubsetStatistics]] = TIMELINES | {
     "activitynet13": {
         "train": SubsetStatistics(
             duration=(1.4, 7.9, 18.17, 30.18, 61.47, 113.68, 172.51, 210.52, 224.07, 236.56, 754.97),
@@ -40,6 +39,7 @@ STATISTICS: dict[str, dict[Subset, SubsetStatistics]] = {
             instances=(1, 1, 1, 1, 1, 2, 6, 19, 32, 65, 338),
             covered=(0.0004, 0.0023, 0.0074, 0.0151, 0.0546, 0.2359, 0.648, 0.928, 0.9802, 0.9981, 1.0),
             two_class_videos=1047 / 8440,
+            two_class_instances=2,
             rank_correlation=FINEACTION_RANKS,
         ),
         "test": SubsetStatistics(
@@ -47,6 +47,7 @@ STATISTICS: dict[str, dict[Subset, SubsetStatistics]] = {
             instances=(1, 1, 1, 1, 1, 2, 5, 13, 27, 63, 171),
             covered=(0.0004, 0.0023, 0.0086, 0.0172, 0.0641, 0.2868, 0.7501, 0.9481, 0.9846, 0.9981, 1.0),
             two_class_videos=308 / 4174,
+            two_class_instances=2,
             rank_correlation=FINEACTION_RANKS,
         ),
     },

@@ -144,7 +144,7 @@ def features(
     # A row's contents average over time; two at once add up and keep their variance.
     latent += spec.content_strength * (weight * np.sqrt(CONTENT_VARIANCE / total)) @ content
     latent += (weight * (spec.scene_noise * math.sqrt(SHOT_VARIANCE) / total)) @ scene[timeline.shot]
-    return (spec.scale * _gamma(latent, world.mean, world.shape)).astype(spec.dtype, copy=False)
+    return _gamma(latent, spec.scale * world.mean, world.shape).astype(spec.dtype, copy=False)
 
 
 def _backgrounds(spec: SyntheticSpec, world: World, shots: int, subset: Subset, video: int) -> Latent:

@@ -104,6 +104,6 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def leaderboard(session: nox.Session) -> None:
-    """Render results/leaderboards and the README's results from results/records; `-- --check` only compares."""
+    """Render results/leaderboards and what README and docs/ quote; `-- --check` only compares."""
     install(session)
     session.run("wstal-bench", "leaderboard", *session.posargs)

@@ -45,7 +45,7 @@ def add(commands: Commands) -> None:
         "  wstal-bench evaluate my-sources.toml --keep",
     )
     what = "{'results': {video: [...]}}, or the folder of a finished run; with --keep a TOML of such files"
-    command.add_argument("path", type=Path, metavar="DETECTIONS.json", help=what)
+    command.add_argument("path", type=Path, metavar="FILE|RUN", help=what)
     truth = "file, or folder with annotations.json (and Ambiguous_test.txt); a run has its own"
     command.add_argument("--annotations", type=Path, metavar="GT.json", help=truth)
     command.add_argument("--subset", metavar="S", help="subset of the annotations (default: the test subset)")

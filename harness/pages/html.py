@@ -169,7 +169,7 @@ def _table(table: Table, text: _Text) -> dict[str, Any]:
             values = table.column(name)
             numbers = _numeric(values, role)
             wide = ["wide"] * bool(table.narrow and name not in table.narrow)
-            classes = " ".join(kinds + starts * (name == names[0]) + ["number"] * (numbers or role in GROUPS) + wide)
+            classes = " ".join(kinds + starts * (name == names[0]) + ["number"] * numbers + wide)
             # the heading above the group already says it
             prefix = f"{role} " if name.startswith(f"{role} ") else ""
             heading, tag = text.inline(name.removeprefix(prefix)), "th" if name == head else "td"

@@ -12,7 +12,7 @@ from harness.pages.model import Link, Linked, Table
 from harness.paper.verdicts import LEAST_SEEDS
 from harness.records.grouping import average, systems
 from harness.records.schema import Options, Record
-from harness.records.words import changes, seed_list, widest_average
+from harness.records.words import changes, widest_average
 from harness.registry import load_method, method_entries
 from harness.seed_statistics import Estimate, estimate
 from wstal import sampling
@@ -193,7 +193,7 @@ def _row(one: Standing, prefix: str) -> dict[str, Any]:
         "method": method_cell(one.method, one.label, prefix),
         f"avg {widest_average(first.scored.averages)}": one.mean,
         **{f"{'mAP' * (tiou == MIDDLE)}@{tiou}": by_tiou[tiou] for tiou in tious},
-        "seeds": seed_list(one.records),
+        "seeds": len(one.records),
         "supervision": first.supervision,
         "schedule": schedule_words(first),
     }

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from harness.charts.comparisons import intervals
 from harness.comparisons.paper import compare
 from harness.data.held_out import is_held_out
 from harness.io.atomic import atomic_write
@@ -25,7 +26,7 @@ from harness.pages.model import TABS, Blocks, Link, Linked, Page, Table
 from harness.pages.observations import observations_page
 from harness.pages.paper_tables import table_page
 from harness.pages.ranking import schedule_words, standings, verdict
-from harness.pages.readme import fill_readme, read_readme
+from harness.pages.readme import THUMOS, excerpt, fill_blocks, read_documents
 from harness.pages.released import rescored_page
 from harness.pages.reliability import reliability_page
 from harness.pages.robustness import robustness_page
@@ -47,7 +48,6 @@ from wstal.errors import UserError
 
 PROJECT = Path(__file__).parents[2] / "results"
 REPORT = "report.html"
-README = "../README.md"
 SUFFIXES = (".md", ".csv", ".tex", ".svg")
 Study = TypeVar("Study", bound=StudyFile)
 
@@ -63,7 +63,7 @@ class Results:
         reliability: figures of the stress tests; None where they were not run.
         robustness: accuracies of the robustness study; None where it was not run.
         refused: a message for each file that cannot be used.
-        readme: text beside the folder that quotes results between markers; empty where there is none.
+        documents: texts beside the folder that quote results between markers, by path from it.
         own: whether they are a user's, not those that the project stores.
         run_pages: address of the page of each run that has one, by id.
     """
@@ -74,7 +74,7 @@ class Results:
     reliability: ReliabilityFile | None = None
     robustness: RobustnessFile | None = None
     refused: Sequence[str] = ()
-    readme: str = ""
+    documents: Mapping[str, str] = field(default_factory=dict)
     own: bool = False
     run_pages: Mapping[str, str] = field(default_factory=dict)
 
@@ -105,7 +105,7 @@ def read_results(folder: Path) -> Results:
         rescored,
         *studies,
         refused,
-        read_readme(folder / README),
+        read_documents(folder),
         own,
         _run_pages(records, folder) if own else {},
     )
@@ -120,7 +120,7 @@ def _run_pages(records: Sequence[Record], folder: Path) -> dict[str, str]:
 def render(results: Results) -> dict[str, str]:
     """Return every rendered file by path below the results folder."""
     made = pages(results)
-    quoted = {README: fill_readme(results.readme, made)} if results.readme else {}
+    quoted = {path: fill_blocks(text, made) for path, text in results.documents.items()}
     return files(made) | {REPORT: html_report(made)} | quoted
 
 
@@ -218,6 +218,7 @@ def _entry_page(results: Results, made: Sequence[Page], by_dataset: Mapping[str,
         blocks.append(Table("overview", caption, overview, narrow=("data set", "result")))
     if results.own:
         blocks += _own_runs(results)
+    blocks += _leaders(by_dataset.get(THUMOS, []))
     contents: list[str] = []
     for tab in TABS:
         if links := [f"[{page.title}]({_beside(page)})" for page in made if page.tab == tab]:
@@ -255,6 +256,23 @@ def _overview(by_dataset: Mapping[str, list[Record]], own: bool) -> list[dict[st
             }
         )
     return rows
+
+
+def _leaders(records: Sequence[Record]) -> Blocks:
+    """Draw the methods on real THUMOS14 that the README shows, with their seeds."""
+    found = standings([record for record in records if not (record.ablation or record.overrides)])
+    shown = excerpt(found, lambda one: one.label, lambda one: one.rank is not None)
+    if not shown:
+        return []
+    over = widest_average(shown[0].records[0].scored.averages)
+    return [
+        intervals(
+            {one.label: [average(record) for record in one.records] for one in shown},
+            name="leaders",
+            caption=f"{shown[0].records[0].data.title}: mean mAP {over}, a dot a seed",
+            axis=f"mean mAP {over} (%)",
+        )
+    ]
 
 
 def _own_runs(results: Results) -> Blocks:

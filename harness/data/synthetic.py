@@ -26,7 +26,7 @@ import numpy as np
 from harness.data.source import SUBSETS, DataSource, Subset
 from harness.data.synthetic_features import World, features
 from harness.data.synthetic_spec import Purpose, SyntheticSpec, stream
-from harness.data.synthetic_timeline import THUMOS14, Timeline, place, plan_subset
+from harness.data.synthetic_timeline import TIMELINES, Timeline, place, plan_subset
 from wstal.evaluation import THUMOS_TIOUS
 from wstal.types import GroundTruth, Video
 
@@ -37,6 +37,7 @@ NOTE = (
 )
 SECONDS_PER_SNIPPET = 0.64  # 16 frames at 25 fps
 ROWS_PER_INSTANCE = 8
+TITLES = {"thumos14": "Synthetic data set calibrated to THUMOS14", "easy": "Synthetic data set, small and easy"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +86,8 @@ def generate(spec: SyntheticSpec) -> SyntheticData:
 def _timelines(spec: SyntheticSpec, subset: Subset) -> list[Timeline]:
     videos = spec.train_videos if subset == "train" else spec.test_videos
     rng = stream(spec, Purpose.PLAN, subset)
-    plans = plan_subset(rng, THUMOS14[subset], videos, spec.classes, spec.max_length // ROWS_PER_INSTANCE)
+    statistics = TIMELINES[spec.timelines][subset]
+    plans = plan_subset(rng, statistics, videos, spec.classes, spec.max_length // ROWS_PER_INSTANCE)
     return [place(stream(spec, Purpose.TIMELINE, subset, i), plan) for i, plan in enumerate(plans)]
 
 
@@ -133,7 +135,7 @@ class EmbeddedSource(DataSource):
             family="synthetic",
             schedule=name,
             classes=spec.class_names,
-            stream_widths=(spec.width,),
+            stream_widths=(spec.width // spec.streams,) * spec.streams,
             tious=THUMOS_TIOUS,
             synthetic=True,
             notes=(NOTE,),
@@ -161,7 +163,7 @@ class EmbeddedSource(DataSource):
         rows = max(len(video.features) for video in self.videos("train"))
         return {
             "name": self.name,
-            "title": "Synthetic data set calibrated to THUMOS14",
+            "title": TITLES[self.spec.timelines],
             "features": f"generated, {self.spec.width} columns, up to {rows} rows a video",
             "width": self.spec.width,
             "train": {"list": "generated", "videos": self.spec.train_videos},
@@ -174,5 +176,5 @@ class EmbeddedSource(DataSource):
 
 def embedded_source(full_size: bool) -> EmbeddedSource:
     """Return the embedded data set, at its small size or with the field's 2048 columns and T = 750."""
-    spec = SyntheticSpec.full_size() if full_size else SyntheticSpec()
+    spec = SyntheticSpec.full_size() if full_size else SyntheticSpec.embedded()
     return EmbeddedSource.of(spec, "synthetic-full-size" if full_size else "synthetic")

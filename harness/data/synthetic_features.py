@@ -136,11 +136,11 @@ def features(
     total = weight.sum(axis=1, keepdims=True)
     latent = _snippets(spec, world, rows, subset, video)
     latent *= spec.snippet_noise
-    latent += math.sqrt(VIDEO_VARIANCE) * scene[-1]
+    latent += spec.scene_noise * math.sqrt(VIDEO_VARIANCE) * scene[-1]
     # A row's contents average over time; two at once add up and keep their variance.
-    latent += (weight * np.sqrt(CONTENT_VARIANCE / total)) @ content
-    latent += (weight * (math.sqrt(SHOT_VARIANCE) / total)) @ scene[timeline.shot]
-    return _gamma(latent, world.mean, world.shape).astype(spec.dtype, copy=False)
+    latent += spec.content_strength * (weight * np.sqrt(CONTENT_VARIANCE / total)) @ content
+    latent += (weight * (spec.scene_noise * math.sqrt(SHOT_VARIANCE) / total)) @ scene[timeline.shot]
+    return _gamma(latent, spec.scale * world.mean, world.shape).astype(spec.dtype, copy=False)
 
 
 def _backgrounds(spec: SyntheticSpec, world: World, shots: int, subset: Subset, video: int) -> Latent:

@@ -25,7 +25,7 @@ from harness.pages.methods import method_pages
 from harness.pages.model import TABS, Blocks, Link, Linked, Page, Table
 from harness.pages.observations import observations_page
 from harness.pages.paper_tables import table_page
-from harness.pages.ranking import schedule_words, standings, verdict
+from harness.pages.ranking import option_words, schedule_words, standings, verdict
 from harness.pages.readme import THUMOS, excerpt, fill_blocks, read_documents
 from harness.pages.released import rescored_page
 from harness.pages.reliability import reliability_page
@@ -35,7 +35,7 @@ from harness.records.collection import add_records
 from harness.records.grouping import average, has_ablations
 from harness.records.reading import list_records
 from harness.records.schema import Record
-from harness.records.words import bullets, changes, widest_average
+from harness.records.words import bullets, widest_average
 from harness.registry import method_entries
 from harness.seed_statistics import Estimate
 from harness.studies.cost import CostFile
@@ -48,6 +48,7 @@ from wstal.errors import UserError
 
 PROJECT = Path(__file__).parents[2] / "results"
 REPORT = "report.html"
+YOURS = "Your results"
 SUFFIXES = (".md", ".csv", ".tex", ".svg")
 Study = TypeVar("Study", bound=StudyFile)
 
@@ -121,7 +122,8 @@ def render(results: Results) -> dict[str, str]:
     """Return every rendered file by path below the results folder."""
     made = pages(results)
     quoted = {path: fill_blocks(text, made) for path, text in results.documents.items()}
-    return files(made) | {REPORT: html_report(made)} | quoted
+    report = html_report(made, heading=YOURS) if results.own else html_report(made)
+    return files(made) | {REPORT: report} | quoted
 
 
 def pages(results: Results) -> list[Page]:
@@ -228,7 +230,7 @@ def _entry_page(results: Results, made: Sequence[Page], by_dataset: Mapping[str,
         f"Rendered from {whose} by `wstal-bench leaderboard`: do not edit by hand. Each table also stands as CSV and "
         "LaTeX in [tables](tables), and all pages as one HTML file with sortable tables, [report.html](../report.html)."
     )
-    title = "Your results" if results.own else "Leaderboards"
+    title = YOURS if results.own else "Leaderboards"
     return Page("leaderboards/README", title, blocks, contents="\n\n".join(contents))
 
 
@@ -285,7 +287,7 @@ def _own_runs(results: Results) -> Blocks:
             {
                 "run": Linked((Link(record.id, page),)) if page else record.id,
                 "method": f"{record.title}{row}",
-                "options": changes(record.overrides) if record.overrides else "",
+                "options": ", ".join(option_words(record.overrides)),
                 "seed": record.seed,
                 "average": Estimate(average(record)),
                 "schedule": schedule_words(record),

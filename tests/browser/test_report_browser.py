@@ -81,8 +81,10 @@ def pages() -> list[Page]:
     ranked = Table(
         "ranked",
         "Ranked",
-        [{"rank": 1, "method": "first", "avg": Estimate(30.0, 1.0, 3), "0.5": 20.0, "schedule": "60 epochs"}]
-        + [{"rank": None, "method": "chance", "avg": Estimate(3.0, 1.0, 3), "0.5": 1.0, "schedule": "60 epochs"}],
+        [
+            {"rank": 1, "method": "first", "avg": Estimate(30.0, 1.0, 3), "0.5": 20.0, "schedule": "60 epochs"},
+            {"rank": None, "method": "chance", "avg": Estimate(3.0, 1.0, 3), "0.5": 1.0, "schedule": "60 epochs"},
+        ],
         shaded=frozenset({1}),
         narrow=("rank", "method", "avg"),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from harness.seed_statistics import Estimate
 ROOT = Path(__file__).parents[3]
 
 
-def page(name: str, rows: list[dict[str, object]]) -> Page:
+def page(name: str, rows: Sequence[Mapping[str, object]]) -> Page:
     return Page("page", "Page", ["text", Table(name, "caption", rows)])
 
 

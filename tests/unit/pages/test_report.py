@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from harness.charts.comparisons import ablation_bars
 from harness.charts.figure import Figure
 from harness.pages.html import TONES, html_report
-from harness.pages.model import Link, Linked, Page, Role, Table
+from harness.pages.model import Link, Linked, Page, Role, Tab, Table
 from harness.seed_statistics import Estimate
 from tests.helpers.html import Element, Reader
 
@@ -100,9 +100,8 @@ def test_navigation_lists_real_and_synthetic_pages_apart() -> None:
 
 
 def test_parts_are_tabs_of_those_pages_that_say_so() -> None:
-    pages = [
-        Page(name, name, ["text"], tab=tab) for name, tab in (("b", "Methods"), ("a", "Results"), ("c", "Methods"))
-    ]
+    parts: list[tuple[str, Tab]] = [("b", "Methods"), ("a", "Results"), ("c", "Methods")]
+    pages = [Page(name, name, ["text"], tab=tab) for name, tab in parts]
     body = read(*pages)
     tabs = body.one("ul", **{"class": "tabs"}).all("a")
     assert [tab.text for tab in tabs] == ["Results", "Methods"]
@@ -112,7 +111,7 @@ def test_parts_are_tabs_of_those_pages_that_say_so() -> None:
 
 
 def test_shaded_rows_and_columns_that_a_narrow_screen_leaves_out_are_marked() -> None:
-    rows = [{"rank": 1, "method": "A", "0.5": 2.0}, {"rank": None, "method": "B", "0.5": 1.0}]
+    rows: list[dict[str, Any]] = [{"rank": 1, "method": "A", "0.5": 2.0}, {"rank": None, "method": "B", "0.5": 1.0}]
     body = read(page(Table("t", "caption", rows, shaded=frozenset({1}), narrow=("rank", "method"))))
     assert [row.attributes.get("class", "") for row in body.one("tbody").all("tr")] == ["", "shaded"]
     wide = [heading.text for heading in body.all("th", scope="col") if "wide" in heading.attributes["class"].split()]

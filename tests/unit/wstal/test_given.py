@@ -20,7 +20,8 @@ GAUSSIAN, WIDTH = SoftSuppression(sigma=0.4), SoftSuppression(sigma=0.4, low=0.5
 
 def plain(rows: list[tuple[float, float, float]], rule: SoftSuppression, keep: int, length: float) -> list[list[float]]:
     """The rule, one proposal after the other."""
-    left, taken = [list(row) for row in rows], []
+    left = [list(row) for row in rows]
+    taken: list[list[float]] = []
     while left and len(taken) < keep:
         best = max(left, key=lambda row: row[2])
         left.remove(best)

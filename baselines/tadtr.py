@@ -72,7 +72,7 @@ class TadTrOptions(Spec):
     test_overlap: float = Field(0.25, ge=0, lt=1, description="of test windows, as a fraction")
     rescale: bool = Field(False, description="each video to the rows of one window, in place of windows of its rows")
     class_free: bool = Field(
-        False, description="queries find actions of any class, which a video classifier then names"
+        False, description="queries find any action, and a video classifier names it (with localizer.given.classes=2)"
     )
     classifier_dropout: float = Field(0.8, ge=0, lt=1, description="of the video classifier's features")
     classifier_rate: PositiveFloat = Field(1e-3, description="learning rate of the video classifier")

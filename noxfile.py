@@ -50,7 +50,7 @@ def reproduce(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """All tests, fast ones first; options after `--` go to pytest."""
-    install(session, "[tests,dask]")
+    install(session, "[tests,dask,video,h5]")
     # worksteal hands out runs of neighbours, which share their module's fixtures
     command = ("pytest", "-n", "auto", "--dist", "worksteal", "--benchmark-disable")
     session.run(*command, *session.posargs, env={"OMP_NUM_THREADS": "1"})
@@ -104,6 +104,6 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def leaderboard(session: nox.Session) -> None:
-    """Render results/leaderboards and the README's results from results/records; `-- --check` only compares."""
+    """Render results/leaderboards and what README and docs/ quote; `-- --check` only compares."""
     install(session)
     session.run("wstal-bench", "leaderboard", *session.posargs)

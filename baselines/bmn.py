@@ -36,7 +36,7 @@ from wstal.parts.cell_sampling import folded, matching_samples
 from wstal.proposal_generator import GeneratorOptions, ProposalGenerator, best_of_window
 from wstal.spec import Count
 from wstal.tensors import Features
-from wstal.types import Floats, SupervisedBatch
+from wstal.types import Floats, Paper, SupervisedBatch
 
 HALF_REGION = 1.5  # rows to each side of a boundary that count as its region
 REGRESSION = 10.0  # weight of the IoU regression
@@ -111,6 +111,13 @@ class Bmn(ProposalGenerator):
 
     name = "bmn"
     title = "BMN"
+    paper = Paper(
+        "BMN: Boundary-Matching Network for Temporal Action Proposal Generation",
+        "Tianwei Lin, Xiao Liu, Xin Li, Errui Ding, Shilei Wen",
+        "ICCV",
+        2019,
+        "https://arxiv.org/abs/1907.09702",
+    )
     Options = BmnOptions
     SCORING_OPTIONS = frozenset({"candidates", "rating", "window_proposals"})
     CHECK_OPTIONS: ClassVar = {"window": 16, "durations": 8, "hidden": 8, "map_width": 4, "fold": 8, "map_hidden": 4}

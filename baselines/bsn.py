@@ -35,7 +35,7 @@ from wstal.method import Recipe, TrainSpec
 from wstal.proposal_generator import GeneratorOptions, ProposalGenerator, best_of_window
 from wstal.spec import Count
 from wstal.tensors import Features, Scalar
-from wstal.types import Floats, SupervisedBatch
+from wstal.types import Floats, Paper, SupervisedBatch
 
 EPSILON = 1e-5  # within the logarithms
 REGION = 0.1  # of an instance's length is its boundary's region, at least a row
@@ -97,6 +97,13 @@ class Bsn(ProposalGenerator):
 
     name = "bsn"
     title = "BSN"
+    paper = Paper(
+        "BSN: Boundary Sensitive Network for Temporal Action Proposal Generation",
+        "Tianwei Lin, Xu Zhao, Haisheng Su, Chongjing Wang, Ming Yang",
+        "ECCV",
+        2018,
+        "https://arxiv.org/abs/1806.02964",
+    )
     Options = BsnOptions
     SCORING_OPTIONS = frozenset({"test_pairs", "window_proposals"})
     CHECK_OPTIONS: ClassVar = {"window": 16, "hidden": 8, "rating_hidden": 8, "train_pairs": 20, "test_pairs": 20}

@@ -23,7 +23,7 @@ Deviations:
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -42,7 +42,7 @@ from wstal.parts.segment_align import align_matrix
 from wstal.proposal_generator import GeneratorOptions, ProposalGenerator, best_of_window, clip_gradients
 from wstal.spec import Count
 from wstal.tensors import Features
-from wstal.types import Floats, SupervisedBatch
+from wstal.types import Floats, Paper, SupervisedBatch
 
 Nodes = Float[Tensor, "batch dim time"]
 Map = Float[Tensor, "batch 2 durations time"]
@@ -59,7 +59,7 @@ class GtadOptions(GeneratorOptions):
     width: Count = Field(256, description="columns of the encoded snippets")
     interval_width: Count = Field(512, description="columns of an interval's pooled features")
     map_width: Count = Field(128, description="columns of the convolutions over the map of intervals")
-    kernel: Count = Field(3, description="size of these convolutions, odd")
+    kernel: Literal[1, 3, 5] = Field(3, description="size of these convolutions")
     neighbours: Count = Field(3, description="most similar snippets that edges lead to, the snippet itself included")
     durations: Count = Field(64, description="longest interval (D), in rows")
     inner_bins: Count = Field(16, description="bins that an interval's own features are pooled to")
@@ -74,6 +74,7 @@ class GtadOptions(GeneratorOptions):
         ge=0,
         description="rows that instances are late by in the targets of intervals; the released code: 0.4 to 0.6",
     )
+    wide: bool = Field(False, description="rows count as twice as long in the targets of starts and ends")
     candidates: bool = Field(False, description="intervals join peaks and high values of start and end, not all rows")
     sigma: PositiveFloat = Field(0.46, description="width of the soft suppression within a window")
     longest: Count | None = Field(
@@ -91,6 +92,7 @@ ACTIVITYNET_OPTIONS = GtadOptions(
     regressed=10.0,
     classified=1.0,
     extra=0.0,
+    wide=True,
     candidates=True,
     sigma=0.8,
     window_proposals=100,
@@ -184,7 +186,7 @@ class GtadNetwork(nn.Module):
         super().__init__()
         width, map_width, padding = spec.width, spec.map_width, spec.kernel // 2
         self.neighbours = spec.neighbours
-        self.input = nn.Conv1d(feature_dim, width, 3, padding=1, groups=math.gcd(feature_dim, INPUT_GROUPS))
+        self.input = nn.Conv1d(feature_dim, width, 3, padding=1, groups=math.gcd(feature_dim, width, INPUT_GROUPS))
         self.base, self.backbone = GraphBlock(width, spec.neighbours), GraphBlock(width, spec.neighbours)
         self.start, self.end = (
             nn.Sequential(GraphBlock(width, spec.neighbours), nn.Conv1d(width, 1, 1)) for _ in range(2)
@@ -219,11 +221,33 @@ class GtadNetwork(nn.Module):
         return scores.sigmoid()
 
 
+def boundary_shares(intervals: Tensor, rows: int, wide: bool) -> Tensor:
+    """Return `[T]`, the largest share of each row that one of the regions of boundaries covers.
+
+    Args:
+        intervals: `[N, 2]` regions, in rows.
+        rows: T. Row i spans [i - 1/2, i + 1/2).
+        wide: it spans [i - 1/2, i + 3/2).
+    """
+    shares = [torch.zeros(rows, dtype=intervals.dtype)]
+    for one in intervals.unsqueeze(1):
+        share = covered(one, rows, shift=-0.5)
+        shares.append((share + covered(one, rows, shift=0.5)) / 2 if wide else share)
+    return torch.stack(shares).amax(dim=0)
+
+
 class Gtad(ProposalGenerator):
     """G-TAD over windows of features `[B, T, D]`."""
 
     name = "gtad"
     title = "G-TAD"
+    paper = Paper(
+        "G-TAD: Sub-Graph Localization for Temporal Action Detection",
+        "Mengmeng Xu, Chen Zhao, David S. Rojas, Ali Thabet, Bernard Ghanem",
+        "CVPR",
+        2020,
+        "https://arxiv.org/abs/1911.11462",
+    )
     Options = GtadOptions
     SCORING_OPTIONS = frozenset({"candidates", "sigma", "longest", "window_proposals"})
     CHECK_OPTIONS: ClassVar = {
@@ -262,7 +286,7 @@ class Gtad(ProposalGenerator):
     def window_targets(self, instances: Tensor) -> dict[str, Tensor]:
         """Return `start` and `end` `[T]`, true near a boundary, and `iou` of each interval with the truth."""
         rows = self.spec.window
-        start, end = (covered(part, rows, shift=-0.5) > 0.5 for part in regions(instances, HALF_REGION))
+        start, end = (boundary_shares(part, rows, self.spec.wide) > 0.5 for part in regions(instances, HALF_REGION))
         inside = (instances + self.spec.offset).clamp(0, rows)
         return {"start": start, "end": end, "iou": iou_map(inside, rows, self.spec.durations).float()}
 

@@ -39,7 +39,7 @@ from wstal.proposal_pools import COURSE, SIDE, Pool, joined, places_of, pools
 from wstal.spec import Count, Spec
 from wstal.supervised import SupervisedMethod, snippet_signals
 from wstal.tensors import Scalar, VideoFeatures
-from wstal.types import FloatArray, Floats, IntArray, Scores, SupervisedBatch, SupervisedVideo
+from wstal.types import FloatArray, Floats, IntArray, Paper, Scores, SupervisedBatch, SupervisedVideo
 from wstal.windows import Window, instances_in_rows, rows_at
 
 STAGES, ROWS = 3, COURSE + 2 * SIDE
@@ -93,6 +93,13 @@ class Ssn(SupervisedMethod):
 
     name = "ssn"
     title = "SSN head (frozen features)"
+    paper = Paper(
+        "Temporal Action Detection with Structured Segment Networks",
+        "Yue Zhao, Yuanjun Xiong, Limin Wang, Zhirong Wu, Xiaoou Tang, Dahua Lin",
+        "ICCV",
+        2017,
+        "https://arxiv.org/abs/1704.06228",
+    )
     Options = SsnOptions
     SCORING_OPTIONS = frozenset({"pairs", "overlap"})
     spec: SsnOptions
@@ -188,15 +195,13 @@ class Ssn(SupervisedMethod):
         rows, upsampling = len(host), self.spec.upsampling
         proposals = self._proposals(host)[:, :2].clip(0, rows * upsampling)
         fine = self._upsampled(host).to(features)
-        activity, completeness, moves = pooled_scores(self.head, fine, proposals / len(fine))
+        spans = proposals / len(fine)
+        activity, completeness, moves = pooled_scores(self.head, fine, spans)
         mean, deviation = self.moves.double().cpu().numpy()
         moves = mean + moves * deviation
-        found = detections(
-            proposals / len(fine), activity, completeness, moves, pairs=self.spec.pairs, overlap=self.spec.overlap
-        )
+        found = detections(spans, activity, completeness, moves, self.spec.pairs, self.spec.overlap)
         label, score, start, end = found.T
-        keep = end > start
-        given = np.column_stack([start * rows, end * rows, score, label])[keep]
+        given = np.column_stack([start * rows, end * rows, score, label])[end > start]
         video_scores = self.head.activity(features).mean(dim=0)[1:].softmax(dim=0)
         found_in_rows = torch.from_numpy(given)
         signals = snippet_signals(found_in_rows, video_scores.double().cpu(), rows)

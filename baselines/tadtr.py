@@ -50,7 +50,7 @@ from wstal.proposal_generator import CLIPS, VideoClassifier, clip_gradients, cli
 from wstal.spec import ALL_ROWS, Count, Spec
 from wstal.supervised import SupervisedMethod, snippet_signals
 from wstal.tensors import Features, VideoFeatures
-from wstal.types import Floats, IntArray, Scores, SupervisedBatch, SupervisedVideo
+from wstal.types import Floats, IntArray, Paper, Scores, SupervisedBatch, SupervisedVideo
 from wstal.windows import Window, covering_starts, kept_instances, window_starts
 
 GROUPS = 32  # of columns, which the input is normalised in
@@ -89,14 +89,12 @@ class TadTrOptions(Spec):
     iou: float = Field(2.0, ge=0, description="weight of 1 - IoU of matched segments")
     actionness: float = Field(4.0, ge=0, description="weight of the error of the predicted IoU")
     whole_batch: bool = Field(
-        True,
-        description="the IoU to predict is that with the nearest instance of the whole batch, as in the released code; "
-        "else of the query's own window",
+        True, description="the IoU to predict is the best with the instances of all windows of a batch, as released"
     )
 
     @model_validator(mode="after")
     def _divisible(self) -> TadTrOptions:
-        if self.width % self.heads or self.width % GROUPS:
+        if self.width % math.lcm(self.heads, GROUPS):
             raise ValueError(f"Expected `width` to be a multiple of {GROUPS} and of `heads`, got {self.width}")
         return self
 
@@ -215,6 +213,13 @@ class TadTr(SupervisedMethod):
 
     name = "tadtr"
     title = "TadTR"
+    paper = Paper(
+        "End-to-End Temporal Action Detection with Transformer",
+        "Xiaolong Liu, Qimeng Wang, Yao Hu, Xu Tang, Shiwei Zhang, Song Bai, Xiang Bai",
+        "IEEE Transactions on Image Processing",
+        2022,
+        "https://arxiv.org/abs/2106.10271",
+    )
     Options = TadTrOptions
     CHECK_OPTIONS: ClassVar = {"window": 12, "width": 32, "heads": 4, "hidden": 32, "queries": 6}
     MATCHES_ON_HOST = True

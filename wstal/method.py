@@ -93,10 +93,10 @@ class Method(nn.Module, ABC):
 
     Attributes:
         supervision: what training is given besides features. `weak`: video-level labels. `weak+count`: also how often
-            each class occurs, as `CountedVideo` and `CountedBatch`. `full`: times, which no run hands out yet.
+            each class occurs, as `CountedVideo` and `CountedBatch`. `full`: times, see `wstal.supervised`.
         source: what the implementation follows. `paper, partly`: the paper leaves a part of the structure open.
-        paper: publication of the method; None where there is none.
-        chance: knows nothing of time by construction. Leaderboards show it below all others, without a rank.
+        paper: publication of the method.
+        chance: knows nothing of time by construction.
         SCORING_OPTIONS: options that only `score` reads. Runs that differ in nothing else have the same weights.
         PADS: rows of zeros at the end of a training video are padding, on whose number no loss depends. Only such a
             method may sample fewer than `temporal_length` rows of a short video in a batch of several videos.
@@ -155,8 +155,7 @@ class Method(nn.Module, ABC):
     def score_batch(self, features: Features) -> list[Scores]:
         """Return the scores of several videos of one length, as `score` gives them.
 
-        Override it where one pass of the network can serve several videos. A class that overrides `score` alone scores
-        them one by one.
+        Override it where one pass can serve several videos. A class that overrides `score` alone scores one by one.
         """
         return [self.score(one) for one in features]
 
@@ -218,10 +217,7 @@ class Method(nn.Module, ABC):
         return iter(())
 
     def diagnostics(self) -> dict[str, Any]:
-        """Return numbers, or lists of numbers, to plot by epoch.
-
-        Called after each epoch. The names are the same each time.
-        """
+        """Return numbers, or lists of numbers, to plot after each epoch, by the same names each time."""
         return {}
 
     def export_state(self) -> dict[str, Tensor]:

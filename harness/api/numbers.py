@@ -48,6 +48,11 @@ class Evaluation:
     counts: dict[str, int]
     remarks: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        numbers = {f"mAP@{tiou}": value for tiou, value in self.mean_ap.items()} | self.averages.to_dict()
+        shown = ", ".join(f"{name} {value:.1f}" for name, value in numbers.items())
+        return f"Evaluation({self.protocol}: {shown})"
+
 
 def evaluate(
     detections: Found,

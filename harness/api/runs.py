@@ -236,6 +236,9 @@ class Plot:
 
     timeline: Timeline
 
+    def __repr__(self) -> str:
+        return f"Plot({self.timeline.video!r})"
+
     def _repr_png_(self) -> bytes:
         return timeline_png(self.timeline)
 

@@ -141,7 +141,7 @@ def timeline_png(timeline: Timeline, *, dark: bool = False) -> bytes:
 
     ink, ground = ("#c9d1d9", "#11151a") if dark else ("#24292f", "white")
     settings = {key: ink if value == INK else value for key, value in (SHARED | PAGE).items()}
-    settings |= {"savefig.transparent": False, "savefig.facecolor": ground}
+    settings |= {"savefig.transparent": False, "savefig.facecolor": ground, "axes.facecolor": ground}
     with matplotlib.rc_context(), warnings.catch_warnings():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(settings)

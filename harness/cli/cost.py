@@ -70,10 +70,10 @@ def handle(arguments: argparse.Namespace) -> int:
 def _measured(path: Path, method: str | None) -> tuple[CostFile, list[str]]:
     """Measure one method or all; refuse before minutes of measuring what cannot be done."""
     from harness.io.atomic import check_writable
-    from harness.registry import load_method, method_entries
+    from harness.registry import load_method, weak_methods
     from harness.studies.cost import CostFile, measure, store_cost
 
-    names = list(method_entries()) if method is None else [method]
+    names = weak_methods() if method is None else [method]
     for name in names:
         load_method(name)
     if path.exists():

@@ -62,7 +62,7 @@ def _section(records: list[Record], name: str) -> Blocks:
     if any(one.records[0].supervision != "weak" for one in found):
         notes.append("methods that are given more than video-level labels stand apart, without a rank")
     if any(one.chance for one in found):
-        notes.append("chance (last rows, in italics): the classes of a linear classifier, and no knowledge of time")
+        notes.append("chance (last rows): the classes of a linear classifier, and no knowledge of time")
     caption = f"{data.title}, `{headline}`, mAP in percent over tIoU"
     schedule = data.name.removesuffix(SUFFIX)
     chosen = f" (chosen as `harness/shipped/schedules/{schedule}.toml` says)" if schedule_for(schedule).why else ""

@@ -35,7 +35,10 @@ NUMBER = re.compile(r"([+−-]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:e[+-]?\d+)
 XLINK_HREF = "{http://www.w3.org/1999/xlink}href"
 
 
-def html_report(pages: Sequence[Page], title: str = "") -> str:
+HEADING = "Weakly supervised temporal action localization: leaderboards"
+
+
+def html_report(pages: Sequence[Page], title: str = "", heading: str = HEADING) -> str:
     """Write all pages as one HTML file: the same pages give the same bytes.
 
     A link to another page (`../audit.md`, `table_I.md#notes`) leads to its section. A link to any other file becomes
@@ -43,7 +46,8 @@ def html_report(pages: Sequence[Page], title: str = "") -> str:
 
     Args:
         pages: in the order of their sections; pages of synthetic data are marked and listed apart.
-        title: heading of the file (default: that of the leaderboards, with a key to their numbers).
+        title: of a file without a key to numbers, in place of `heading`.
+        heading: of a file with such a key.
 
     Raises:
         ValueError: two pages have the same path, or a figure is no SVG.
@@ -56,7 +60,9 @@ def html_report(pages: Sequence[Page], title: str = "") -> str:
     template = resources.files("harness").joinpath("shipped", "templates/report.html").read_text(encoding="utf-8")
     written = [_page(page, paths) for page in pages]
     tabs = {tab: [page for page in written if page["tab"] == tab] for tab in TABS}
-    return environment.from_string(template).render(title=title, pages=written, tabs=tabs).lstrip() + "\n"
+    return (
+        environment.from_string(template).render(title=title, heading=heading, pages=written, tabs=tabs).lstrip() + "\n"
+    )
 
 
 def _source(text: str) -> str:
@@ -169,7 +175,7 @@ def _table(table: Table, text: _Text) -> dict[str, Any]:
             values = table.column(name)
             numbers = _numeric(values, role)
             wide = ["wide"] * bool(table.narrow and name not in table.narrow)
-            classes = " ".join(kinds + starts * (name == names[0]) + ["number"] * (numbers or role in GROUPS) + wide)
+            classes = " ".join(kinds + starts * (name == names[0]) + ["number"] * numbers + wide)
             # the heading above the group already says it
             prefix = f"{role} " if name.startswith(f"{role} ") else ""
             heading, tag = text.inline(name.removeprefix(prefix)), "th" if name == head else "td"

@@ -114,9 +114,11 @@ def _results(name: str, found: Sequence[tuple[Record, Standing]]) -> Iterator[st
     if not found:
         yield f"No run of it is stored. `wstal-bench run --method {name} --data DIR` makes one."
         return
-    rows = [_result(record, one) for record, one in found]
+    rows = [_result(record, one) for record, one in sorted(found, key=lambda pair: pair[0].synthetic)]
     yield Table(
-        f"method-{name}", "Under each data set's headline evaluator, mAP in percent; ranks hold within one", rows
+        f"method-{name}",
+        "mAP in percent, each data set under its headline evaluator; a rank holds on its data set",
+        rows,
     )
 
 
@@ -128,7 +130,7 @@ def _result(record: Record, one: Standing) -> dict[str, Any]:
         title = f"{title} (synthetic)"
     return {
         "data set": Linked((Link(title, f"../{record.data.name}.md"),)),
-        "options": changes(one.records[0].overrides) if one.records[0].overrides else "",
+        **({"options": changes(one.records[0].overrides)} if one.records[0].overrides else {}),
         "rank": one.rank,
         "average": one.mean,
         "over": widest,
@@ -160,7 +162,7 @@ def _flat(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
 def _cost(name: str, cost: CostFile | None) -> Iterator[str | Table]:
     measured = cost.methods.get(name) if cost else None
     if measured is None:
-        yield f"Not measured; `wstal-bench cost --method {name}` does."
+        yield f"Not measured; `wstal-bench paper cost --method {name}` does."
         return
     rows = [
         {

@@ -47,6 +47,14 @@ class Linked:
     def __str__(self) -> str:
         return "".join(part if isinstance(part, str) else part.text for part in self.parts)
 
+    def under(self, folder: str) -> Linked:
+        """Return the cell for a page from which the other pages are in `folder`, which ends in a slash."""
+        moved = (
+            part if isinstance(part, str) or "://" in part.target else Link(part.text, folder + part.target)
+            for part in self.parts
+        )
+        return Linked(tuple(moved))
+
     @property
     def markdown(self) -> str:
         """Cell in Markdown."""

@@ -7,7 +7,16 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from harness.charts.comparisons import Compared, dumbbell
-from harness.comparisons.paper import JUDGED, LITERATURE, JudgedCell, Measurement, cell_row, first_choice, headline
+from harness.comparisons.paper import (
+    AUTHORS,
+    JUDGED,
+    LITERATURE,
+    JudgedCell,
+    Measurement,
+    cell_row,
+    first_choice,
+    headline,
+)
 from harness.pages.model import Blocks, Link, Linked, Page, Role, Table
 from harness.paper.audit.intervals import Finding
 from harness.paper.audit.quotations import alike_features, quoted
@@ -147,8 +156,7 @@ def _compared(cell: JudgedCell) -> Compared:
 def _row(line: Sequence[JudgedCell], measurement: Measurement, notes: Footnotes) -> dict[str, Any]:
     return {
         "row": line[0].row.label,
-        "on": measurement.on,
-        "source": line[0].source if measurement.records else None,
+        "on": measurement.on if measurement.records else AUTHORS,
         "evaluator": measurement.identity.protocol,
         "seeds": seed_list(measurement.records),
         **{cell.column.name: cell.measured for cell in line},

@@ -12,7 +12,7 @@ from harness.pages.model import Link, Linked, Table
 from harness.paper.verdicts import LEAST_SEEDS
 from harness.records.grouping import average, systems
 from harness.records.schema import Options, Record
-from harness.records.words import changes, seed_list, widest_average
+from harness.records.words import changes, widest_average
 from harness.registry import load_method, method_entries
 from harness.seed_statistics import Estimate, estimate
 from wstal import sampling
@@ -101,7 +101,7 @@ def set_apart(records: Sequence[Record]) -> list[Standing]:
     ranked = {record.id for group in _ranked(records) for record in group}
     others = [group for group in systems(records).values() if group[0].id not in ranked]
     labelled = {
-        f"{group[0].title} ({', '.join([*_options(group, group[0].overrides), f'version {group[0].version}'])})": group
+        f"{group[0].title} ({', '.join([*option_words(group[0].overrides), f'version {group[0].version}'])})": group
         for group in others
     }
     return sorted((Standing(label, group, None) for label, group in labelled.items()), key=lambda one: -one.mean.mean)
@@ -125,13 +125,13 @@ def _labelled(groups: Iterable[list[Record]]) -> dict[str, list[Record]]:
         alone = len(members) == 1
         for group in members:
             named = {key: value for key, value in group[0].overrides.items() if not (alone and key in SCHEDULE)}
-            label = f"{group[0].title} ({', '.join(_options(group, named))})" if named else group[0].title
+            label = f"{group[0].title} ({', '.join(option_words(named))})" if named else group[0].title
             # two recipes with one label: a default changed within a version
             labelled[f"{label} ({group[0].digest[:8]})" if label in labelled else label] = group
     return labelled
 
 
-def _options(group: Sequence[Record], options: Options) -> list[str]:
+def option_words(options: Options) -> list[str]:
     """Return options as `name=value`, by the last part of the name where that is clear."""
     last = [key.rpartition(".")[2] for key in options]
     return [
@@ -154,7 +154,7 @@ def verdict(found: Sequence[Standing]) -> str:
     """Return a sentence: which weak method leads, and from which the runs do not tell it apart."""
     ranked = [one for one in found if one.rank is not None]
     if not ranked:
-        return ""
+        return "No method is ranked: what was run is chance, or is given more than video-level labels."
     first, *others = ranked
     low = bounds(first.mean)[0]
     near = [one.label for one in others if bounds(one.mean)[1] >= low]
@@ -164,7 +164,7 @@ def verdict(found: Sequence[Standing]) -> str:
     if not others:
         return f"{leads}; no other method is ranked."
     if not near:
-        return f"{leads}; its interval is above those of all others."
+        return f"{leads}; its interval is above those of all others." if not few else f"{leads}."
     more = f" and {len(near) - NAMED} more" if len(near) > NAMED else ""
     return f"{leads}; not separable from {', '.join(near[:NAMED])}{more}."
 
@@ -193,7 +193,7 @@ def _row(one: Standing, prefix: str) -> dict[str, Any]:
         "method": method_cell(one.method, one.label, prefix),
         f"avg {widest_average(first.scored.averages)}": one.mean,
         **{f"{'mAP' * (tiou == MIDDLE)}@{tiou}": by_tiou[tiou] for tiou in tious},
-        "seeds": seed_list(one.records),
+        "seeds": len(one.records),
         "supervision": first.supervision,
         "schedule": schedule_words(first),
     }

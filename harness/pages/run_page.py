@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness.charts.figure import Figure
 from harness.charts.timeline import timeline_figure
-from harness.charts.training import draw
+from harness.charts.training import draw_for_page
 from harness.comparisons.timelines import ShownRun, timeline
 from harness.comparisons.videos import RULE, chosen_videos, class_table, video_table
 from harness.io.atomic import atomic_write
@@ -112,7 +112,7 @@ def run_page(run: FinishedRun, annotations: Path | None = None, data: Path | Non
         ),
         *diagnosis_blocks([diagnosed]),
         "## Training",
-        Figure("training", "Losses by step and diagnostics by epoch", draw(run.history(), chart_run(record)).decode()),
+        Figure("training", "Losses by step and diagnostics by epoch", draw_for_page(run.history(), chart_run(record))),
     ]
     return Page("run", f"{record.title}, seed {record.seed}", blocks, synthetic=record.synthetic)
 

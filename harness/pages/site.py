@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from harness.charts.comparisons import intervals
 from harness.comparisons.paper import compare
 from harness.data.held_out import is_held_out
 from harness.io.atomic import atomic_write
@@ -24,8 +25,8 @@ from harness.pages.methods import method_pages
 from harness.pages.model import TABS, Blocks, Link, Linked, Page, Table
 from harness.pages.observations import observations_page
 from harness.pages.paper_tables import table_page
-from harness.pages.ranking import schedule_words, standings, verdict
-from harness.pages.readme import fill_readme, read_readme
+from harness.pages.ranking import option_words, schedule_words, standings, verdict
+from harness.pages.readme import THUMOS, excerpt, fill_blocks, read_documents
 from harness.pages.released import rescored_page
 from harness.pages.reliability import reliability_page
 from harness.pages.robustness import robustness_page
@@ -34,7 +35,7 @@ from harness.records.collection import add_records
 from harness.records.grouping import average, has_ablations
 from harness.records.reading import list_records
 from harness.records.schema import Record
-from harness.records.words import bullets, changes, widest_average
+from harness.records.words import bullets, widest_average
 from harness.registry import method_entries
 from harness.seed_statistics import Estimate
 from harness.studies.cost import CostFile
@@ -47,7 +48,7 @@ from wstal.errors import UserError
 
 PROJECT = Path(__file__).parents[2] / "results"
 REPORT = "report.html"
-README = "../README.md"
+YOURS = "Your results"
 SUFFIXES = (".md", ".csv", ".tex", ".svg")
 Study = TypeVar("Study", bound=StudyFile)
 
@@ -63,7 +64,7 @@ class Results:
         reliability: figures of the stress tests; None where they were not run.
         robustness: accuracies of the robustness study; None where it was not run.
         refused: a message for each file that cannot be used.
-        readme: text beside the folder that quotes results between markers; empty where there is none.
+        documents: texts beside the folder that quote results between markers, by path from it.
         own: whether they are a user's, not those that the project stores.
         run_pages: address of the page of each run that has one, by id.
     """
@@ -74,7 +75,7 @@ class Results:
     reliability: ReliabilityFile | None = None
     robustness: RobustnessFile | None = None
     refused: Sequence[str] = ()
-    readme: str = ""
+    documents: Mapping[str, str] = field(default_factory=dict)
     own: bool = False
     run_pages: Mapping[str, str] = field(default_factory=dict)
 
@@ -105,7 +106,7 @@ def read_results(folder: Path) -> Results:
         rescored,
         *studies,
         refused,
-        read_readme(folder / README),
+        read_documents(folder),
         own,
         _run_pages(records, folder) if own else {},
     )
@@ -120,8 +121,9 @@ def _run_pages(records: Sequence[Record], folder: Path) -> dict[str, str]:
 def render(results: Results) -> dict[str, str]:
     """Return every rendered file by path below the results folder."""
     made = pages(results)
-    quoted = {README: fill_readme(results.readme, made)} if results.readme else {}
-    return files(made) | {REPORT: html_report(made)} | quoted
+    quoted = {path: fill_blocks(text, made) for path, text in results.documents.items()}
+    report = html_report(made, heading=YOURS) if results.own else html_report(made)
+    return files(made) | {REPORT: report} | quoted
 
 
 def pages(results: Results) -> list[Page]:
@@ -218,6 +220,7 @@ def _entry_page(results: Results, made: Sequence[Page], by_dataset: Mapping[str,
         blocks.append(Table("overview", caption, overview, narrow=("data set", "result")))
     if results.own:
         blocks += _own_runs(results)
+    blocks += _leaders(by_dataset.get(THUMOS, []))
     contents: list[str] = []
     for tab in TABS:
         if links := [f"[{page.title}]({_beside(page)})" for page in made if page.tab == tab]:
@@ -227,7 +230,7 @@ def _entry_page(results: Results, made: Sequence[Page], by_dataset: Mapping[str,
         f"Rendered from {whose} by `wstal-bench leaderboard`: do not edit by hand. Each table also stands as CSV and "
         "LaTeX in [tables](tables), and all pages as one HTML file with sortable tables, [report.html](../report.html)."
     )
-    title = "Your results" if results.own else "Leaderboards"
+    title = YOURS if results.own else "Leaderboards"
     return Page("leaderboards/README", title, blocks, contents="\n\n".join(contents))
 
 
@@ -257,6 +260,23 @@ def _overview(by_dataset: Mapping[str, list[Record]], own: bool) -> list[dict[st
     return rows
 
 
+def _leaders(records: Sequence[Record]) -> Blocks:
+    """Draw the methods on real THUMOS14 that the README shows, with their seeds."""
+    found = standings([record for record in records if not (record.ablation or record.overrides)])
+    shown = excerpt(found, lambda one: one.label, lambda one: one.rank is not None)
+    if not shown:
+        return []
+    over = widest_average(shown[0].records[0].scored.averages)
+    return [
+        intervals(
+            {one.label: [average(record) for record in one.records] for one in shown},
+            name="leaders",
+            caption=f"{shown[0].records[0].data.title}: mean mAP {over}, a dot a seed",
+            axis=f"mean mAP {over} (%)",
+        )
+    ]
+
+
 def _own_runs(results: Results) -> Blocks:
     """List the runs of a user with links to their pages, and say where the project's own results are."""
     rows = []
@@ -267,7 +287,7 @@ def _own_runs(results: Results) -> Blocks:
             {
                 "run": Linked((Link(record.id, page),)) if page else record.id,
                 "method": f"{record.title}{row}",
-                "options": changes(record.overrides) if record.overrides else "",
+                "options": ", ".join(option_words(record.overrides)),
                 "seed": record.seed,
                 "average": Estimate(average(record)),
                 "schedule": schedule_words(record),

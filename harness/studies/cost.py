@@ -131,10 +131,12 @@ def measure(name: str, progress: Callable[[str], None] = lambda line: None) -> M
         progress: called with a line before each step.
 
     Raises:
-        UserError: no such method.
+        UserError: no such method, or one that trains on windows with times, which Table IX's inputs do not have.
         RunError: a step fails, or its multiply-adds cannot be counted.
     """
     title = load_method(name).title
+    if load_method(name).supervision == "full":
+        raise UserError(f"{name} is fully supervised: Table IX counts weak methods. Take one of `ls methods`.")
     load = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
     rows = []
     for stage in STAGES:

@@ -89,6 +89,7 @@ def test_every_form_of_detections_and_of_ground_truth_gives_the_same_numbers(run
     detections, truth = run.folder / "detections.json.gz", run.folder / "ground_truth.json"
     expected = harness.evaluate(run)
     assert expected.mean_ap.to_dict() == run.record.scored.mean_ap
+    assert repr(expected).startswith(f"Evaluation(anet: mAP@0.1 {expected.mean_ap['0.1']:.1f}, ")
     by_video = {
         str(video): [
             {"label": label, "segment": [np.float64(start), end], "score": score}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -11,17 +11,20 @@ import torch
 from torch import Tensor
 
 from baselines.gtad import (
+    ACTIVITYNET_OPTIONS,
     GraphBlock,
     Gtad,
     GtadNetwork,
     GtadOptions,
     anchors,
+    boundary_shares,
     interval_bins,
     nearest_rows,
     neighbours_of,
 )
+from harness.testing import CHECKS
 from tests.helpers.released import close
-from wstal.boundaries import covered, regions, valid_cells
+from wstal.boundaries import regions, valid_cells
 from wstal.localize.given import GivenProposals, SoftSuppression
 from wstal.localize.given import classified as classified_proposals
 from wstal.parts.cell_sampling import folded
@@ -101,7 +104,7 @@ def test_targets_equal_the_released_code(recorded: Recorded, window: int) -> Non
     instances, offset = in_rows(recorded, window)
     expected = {name: recorded[f"target/window{window}/{name}"] for name in ("start", "end", "iou_map")}
     for name, part in zip(("start", "end"), regions(instances, 1.5), strict=True):
-        torch.testing.assert_close(covered(part, 32, shift=-0.5).float(), expected[name], rtol=0, atol=1e-6)
+        torch.testing.assert_close(boundary_shares(part, 32, wide=False).float(), expected[name], rtol=0, atol=1e-6)
     method = Gtad(OPTIONS.model_copy(update={"offset": offset}), 32, 20)
     found = method.window_targets(instances)
     assert torch.equal(found["start"], expected["start"] > 0.5)
@@ -222,6 +225,34 @@ def rated(scores: Tensor, **options: Any) -> list[list[float]]:
     method = Gtad(OPTIONS.model_copy(update={"window": 4, "durations": 3, **options}), 32, 20)
     start, end = np.array([0.1, 0.9, 0.1, 0.1]), np.array([0.1, 0.1, 0.9, 0.1])
     return np.column_stack(method.rated(start, end, scores.double().numpy())).round(6).tolist()
+
+
+def test_rows_twice_as_wide_by_hand() -> None:
+    region = torch.tensor([[2.25, 5.25]], dtype=torch.float64)
+    assert boundary_shares(region, 7, wide=False).tolist() == [0, 0, 0.25, 1, 1, 0.75, 0]
+    assert boundary_shares(region, 7, wide=True).tolist() == [0, 0.125, 0.625, 1, 0.875, 0.375, 0]
+    both = torch.cat([region, torch.tensor([[4.0, 7.0]], dtype=torch.float64)])
+    assert boundary_shares(both, 7, wide=True).tolist() == [0, 0.125, 0.625, 1, 0.875, 1, 0.75]
+    assert boundary_shares(region[:0], 3, wide=True).tolist() == [0, 0, 0]
+
+
+def test_any_width_of_features_is_taken() -> None:
+    for columns in (6, 7, 16):
+        start, end, scores = GtadNetwork(OPTIONS, columns)(torch.rand(1, 32, columns))
+        assert (start.shape, end.shape, scores.shape) == ((1, 32), (1, 32), (1, 2, 20, 32))
+
+
+class Rescaled(Gtad):
+    CHECK_OPTIONS: ClassVar = {
+        **ACTIVITYNET_OPTIONS.model_dump(exclude_defaults=True),
+        **Gtad.CHECK_OPTIONS,
+        "window": 12,
+    }
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_the_branch_for_activitynet_fulfils_the_contract(check: str) -> None:
+    CHECKS[check](Rescaled)
 
 
 def test_intervals_that_end_with_the_window_are_not_reported() -> None:

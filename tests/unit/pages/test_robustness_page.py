@@ -113,7 +113,7 @@ def test_the_page_is_one_of_the_site_and_is_checked_with_it(tiny: RobustnessFile
     rendered = render(read_results(tmp_path))
     write(rendered, tmp_path)
     assert drifted(rendered, tmp_path) == []
-    assert "(../robustness.md)" in rendered["leaderboards/README.md"].split("## Synthetic")[1]
+    assert "(../robustness.md)" in rendered["leaderboards/README.md"].split("## Ablations")[1]
     assert {path for path in rendered if "robustness" in path} == {
         "robustness.md", "leaderboards/figures/robustness.svg",
         *(f"leaderboards/tables/robustness-{name}.{suffix}" for suffix in ("csv", "tex") for name in (

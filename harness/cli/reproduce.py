@@ -22,8 +22,8 @@ def add(commands: options.Commands) -> None:
         "data set, score each run under every protocol that applies, store the records and render the pages.\n\n"
         "DATASET may be left out: with --data it is what DIR holds. Another name than that is refused.\n"
         "Without --data an embedded synthetic data set is used: it shows that everything works, not how good a\n"
-        "method is. Those like activitynet13 and fineaction train the methods of Tables II and III. Runs that are\n"
-        "in the store already are not trained again.\n\n"
+        "method is. Those like activitynet13 and fineaction train the weak methods of Tables II and III. Runs that\n"
+        "are in the store already are not trained again.\n\n"
         "The quick profile trains one seed for a fifth of the schedule's epochs (pages name them), the full one\n"
         "trains as the schedule says, with all its seeds.",
         epilog="examples:\n"
@@ -114,10 +114,10 @@ def _check_known(name: str) -> None:
 
 
 def _methods_of(table: str) -> list[str]:
-    """Return the registered methods of a table's rows, and those by chance."""
+    """Return the registered weak methods of a table's rows, and those by chance."""
     from harness.paper.tables import find_table
     from harness.registry import load_method, method_entries
 
-    entries = method_entries()
-    rows = [row.method for row in find_table(table).rows if row.method in entries]
-    return [*dict.fromkeys(rows), *(name for name in entries if load_method(name).chance)]
+    named = {row.method: None for row in find_table(table).rows}
+    chance = {name: None for name in method_entries() if load_method(name).chance}
+    return [name for name in named | chance if name in method_entries() and load_method(name).supervision != "full"]

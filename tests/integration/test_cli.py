@@ -617,9 +617,30 @@ def test_reproduce_of_unknown_or_absent_data(cli, tmp_path: Path) -> None:
     code, _, err = cli("reproduce", "thumos13")
     assert code == 2
     assert "did you mean 'thumos14'?" in err
-    code, _, err = cli("reproduce", "activitynet13", "--store", tmp_path)
+    code, _, err = cli("reproduce", "activitynet12", "--store", tmp_path)
     assert code == 3
-    assert "--data" in err
+    assert "activitynet12 has no synthetic stand-in, only thumos14, activitynet13, fineaction: give --data DIR" in err
+
+
+def test_reproduce_of_a_synthetic_stand_in(cli, tmp_path: Path) -> None:
+    what = ("--store", tmp_path / "runs", "--results", tmp_path / "results")
+    chosen = ("--methods", "whole-video", "--seeds", 0, "--set", "train.epochs=1")
+    code, _, err = cli("reproduce", "fineaction", *what, *chosen)
+    assert code == 0, err
+    assert "SYNTHETIC DATA" in err
+    assert "1 runs on synthetic-fineaction" in err
+    (folder,) = (tmp_path / "runs" / "runs").iterdir()
+    record = FinishedRun.open(folder).record
+    assert (record.synthetic, record.data.title) == (True, "Synthetic data set calibrated to FineAction")
+    assert (len(record.classes), list(record.metrics)) == (106, ["anet"])
+    assert record.metrics["anet"].averages.keys() == {"0.5:0.95"}
+    page = tmp_path / "results/leaderboards/synthetic-fineaction.md"
+    assert "ynthetic" in page.read_text().splitlines()[0]
+    # a run by itself is the same one
+    same = ("--method", "whole-video", "--descriptor", "fineaction", *what[:2], *chosen[4:])
+    code, out, err = cli("run", *same, "--json")
+    assert code == 0, err
+    assert json.loads(out)["id"] == record.id
 
 
 @pytest.mark.shared

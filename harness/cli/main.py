@@ -10,7 +10,7 @@ from harness.io.exits import exit_code
 
 # modules of this room, in the order of `--help`
 COMMANDS = """
-    reproduce run sweep plan replay localize evaluate rescore data ls records leaderboard compare audit check cost
+    reproduce run tune sweep plan replay localize evaluate rescore data ls records leaderboard compare audit check cost
     show diagnose robustness
 """
 

@@ -62,6 +62,7 @@ def handle(arguments: argparse.Namespace) -> int:
     from harness.records.run_folder import FinishedRun
     from harness.records.store import Store
     from harness.registry import method_entries
+    from harness.runs.advice import too_little_found
     from harness.runs.plans import INTERPRETATIONS, find_plan, paper_tables
     from harness.sweeps.jobs import Planner, unique
     from harness.sweeps.sweep import run_jobs
@@ -102,6 +103,7 @@ def handle(arguments: argparse.Namespace) -> int:
     pages = publish(records, results)
     runs = [FinishedRun.open(store.run_folder(job.run)) for job in jobs]
     print_ranking(ranking([job.row for job in jobs], runs), source.synthetic)
+    say(*dict.fromkeys(advice for record in records if (advice := too_little_found(record))))
     if source.synthetic:
         say(source.notes[0])
     if new:

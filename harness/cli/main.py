@@ -12,7 +12,7 @@ from harness.cli.options import EXIT_CODES, Parser
 from harness.io.exits import exit_code
 
 # modules of this room, in the order of `--help`
-COMMANDS = "reproduce run sweep predict evaluate diagnose compare show data ls records leaderboard paper debug"
+COMMANDS = "reproduce run tune sweep predict evaluate diagnose compare show data ls records leaderboard paper debug"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

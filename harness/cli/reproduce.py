@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.cli import options
 from harness.cli.inputs import run_request, source_from
+from harness.cli.output import print_table
 from harness.cli.planning import add_jobs_option, add_seeds_option, engine_from, seeds_from
 from harness.io.console import ProgressReport, say
 from harness.io.text import did_you_mean
 from wstal.errors import UserError
+
+if TYPE_CHECKING:
+    from harness.comparisons.ranking import Ranked
+
+LINES = 10
 
 
 def add(commands: options.Commands) -> None:
@@ -22,13 +31,12 @@ def add(commands: options.Commands) -> None:
         "data set, score each run under every protocol that applies, store the records and render the pages.\n\n"
         "DATASET may be left out: with --data it is what DIR holds. Another name than that is refused.\n"
         "Without --data an embedded synthetic data set is used: it shows that everything works, not how good a\n"
-        "method is. Those like activitynet13 and fineaction train the weak methods of Tables II and III. Runs that\n"
-        "are in the store already are not trained again.\n\n"
-        "The quick profile trains one seed for a fifth of the schedule's epochs (pages name them), the full one\n"
-        "trains as the schedule says, with all its seeds.",
+        "method is. Those like activitynet13 and fineaction train the weak methods of Tables II and III. They have\n"
+        "one seed, other data sets have three, unless --seeds says otherwise. Runs that are in the store already are\n"
+        "not trained again.",
         epilog="examples:\n"
         "  wstal-bench reproduce\n"
-        "  wstal-bench reproduce --profile full\n"
+        "  wstal-bench reproduce --seeds 0-2\n"
         "  wstal-bench reproduce activitynet13\n"
         "  wstal-bench reproduce --data ~/thumos14 --seeds 0-4\n"
         "  wstal-bench reproduce --data ~/thumos14 --table IV V\n"
@@ -41,22 +49,25 @@ def add(commands: options.Commands) -> None:
     options.add_methods_option(what, "only these methods (default: all registered, and all ablations)")
     tables = "only these ablations: IV, V, VI, VII, VIII, figure_5 or interpretations"
     what.add_argument("--table", type=options.plan_name, nargs="+", metavar="T", help=tables)
-    command.add_argument(
-        "--profile", choices=("quick", "full"), help="default: quick on the embedded data, full with --data"
-    )
+    # had a meaning in an earlier version, and scripts may give it
+    command.add_argument("--profile", choices=("quick", "full"), help=argparse.SUPPRESS)
     add_seeds_option(command)
     add_jobs_option(command)
-    options.add_results_option(command, "records/ and leaderboards/ are written here (default: results)")
+    where = "records/ and pages of these runs are written here (default: STORE/results)"
+    command.add_argument("--results", type=Path, metavar="DIR", help=where)
     options.add_training_options(command)
 
 
 def handle(arguments: argparse.Namespace) -> int:
     """Do the main job."""
+    from harness.comparisons.ranking import ranking
     from harness.data.synthetic_families import FAMILIES
     from harness.pages.run_page import PAGE, write_run_pages
-    from harness.pages.site import publish
+    from harness.pages.site import REPORT, publish
+    from harness.records.run_folder import FinishedRun
     from harness.records.store import Store
     from harness.registry import method_entries
+    from harness.runs.advice import too_little_found
     from harness.runs.plans import INTERPRETATIONS, find_plan, paper_tables
     from harness.sweeps.jobs import Planner, unique
     from harness.sweeps.sweep import run_jobs
@@ -72,13 +83,13 @@ def handle(arguments: argparse.Namespace) -> int:
                 f"{arguments.data} holds {source.name}, not {arguments.dataset}. Leave the name out: "
                 "`wstal-bench reproduce --data DIR`, or `nox -s reproduce -- --data DIR`."
             )
+        if arguments.profile:
+            progress.say("--profile does nothing: there is one schedule. For more seeds: --seeds 0-2.")
         # those of two of the paper's tables are small: the whole schedules of these tables' methods
         stand_in = FAMILIES.get(source.family) if source.synthetic else None
-        quick = (arguments.profile or ("full" if arguments.data or stand_in else "quick")) == "quick"
         if source.synthetic and INTERPRETATIONS in (arguments.table or ()):
             raise UserError("Interpretations are about real features: give --data DIR.")
-        seeds = seeds_from(arguments.seeds) if arguments.seeds else (0,) if quick else None
-        planner = Planner(source, request, seeds, quick)
+        planner = Planner(source, request, seeds_from(arguments.seeds) if arguments.seeds else None)
     methods = _methods_of(stand_in.table) if stand_in else list(method_entries())
     jobs = [] if arguments.table else planner.methods(arguments.methods or methods)
     for table in arguments.table or ([] if arguments.methods or stand_in else paper_tables()):
@@ -91,15 +102,16 @@ def handle(arguments: argparse.Namespace) -> int:
         say(f"{len(jobs)} runs on {source.name}, {engine.slots} at a time, {engine.threads} thread(s) each")
         records = run_jobs(jobs, store, engine)
     write_run_pages([store.run_folder(run) for run in new], engine.slots, arguments.data)
-    pages = publish(records, arguments.results)
-    for page in pages:
-        print(page.read_text())
+    results = arguments.results or arguments.store / "results"
+    pages = publish(records, results)
+    runs = [FinishedRun.open(store.run_folder(job.run)) for job in jobs]
+    print_ranking(ranking([job.row for job in jobs], runs), source.synthetic)
+    say(*dict.fromkeys(advice for record in records if (advice := too_little_found(record))))
     if source.synthetic:
         say(source.notes[0])
     if new:
         say(f"A page of each new run: {arguments.store / 'runs' / '*' / PAGE}")
-    say(f"Done: {len(records)} runs under {arguments.store / 'runs'}; records under {arguments.results / 'records'}; "
-         f"leaderboard {', '.join(map(str, pages))}")  # fmt: skip
+    say(f"Done: {len(records)} runs. All as pages: {results / REPORT}; as Markdown: {', '.join(map(str, pages))}")
     return 0
 
 
@@ -121,3 +133,34 @@ def _methods_of(table: str) -> list[str]:
     named = {row.method: None for row in find_table(table).rows}
     chance = {name: None for name in method_entries() if load_method(name).chance}
     return [name for name in named | chance if name in method_entries() and load_method(name).supervision != "full"]
+
+
+def print_ranking(ranked: Sequence[Ranked], synthetic: bool) -> None:
+    """Print ten lines of a ranking on stdout, and how many of its rows are above random scores.
+
+    Args:
+        ranked: rows, best first.
+        synthetic: whether the data are.
+    """
+    chance = [row for row in ranked if row.chance]
+    shown = [row for row in ranked if not row.chance][: LINES - len(chance)] + chance
+    print_table(
+        [
+            {
+                "": "" if row.chance else ranked.index(row) + 1,
+                "synthetic data" if synthetic else "method": row.name,
+                f"mAP {row.tious}": f"{row.mean:.1f}",
+                "@0.5": "" if row.at_half is None else f"{row.at_half:.1f}",
+                "above random (95 % over videos)": ""
+                if row.gain is None
+                else f"{row.gain.difference:+.1f} ({row.gain.low:+.1f} to {row.gain.high:+.1f})",
+            }
+            for row in shown
+        ]
+    )
+    if len(ranked) > len(shown):
+        print(f"and {len(ranked) - len(shown)} more, on the pages")
+    if judged := [row for row in ranked if row.gain is not None]:
+        low = [f"{row.name} ({row.mean:.1f})" for row in judged if not row.above_random]
+        others = f"; not: {', '.join(low)}" if low else ""
+        print(f"{len(judged) - len(low)} of {len(judged)} rows are above random scores{others}")

@@ -1,14 +1,14 @@
-"""Embedded default data set, generated from a seed and calibrated to THUMOS14's timelines and I3D's geometry.
+"""Generated data sets, from a seed: one calibrated to THUMOS14's timelines and I3D's geometry, one small and easy.
 
-Its numbers belong to no published benchmark. It lets the harness run without data, and it can vary one property of
-weakly supervised localization (wrong labels, look-alike context, shared phases, recurring backgrounds, noise) while
-all others keep their bits.
+Their numbers belong to no published benchmark. The easy one is embedded: it lets the harness run without data, and
+every method learns it in seconds. Any set can vary one property of weakly supervised localization (wrong labels,
+look-alike context, shared phases, recurring backgrounds, noise) while all others keep their bits.
 
 Real THUMOS14 I3D features advance 16 frames at 25 fps, 0.64 s a row. A video that would need more than
 `max_length` rows is compressed instead of cut: its rows advance duration / max_length seconds. So durations in
 seconds and everything relative to the video (covered fraction, number of instances, gaps against instances) keep
 THUMOS14's distributions at every scale. Rows do limit one thing: a row cannot tell two instances inside it apart.
-At the default 128 rows THUMOS14's annotations themselves, read back from row coverage, reach only 69 mean mAP over
+At 128 rows THUMOS14's annotations themselves, read back from row coverage, reach only 69 mean mAP over
 tIoU 0.1:0.7 (92 at 0.64 s), so a video gets at most one instance per `ROWS_PER_INSTANCE` rows of `max_length`,
 which holds back three videos in ten and lengthens their instances.
 """
@@ -58,7 +58,7 @@ class SyntheticData:
 
 
 def generate(spec: SyntheticSpec) -> SyntheticData:
-    """Generate the data set of a specification, which takes about a second for the default."""
+    """Generate the data set of a specification, in a tenth of a second for the embedded one."""
     world, data = World.of(spec), SyntheticData()
     for subset in SUBSETS:
         timelines = _timelines(spec, subset)

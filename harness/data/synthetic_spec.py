@@ -88,7 +88,7 @@ class SyntheticSpec(Spec):
             changes: other fields to set.
         """
         easy = {"train_videos": 60, "test_videos": 60, "classes": 10, "width": 64, "streams": 2, "max_length": 64}
-        clear = {"scale": 4.0, "snippet_noise": 0.5, "scene_noise": 0.5, "content_strength": 2.0}
+        clear = {"scale": 4.0, "snippet_noise": 0.3, "scene_noise": 0.3, "content_strength": 2.0}
         apart = {"label_noise": 0.0, "context_strength": 0.2, "class_similarity": 0.2, "recurring_background": 0.8}
         return cls(**{"timelines": "easy", **easy, **clear, **apart, **changes})
 

@@ -19,6 +19,7 @@ from harness.io.console import ProgressReport, say
 from harness.io.exits import exit_code
 from harness.records.schema import Record
 from harness.records.store import Store
+from harness.runs.advice import too_little_found
 from harness.runs.devices import pick_device
 from harness.runs.environment import git_state
 from harness.runs.execute import execute
@@ -77,6 +78,8 @@ def do_run(request: RunRequest, show: Show = lambda folder, record, reused: None
             request.observe,
         )
     show(folder, record, reused)
+    if advice := too_little_found(record):
+        say(advice)
     commit = git_state().get("commit")
     if reused and record.environment.commit not in (None, commit):
         say(f"It was computed by commit {record.environment.commit}, the code is at {commit}.")

@@ -14,8 +14,6 @@ from harness.runs.schedules import schedule_for
 from harness.runs.spec import plan_run
 from wstal.errors import UserError
 
-QUICK = 5
-
 
 @dataclass(frozen=True)
 class Job:
@@ -56,19 +54,15 @@ class Planner:
         source: the data set.
         template: what all runs have in common: data, options, store, device, threads.
         seeds: of every method and row (default: those of the data set's schedule or of the plan).
-        quick: train for a fifth of the schedule's epochs, unless the options say how many.
     """
 
-    def __init__(
-        self, source: DataSource, template: RunRequest, seeds: Sequence[int] | None = None, quick: bool = False
-    ) -> None:
+    def __init__(self, source: DataSource, template: RunRequest, seeds: Sequence[int] | None = None) -> None:
         self._source = source
         self._seeds = seeds
         self._schedule = schedule_for(source.schedule)
         self._description = source.describe()
         self._template = template.absolute()
         self._overrides = parse_assignments(template.overrides)
-        self._quick = quick and "train.epochs" not in self._overrides
 
     def methods(self, names: Iterable[str]) -> list[Job]:
         """Return the jobs of registered methods by themselves.
@@ -103,11 +97,6 @@ class Planner:
     def _job(self, name: str, method: str, row: Row | None, what: dict[str, Any]) -> Job:
         seed, request = what["seed"], self._template.model_copy(update=what)
         spec = plan_run(method, seed, self._source, self._overrides, row, self._description)
-        if self._quick:
-            epochs = -(-spec.recipe.train.epochs // QUICK)
-            request = request.model_copy(update={"overrides": (f"train.epochs={epochs}", *request.overrides)})
-            quick = {"train.epochs": epochs} | self._overrides
-            spec = plan_run(method, seed, self._source, quick, row, self._description)
         return Job(name, seed, spec.id, spec.recipe_changes, request)
 
 

@@ -14,9 +14,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from harness.io.atomic import atomic_write, remove
-from harness.io.console import OnProgress, ProgressReport
+from harness.io.console import OnProgress, ProgressReport, duration
 from harness.io.encoding import pretty_json
 from harness.io.locks import acquire
+from harness.records.grouping import average
 from harness.records.reading import read_record
 from harness.records.schema import Record
 from harness.records.store import Store
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from filelock import FileLock
 
 POLL_SECONDS = 1.0
+QUIET_SECONDS = 20.0  # of a run, before its own progress is told too
 
 
 def sweep(jobs: Iterable[Job], store: Store, engine: Engine, retries: int) -> dict[str, Outcome]:
@@ -49,6 +51,7 @@ def sweep(jobs: Iterable[Job], store: Store, engine: Engine, retries: int) -> di
         StoreError: the store cannot be written.
     """
     waiting = unique(jobs)
+    told = _Told(sum(not store.is_done(run) for run in waiting), len({job.seed for job in waiting.values()}) > 1)
     tries: Counter[str] = Counter()
     failed: dict[str, Outcome] = {}
     going: dict[Future[Outcome], tuple[Job, FileLock]] = {}
@@ -65,6 +68,7 @@ def sweep(jobs: Iterable[Job], store: Store, engine: Engine, retries: int) -> di
                 if store.is_done(job.run):
                     failed.pop(job.run, None)
                     remove([store.failure_file(job.run)])
+                    progress.say(told.end_of(job, read_record(store.record_file(job.run))))
                 else:
                     tries[job.run] += 1
                     failed[job.run] = outcome = _failure(future, engine)
@@ -75,6 +79,27 @@ def sweep(jobs: Iterable[Job], store: Store, engine: Engine, retries: int) -> di
                         waiting[job.run] = job
                 claim.release()
     return {run: outcome for run, outcome in failed.items() if not store.is_done(run)}
+
+
+class _Told:
+    """Line for the end of each run: how many are done, the run's mAP, and how long the others will take.
+
+    Args:
+        total: number of runs to do.
+        seeds: whether a run's name needs its seed.
+    """
+
+    def __init__(self, total: int, seeds: bool) -> None:
+        self._total, self._seeds = total, seeds
+        self._done, self._begun = 0, time.monotonic()
+
+    def end_of(self, job: Job, record: Record) -> str:
+        """Return the line of a run that has just ended well."""
+        self._done += 1
+        left = (time.monotonic() - self._begun) / self._done * (self._total - self._done)
+        expected = f", about {duration(left)} left" if self._done < self._total else ""
+        name = f"{job.row} seed {job.seed}" if self._seeds else job.row
+        return f"[{self._done}/{self._total}] {name} {average(record):.1f} mAP{expected}"
 
 
 def failure_message(jobs: Sequence[Job], failed: Mapping[str, Outcome]) -> str:
@@ -103,8 +128,10 @@ def _take(waiting: dict[str, Job], store: Store) -> tuple[Job, FileLock] | None:
 
 
 def _follow(progress: ProgressReport, name: str) -> OnProgress:
+    begun = time.monotonic()
+
     def on_progress(stage: str, done: int, total: int, note: str) -> None:
-        if stage == "train":
+        if stage == "train" and time.monotonic() - begun >= QUIET_SECONDS:
             progress.show(name, done, total, note)  # the run chose when, and tells how long it takes
 
     return on_progress

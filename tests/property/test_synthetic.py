@@ -18,7 +18,10 @@ SPECS = st.builds(
     train_videos=st.integers(6, 14),
     test_videos=st.integers(6, 14),
     classes=st.sampled_from([2, 4, 6]),
-    width=st.integers(8, 20),
+    width=st.integers(4, 10).map(lambda half: 2 * half),
+    streams=st.sampled_from([1, 2]),
+    timelines=st.sampled_from(["thumos14", "easy"]),
+    scale=st.floats(0.1, 10),
     max_length=st.integers(16, 100),
     dtype=st.sampled_from(["float32", "float16"]),
     label_noise=st.floats(0, 1),
@@ -26,6 +29,8 @@ SPECS = st.builds(
     class_similarity=st.floats(0, 1),
     recurring_background=st.floats(0, 1),
     snippet_noise=st.floats(0, 4),
+    scene_noise=st.floats(0, 4),
+    content_strength=st.floats(0, 4),
 )
 
 

@@ -361,7 +361,16 @@ def covered_rows(data: SyntheticData, whole: bool) -> Any:
 
 
 @pytest.mark.parametrize(
-    "dial", ["label_noise", "context_strength", "class_similarity", "recurring_background", "snippet_noise"]
+    "dial",
+    [
+        "label_noise",
+        "context_strength",
+        "class_similarity",
+        "recurring_background",
+        "snippet_noise",
+        "scene_noise",
+        "content_strength",
+    ],
 )
 def test_a_dial_leaves_instances_and_videos_alone(base: SyntheticData, dial: str) -> None:
     turned = generate(SMALL.model_copy(update={dial: 0.9}))
@@ -459,6 +468,14 @@ def test_snippet_noise_scales_the_change_from_row_to_row() -> None:
     assert loud > 1.5 * calibrated
 
 
+@pytest.mark.parametrize("dial", ["scene_noise", "content_strength"])
+def test_variation_grows_with_what_makes_it(dial: str) -> None:
+    def spread(value: float) -> float:
+        return float(np.concatenate(rows(generate(SMALL.model_copy(update={dial: value})))).std(axis=0).mean())
+
+    assert spread(0.0) < spread(1.0) < spread(2.0)
+
+
 def test_two_class_videos_overlap_only_there(default: SyntheticData) -> None:
     for subset in SUBSETS:
         truth = default.truth[subset]
@@ -470,10 +487,47 @@ def test_two_class_videos_overlap_only_there(default: SyntheticData) -> None:
                 assert (truth.start[own][order][1:] >= truth.end[own][order][:-1] - 1e-9).all()
 
 
+def test_the_embedded_set_is_short_videos_of_a_few_long_instances_and_mostly_background() -> None:
+    spec = SyntheticSpec.embedded()
+    data = generate(spec)
+    for subset in SUBSETS:
+        truth, videos = data.truth[subset], data.videos[subset]
+        assert len(videos) == 60
+        assert {label for video in videos for label in video.labels} == set(range(10))
+        assert sum(len(video.labels) == 2 for video in videos) == 6
+        assert all(42 <= len(video.features) <= 64 for video in videos)
+        count = np.bincount(truth.video, minlength=60)
+        assert 1 <= count.min() <= count.max() <= 4
+        rows_of = (truth.end - truth.start) / 0.64
+        assert np.quantile(rows_of, 0.1) > 2
+    covered = covered_rows(data, whole=False).mean()
+    assert 0.2 < covered < 0.45
+    norms = np.linalg.norm(np.concatenate(rows(data)), axis=1)
+    assert 10 < norms.mean() < 25  # as of 1,024 columns of I3D: 13.7
+
+
+def test_classes_of_the_embedded_set_stand_out() -> None:
+    """Nearest class centroid, training to test videos, by centred cosine; the calibrated set has 0.85 to 0.98."""
+    features, label, video, _ = clips(generate(SyntheticSpec.embedded()))
+    centred = features - features.mean(axis=0)
+    train = video < 10_000
+    centroids = np.stack([centred[train & (label == c)].mean(axis=0) for c in range(10)])
+    centroids /= np.linalg.norm(centroids, axis=1, keepdims=True)
+    assert ((centred[~train] @ centroids.T).argmax(axis=1) == label[~train]).mean() > 0.97
+
+
+def test_scale_is_a_factor_of_all_values(base: SyntheticData) -> None:
+    for one, other in zip(rows(base), rows(generate(SMALL.model_copy(update={"scale": 4.0}))), strict=True):
+        np.testing.assert_allclose(4 * one, other, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"classes": 5}, "multiple of 2"),
+        ({"width": 10, "streams": 3}, "streams of equal width"),
+        ({"timelines": "mine"}, "thumos14"),
+        ({"scale": 0.0}, "greater than 0"),
         ({"train_videos": 10}, "at least one video a class"),
         ({"label_noise": 1.5}, "less than or equal to 1"),
         ({"context_strength": float("nan")}, "finite"),

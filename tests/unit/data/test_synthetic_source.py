@@ -26,3 +26,10 @@ def test_classes_videos_and_truth_belong_together() -> None:
 def test_full_size_is_another_data_set() -> None:
     assert embedded_source(full_size=True).name != embedded_source(full_size=False).name
     assert embedded_source(full_size=True).spec.width == 2048
+
+
+def test_the_embedded_set_has_two_streams_and_its_own_title() -> None:
+    small, calibrated = embedded_source(full_size=False), EmbeddedSource.of(SMALL)
+    assert small.stream_widths == (32, 32)
+    assert calibrated.stream_widths == (8,)
+    assert small.describe()["title"] != calibrated.describe()["title"]

@@ -129,10 +129,12 @@ def test_each_run_is_done_once_and_the_done_ones_are_skipped(tmp_path: Path) -> 
     assert engine.seen.total() == 3
 
 
-def test_what_a_run_tells_of_its_training_is_told_with_its_name(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("quiet", [0.0, 1e9])
+def test_what_a_long_run_tells_of_its_training_is_told_with_its_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, quiet: float
 ) -> None:
     store = Store(tmp_path)
+    monkeypatch.setattr("harness.sweeps.sweep.QUIET_SECONDS", quiet)
 
     class Telling(Pretended):
         def submit(self, request: RunRequest, on_progress: OnProgress) -> Future[Outcome]:
@@ -146,7 +148,11 @@ def test_what_a_run_tells_of_its_training_is_told_with_its_name(
 
     assert sweep(jobs_of(2), store, Telling(do), retries=0) == {}
     told = capsys.readouterr().err.splitlines()
-    assert told == [f"row-{seed}-s{seed} 1/500 loss 3.0400, about 6 h left" for seed in range(2)]
+    ends = [line for line in told if line.startswith("[")]
+    assert [line.split(" mAP")[0] for line in ends] == [f"[{n + 1}/2] row-{n} seed {n} 16.0" for n in range(2)]
+    assert ends[0].endswith(" left")
+    own = [line for line in told if line not in ends]
+    assert own == [] if quiet else [f"row-{n}-s{n} 1/500 loss 3.0400, about 6 h left" for n in range(2)]
 
 
 def test_a_failure_is_tried_again_kept_and_never_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -49,7 +49,7 @@ class Evaluation:
     remarks: tuple[str, ...]
 
     def __repr__(self) -> str:
-        numbers = {"mAP@" + tiou: value for tiou, value in self.mean_ap.items()} | self.averages.to_dict()
+        numbers = {f"mAP@{tiou}": value for tiou, value in self.mean_ap.items()} | self.averages.to_dict()
         shown = ", ".join(f"{name} {value:.1f}" for name, value in numbers.items())
         return f"Evaluation({self.protocol}: {shown})"
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from harness.cli.options import Commands, add_json_option, add_results_option
 from harness.cli.output import print_json, print_metrics, print_table
 from harness.io.console import say
-from wstal.errors import UserError
+from wstal.errors import MissingDataError, UserError
 
 if TYPE_CHECKING:
     from harness.studies.detection_score import ScoredFile
@@ -96,6 +96,10 @@ def _scored(arguments: argparse.Namespace) -> ScoredFile:
         named = [arguments.protocol] if arguments.protocol else ["headline"]
         protocols = None if every else named
         return score_run(arguments.path, arguments.annotations, arguments.subset, protocols, arguments.tious)
+    if not arguments.path.exists():
+        raise MissingDataError(
+            f"{arguments.path} is not there. Name a detection file, or the folder of a finished run."
+        )
     if arguments.annotations is None:
         raise UserError(f"Name the ground truth of {arguments.path} with --annotations.")
     protocols = None if every else [arguments.protocol or "anet"]

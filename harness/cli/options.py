@@ -48,9 +48,12 @@ class Parser(argparse.ArgumentParser):
             args: the words.
             namespace: object that takes the values.
         """
+        args = sys.argv[1:] if args is None else args
         if not args and self._subparsers is not None:
             self.print_help(sys.stderr)
             self.exit(2)
+        if args and not args[0].startswith("-") and not self._get_positional_actions():
+            self.error(self._unknown_word(args[0]))
         # first: a mistyped option is often a required one
         for word in args:
             option = word.partition("=")[0]
@@ -81,6 +84,12 @@ class Parser(argparse.ArgumentParser):
         if isinstance(action, argparse._SubParsersAction):
             self.error(f"unknown {str(action.metavar or 'command').lower()} {message}")
         raise argparse.ArgumentError(action, f"unknown value {message}")
+
+    def _unknown_word(self, word: str) -> str:
+        """Say that a command takes options alone, and which one may be meant: the first, after `--help`."""
+        first = self._actions[1]
+        meant = f"; did you mean `{first.option_strings[0]} {printable(word)}`?" if first.nargs is None else ""
+        return f"unknown argument '{printable(word)}'{meant}"
 
     def _unknown_option(self, option: str) -> str:
         """Say that there is no such option, and which one may be meant, of the command or of the training."""

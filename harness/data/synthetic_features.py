@@ -81,7 +81,11 @@ class World:
         own = [_independent(rng, spec.classes, spec.width) for _ in Kind]
         pair = np.repeat(_independent(rng, spec.classes // 2, spec.width), 2, axis=0)
         phases = np.zeros((len(Kind), spec.classes, spec.width), dtype=np.float32)
-        prominent = phases[Kind.PROMINENT] = own[Kind.PROMINENT]
+        prominent = own[Kind.PROMINENT]
+        if spec.coarse:
+            group = _independent(rng, len(spec.coarse), spec.width)[list(spec.coarse_classes)]
+            prominent = _blend(group, prominent, spec.class_similarity**0.5)
+        phases[Kind.PROMINENT] = prominent
         phases[Kind.CONTEXT] = _blend(prominent, own[Kind.CONTEXT], spec.context_strength)
         alone = _blend(prominent, own[Kind.NON_PROMINENT], PHASE_CORRELATION)
         phases[Kind.NON_PROMINENT] = _blend(pair, alone, spec.class_similarity**0.5)
@@ -136,11 +140,11 @@ def features(
     total = weight.sum(axis=1, keepdims=True)
     latent = _snippets(spec, world, rows, subset, video)
     latent *= spec.snippet_noise
-    latent += math.sqrt(VIDEO_VARIANCE) * scene[-1]
+    latent += spec.scene_noise * math.sqrt(VIDEO_VARIANCE) * scene[-1]
     # A row's contents average over time; two at once add up and keep their variance.
-    latent += (weight * np.sqrt(CONTENT_VARIANCE / total)) @ content
-    latent += (weight * (math.sqrt(SHOT_VARIANCE) / total)) @ scene[timeline.shot]
-    return _gamma(latent, world.mean, world.shape).astype(spec.dtype, copy=False)
+    latent += spec.content_strength * (weight * np.sqrt(CONTENT_VARIANCE / total)) @ content
+    latent += (weight * (spec.scene_noise * math.sqrt(SHOT_VARIANCE) / total)) @ scene[timeline.shot]
+    return _gamma(latent, spec.scale * world.mean, world.shape).astype(spec.dtype, copy=False)
 
 
 def _backgrounds(spec: SyntheticSpec, world: World, shots: int, subset: Subset, video: int) -> Latent:

@@ -12,6 +12,7 @@ from enum import IntEnum
 import numpy as np
 
 from harness.data.source import Subset
+from harness.data.synthetic_spec import TimelineName
 from wstal.types import FloatArray, IntArray
 
 
@@ -26,12 +27,24 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True)
 class SubsetStatistics:
-    """Distributions over the videos of one THUMOS14 subset: values at `LEVELS`, and the share of two-class videos."""
+    """Distributions over the videos of one subset.
+
+    Args:
+        duration: seconds, at `LEVELS`.
+        instances: instances of a video, at `LEVELS`.
+        covered: fraction of a video under any instance, at `LEVELS`.
+        two_class_videos: share of the videos that show two classes.
+        two_class_instances: fewest instances of such a video.
+        rank_correlation: Spearman's, of duration, number of instances and covered fraction.
+    """
 
     duration: tuple[float, ...]
     instances: tuple[float, ...]
     covered: tuple[float, ...]
     two_class_videos: float
+    two_class_instances: int = 6
+    # over all 412 videos of THUMOS14
+    rank_correlation: tuple[tuple[float, ...], ...] = ((1.0, 0.65, 0.02), (0.65, 1.0, 0.38), (0.02, 0.38, 1.0))
 
 
 LEVELS = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
@@ -52,8 +65,18 @@ THUMOS14: dict[Subset, SubsetStatistics] = {
         two_class_videos=34 / 212,
     ),
 }
-# Spearman correlations of (duration, instances, covered fraction) over all 412 videos, same source.
-RANK_CORRELATION = ((1.0, 0.65, 0.02), (0.65, 1.0, 0.38), (0.02, 0.38, 1.0))
+# The embedded data set's, made up: short videos of a few instances that several rows cover, most of it background.
+EASY = SubsetStatistics(
+    duration=(27.0, 27.5, 28.0, 29.0, 31.0, 35.0, 38.0, 40.0, 40.5, 40.9, 40.9),
+    instances=(1, 1, 1, 1, 2, 2, 3, 3, 3, 4, 4),
+    covered=(0.1, 0.1, 0.12, 0.15, 0.2, 0.25, 0.3, 0.35, 0.38, 0.4, 0.4),
+    two_class_videos=0.1,
+    two_class_instances=2,
+)
+TIMELINES: dict[TimelineName, dict[Subset, SubsetStatistics]] = {
+    "thumos14": THUMOS14,
+    "easy": {"train": EASY, "test": EASY},
+}
 
 # Mean over videos with at least five instances: log durations spread by 0.42 within a video, and the gaps'
 # coefficient of variation is 1.02, which is that of independent exponential weights.
@@ -65,7 +88,6 @@ SHORTEST_MEAN_INSTANCE = 0.5  # seconds, its 1 % quantile
 # but four of these videos have six instances, and they have 23 on average against 15 overall.
 TWO_CLASS_STYLES = ("same", "chain", "apart")
 TWO_CLASS_SHARES = (25 / 61, 28 / 61, 8 / 61)
-TWO_CLASS_MIN_INSTANCES = 6
 CHAIN_PAIRED = 0.6  # share of a chain video's instances that overlap another; measured 0.55
 CHAIN_PART = 0.6  # each of a chained pair fills this much of their union, so that their IoU is 0.2
 
@@ -129,7 +151,8 @@ def plan_subset(
         classes: number of classes.
         max_instances: most instances of a video.
     """
-    correlation = 2 * np.sin(np.pi / 6 * np.array(RANK_CORRELATION))  # Spearman to Pearson, exact for Gaussians
+    # Spearman to Pearson, exact for Gaussians
+    correlation = 2 * np.sin(np.pi / 6 * np.array(statistics.rank_correlation))
     normal = rng.standard_normal((videos, 3)) @ np.linalg.cholesky(correlation).T
     level = (normal.argsort(axis=0).argsort(axis=0) + 0.5) / videos
     # Between published quantiles durations and covered fractions are closer to log-linear, counts to linear.
@@ -140,7 +163,7 @@ def plan_subset(
     instances = np.clip(instances, 1, np.maximum(1, np.minimum(longest, max_instances)))
 
     first = rng.permutation(np.arange(videos) % classes)
-    candidates = rng.permutation(np.flatnonzero(instances >= TWO_CLASS_MIN_INSTANCES))
+    candidates = rng.permutation(np.flatnonzero(instances >= statistics.two_class_instances))
     two_class = candidates[: round(statistics.two_class_videos * videos)]
     styles = np.full(videos, "single", dtype="<U6")
     styles[two_class] = rng.choice(TWO_CLASS_STYLES, size=len(two_class), p=TWO_CLASS_SHARES)

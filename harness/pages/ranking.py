@@ -154,7 +154,7 @@ def verdict(found: Sequence[Standing]) -> str:
     """Return a sentence: which weak method leads, and from which the runs do not tell it apart."""
     ranked = [one for one in found if one.rank is not None]
     if not ranked:
-        return ""
+        return "No method is ranked: what was run is chance, or is given more than video-level labels."
     first, *others = ranked
     low = bounds(first.mean)[0]
     near = [one.label for one in others if bounds(one.mean)[1] >= low]

@@ -7,6 +7,7 @@ with the videos that have none.
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from multiprocessing import get_context
+from multiprocessing import connection, get_context, parent_process
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from harness.io.atomic import atomic_write, check_writable, remove
 from harness.io.console import OnProgress
 from harness.io.encoding import pretty_json
 from harness.io.interrupts import unreached_by_ctrl_c
+from harness.io.locks import acquire
 from harness.io.reading import read_json
 from harness.io.text import printable
 from harness.videos.decoding import VideoFault, opened
@@ -35,7 +37,7 @@ from harness.videos.rows import Extractor
 from harness.videos.weights import Weights
 from wstal.errors import StoreError, UserError
 
-FACTS, FEATURES = "videos", "features"
+FACTS, FEATURES, LOCK = "videos", "features", ".lock"
 LISTEN_SECONDS = 0.5  # between looks at what processes tell
 
 
@@ -96,8 +98,21 @@ def extract_videos(videos: Sequence[VideoFile], task: Task, processes: int, on_p
 
     Raises:
         StoreError: the output folder cannot be written.
+        UserError: another process extracts into it.
     """
     check_writable(task.out)
+    lock = acquire(task.out / LOCK)
+    if lock is None:
+        raise UserError(f"Another extraction into {task.out} is under way. Wait for it, or choose another folder.")
+    try:
+        return _extract_rest(videos, task, processes, on_progress)
+    finally:
+        lock.release()
+
+
+def _extract_rest(videos: Sequence[VideoFile], task: Task, processes: int, on_progress: OnProgress) -> Outcome:
+    # what a killed process was writing
+    remove(path for path in task.out.rglob(".*.tmp") if path.is_file())
     outcome, left = Outcome(), []
     for video in videos:
         known = _known(task, video)
@@ -233,9 +248,17 @@ _extractor: Extractor | None = None
 
 
 def _begin(task: Task, told: SimpleQueue[tuple[str, float]]) -> None:
-    """Take what is the same for all videos of a process."""
+    """Take what is the same for all videos of a process, which ends with the one that started it, also by a kill."""
     global _task, _told
     _task, _told = task, told
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+    connection.wait([parent.sentinel])
+    os._exit(1)
 
 
 def _built() -> Extractor:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from harness.cli.former import FORMER, current_words
-from harness.cli.main import build_parser, main
+from harness.cli.main import COMMANDS, build_parser, main
 
 FORMERLY = [
     ("localize RUN --data D --subset test --out d.json", "predict RUN --data D --subset test --out d.json", "predict"),
@@ -62,6 +65,9 @@ def test_words_of_today_are_left_alone(words: list[str], capsys: pytest.CaptureF
         ("--verson", "unknown option '--verson'; did you mean `--version`?"),
         ("evaluate d.json more", "unknown argument 'more'"),
         ("ls methods -x", "unknown option '-x'"),
+        ("run acmnet --seed 1", "unknown argument 'acmnet'; did you mean `--method acmnet`?"),
+        ("leaderboard mine", "unknown argument 'mine'; did you mean `--results mine`?"),
+        ("paper audit mine", "unknown argument 'mine'"),
         ("run --seed 1", "one of the arguments --method --row is required"),
     ],
 )
@@ -77,6 +83,11 @@ def test_a_mistyped_word_is_answered_with_the_right_one(
     assert usage.startswith("usage: wstal-bench")
     assert "--help` explains it" in usage
     assert error.startswith(f"error: {message}") or message in error
+
+
+def test_a_file_that_is_not_there_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "nowhere.json"]) == 3
+    assert "Name a detection file, or the folder of a finished run" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [[], ["paper"], ["debug"], ["records"], ["data"]])
@@ -113,7 +124,7 @@ def test_about_a_dozen_verbs(capsys: pytest.CaptureFixture[str]) -> None:
         (["sweep", "methods", "--format", "lines"], "add --dry-run"),
         (["sweep", "methods", "--only", "missing"], "add --dry-run"),
         (["evaluate", "sources.toml"], "add --keep"),
-        (["evaluate", "d.json"], "Name the ground truth of d.json with --annotations"),
+        (["evaluate", __file__], "test_mistakes.py with --annotations"),
         (["reproduce", "thumos41"], "did you mean 'thumos14'"),
         (["reproduce", "kitchen"], "Give its folder with --data DIR"),
     ],
@@ -137,3 +148,11 @@ def test_the_options_of_one_method(capsys: pytest.CaptureFixture[str]) -> None:
         "acmnet",
         "stpn",
     }
+
+
+def test_the_page_of_commands_names_every_verb_and_every_former_name() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "commands.md").read_text()
+    head, former = page.split("## Train")[0], page.split("## Former names")[1]
+    assert re.findall(r"^\| `([a-z]+)` \|", head, re.MULTILINE) == COMMANDS.split()
+    named = set(re.findall(r"`([a-z]+)(?= |`)", former))
+    assert named >= {old.split()[0] for old, _, _ in FORMER} | {new.split()[0] for _, new, _ in FORMER}

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from harness.cli.main import main
+from harness.pages.ranking import verdict
 from harness.pages.site import drifted, read_results, write
 from harness.registry import method_entries
 from harness.runs.scoring import common_localizer
@@ -310,3 +311,8 @@ def test_every_link_of_a_page_leads_to_a_page() -> None:
                     continue
                 path = os.path.normpath(os.path.join(os.path.dirname(name), target))
                 assert path in rendered or (ROOT / "results" / path).exists(), (name, target)
+
+
+def test_runs_of_chance_alone_are_a_page_that_says_so() -> None:
+    """An empty sentence, which no page can hold, was there before."""
+    assert verdict([]) == "No method is ranked: what was run is chance, or is given more than video-level labels."

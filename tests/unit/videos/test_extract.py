@@ -12,9 +12,11 @@ import torch
 from harness.data.annotations import read_annotations
 from harness.data.descriptor import read_descriptor
 from harness.io.encoding import sha256_file
+from harness.io.locks import acquire
 from harness.videos.decoding import Footage, upright_frames
 from harness.videos.key_frames import key_frames_file, read_key_frames
 from harness.videos.weights import read_weights
+from tests.helpers.commands import Started
 from tests.helpers.videos import WIDTH, command, extract, moving, need_video, write_video, write_weights
 
 need_video()
@@ -93,9 +95,11 @@ def test_the_same_command_goes_on_with_what_is_missing(done, tmp_path):
     shutil.copytree(out, copy)
     before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in copy.rglob("*.npy")}
     (copy / "videos" / "turned.json").unlink()  # as after a kill: it is written last
+    (copy / "features" / "rgb" / ".turned.npy.abc.tmp").touch()
     result = extract(videos, copy, *weights)
     assert result.code == 0, result.err
     assert "4 videos (3 from before)" in result.err
+    assert not list(copy.rglob(".*.tmp"))
     after = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in copy.rglob("*.npy")}
     changed = {path.stem for path in before if before[path][0] != after[path][0]}
     assert changed == {"turned"}
@@ -123,6 +127,30 @@ def test_other_settings_and_other_folders_are_refused(done, tmp_path):
     assert (result.code, "is not empty and holds no extraction" in result.err) == (2, True)
     result = extract(videos, tmp_path / "new", *weights, options=("--crop", 64))
     assert (result.code, "--crop 64 is more than --short-side 32" in result.err) == (2, True)
+
+
+def test_two_extractions_into_one_folder_are_kept_apart(done, tmp_path):
+    videos, out, weights, _ = done
+    lock = acquire(out / ".lock")
+    assert lock is not None
+    try:
+        result = extract(videos, out, *weights)
+    finally:
+        lock.release()
+    assert (result.code, "Another extraction into" in result.err) == (2, True)
+
+
+def test_a_killed_extraction_leaves_no_process_and_goes_on(done, tmp_path):
+    videos = tmp_path / "videos"
+    for number in range(3):
+        write_video(videos / f"{number}.mp4", moving(200, number))
+    words = ("data", "extract", videos, "--out", tmp_path / "out", "--weights", done[2][0], "--short-side", 32)
+    started = Started(*words, "--crop", 32, "--jobs", 1, "--device", "cpu")
+    started.until(3)  # the command, Python's tracker of resources, a process that extracts
+    started.process.kill()
+    started.ended(20)  # with all that it started
+    result = extract(videos, tmp_path / "out", done[2][0])
+    assert (result.code, "Done: 3 videos" in result.err) == (0, True)
 
 
 def test_annotations_from_elsewhere_stay(done, tmp_path):

@@ -12,7 +12,7 @@ from harness.cli.main import main
 from harness.data.tiny import write_tiny
 from harness.pages.site import publish
 from harness.records.run_folder import FinishedRun
-from tests.browser.test_report_browser import CONTRASTS
+from tests.helpers.browser import CONTRASTS
 from tests.helpers.runs import run
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from harness.charts.comparisons import Compared, ablation_bars, curves, dumbbell
 from harness.pages.html import html_report
 from harness.pages.model import TABS, Page, Role, Table
 from harness.seed_statistics import Estimate
+from tests.helpers.browser import CONTRASTS
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Locator
@@ -33,34 +34,6 @@ ROWS: list[dict[str, Any]] = [
 ROLES: dict[str, Role] = {"published avg": "published", "avg": "measured", "verdict": "verdict"}
 METHODS = [row["method"] for row in ROWS]
 BACKGROUND = "getComputedStyle(document.body).backgroundColor"
-# WCAG 2.2 contrast of each piece of text with what is painted below it
-CONTRASTS = """() => {
-  const luminance = ([r, g, b]) => [r, g, b].map(c => c / 255)
-    .map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
-    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
-  const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
-  const rgba = colour => {
-    canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1);
-    return [...canvas.getImageData(0, 0, 1, 1).data];
-  };
-  const ground = element => {
-    for (let at = element; at; at = at.parentElement) {
-      const colour = rgba(getComputedStyle(at).backgroundColor);
-      if (colour[3] === 255) return colour;
-    }
-  };
-  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  const found = [];
-  while (walker.nextNode()) {
-    const parent = walker.currentNode.parentElement;
-    if (!walker.currentNode.data.trim() || !parent.getClientRects().length) continue;
-    const style = getComputedStyle(parent);
-    const [low, high] = [rgba(parent.closest("svg") ? style.fill : style.color), ground(parent)]
-      .map(luminance).sort((a, b) => a - b);
-    found.push([walker.currentNode.data.trim(), (high + 0.05) / (low + 0.05)]);
-  }
-  return found;
-}"""
 
 
 def pages() -> list[Page]:

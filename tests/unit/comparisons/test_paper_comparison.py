@@ -15,6 +15,7 @@ from harness.pages.model import Table
 from harness.pages.paper_tables import table_page
 from harness.paper.tables import PublishedTable, find_table, published_tables
 from harness.records.schema import Record
+from harness.registry import method_entries
 from harness.studies.released import Rescored, load_rescored
 from tests.helpers.records import make_record, unchecked
 
@@ -63,6 +64,20 @@ def test_every_row_is_there_and_none_without_a_reason() -> None:
     kinds = {name: headline(line).verdict.kind for name, line in lines_of("I", []).items()}
     assert kinds["rmgcl-gksa"] == "not run"
     assert kinds["ssn"] == "not run"
+
+
+def test_a_row_of_a_method_that_is_not_registered_is_not_implemented(monkeypatch: pytest.MonkeyPatch) -> None:
+    others = {name: entry for name, entry in method_entries().items() if name != "ssn"}
+    monkeypatch.setattr("harness.comparisons.paper.method_entries", lambda: others)
+    lines = lines_of("I", [])
+    assert {headline(lines[name]).verdict.kind for name in ("ssn", "bsn")} == {"not implemented", "not run"}
+    assert lines["ssn"][0].source == ""
+    (shown,) = (
+        block.rows
+        for block in table_page(find_table("I"), list(lines.values())).blocks
+        if isinstance(block, Table) and "source" in block.columns
+    )
+    assert {row["Method"]: row["source"] for row in shown if not row["source"]} == {"SSN [27] (ICCV'17)": ""}
 
 
 @pytest.mark.parametrize(

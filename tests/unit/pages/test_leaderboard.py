@@ -292,7 +292,7 @@ def test_a_users_results_begin_with_their_runs_and_the_projects_stand_apart(tmp_
     assert entry.startswith("# Your results")
     assert f"[{records[0]['id']}](../../runs/{records[0]['id']}/page.html)" in entry
     assert f"| {records[1]['id']} " in entry
-    assert "train.epochs=9" in entry
+    assert "epochs=9" in entry
     assert f"The project's stored results stand apart, in {ROOT / 'results'}" in entry
     assert f'href="../runs/{records[0]["id"]}/page.html"' in rendered["report.html"]
     assert {name for name in rendered if name.endswith(".md")} == {

@@ -32,7 +32,8 @@ from wstal.evaluation import class_average_precision
 
 QUICK = ["--set", "train.epochs=12", "train.temporal_length=32", "train.learning_rate=3e-3", "train.batch_size=3"]
 COMMANDS: tuple[list[str], ...] = (
-    [], ["reproduce"], ["run"], ["predict"], ["evaluate"], ["data"], ["data", "verify"], ["data", "convert"], ["ls"],
+    [], ["reproduce"], ["run"], ["predict"], ["evaluate"], ["data"], ["data", "verify"], ["data", "convert"],
+    ["data", "extract"], ["ls"],
     ["leaderboard"], ["sweep"], ["compare"], ["paper"], ["paper", "compare"], ["paper", "audit"], ["paper", "cost"],
     ["paper", "robustness"], ["debug"], ["debug", "determinism"], ["debug", "replay"], ["records", "query"],
     ["records", "diff"], ["records", "migrate"],

@@ -93,7 +93,7 @@ class Method(nn.Module, ABC):
 
     Attributes:
         supervision: what training is given besides features. `weak`: video-level labels. `weak+count`: also how often
-            each class occurs, as `CountedVideo` and `CountedBatch`. `full`: times, which no run hands out yet.
+            each class occurs, as `CountedVideo` and `CountedBatch`. `full`: times, see `wstal.supervised`.
         source: what the implementation follows. `paper, partly`: the paper leaves a part of the structure open.
         paper: publication of the method.
         chance: knows nothing of time by construction.

@@ -58,7 +58,7 @@ class DataRequest(Spec):
         """
         source: DataSource
         if self.data is None:
-            source = embedded_source(self.full_size)
+            source = embedded_source(self.full_size, self.descriptor or "thumos14")
         elif self.full_size:
             raise UserError("--full-size is for the synthetic data set; leave it out with --data.")
         else:

@@ -142,6 +142,12 @@ def late_in_training(cls: type[Method], streams: Sequence[int] = ()) -> Method:
     return method
 
 
+def variants(cls: type[Method]) -> list[Method]:
+    """Create the method on one stream and, if it has the option `streams`, on two."""
+    halves = [(WIDTH // 2, WIDTH // 2)] if "streams" in cls.Options.model_fields else []
+    return [late_in_training(cls, streams) for streams in ((), *halves)]
+
+
 def untrained(cls: type[Method], streams: Sequence[int] = ()) -> Method:
     """Create a method in training mode with a seed's initial weights.
 

@@ -127,7 +127,7 @@ def test_the_checks_notice_a_weak_method_that_takes_times(monkeypatch: pytest.Mo
     def careless(method: AcmNet, batch: Batch) -> dict[str, Tensor]:
         return {"total": torch.zeros(())}
 
-    monkeypatch.setattr("harness.testing.checks.losses_of", careless)
+    monkeypatch.setattr("harness.testing.input_checks.losses_of", careless)
     with pytest.raises(AssertionError, match="was handed a batch with times"):
         CHECKS["training_reads_no_file"](AcmNet)
 

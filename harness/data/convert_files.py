@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import re
 import statistics
@@ -26,12 +27,14 @@ from harness.data.thumos_text import class_files, read_class_files
 from harness.data.values import number
 from harness.io.atomic import atomic_write
 from harness.io.encoding import pretty_json
+from harness.io.reading import read_limited
 from harness.io.text import printable
 from wstal.errors import MissingDataError, UserError
 
 FPS_FILE = "fps.json"
+BESIDE = (AMBIGUOUS, "video_labels.json")
 WINDOW = 16
-FITS = 0.9  # share of the videos whose rows a clock must explain
+FITS = 0.9  # share of the videos whose rows a stride must explain
 FORMS = (
     "W-TALC's or HAAN's arrays (videoname.npy, video_names.npy), THUMOS14's text files (<class>_val.txt), "
     "ActivityNet-style JSON (annotations.json), or a table of labels (labels.csv)"
@@ -64,7 +67,7 @@ class Plan:
     Args:
         says: what was found, for people.
         database: annotations, None where there are none.
-        ambiguous: text of the intervals that some protocols excuse.
+        beside: files beside the annotations that go with them.
         parts: streams of each video, by the name that the video gets.
         axes: of each stream's arrays.
         clock: keys of `dataset.toml` about time.
@@ -74,7 +77,7 @@ class Plan:
 
     says: list[str] = field(default_factory=list)
     database: dict[str, Any] | None = None
-    ambiguous: str = ""
+    beside: dict[str, bytes] = field(default_factory=dict)
     parts: dict[str, list[Part]] = field(default_factory=dict)
     axes: dict[str, str] = field(default_factory=dict)
     clock: dict[str, Any] = field(default_factory=dict)
@@ -105,8 +108,14 @@ def plan_conversion(annotations: Path | None, features: Path | None, options: Op
 
 
 def _plan_annotations(plan: Plan, path: Path) -> None:
-    if os.path.isdir(path) and (files := class_files(path)):
-        plan.database, plan.ambiguous = read_class_files(files)
+    if path.name.endswith((".json", ".json.gz")) or os.path.isfile(path / ANNOTATIONS):
+        plan.says.append(f"Annotations: ActivityNet-style JSON, {len(read_annotations(path).videos)} videos.")
+        file = path / ANNOTATIONS if os.path.isdir(path) else path
+        plan.database = read_data_json(file)["database"]
+        plan.beside = {name: read_limited(file.parent / name) for name in BESIDE if os.path.isfile(file.parent / name)}
+    elif os.path.isdir(path) and (files := class_files(path)):
+        plan.database, ambiguous = read_class_files(files)
+        plan.beside = {AMBIGUOUS: ambiguous.encode()} if ambiguous else {}
         plan.says.append(f"Annotations: {len(files)} text files of THUMOS14, without durations.")
     elif path.suffix.lower() == ".csv":
         table = read_labels(path)
@@ -118,9 +127,6 @@ def _plan_annotations(plan: Plan, path: Path) -> None:
             for video, (labels, subset) in table.items()
         }
         plan.says.append("Annotations: a table of video-level labels, without times.")
-    elif path.name.endswith((".json", ".json.gz")) or os.path.isfile(path / ANNOTATIONS):
-        plan.says.append(f"Annotations: ActivityNet-style JSON, {len(read_annotations(path).videos)} videos.")
-        plan.database = read_data_json(path / ANNOTATIONS if os.path.isdir(path) else path)["database"]
     elif not os.path.exists(path):
         raise MissingDataError(f"{path} is not there. Check the path.")
     else:
@@ -195,7 +201,7 @@ def _plan_clock(plan: Plan, rows: dict[str, int], options: Options) -> None:
         fps = options.fps or 25.0
         plan.clock, rates = {"fps": float(fps)}, dict.fromkeys(rows, fps)
         words = f"{fps:g} frames/s" + ("" if options.fps else ", assumed (--fps)")
-    stride = options.stride or _stride(rows, durations, rates, words)
+    stride = options.stride or _stride(rows, durations, rates, window, words)
     plan.clock |= {"snippet_frames": window, "stride": stride or window}
     told = f"stride {stride}" if stride else f"stride {window}, assumed: no video has a duration (--stride)"
     if stride and not options.stride:
@@ -203,18 +209,28 @@ def _plan_clock(plan: Plan, rows: dict[str, int], options: Options) -> None:
     plan.says.append(f"Time: {words}; {told}; window {window}{'' if options.window else ', assumed (--window)'}.")
 
 
-def _stride(rows: dict[str, int], durations: dict[str, float], rates: Mapping[str, float], words: str) -> int | None:
-    """Return the whole number of frames between rows that durations and row counts agree on, None without durations."""
-    known = [video for video in durations if video in rates]
-    if not known:
+def _stride(
+    rows: dict[str, int], durations: dict[str, float], rates: Mapping[str, float], window: int, words: str
+) -> int | None:
+    """Return the whole number of frames between rows that durations and row counts agree on, None without durations.
+
+    A video may have a row for each full window or for each started stride, and anything between, give or take one.
+    """
+    frames = {video: seconds * rates[video] for video, seconds in durations.items() if video in rates}
+    if not frames:
         return None
-    measured = statistics.median(durations[video] * rates[video] / rows[video] for video in known)
-    stride = max(1, round(measured))
-    fit = [abs(durations[video] * rates[video] / stride - rows[video]) <= 3 + 0.02 * rows[video] for video in known]
-    if sum(fit) < FITS * len(fit):
+    measured = statistics.median(count / rows[video] for video, count in frames.items())
+
+    def fits(stride: int) -> int:
+        full = {video: max(1, int((count - window) // stride) + 1) for video, count in frames.items()}
+        return sum(full[video] - 1 <= rows[video] <= -(-count // stride) + 1 for video, count in frames.items())
+
+    # a long window leaves fewer rows than strides, so the stride may be smaller than it seems
+    stride = max(range(max(1, math.ceil(measured)), 0, -1), key=fits)
+    if fits(stride) < FITS * len(frames):
         raise UserError(
             f"Durations and rows do not give a stride: at {words}, a row takes {measured:.2f} frames. "
-            "State the true --fps and --stride of the extraction."
+            "State the true --fps, --window and --stride of the extraction."
         )
     return stride
 
@@ -236,8 +252,8 @@ def write_conversion(plan: Plan, out: Path) -> dict[str, int]:
     database = plan.database or {}
     if plan.database is not None:
         atomic_write(out / ANNOTATIONS, pretty_json({"version": "converted", "database": database}))
-    if plan.ambiguous:
-        atomic_write(out / AMBIGUOUS, plan.ambiguous.encode())
+    for name, content in plan.beside.items():
+        atomic_write(out / name, content)
     if plan.rates:
         atomic_write(out / FPS_FILE, pretty_json(plan.rates))
     files = 0

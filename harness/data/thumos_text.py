@@ -27,8 +27,9 @@ CLASSES = {
 
 
 def class_files(folder: Path) -> list[Path]:
-    """Return the annotation files below a folder, `<class>_val.txt` and `<class>_test.txt`, sorted."""
-    return sorted(path for path in folder.rglob("*.txt") if _CLASS_FILE.fullmatch(path.name))
+    """Return the annotation files below a folder, `<class>_val.txt` and `<class>_test.txt`, none without a class."""
+    found = sorted(path for path in folder.rglob("*.txt") if _CLASS_FILE.fullmatch(path.name))
+    return found if any(not path.name.casefold().startswith("ambiguous_") for path in found) else []
 
 
 def read_class_files(files: list[Path]) -> tuple[dict[str, Any], str]:

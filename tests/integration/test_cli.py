@@ -31,7 +31,8 @@ from wstal.evaluation import class_average_precision
 QUICK = ["--set", "train.epochs=12", "train.temporal_length=32", "train.learning_rate=3e-3", "train.batch_size=3"]
 COMMANDS: tuple[list[str], ...] = (
     [], ["reproduce"], ["run"], ["tune"], ["predict"], ["evaluate"], ["data"], ["data", "verify"], ["data", "convert"],
-    ["ls"],    ["leaderboard"], ["sweep"], ["compare"], ["paper"], ["paper", "compare"], ["paper", "audit"], ["paper", "cost"],
+    ["data", "extract"], ["ls"], ["leaderboard"], ["sweep"], ["compare"], ["paper"], ["paper", "compare"],
+    ["paper", "audit"], ["paper", "cost"],
     ["paper", "robustness"], ["debug"], ["debug", "determinism"], ["debug", "replay"], ["records", "query"],
     ["records", "diff"], ["records", "migrate"],
     ["records", "gc"],

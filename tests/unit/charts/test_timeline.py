@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import io
+import re
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 
 from harness.charts import timeline as chart
-from harness.charts.timeline import Bars, Curve, Timeline, Track, timeline_figure, timeline_png
+from harness.charts.timeline import Bars, Curve, Pictures, Timeline, Track, timeline_figure, timeline_png
 from harness.cli.show import _file_name as file_name
 
 HOSTILE = '<script>alert("x")</script>|`a`\n\u202erevo & $x_1$'
@@ -127,3 +129,24 @@ def test_hostile_names_are_text_in_drawings_and_safe_as_files(tmp_path: Path) ->
         assert set(name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-~%")
         (tmp_path / f"{name}.svg").write_text("")
         assert (tmp_path / f"{name}.svg").parent == tmp_path
+
+
+@pytest.mark.parametrize(("start", "end"), [(0.0, 60.0), (30.0, 60.0)])
+def test_key_frames_stand_at_their_times(start: float, end: float) -> None:
+    from PIL import Image
+
+    # brightness tells the second: 12 pictures of 5 s each
+    levels = np.arange(12, dtype=np.uint8) * 20
+    images = np.broadcast_to(levels[:, None, None, None], (12, 72, 96, 3)).copy()
+    svg = timeline_figure("one", video(pictures=Pictures(images, 5.0), start=start, end=end)).svg
+    assert "key frames" in texts(svg)
+    (content,) = re.findall(r"data:image/png;base64,([^\"]+)", svg)
+    with Image.open(io.BytesIO(base64.b64decode(content))) as drawn:
+        row = np.asarray(drawn.convert("L")).mean(axis=0)
+    for share in (0.05, 0.5, 0.95):
+        expected = 20 * int((start + share * (end - start)) // 5)
+        assert abs(row[int(share * len(row))] - expected) <= 40  # within a picture or two
+
+
+def test_without_key_frames_there_is_no_row() -> None:
+    assert "key frames" not in texts(timeline_figure("one", video()).svg)

@@ -151,7 +151,9 @@ def test_tables_of_100_rows_are_stretched_videos(tmp_path):
     settings = read_descriptor(out / "dataset.toml")
     assert (settings.resampled, settings.fps) == (True, None)
     first = open_dataset(out).videos("train")[0]
-    assert (first.name, first.features.shape, first.seconds_per_snippet) == ("a", (100, 400), pytest.approx(0.064))
+    assert first.name == "a"
+    assert first.features.shape == (100, 400)
+    assert first.seconds_per_snippet == pytest.approx(0.064)
 
 
 def test_strides_and_frame_rates_come_from_the_annotations(tmp_path):
@@ -167,10 +169,22 @@ def test_strides_and_frame_rates_come_from_the_annotations(tmp_path):
     assert open_dataset(out).videos("train")[0].seconds_per_snippet == pytest.approx(4 / 30)
 
 
+def test_a_long_window_leaves_fewer_rows_than_strides(tmp_path):
+    """Windows of 64 frames every 4, in videos of 200 to 360 frames: a row seems to take 5 to 6 frames."""
+    database = {}
+    for video, frames in (("a", 200), ("b", 280), ("c", 360)):
+        rows = (frames - 64) // 4 + 1
+        np.save(folder(tmp_path / "in") / f"{video}.npy", np.ones((rows, 1024), np.float32))
+        database[video] = {"subset": "training", "duration": frames / 30, "annotations": [{"label": "run"}]}
+    (tmp_path / "truth.json").write_text(json.dumps({"database": database}))
+    _, says = converted(tmp_path, tmp_path / "in", fps=30.0, window=64)
+    assert says[-1] == "Time: 30 frames/s; stride 4, from 3 durations; window 64."
+
+
 def test_a_clock_that_nothing_explains_asks_for_options(tmp_path):
     for video, rows in (("a", 10), ("b", 100), ("c", 40)):
         np.save(folder(tmp_path / "in") / f"{video}.npy", np.ones((rows, 1024), np.float32))
-    with pytest.raises(UserError, match=r"do not give a stride.*--fps and --stride"):
+    with pytest.raises(UserError, match=r"do not give a stride.*--fps, --window and --stride"):
         converted(tmp_path, tmp_path / "in")
     _, says = converted(tmp_path, tmp_path / "in", fps=30.0, stride=8, window=64)
     assert says[-1] == "Time: 30 frames/s; stride 8; window 64."
@@ -273,6 +287,16 @@ def test_text_files_of_thumos14(tmp_path):
     (tmp_path / "in" / "Diving_test.txt").write_text("video_test_0000004 late 2.0\n")
     with pytest.raises(UserError, match="line 1: expected `video start end`"):
         plan_conversion(tmp_path / "in", None, Options())
+
+
+def test_what_goes_with_json_goes_along(tmp_path):
+    truth = annotations(folder(tmp_path / "in") / "annotations.json")
+    (truth.parent / "Ambiguous_test.txt").write_text("c 1.0 2.0\n")
+    (truth.parent / "video_labels.json").write_text(json.dumps({"a": {"labels": ["run"]}, "b": {"labels": ["run"]}}))
+    write_conversion(plan_conversion(truth.parent, as_npz(tmp_path / "features"), Options()), tmp_path / "out")
+    data = open_dataset(tmp_path / "out")
+    assert data.label_source == "official"
+    assert [one.video for one in data.annotations.ambiguous] == ["c"]
 
 
 def test_a_table_of_labels_is_enough_to_train(tmp_path):

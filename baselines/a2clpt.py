@@ -42,7 +42,7 @@ from wstal.parts.pooling import above_half, logit_signals
 from wstal.spec import ALL_ROWS, Count
 from wstal.streams import StreamOptions, split_streams
 from wstal.tensors import Features, Scalar, VideoFeatures
-from wstal.types import Batch, Scores, Video
+from wstal.types import Batch, Paper, Scores, Video
 
 ERASED = -100.0  # logit of an erased snippet
 LARGEST_COSINE = 1 - 1e-6  # the gradient of an angle has no bound
@@ -91,6 +91,13 @@ class A2clPt(Method):
 
     name = "a2clpt"
     title = "A2CL-PT"
+    paper = Paper(
+        "Adversarial Background-Aware Loss for Weakly-Supervised Temporal Activity Localization",
+        "Kyle Min, Jason J. Corso",
+        "ECCV",
+        2020,
+        "https://arxiv.org/abs/2007.06643",
+    )
     Options = A2clPtOptions
     PADS = True
     TRAIN_SAMPLER = sampling.crop

@@ -30,7 +30,7 @@ from wstal.parts.layers import TemporalConv, drop_snippets
 from wstal.parts.pooling import top_k_count, top_k_features, top_k_mean
 from wstal.spec import Spec
 from wstal.tensors import Cas, Embedded, Features, Labels, Scalar, VideoScores
-from wstal.types import Scores, Snippets
+from wstal.types import Paper, Scores, Snippets
 
 INSTANCE, CONTEXT, BACKGROUND = range(3)
 FEATURE_MARGIN = 50.0
@@ -105,6 +105,13 @@ class AcmNet(BaseMethod):
 
     name = "acmnet"
     title = "ACM-Net"
+    paper = Paper(
+        "ACM-Net: Action Context Modeling Network for Weakly-Supervised Temporal Action Localization",
+        "Sanqing Qu, Guang Chen, Zhijun Li, Lijun Zhang, Fan Lu, Alois Knoll",
+        "arXiv",
+        2021,
+        "https://arxiv.org/abs/2104.02967",
+    )
     Options = AcmNetOptions
     spec: AcmNetOptions
 

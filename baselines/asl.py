@@ -34,7 +34,7 @@ from wstal.parts.pooling import top_k_count
 from wstal.spec import Count
 from wstal.streams import StreamOptions, split_streams
 from wstal.tensors import Cas, Features, Foreground, VideoFeatures, VideoScores
-from wstal.types import Batch, Scores
+from wstal.types import Batch, Paper, Scores
 
 EPSILON = 1e-7
 
@@ -71,6 +71,13 @@ class Asl(Method):
 
     name = "asl"
     title = "ASL"
+    paper = Paper(
+        "Weakly Supervised Action Selection Learning in Video",
+        "Junwei Ma, Satya Krishna Gorti, Maksims Volkovs, Guangwei Yu",
+        "CVPR",
+        2021,
+        "https://arxiv.org/abs/2105.02439",
+    )
     Options = AslOptions
     TRAIN_SAMPLER = sampling.grid_random
     TEST_SAMPLER = sampling.grid

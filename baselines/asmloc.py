@@ -1,22 +1,17 @@
 """ASM-Loc: action-aware segment modeling, in steps that each train a new network on proposals of the step before.
 
-Idea: a network of two attentions (foreground, background) proposes segments. The next step's network is a new one. Time
-is warped so that short proposals have more rows; self-attention within each proposal and between a video's proposals
-models segments explicitly; and proposals of the video's classes are pseudo labels of snippets, with a learned
-uncertainty. At test a video passes through all steps.
+Idea: a network of two attentions (foreground, background) proposes segments, and the next step trains a new network.
+Time is warped so that short proposals have more rows; self-attention within and between proposals models segments; and
+proposals of the video's classes are pseudo labels, with a learned uncertainty. A test video passes through all steps.
 
-Paper: He et al., CVPR 2022, arXiv 2203.15187. Facts: its released code
-(boheumd/ASM-Loc@4acb3c86c5ece11e65d30e9e03bcf9925c269f45), whose networks, losses and gradients are checked against
-tensors recorded from it. Deviations:
+Paper: He et al., CVPR 2022. Checked against tensors of its released code (boheumd/ASM-Loc at 4acb3c8). Deviations:
 - log-probabilities come from log-softmax, where the released code raises probabilities to at least 1e-7;
 - a test video passes through all steps when it is scored, in the released code when a step of the training begins;
 - rows of 16 frames at 25 fps are assumed where the suppression between steps adds a second to lengths;
 - a training video none of whose classes is predicted has proposals of the best of them, in the released code none;
 - a proposal has at least one row, however short it is, and a video any number of proposals (200 at most there);
-- warp and sampling are one interpolation of the features where the released code does two in a row;
-- the last scores are mapped to the video's own rows and localized there. The released code localizes warped rows and
-  maps the times;
-- the released code keeps the checkpoint of the last step that is best on the test set. Here the last one counts.
+- warp and sampling are one interpolation (there: two in a row), and the last scores are localized on the video's own
+  rows, not on warped ones; the last checkpoint counts (there: the last step's best on the test set).
 """
 
 from __future__ import annotations
@@ -47,7 +42,7 @@ from wstal.parts.pooling import top_k_share_mean
 from wstal.parts.segment_attention import Inside, SegmentAttention
 from wstal.spec import Count, Spec
 from wstal.tensors import Cas, Features, Scalar, VideoFeatures
-from wstal.types import Batch, Floats, IntArray, Scores, SnippetScores, Video
+from wstal.types import Batch, Floats, IntArray, Paper, Scores, SnippetScores, Video
 
 ROW_SECONDS = 0.64  # in the proposals between steps
 
@@ -121,6 +116,11 @@ class AsmLoc(Method):
 
     name = "asmloc"
     title = "ASM-Loc"
+    paper = Paper(
+        "ASM-Loc: Action-aware Segment Modeling for Weakly-Supervised Temporal Action Localization",
+        "Bo He, Xitong Yang, Le Kang, Zhiyu Cheng, Xin Zhou, Abhinav Shrivastava",
+        "CVPR", 2022, "https://arxiv.org/abs/2203.15187",
+    )  # fmt: skip
     Options = AsmLocOptions
     PADS = True
     TRAIN_SAMPLER = sampling.whole

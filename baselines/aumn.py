@@ -41,7 +41,7 @@ from wstal.parts.layers import TemporalConv
 from wstal.spec import Count
 from wstal.streams import SeparateStreams, StreamOptions
 from wstal.tensors import Cas, Embedded, Features, Foreground, Scalar, VideoFeatures
-from wstal.types import Batch, Scores
+from wstal.types import Batch, Paper, Scores
 
 Templates = Float[Tensor, "units dim"]
 Read = Float[Tensor, "batch time units"]
@@ -215,6 +215,13 @@ class Aumn(SeparateStreams):
     name = "aumn"
     title = "AUMN (from the paper)"
     source = "paper, partly"
+    paper = Paper(
+        "Action Unit Memory Network for Weakly Supervised Temporal Action Localization",
+        "Wang Luo, Tianzhu Zhang, Wenfei Yang, Jingen Liu, Tao Mei, Feng Wu, Yongdong Zhang",
+        "CVPR",
+        2021,
+        "https://arxiv.org/abs/2104.14135",
+    )
     Options = AumnOptions
     Network = AumnNetwork
     spec: AumnOptions

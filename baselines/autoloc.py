@@ -42,7 +42,7 @@ from wstal.method import Method, Recipe, TrainSpec
 from wstal.spec import Count
 from wstal.streams import StreamOptions
 from wstal.tensors import Features, Scalar, VideoFeatures
-from wstal.types import Batch, IntArray, Scores, Video
+from wstal.types import Batch, IntArray, Paper, Scores, Video
 
 CLASSES_AT_TEST = 2
 HEADS = ("classifier", "attention")  # of UntrimmedNet
@@ -84,6 +84,13 @@ class AutoLoc(Method):
 
     name: ClassVar[str] = "autoloc"
     title: ClassVar[str] = "AutoLoc"
+    paper: ClassVar[Paper | None] = Paper(
+        "AutoLoc: Weakly-supervised Temporal Action Localization in Untrimmed Videos",
+        "Zheng Shou, Hang Gao, Lei Zhang, Kazuyuki Miyazawa, Shih-Fu Chang",
+        "ECCV",
+        2018,
+        "https://arxiv.org/abs/1807.08333",
+    )
     Options = AutoLocOptions
     SMOOTH = False
     spec: AutoLocOptions

@@ -33,7 +33,7 @@ from wstal.method import BaseMethod, Recipe, TrainSpec
 from wstal.parts.pooling import min_max, top_k_share_mean
 from wstal.spec import Count, Spec
 from wstal.tensors import Cas, Embedded, Features, Foreground, Labels, Scalar, VideoScores
-from wstal.types import Scores, Snippets
+from wstal.types import Paper, Scores, Snippets
 
 # a filter that is shut (or open) to the last bit of single precision has finite log-odds
 SHUT = 1e-6
@@ -85,6 +85,13 @@ class BasNet(BaseMethod):
 
     name = "basnet"
     title = "BaS-Net"
+    paper = Paper(
+        "Background Suppression Network for Weakly-supervised Temporal Action Localization",
+        "Pilhyeon Lee, Youngjung Uh, Hyeran Byun",
+        "AAAI",
+        2020,
+        "https://arxiv.org/abs/1911.09963",
+    )
     Options = BasNetOptions
     TRAIN_SAMPLER = sampling.grid_random
     TEST_SAMPLER = sampling.grid

@@ -34,6 +34,7 @@ class WholeVideo(Method):
     name = "whole-video"
     title = "Whole video"
     source = "ours"
+    chance = True
     Options = ChanceOptions
     spec: ChanceOptions
 

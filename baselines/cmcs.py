@@ -49,7 +49,7 @@ from wstal.parts.pooling import min_max
 from wstal.spec import Count
 from wstal.streams import SeparateStreams, StreamOptions
 from wstal.tensors import Cas, Features, Foreground, Scalar, VideoFeatures, VideoScores
-from wstal.types import Batch, FloatArray, Scores, Video
+from wstal.types import Batch, FloatArray, Paper, Scores, Video
 
 BranchScores = Float[Tensor, "branches batch time classes"]
 
@@ -196,6 +196,13 @@ class Cmcs(SeparateStreams):
 
     name = "cmcs"
     title = "CMCS"
+    paper = Paper(
+        "Completeness Modeling and Context Separation for Weakly Supervised Temporal Action Localization",
+        "Daochang Liu, Tingting Jiang, Yizhou Wang",
+        "CVPR",
+        2019,
+        "https://openaccess.thecvf.com/content_CVPR_2019/html/Liu_Completeness_Modeling_and_Context_Separation_for_Weakly_Supervised_Temporal_Action_CVPR_2019_paper.html",
+    )
     Options = CmcsOptions
     Network = CmcsNetwork
     networks: Sequence[CmcsNetwork]

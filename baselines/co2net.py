@@ -43,7 +43,7 @@ from wstal.parts.pooling import smooth
 from wstal.spec import ALL_ROWS, Count
 from wstal.streams import StreamOptions, split_streams
 from wstal.tensors import Cas, Features, Foreground, Scalar, VideoFeatures
-from wstal.types import Batch, IntArray, Scores
+from wstal.types import Batch, IntArray, Paper, Scores
 
 
 class Co2NetOptions(StreamOptions):
@@ -121,6 +121,13 @@ class Co2Net(Method):
 
     name = "co2net"
     title = "CO2-Net"
+    paper = Paper(
+        "Cross-modal Consensus Network for Weakly Supervised Temporal Action Localization",
+        "Fa-Ting Hong, Jia-Chang Feng, Dan Xu, Ying Shan, Wei-Shi Zheng",
+        "ACM MM",
+        2021,
+        "https://arxiv.org/abs/2107.12589",
+    )
     Options = Co2NetOptions
     TRAIN_SAMPLER = sampling.grid_random
     SCORING_OPTIONS = frozenset({"score_ratio"})

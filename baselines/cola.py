@@ -36,7 +36,7 @@ from wstal.parts.layers import TemporalConv
 from wstal.parts.pooling import min_max, take_rows, top_k_count, top_k_share_mean
 from wstal.spec import Count, Spec
 from wstal.tensors import Cas, Embedded, Features, Scalar, VideoFeatures, VideoScores
-from wstal.types import Batch, Scores
+from wstal.types import Batch, Paper, Scores
 
 
 class ColaOptions(Spec):
@@ -107,6 +107,13 @@ class Cola(Method):
 
     name = "cola"
     title = "CoLA"
+    paper = Paper(
+        "CoLA: Weakly-Supervised Temporal Action Localization with Snippet Contrastive Learning",
+        "Can Zhang, Meng Cao, Dongming Yang, Jie Chen, Yuexian Zou",
+        "CVPR",
+        2021,
+        "https://arxiv.org/abs/2103.16392",
+    )
     Options = ColaOptions
     TRAIN_SAMPLER = sampling.grid_random
     spec: ColaOptions

@@ -49,7 +49,7 @@ from wstal.parts.pooling import take_rows, top_k_mean, top_k_share_mean
 from wstal.spec import ALL_ROWS, Count
 from wstal.streams import StreamOptions, split_streams
 from wstal.tensors import Cas, Embedded, Features, Labels, Scalar, VideoFeatures
-from wstal.types import Batch, IntArray, Scores, Video
+from wstal.types import Batch, IntArray, Paper, Scores, Video
 
 SLOPE = 0.2
 SHORTEST = 5  # rows below which a video has no loss
@@ -112,6 +112,13 @@ class D2Net(Method):
 
     name = "d2net"
     title = "D2-Net"
+    paper = Paper(
+        "D2-Net: Weakly-Supervised Action Localization via Discriminative Embeddings and Denoised Activations",
+        "Sanath Narayan, Hisham Cholakkal, Munawar Hayat, Fahad Shahbaz Khan, Ming-Hsuan Yang, Ling Shao",
+        "ICCV",
+        2021,
+        "https://arxiv.org/abs/2012.06440",
+    )
     Options = D2NetOptions
     PADS = True
     TRAIN_SAMPLER = sampling.crop

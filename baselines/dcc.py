@@ -43,7 +43,7 @@ from wstal.parts.cosine import cosines, unit
 from wstal.parts.pooling import top_k_count
 from wstal.spec import Count
 from wstal.tensors import Embedded, Labels, Scalar
-from wstal.types import Batch, Snippets, Video
+from wstal.types import Batch, Paper, Snippets, Video
 
 ROUNDS = 10  # of k-means
 ABSENT = -100.0  # cosine of a pair that is neither positive nor negative: exp(-100) is nothing
@@ -91,6 +91,13 @@ class Dcc(AcmNet):
     name = "dcc"
     title = "DCC (from the paper)"
     source = "paper, partly"
+    paper = Paper(
+        "Exploring Denoised Cross-Video Contrast for Weakly-Supervised Temporal Action Localization",
+        "Jingjing Li, Tianyu Yang, Wei Ji, Jue Wang, Li Cheng",
+        "CVPR",
+        2022,
+        "https://openaccess.thecvf.com/content/CVPR2022/html/Li_Exploring_Denoised_Cross-Video_Contrast_for_Weakly-Supervised_Temporal_Action_Localization_CVPR_2022_paper.html",
+    )
     Options = DccOptions
     spec: DccOptions
 

@@ -44,7 +44,7 @@ from wstal.method import Method, Recipe, TrainSpec
 from wstal.spec import Count
 from wstal.streams import StreamOptions, split_streams
 from wstal.tensors import Cas, Features, Foreground, Labels, Scalar, VideoFeatures
-from wstal.types import Batch, IntArray, Scores, Video
+from wstal.types import Batch, IntArray, Paper, Scores, Video
 
 FOREGROUND_EPSILON, BACKGROUND_EPSILON = 1.0, 1e-6
 GUIDE_SIGMA = 1.0  # rows
@@ -175,6 +175,13 @@ class Dgam(Method):
 
     name = "dgam"
     title = "DGAM"
+    paper = Paper(
+        "Weakly-Supervised Action Localization by Generative Attention Modeling",
+        "Baifeng Shi, Qi Dai, Yadong Mu, Jingdong Wang",
+        "CVPR",
+        2020,
+        "https://arxiv.org/abs/2003.12424",
+    )
     Options = DgamOptions
     TRAIN_SAMPLER = sampling.grid_random
     SCORING_OPTIONS = frozenset({"shortest", "smoothing", "own"})

@@ -39,7 +39,7 @@ from wstal.parts.layers import TemporalConv
 from wstal.spec import ALL_ROWS, Count
 from wstal.streams import StreamOptions, split_streams
 from wstal.tensors import Foreground, Labels, Scalar, VideoFeatures, VideoScores
-from wstal.types import Batch, Scores, Video
+from wstal.types import Batch, Paper, Scores, Video
 
 Probabilities = Float[Tensor, "batch time actions"]
 Stream = Float[Tensor, "batch time _"]  # streams may differ in width
@@ -100,6 +100,13 @@ class EmMil(Method):
 
     name = "em-mil"
     title = "EM-MIL"
+    paper = Paper(
+        "Weakly-Supervised Action Localization with Expectation-Maximization Multi-Instance Learning",
+        "Zhekun Luo, Devin Guillory, Baifeng Shi, Wei Ke, Fang Wan, Trevor Darrell, Huijuan Xu",
+        "ECCV",
+        2020,
+        "https://arxiv.org/abs/2004.00163",
+    )
     Options = EmMilOptions
     SCORING_OPTIONS = frozenset({"key_weight"})
     TRAIN_SAMPLER = sampling.whole

@@ -33,7 +33,7 @@ from wstal.parts.layers import dropout_layers
 from wstal.spec import Spec
 from wstal.streams import SeparateStreams, StreamOptions
 from wstal.tensors import Cas, Embedded, Foreground, Labels, Scalar, VideoScores
-from wstal.types import Scores, Snippets
+from wstal.types import Paper, Scores, Snippets
 
 # the released code drops what is *above* the threshold, `Nms` what is at or above: 0.2, 0.5 and 0.9 are frequent
 # fractions of whole snippets, and the next fraction of up to 10,000 of them is 1e-5 away
@@ -177,6 +177,13 @@ class FacNet(SeparateStreams):
 
     name = "facnet"
     title = "FAC-Net"
+    paper = Paper(
+        "Foreground-Action Consistency Network for Weakly Supervised Temporal Action Localization",
+        "Linjiang Huang, Liang Wang, Hongsheng Li",
+        "ICCV",
+        2021,
+        "https://arxiv.org/abs/2108.06524",
+    )
     Options = FacNetOptions
     Network = FacNetNetwork
 

@@ -45,7 +45,7 @@ from wstal.parts.cosine import cosines
 from wstal.parts.pooling import take_rows
 from wstal.spec import Count
 from wstal.tensors import Scalar
-from wstal.types import Batch, IntArray, Snippets, Video
+from wstal.types import Batch, IntArray, Paper, Snippets, Video
 
 Attended = Float[Tensor, "videos k dim"]
 Ranked = Int[Tensor, "videos k"]
@@ -82,6 +82,13 @@ class Ftcl(AcmNet):
 
     name = "ftcl"
     title = "FTCL"
+    paper = Paper(
+        "Fine-grained Temporal Contrastive Learning for Weakly-supervised Temporal Action Localization",
+        "Junyu Gao, Mengyuan Chen, Changsheng Xu",
+        "CVPR",
+        2022,
+        "https://arxiv.org/abs/2203.16800",
+    )
     Options = FtclOptions
     spec: FtclOptions
 

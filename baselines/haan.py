@@ -1,20 +1,16 @@
 """HAAN: hierarchical atomic action network for weakly supervised detection of fine-grained actions.
 
-Idea: what fine classes have in common are atomic actions, visual concepts. K-means over the encoded snippets of all
-training videos finds them anew every few epochs, and a second classifier learns the cluster of each snippet. A video's
-concepts are means over its snippets of a cluster. Each class is represented by the few concepts that are nearest to its
-classifier weights, and each coarse class by pooling its classes; both levels are supervised. The fine classifier alone
-localizes. No layer reads neighbouring snippets, and there is neither background nor attention.
+Idea: fine classes share atomic actions, visual concepts. K-means over the encoded snippets of all training videos finds
+them every few epochs, and a second classifier learns the cluster of each snippet. A video's concepts are means over its
+snippets of a cluster. The few concepts nearest to its weights represent a class, pooled classes a coarse class; both
+are supervised. The fine classifier alone localizes. No layer reads neighbours, and nothing is background.
 
 Paper: Li, He & Xu, ECCV 2022, arXiv 2207.11805. Facts: its released code (lizhi1104/HAAN at 354d822), checked against
 tensors recorded from it. Deviations:
-- data sets without coarse classes (`method.coarse_classes`, which the data set states) have no coarse loss and no
-  coarse classifier;
-- k-means starts once from k-means++ (the scikit-learn of that time: the best of ten starts), and snippets are assigned
-  when they are sampled, by a copy of the encoder that found the clusters, not once for all;
-- with fewer sampled snippets than clusters each is a cluster;
-- videos are sampled to a fixed number of rows (the released code has 100 rows of each FineAction video, and pads
-  FineGym's to 309);
+- data sets without coarse classes (`method.coarse_classes` states them) have no coarse loss and no coarse classifier;
+- k-means starts once from k-means++ (there: the best of ten starts), and snippets are assigned when sampled, by a copy
+  of the encoder that found the clusters; with fewer sampled snippets than clusters each is a cluster;
+- videos are sampled to a fixed number of rows (there: 100 rows of FineAction's, FineGym's padded to 309);
 - THUMOS14 and data sets like it, which are not in the paper, take FineGym's settings, and ActivityNet FineAction's;
 - the last checkpoint counts (the released code keeps the best of an evaluation on the test set each epoch).
 `attention` is the probability of the snippet's best class.
@@ -44,7 +40,7 @@ from wstal.parts.pooling import above_mean, top_k_mean
 from wstal.spec import ALL_ROWS, Count, HierarchyOptions
 from wstal.summarize.clustering import k_means
 from wstal.tensors import Cas, Embedded, Features, Labels, Scalar, VideoFeatures, VideoScores
-from wstal.types import Batch, Scores, Video
+from wstal.types import Batch, Paper, Scores, Video
 
 Clusters = Int[Tensor, "batch time"]
 Concepts = Float[Tensor, "batch concepts dim"]
@@ -99,6 +95,10 @@ class Haan(Method):
 
     name = "haan"
     title = "HAAN"
+    paper = Paper(
+        "Weakly-Supervised Temporal Action Detection for Fine-Grained Videos with Hierarchical Atomic Actions",
+        "Zhi Li, Lu He, Huijuan Xu", "ECCV", 2022, "https://arxiv.org/abs/2207.11805",
+    )  # fmt: skip
     Options = HaanOptions
     SCORING_OPTIONS = frozenset({"ratio"})
     spec: HaanOptions

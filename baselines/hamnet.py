@@ -28,7 +28,7 @@ from wstal.parts.layers import he_conv
 from wstal.parts.pooling import smooth
 from wstal.spec import ALL_ROWS, Count, Spec
 from wstal.tensors import Cas, Features, Foreground, VideoFeatures
-from wstal.types import Batch, Scores
+from wstal.types import Batch, Paper, Scores
 
 SLOPE = 0.2
 
@@ -101,6 +101,13 @@ class HamNet(Method):
 
     name = "hamnet"
     title = "HAM-Net"
+    paper = Paper(
+        "A Hybrid Attention Mechanism for Weakly-Supervised Temporal Action Localization",
+        "Ashraful Islam, Chengjiang Long, Richard J. Radke",
+        "AAAI",
+        2021,
+        "https://arxiv.org/abs/2101.00545",
+    )
     Options = HamNetOptions
     TRAIN_SAMPLER = sampling.grid_random
     spec: HamNetOptions

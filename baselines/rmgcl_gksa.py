@@ -29,7 +29,7 @@ from wstal.cross_video_options import CrossVideoOptions
 from wstal.families import many_classes
 from wstal.method import BaseMethod, Recipe
 from wstal.summarize.options import SummaryOptions
-from wstal.types import Source
+from wstal.types import Paper, Source
 
 EPOCHS, DECAY_EVERY = 200, 100
 MANY_CLASSES_CODEWORDS = 200
@@ -47,6 +47,14 @@ class RmgclGksa(CrossVideo):
     name = "rmgcl-gksa"
     title = "RMGCL+GKSA (Zhang & Zhao)"
     source: ClassVar[Source] = "paper"
+    paper: ClassVar[Paper | None] = Paper(
+        "Cross-Video Contextual Knowledge Exploration and Exploitation for Ambiguity Reduction in Weakly "
+        "Supervised Temporal Action Localization",
+        "Songchun Zhang, Chunhui Zhao",
+        "IEEE Transactions on Circuits and Systems for Video Technology",
+        2023,
+        "https://arxiv.org/abs/2308.12609",
+    )
     Options: ClassVar[type[CrossVideoOptions]] = RmgclGksaOptions
     Base: ClassVar[type[BaseMethod]] = AcmNet
 

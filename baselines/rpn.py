@@ -47,7 +47,7 @@ from wstal.parts.prototypes import Matching, TimeAttention, distances, label_gra
 from wstal.spec import Count, Spec
 from wstal.streams import SeparateStreams, StreamOptions
 from wstal.tensors import Cas, Features, Foreground, Labels, Scalar, VideoFeatures, VideoScores
-from wstal.types import Batch, Scores, Video
+from wstal.types import Batch, Paper, Scores, Video
 
 THRESHOLDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
 Weighting = Literal["min_max", "exponential", "none"]
@@ -160,6 +160,13 @@ class Rpn(SeparateStreams):
     name = "rpn"
     title = "RPN (from the paper)"
     source = "paper, partly"
+    paper = Paper(
+        "Relational Prototypical Network for Weakly Supervised Temporal Action Localization",
+        "Linjiang Huang, Yan Huang, Wanli Ouyang, Liang Wang",
+        "AAAI",
+        2020,
+        "https://ojs.aaai.org/index.php/AAAI/article/view/6760",
+    )
     Options: ClassVar[type[Spec]] = RpnOptions
     SCORING_OPTIONS = RpnNetwork.SCORING_OPTIONS
     Network: ClassVar[type[Method]] = RpnNetwork

@@ -39,7 +39,7 @@ from wstal.parts.cosine import ClassVectors, cosines, normalized, pool, unit
 from wstal.parts.layers import xavier_linear
 from wstal.spec import Count, Spec
 from wstal.tensors import Cas, Embedded, Labels, Scalar, VideoScores
-from wstal.types import Batch, Scores, Video
+from wstal.types import Batch, Paper, Scores, Video
 
 TIME_EPSILON = 1e-5
 ATTENTION_RATIO = 8
@@ -118,6 +118,13 @@ class Rskp(Method):
 
     name = "rskp"
     title = "RSKP"
+    paper = Paper(
+        "Weakly Supervised Temporal Action Localization via Representative Snippet Knowledge Propagation",
+        "Linjiang Huang, Liang Wang, Hongsheng Li",
+        "CVPR",
+        2022,
+        "https://arxiv.org/abs/2203.02925",
+    )
     Options = RskpOptions
     TRAIN_SAMPLER = sampling.whole
     TEST_SAMPLER = sampling.whole

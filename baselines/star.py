@@ -49,7 +49,7 @@ from wstal.parts.recurrent import LstmState, RecurrentClassifier
 from wstal.spec import Count
 from wstal.streams import SeparateStreams, StreamOptions
 from wstal.tensors import Features, Labels, Scalar, VideoFeatures
-from wstal.types import Batch, CountedBatch, Scores, Supervision
+from wstal.types import Batch, CountedBatch, Paper, Scores, Supervision
 
 IGNORED = -100  # target of a step after the end token, as `torch.nn.functional.cross_entropy` has it
 
@@ -227,6 +227,13 @@ class Star(SeparateStreams):
     name = "star"
     title = "STAR (from the paper)"
     source = "paper, partly"
+    paper = Paper(
+        "Segregated Temporal Assembly Recurrent Networks for Weakly Supervised Multiple Action Detection",
+        "Yunlu Xu, Chengwei Zhang, Zhanzhan Cheng, Jianwen Xie, Yi Niu, Shiliang Pu, Fei Wu",
+        "AAAI",
+        2019,
+        "https://arxiv.org/abs/1811.07460",
+    )
     Options = StarOptions
     supervision: ClassVar[Supervision] = "weak+count"
     Network = StarNetwork

@@ -34,7 +34,7 @@ from wstal.parts.layers import init_xavier
 from wstal.spec import Count, Spec
 from wstal.streams import SeparateStreams, StreamOptions
 from wstal.tensors import Cas, Embedded, Features, Foreground, Labels, Scalar, VideoFeatures, VideoScores
-from wstal.types import Scores, Snippets
+from wstal.types import Paper, Scores, Snippets
 
 
 class StpnNetworkOptions(Spec):
@@ -140,6 +140,13 @@ class Stpn(SeparateStreams):
 
     name = "stpn"
     title = "STPN"
+    paper = Paper(
+        "Weakly Supervised Action Localization by Sparse Temporal Pooling Network",
+        "Phuc Nguyen, Ting Liu, Gautam Prasad, Bohyung Han",
+        "CVPR",
+        2018,
+        "https://arxiv.org/abs/1712.05080",
+    )
     Options = StpnOptions
     SCORING_OPTIONS = frozenset({"own_weight"})
     Network = StpnNetwork

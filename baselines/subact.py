@@ -51,7 +51,7 @@ from wstal.parts.prototypes import Graph, Matching, TimeAttention, distances, la
 from wstal.spec import Count
 from wstal.streams import StreamOptions
 from wstal.tensors import Features, Foreground, Labels, Scalar, VideoFeatures
-from wstal.types import Batch, Scores, Video
+from wstal.types import Batch, Paper, Scores, Video
 
 BalanceTo = Literal["even", "assignment"]
 Matches = Float[Tensor, "batch time subs"]
@@ -170,6 +170,13 @@ class SubAct(Rpn):
 
     name = "sub-act"
     title = "SUB-ACT (from the paper)"
+    paper = Paper(
+        "Modeling Sub-Actions for Weakly Supervised Temporal Action Localization",
+        "Linjiang Huang, Yan Huang, Wanli Ouyang, Liang Wang",
+        "IEEE Transactions on Image Processing",
+        2021,
+        "https://doi.org/10.1109/TIP.2021.3078324",
+    )
     Options = SubActOptions
     SCORING_OPTIONS = frozenset()
     Network: ClassVar[type[Method]] = SubActNetwork

@@ -45,7 +45,7 @@ from wstal.parts.pooling import above_half, logit_signals, top_k_share_mean
 from wstal.spec import ALL_ROWS, Count
 from wstal.streams import StreamOptions, split_streams
 from wstal.tensors import Embedded, Features, Scalar, VideoFeatures
-from wstal.types import Batch, CountedBatch, IntArray, Scores, Supervision, Video
+from wstal.types import Batch, CountedBatch, IntArray, Paper, Scores, Supervision, Video
 
 
 class ThreeCNetOptions(StreamOptions):
@@ -90,6 +90,13 @@ class ThreeCNet(Method):
 
     name = "threecnet"
     title = "3C-Net"
+    paper = Paper(
+        "3C-Net: Category Count and Center Loss for Weakly-Supervised Action Localization",
+        "Sanath Narayan, Hisham Cholakkal, Fahad Shahbaz Khan, Ling Shao",
+        "ICCV",
+        2019,
+        "https://arxiv.org/abs/1908.08216",
+    )
     Options = ThreeCNetOptions
     supervision: ClassVar[Supervision] = "weak+count"
     PADS = True

@@ -31,7 +31,7 @@ Readings, for which the paper's text was not at hand; * are remembered from it, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from jaxtyping import Float
@@ -49,7 +49,7 @@ from wstal.parts.cosine import normalized, pool
 from wstal.spec import Count
 from wstal.streams import TwoStreamOptions, TwoStreams
 from wstal.tensors import Embedded, Features, Foreground, VideoFeatures
-from wstal.types import Batch, Scores, Video
+from wstal.types import Batch, Paper, Scores, Video
 
 
 class TscnOptions(TwoStreamOptions):
@@ -97,6 +97,13 @@ class Tscn(TwoStreams):
     name = "tscn"
     title = "TSCN (from the paper)"
     source = "paper"
+    paper = Paper(
+        "Two-Stream Consensus Network for Weakly-Supervised Temporal Action Localization",
+        "Yuanhao Zhai, Le Wang, Wei Tang, Qilin Zhang, Junsong Yuan, Gang Hua",
+        "ECCV",
+        2020,
+        "https://arxiv.org/abs/2010.11594",
+    )
     Options = TscnOptions
     spec: TscnOptions
 
@@ -147,6 +154,20 @@ class Tscn(TwoStreams):
         """Return the pseudo ground truth of the round, from the features of each stream."""
         fused = self.fused([teacher(part) for teacher, part in zip(self.teachers, parts, strict=True)])
         return (fused > self.spec.threshold).to(fused) if self.spec.hard else fused
+
+    @torch.no_grad()
+    def pseudo_labels(self, videos: Iterable[VideoFeatures]) -> Iterator[dict[str, Tensor]]:
+        """Yield the fused attention, as `main`, and the round's pseudo ground truth, as `consensus`, of each video.
+
+        Both are the same for all classes. There is no pseudo ground truth before the first round.
+        """
+        for features in videos:
+            parts = self.split(features.unsqueeze(0))
+            own = [network(part)[1] for network, part in zip(self.networks, parts, strict=True)]
+            found = {"main": self.fused(own)}
+            if self._round:
+                found["consensus"] = self.pseudo_truth(parts)
+            yield {name: foreground[0].expand(-1, self.num_classes) for name, foreground in found.items()}
 
     def fused(self, streams: Sequence[Tensor]) -> Tensor:
         """Return beta of the first stream plus 1 - beta of the second."""

@@ -49,7 +49,7 @@ from wstal.parts.pooling import top_k_share_mean
 from wstal.spec import Count
 from wstal.streams import TwoStreamOptions, TwoStreams
 from wstal.tensors import Cas, Embedded, Foreground, Scalar, VideoFeatures, VideoScores
-from wstal.types import Batch, Scores, Video
+from wstal.types import Batch, Paper, Scores, Video
 
 
 class UgctOptions(TwoStreamOptions):
@@ -102,6 +102,13 @@ class Ugct(TwoStreams):
     name = "ugct"
     title = "UGCT (from the paper)"
     source = "paper, partly"
+    paper = Paper(
+        "Uncertainty Guided Collaborative Training for Weakly Supervised Temporal Action Detection",
+        "Wenfei Yang, Tianzhu Zhang, Xiaoyuan Yu, Tian Qi, Yongdong Zhang, Feng Wu",
+        "CVPR",
+        2021,
+        "https://openaccess.thecvf.com/content/CVPR2021/html/Yang_Uncertainty_Guided_Collaborative_Training_for_Weakly_Supervised_Temporal_Action_Detection_CVPR_2021_paper.html",
+    )
     Options = UgctOptions
     SCORING_OPTIONS = frozenset({"scored"})
     spec: UgctOptions

@@ -36,7 +36,7 @@ from wstal.parts.pooling import top_k_mean
 from wstal.spec import ALL_ROWS, Count
 from wstal.streams import SeparateStreams, StreamOptions
 from wstal.tensors import Features, VideoFeatures, VideoScores
-from wstal.types import Batch, IntArray, Scores
+from wstal.types import Batch, IntArray, Paper, Scores
 
 TEST_TEMPERATURE = 3.0
 
@@ -131,6 +131,13 @@ class UntrimmedNet(SeparateStreams):
 
     name = "untrimmednet"
     title = "UntrimmedNet"
+    paper = Paper(
+        "UntrimmedNets for Weakly Supervised Action Recognition and Detection",
+        "Limin Wang, Yuanjun Xiong, Dahua Lin, Luc Van Gool",
+        "CVPR",
+        2017,
+        "https://arxiv.org/abs/1703.03329",
+    )
     Options = UntrimmedNetOptions
     Network = UntrimmedNetwork
     spec: UntrimmedNetOptions

@@ -35,7 +35,7 @@ from wstal.parts.padded import pooled_logits, rows_present
 from wstal.parts.pooling import logit_signals, top_k_share_mean
 from wstal.spec import ALL_ROWS, Spec
 from wstal.tensors import Embedded, Features, VideoFeatures
-from wstal.types import Batch, IntArray, Scores
+from wstal.types import Batch, IntArray, Paper, Scores
 
 
 class WtalcOptions(Spec):
@@ -73,6 +73,13 @@ class Wtalc(Method):
 
     name = "wtalc"
     title = "W-TALC"
+    paper = Paper(
+        "W-TALC: Weakly-supervised Temporal Activity Localization and Classification",
+        "Sujoy Paul, Sourya Roy, Amit K. Roy-Chowdhury",
+        "ECCV",
+        2018,
+        "https://arxiv.org/abs/1807.10418",
+    )
     Options = WtalcOptions
     PADS = True
     TRAIN_SAMPLER = sampling.crop

@@ -89,6 +89,11 @@ def load_method(name: str) -> type[Method]:
     return method
 
 
+def weak_methods() -> list[str]:
+    """Return the names of all installed methods but those that train on times."""
+    return [name for name in method_entries() if load_method(name).supervision != "full"]
+
+
 def method_source(name: str) -> Source:
     """Return what the implementation of a method follows (`Method.source`), of an unregistered one released code."""
     return load_method(name).source if name in method_entries() else "released code"

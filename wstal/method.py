@@ -20,7 +20,7 @@ from wstal import sampling
 from wstal.localize.spec import LocalizerSpec
 from wstal.spec import Count, Spec
 from wstal.tensors import Attention, Cas, Embedded, Features, Labels, Scalar, VideoFeatures
-from wstal.types import Batch, IntArray, Scores, Snippets, Source, Supervision, Video
+from wstal.types import Batch, IntArray, Paper, Scores, Snippets, Source, Supervision, Video
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 ADAM_BETAS = (0.9, 0.999)
@@ -93,8 +93,10 @@ class Method(nn.Module, ABC):
 
     Attributes:
         supervision: what training is given besides features. `weak`: video-level labels. `weak+count`: also how often
-            each class occurs, as `CountedVideo` and `CountedBatch`. `full`: times, which no run hands out yet.
+            each class occurs, as `CountedVideo` and `CountedBatch`. `full`: times, see `wstal.supervised`.
         source: what the implementation follows. `paper, partly`: the paper leaves a part of the structure open.
+        paper: publication of the method.
+        chance: knows nothing of time by construction.
         SCORING_OPTIONS: options that only `score` reads. Runs that differ in nothing else have the same weights.
         PADS: rows of zeros at the end of a training video are padding, on whose number no loss depends. Only such a
             method may sample fewer than `temporal_length` rows of a short video in a batch of several videos.
@@ -109,6 +111,8 @@ class Method(nn.Module, ABC):
     Options: ClassVar[type[Spec]]
     supervision: ClassVar[Supervision] = "weak"
     source: ClassVar[Source] = "released code"
+    paper: ClassVar[Paper | None] = None
+    chance: ClassVar[bool] = False
     SCORING_OPTIONS: ClassVar[frozenset[str]] = frozenset()
     PADS: ClassVar[bool] = False
     SMOOTH: ClassVar[bool] = True
@@ -151,8 +155,7 @@ class Method(nn.Module, ABC):
     def score_batch(self, features: Features) -> list[Scores]:
         """Return the scores of several videos of one length, as `score` gives them.
 
-        Override it where one pass of the network can serve several videos. A class that overrides `score` alone scores
-        them one by one.
+        Override it where one pass can serve several videos. A class that overrides `score` alone scores one by one.
         """
         return [self.score(one) for one in features]
 
@@ -214,10 +217,7 @@ class Method(nn.Module, ABC):
         return iter(())
 
     def diagnostics(self) -> dict[str, Any]:
-        """Return numbers, or lists of numbers, to plot by epoch.
-
-        Called after each epoch. The names are the same each time.
-        """
+        """Return numbers, or lists of numbers, to plot after each epoch, by the same names each time."""
         return {}
 
     def export_state(self) -> dict[str, Tensor]:

@@ -1,7 +1,9 @@
 """Types of the field's vocabulary. Times are in seconds, tables are columns of equal length.
 
 Training sees only `Video` and `Batch`, or `CountedVideo` and `CountedBatch` if the method declares that it needs counts
-(`Method.supervision`). None of them has a temporal annotation, so no method can read one.
+(`Method.supervision`). None of them has a temporal annotation, so no weakly supervised method can read one.
+`SupervisedVideo` and `SupervisedBatch` have times. They are no kind of `Video` and `Batch`, so what takes those cannot
+be handed them.
 """
 
 from __future__ import annotations
@@ -24,7 +26,27 @@ Bools = npt.NDArray[np.bool_]
 Supervision = Literal["weak", "weak+count", "full"]
 Source = Literal["released code", "paper", "paper, partly", "ours"]
 INSTANCE_COLUMNS = ("video", "label", "start", "end")
+PROPOSALS = "proposals"  # what a file of scores calls them, so that no signal has this name
 DETECTION_COLUMNS = (*INSTANCE_COLUMNS, "score")
+
+
+@dataclass(frozen=True)
+class Paper:
+    """Publication of a method.
+
+    Args:
+        title: as printed.
+        authors: names in order, given name first, separated by commas.
+        venue: conference or journal.
+        year: of publication.
+        link: address of the paper.
+    """
+
+    title: str
+    authors: str
+    venue: str
+    year: int
+    link: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +95,23 @@ class CountedVideo(Video):
 
 
 @dataclass(frozen=True, eq=False)
+class SupervisedVideo:
+    """Training video with its annotated instances, for methods of the supervision `full` alone.
+
+    Args:
+        video: the video as a weakly supervised method gets it.
+        label: `[N]` class of each instance.
+        start: `[N]` seconds.
+        end: `[N]` seconds.
+    """
+
+    video: Video
+    label: IntArray
+    start: FloatArray
+    end: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
 class Batch:
     """Snippets of B videos sampled to one length.
 
@@ -112,6 +151,23 @@ class CountedBatch(Batch):
 
 
 @dataclass(frozen=True, eq=False)
+class SupervisedBatch:
+    """Windows of videos with targets made from times, for methods of the supervision `full` alone.
+
+    Args:
+        features: `[B, T, D]` float32.
+        labels: `[B, C]` multi-hot classes of each window's video, float32.
+        videos: the videos' names, for messages.
+        targets: by name, `[B, ...]` of the method's choice.
+    """
+
+    features: torch.Tensor
+    labels: torch.Tensor
+    videos: tuple[str, ...]
+    targets: dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True, eq=False)
 class Snippets:
     """Output of a method's network for B videos, before any loss.
 
@@ -138,11 +194,14 @@ class Scores:
             into account where the method knows it. `attention`: `[T]` probability of foreground.
         video_scores: `[C]` class probabilities of the video.
         class_scores: `[C]` by name: other scores of the video's classes, as logits, or those of one stream.
+        proposals: `[P, 4]` start and end in rows of the video (0 to T), score and class (-1: of no class), of a method
+            that finds intervals itself.
     """
 
     signals: dict[str, torch.Tensor]
     video_scores: torch.Tensor
     class_scores: dict[str, torch.Tensor] = field(default_factory=dict)
+    proposals: torch.Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,6 +271,7 @@ class SnippetScores:
             the video was sampled down to fewer rows.
         offset: as `Video.offset`.
         class_scores: as `Scores.class_scores`.
+        proposals: as `Scores.proposals`.
     """
 
     video: str
@@ -220,3 +280,4 @@ class SnippetScores:
     seconds_per_snippet: float
     offset: float = 0.0
     class_scores: dict[str, FloatArray] = field(default_factory=dict)
+    proposals: FloatArray | None = None

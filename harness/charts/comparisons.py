@@ -25,6 +25,8 @@ FILLED = 0.45
 LABEL, KEY = 36, 30
 # columns of a heat map that have names and numbers
 MOST_NAMED = 30
+# share of the largest value above which black on viridis has more contrast than white
+LEGIBLE = 0.42
 # inches of a letter of their names
 LETTER = 0.06
 # words, marker, edge and face of the published and the measured value, where they are comparable and where not
@@ -222,7 +224,7 @@ def heat_map(
         axes.spines[:].set_visible(False)
         if len(columns) <= MOST_NAMED:
             axes.set_xticks(range(len(columns)), names, rotation=60, ha="right", rotation_mode="anchor", fontsize=7)
-            middle = 0.6 * float(np.nanmax(values))
+            middle = LEGIBLE * float(np.nanmax(values))
             for (row, column), value in np.ndenumerate(values):
                 ink = "black" if value > middle else "white"
                 axes.text(column, row, f"{value:.0f}", ha="center", va="center", color=ink, fontsize=6)

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
 Numbers = NDArray[np.float64]
-# inches: labels on the left, a bar, a curve, the space between rows and around them
-LABELS, BAR, CURVE, GAP, TOP, BOTTOM, HEADING = 1.55, 0.16, 0.42, 0.07, 0.4, 0.42, 0.27
+# inches: labels on the left, a bar, a curve, a key frame, the space between rows and around them
+LABELS, BAR, CURVE, PICTURE, GAP, TOP, BOTTOM, HEADING = 1.55, 0.16, 0.42, 0.5, 0.07, 0.4, 0.42, 0.27
 SECONDS_PER_WIDTH, WIDEST = 300.0, 40.0  # a longer video gets a wider drawing, which scrolls
 LANES, MOST_POINTS = 4, 4_000
 NAME, TITLE = 24, 100  # letters
@@ -59,6 +59,19 @@ class Curve:
 
 
 @dataclass(frozen=True, eq=False)
+class Pictures:
+    """Key frames of a video, evenly spaced from its beginning on.
+
+    Args:
+        images: `[n, height, width, 3]` RGB.
+        step: seconds that each stands for.
+    """
+
+    images: NDArray[np.uint8]
+    step: float
+
+
+@dataclass(frozen=True, eq=False)
 class Track:
     """Output of one run for a video.
 
@@ -89,6 +102,7 @@ class Timeline:
         end: last second that is shown.
         tiou: of a hit.
         synthetic: whether the features were generated.
+        pictures: key frames, None where there are none.
     """
 
     video: str
@@ -98,6 +112,7 @@ class Timeline:
     end: float
     tiou: float
     synthetic: bool = False
+    pictures: Pictures | None = None
 
 
 def timeline_figure(name: str, timeline: Timeline) -> Figure:
@@ -126,7 +141,7 @@ def timeline_png(timeline: Timeline, *, dark: bool = False) -> bytes:
 
     ink, ground = ("#c9d1d9", "#11151a") if dark else ("#24292f", "white")
     settings = {key: ink if value == INK else value for key, value in (SHARED | PAGE).items()}
-    settings |= {"savefig.transparent": False, "savefig.facecolor": ground}
+    settings |= {"savefig.transparent": False, "savefig.facecolor": ground, "axes.facecolor": ground}
     with matplotlib.rc_context(), warnings.catch_warnings():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(settings)
@@ -190,7 +205,10 @@ class _Row:
 
 
 def _rows(timeline: Timeline) -> list[_Row]:
-    rows = [
+    rows = []
+    if timeline.pictures is not None:
+        rows.append(_Row("key frames", PICTURE, functools.partial(_draw_pictures, timeline=timeline)))
+    rows += [
         _Row(f"truth: {label}", BAR, lambda axes, bars=bars: _draw_bars(axes, bars, truth=True))
         for label, bars in timeline.truth.items()
     ] or [_Row("no instance in the ground truth", HEADING)]
@@ -248,6 +266,19 @@ def _draw_bars(axes: Axes, bars: Bars, truth: bool = False) -> None:
             look = {"facecolor": "none", "edgecolor": VERMILION, "alpha": strength, "linewidth": 1.1}
         axes.barh(lanes - 1 - lane[index], end - start, 0.75, start, **look)
     axes.set_ylim(-0.5, lanes - 0.5)
+
+
+def _draw_pictures(axes: Axes, timeline: Timeline) -> None:
+    """Draw as many key frames side by side as fit, each that of the middle of its stretch."""
+    pictures = timeline.pictures
+    assert pictures is not None
+    width = axes.bbox.width / axes.bbox.height * pictures.images.shape[1]  # of the row, in pixels of the pictures
+    count = max(1, round(width / pictures.images.shape[2]))
+    span = max(timeline.end - timeline.start, 1e-3)
+    middles = timeline.start + span * (np.arange(count) + 0.5) / count
+    chosen = np.clip(middles // pictures.step, 0, len(pictures.images) - 1).astype(np.int64)
+    row = np.concatenate(list(pictures.images[chosen]), axis=1)
+    axes.imshow(row, extent=(timeline.start, timeline.start + span, 0, 1), aspect="auto", interpolation="bilinear")
 
 
 def _draw_cas(axes: Axes, curve: Curve, pseudo: Curve | None, top: float) -> None:

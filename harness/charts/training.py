@@ -10,7 +10,7 @@ from unicodedata import east_asian_width
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.charts.style import to_svg
+from harness.charts.style import BLUE, INK, PAGE, VERMILION, themed, to_svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,7 +22,7 @@ SETTINGS: dict[Any, Any] = {
     "svg.hashsalt": "diagnostics", "savefig.facecolor": "white", "font.size": 8, "axes.titlesize": 8,
     "axes.labelsize": 7, "xtick.labelsize": 7, "ytick.labelsize": 7,
 }  # fmt: skip
-RAW, MARK = "#9ecae1", "#d95f02"
+RAW, MARK, SOFT = "#9ecae1", "#d95f02", "#444444"
 LINES = (("#08519c", "o"), ("#a50f15", "s"))
 # inches: the figure, a panel's height and the space below it, a line of text, a row and a letter of a heat map
 WIDTH, PANEL, GAP, LINE, ROW, LETTER = 11.0, 1.25, 0.58, 0.18, 0.125, 0.053
@@ -88,6 +88,20 @@ def draw(history: Mapping[str, Any], run: ChartRun) -> bytes:
     return to_svg(lambda: _figure(_content(history), run), SETTINGS).encode()
 
 
+def draw_for_page(history: Mapping[str, Any], run: ChartRun) -> str:
+    """Draw the figure as SVG that is readable on light and on dark ground.
+
+    Args:
+        history: `History.to_json` of a run.
+        run: whose figure it is.
+    """
+    inks = {key: value for key, value in PAGE.items() if value == INK}
+    svg = to_svg(lambda: _figure(_content(history), run), SETTINGS | inks | {"savefig.transparent": True})
+    for dark, legible in zip((SOFT, *(colour for colour, _ in LINES)), (INK, BLUE, VERMILION), strict=True):
+        svg = svg.replace(dark, legible)
+    return themed(svg)
+
+
 def _content(history: Mapping[str, Any]) -> _Content:
     steps_per_epoch, count = history["steps_per_epoch"], len(history["steps"][TOTAL])
     epochs = count // steps_per_epoch
@@ -148,7 +162,7 @@ def _figure(content: _Content, run: ChartRun) -> Figure:
         return place(column * cell + 0.52, header + row * (PANEL + GAP), cell - 0.64, PANEL)
 
     for number, line in enumerate(lines):
-        look: dict[str, Any] = {"color": "#444444"} if number else {"fontsize": 11, "fontweight": "bold"}
+        look: dict[str, Any] = {"color": SOFT} if number else {"fontsize": 11, "fontweight": "bold"}
         figure.text(0.1 / WIDTH, 1 - (number + 0.8) * LINE / height, line, va="center", **look)
     for number, (name, values) in enumerate(content.terms.items()):
         _draw_term(panel(number), name, values, content, f"term-{number}")

@@ -1,11 +1,10 @@
-"""Command `audit`: printed numbers that do not agree with each other."""
+"""Command `paper audit`: printed numbers that do not agree with each other."""
 
 from __future__ import annotations
 
 import argparse
 
-from harness.cli.check import add_determinism, handle_determinism
-from harness.cli.options import Commands, add_json_option, count
+from harness.cli.options import Commands, add_json_option
 from harness.cli.output import print_json, print_table
 from harness.io.console import say
 
@@ -16,14 +15,12 @@ def add(commands: Commands) -> None:
         "audit",
         handle=handle,
         help="check the paper's printed numbers against each other",
-        description="Recompute printed averages within rounding, compare what is printed more than once, and read the\n"
-        "gains that the text quotes off the tables. Findings do not change the exit code: they are the paper's.",
-        epilog="examples:\n  wstal-bench audit\n  wstal-bench audit --json",
+        description="Recompute printed averages within rounding, compare what is printed more than once and rows with\n"
+        "their own sources, and read the gains that the text quotes off the tables. Findings do not change the exit\n"
+        "code: they are the paper's. --json also has the source of each correction.",
+        epilog="examples:\n  wstal-bench paper audit\n  wstal-bench paper audit --json",
     )
     add_json_option(command)
-    former = add_determinism(command.add_subparsers(metavar="", help=argparse.SUPPRESS))
-    former.add_argument("--twins", type=count, dest="repeats", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
-    former.set_defaults(handle=_audit_determinism)
 
 
 def handle(arguments: argparse.Namespace) -> int:
@@ -38,14 +35,8 @@ def handle(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json({name: table.rows for name, table in tables.items()})
         return 0
-    for name, left_out, widths in (("findings", "", [12, 28, 16, 24, 56]), ("rules", "what it demands", None)):
+    for name, left_out, widths in (("findings", "source", [12, 28, 16, 24, 56]), ("rules", "what it demands", None)):
         columns = {column: tables[name].column(column) for column in tables[name].columns if column != left_out}
         print_table(columns, widths=widths, end="\n\n")
     say(f"Done: {sum(tally.checked for tally in found.values())} checks, {len(findings)} finding(s)")
     return 0
-
-
-def _audit_determinism(arguments: argparse.Namespace) -> int:
-    """Do `check determinism`, which had this name before."""
-    say("`audit determinism` is now called `check determinism`.")
-    return handle_determinism(arguments)

@@ -1,4 +1,4 @@
-"""Command `wstal-bench cost`: what methods cost, at the inputs of Table IX."""
+"""Command `wstal-bench paper cost`: what methods cost, at the inputs of Table IX."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def add(commands: Commands) -> None:
         "time on the CPU, each step in a fresh process. Other work at the same time spoils the times. Table IX as\n"
         "published and as the paper counted is printed before it.",
         epilog="examples:\n"
-        "  wstal-bench cost                           # every installed method, minutes each\n"
-        "  wstal-bench cost --method rmgcl-gksa       # one, beside what the file holds of others\n"
-        "  wstal-bench cost --stored                  # what the file holds, in a second",
+        "  wstal-bench paper cost                       # every installed method, minutes each\n"
+        "  wstal-bench paper cost --method rmgcl-gksa   # one, beside what the file holds of others\n"
+        "  wstal-bench paper cost --stored              # what the file holds, in a second",
     )
     command.add_argument("--method", type=method_name, metavar="M", help="this method alone (default: all)")
     command.add_argument("--stored", action="store_true", help="measure nothing: show what is stored")
@@ -45,7 +45,7 @@ def handle(arguments: argparse.Namespace) -> int:
     path = arguments.results / CostFile.FILE
     if arguments.stored:
         if not path.exists():
-            raise UserError(f"{path} is not there. Measure with `wstal-bench cost`, or give the right --results.")
+            raise UserError(f"{path} is not there. Measure with `wstal-bench paper cost`, or give the right --results.")
         cost = CostFile.load(path)
         names = list(cost.methods)
         if arguments.method is not None:
@@ -70,10 +70,10 @@ def handle(arguments: argparse.Namespace) -> int:
 def _measured(path: Path, method: str | None) -> tuple[CostFile, list[str]]:
     """Measure one method or all; refuse before minutes of measuring what cannot be done."""
     from harness.io.atomic import check_writable
-    from harness.registry import load_method, method_entries
+    from harness.registry import load_method, weak_methods
     from harness.studies.cost import CostFile, measure, store_cost
 
-    names = list(method_entries()) if method is None else [method]
+    names = weak_methods() if method is None else [method]
     for name in names:
         load_method(name)
     if path.exists():

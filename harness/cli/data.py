@@ -1,4 +1,4 @@
-"""Command `wstal-bench data`: check or convert a data set."""
+"""Command `wstal-bench data`: make, check or convert a data set."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from harness.cli import convert, extract
 from harness.cli.options import Commands, add_json_option
 from harness.cli.output import print_json
 from harness.io.console import ProgressReport, say
@@ -13,8 +14,10 @@ from harness.io.console import ProgressReport, say
 
 def add(commands: Commands) -> None:
     """Declare the command and its options."""
-    data = commands.add_parser("data", help="check or convert a data set", description="Check or convert a data set.")
+    what = "make, check or convert a data set"
+    data = commands.add_parser("data", help=what, description=f"{what.capitalize()}.")
     actions = data.add_subparsers(title="actions", metavar="ACTION", required=True)
+    extract.add(actions)
     verify = actions.add_parser(
         "verify",
         handle=verify_data,
@@ -28,30 +31,7 @@ def add(commands: Commands) -> None:
     verify.add_argument("--descriptor", metavar="D", help="a shipped descriptor's name or a dataset.toml")
     verify.add_argument("--write-manifest", action="store_true", help="write DIR/SHA256SUMS of all feature files")
     add_json_option(verify)
-    convert = actions.add_parser(
-        "convert",
-        handle=convert_data,
-        help="convert W-TALC's or HAAN's NumPy files into the folder layout",
-        description="Convert W-TALC's joint object array of features and its annotation arrays, or HAAN's FineAction\n"
-        "arrays, into the folder layout and ActivityNet-style JSON. Only this command reads pickled files, with\n"
-        "an unpickler that accepts nothing but NumPy arrays.",
-        epilog="example:\n"
-        "  wstal-bench data convert --annotations Thumos14reduced-Annotations \\\n"
-        "      --features Thumos14reduced-I3D-JOINTFeatures.npy --out ~/thumos14",
-    )
-    convert.add_argument("--annotations", type=Path, required=True, metavar="DIR", help="folder of the .npy arrays")
-    convert.add_argument("--features", type=Path, metavar="FILE", help="joint feature array (default: none)")
-    convert.add_argument(
-        "--class-names", type=Path, metavar="FILE", help="for HAAN's class numbers: a JSON object, number to name"
-    )
-    convert.add_argument(
-        "--fps",
-        type=float,
-        default=25.0,
-        metavar="N",
-        help="frames per second at which the features were extracted (default: 25)",
-    )
-    convert.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder to make")
+    convert.add(actions)
 
 
 def verify_data(arguments: argparse.Namespace) -> int:
@@ -79,17 +59,3 @@ def verify_data(arguments: argparse.Namespace) -> int:
     verdict = {0: notes, 2: "some files are bad", 3: "data are missing"}[report.exit_code]
     say(f"Done: {arguments.data}: {verdict}")
     return report.exit_code
-
-
-def convert_data(arguments: argparse.Namespace) -> int:
-    """Convert released arrays into the folder layout."""
-    from harness.data.convert import convert
-
-    converted = convert(arguments.annotations, arguments.out, arguments.features, arguments.class_names, arguments.fps)
-    say(*converted.notes)
-    say(
-        f"Done: {sum(converted.videos.values())} videos, {converted.instances} instances and "
-        f"{converted.features} feature files in {arguments.out}; "
-        + (f"check them with `wstal-bench data verify {arguments.out}`" if converted.features else "add features/")
-    )
-    return 0

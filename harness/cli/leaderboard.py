@@ -17,7 +17,7 @@ def add(commands: Commands) -> None:
         help="render leaderboards from the stored records",
         description="Render DIR/leaderboards/ (Markdown, CSV, LaTeX, figures), DIR/audit.md, DIR/interpretations.md\n"
         "and DIR/report.html from what DIR stores: records/, rescored/, cost.json, and the results\n"
-        "that DIR/../README.md quotes between markers. The same files give the same bytes.\n"
+        "that DIR/../README.md and docs/ quote between markers. The same files give the same bytes.\n"
         "A stored file that cannot be used is named, the rest is rendered, and the exit code is 2.",
         epilog="examples:\n  wstal-bench leaderboard\n  wstal-bench leaderboard --check",
     )

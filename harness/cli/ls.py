@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
-from harness.cli.options import Commands, add_json_option, add_store_option
+from harness.cli.options import Commands, add_json_option, add_store_option, method_name
 from harness.cli.output import print_rows
 from harness.io.console import say
+from wstal.errors import UserError
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -23,7 +23,7 @@ def add(commands: Commands) -> None:
         handle=handle,
         help="list methods and their options, data sets and their keys, protocols or runs",
         description="List what is registered, shipped or stored.",
-        epilog="examples:\n  wstal-bench ls protocols\n  wstal-bench ls options",
+        epilog="examples:\n  wstal-bench ls protocols\n  wstal-bench ls options acmnet",
     )
     command.add_argument(
         "what",
@@ -31,15 +31,18 @@ def add(commands: Commands) -> None:
         help="options: those that --set changes, with each method's THUMOS14 default; "
         "keys: of dataset.toml; rows: of the ablation plans",
     )
+    command.add_argument("methods", nargs="*", type=method_name, metavar="METHOD", help="of options: only of these")
     add_store_option(command, "for runs (default: runs)")
     add_json_option(command)
 
 
 def handle(arguments: argparse.Namespace) -> int:
     """Print one list."""
-    rows = LISTS[arguments.what](arguments.store)
+    if arguments.methods and arguments.what != "options":
+        raise UserError(f"`ls {arguments.what}` takes no METHOD; `ls options {arguments.methods[0]}` does.")
+    rows = LISTS[arguments.what](arguments)
     wrapped = {"default": 30, "meaning": 72} if arguments.what in ("options", "keys") else {}
-    print_rows(arguments, rows, widths=[wrapped.get(name) for row in rows[:1] for name in row])
+    print_rows(arguments, rows, widths=[wrapped.get(name) for row in rows[:1] for name in row], missing="none")
     if not rows:
         say(f"There are no {arguments.what}.")
     return 0
@@ -48,22 +51,23 @@ def handle(arguments: argparse.Namespace) -> int:
 BOUNDS = ("gt", "ge", "lt", "le")
 
 
-def methods(store: Path) -> list[dict[str, str]]:
+def methods(arguments: argparse.Namespace) -> list[dict[str, str]]:
     """List registered methods and the classes that implement them."""
     from harness.registry import method_entries
 
     return [{"method": name, "implemented in": entry.value} for name, entry in method_entries().items()]
 
 
-def options(store: Path) -> list[dict[str, Any]]:
+def options(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """List the options that `--set` changes, with each method's THUMOS14 default."""
     from harness.registry import load_method, method_entries
 
     rows = []
-    for method in method_entries():
+    for method in arguments.methods or method_entries():
         recipe = load_method(method).recipe("thumos14")
+        named = {} if len(arguments.methods) == 1 else {"method": method}
         for part, model in (("method", recipe.method), ("train", recipe.train), ("localizer", recipe.localizer)):
-            rows += [{"method": method, **row} for row in _fields(part, model)]
+            rows += [named | row for row in _fields(part, model)]
     return rows
 
 
@@ -88,7 +92,7 @@ def _fields(name: str, model: BaseModel) -> list[dict[str, Any]]:
     return found
 
 
-def rows(store: Path) -> list[dict[str, Any]]:
+def rows(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """List rows of the ablation plans, by their names for `run --row`."""
     from harness.runs.plans import plans
 
@@ -104,7 +108,7 @@ def rows(store: Path) -> list[dict[str, Any]]:
     ]
 
 
-def keys(store: Path) -> list[dict[str, Any]]:
+def keys(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """List the keys of a `dataset.toml`."""
     from harness.data.descriptor import DatasetDescriptor
 
@@ -118,7 +122,7 @@ def keys(store: Path) -> list[dict[str, Any]]:
     ]
 
 
-def datasets(store: Path) -> list[dict[str, str]]:
+def datasets(arguments: argparse.Namespace) -> list[dict[str, str]]:
     """List the shipped data set descriptors."""
     from harness.data.descriptor import shipped_descriptors
 
@@ -128,19 +132,19 @@ def datasets(store: Path) -> list[dict[str, str]]:
     ]
 
 
-def protocols(store: Path) -> list[dict[str, str]]:
+def protocols(arguments: argparse.Namespace) -> list[dict[str, str]]:
     """List the evaluation protocols."""
     from wstal.evaluation import PROTOCOLS
 
     return [{"protocol": name, "meaning": protocol.meaning} for name, protocol in PROTOCOLS.items()]
 
 
-def runs(store: Path) -> list[dict[str, Any]]:
+def runs(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """List the finished runs of the store, with averages in percent."""
     from harness.records.reading import list_records
     from harness.records.store import Store
 
-    folder = Store(store).runs
+    folder = Store(arguments.store).runs
     records, refused = list_records(folder)
     rows: list[dict[str, Any]] = []
     for record in records:
@@ -149,6 +153,6 @@ def runs(store: Path) -> list[dict[str, Any]]:
     return rows + [{"run": str(path.parent), "status": f"damaged: {message}"} for path, message in refused]
 
 
-LISTS: dict[str, Callable[[Path], list[dict[str, Any]]]] = {
+LISTS: dict[str, Callable[[argparse.Namespace], list[dict[str, Any]]]] = {
     function.__name__: function for function in (methods, options, datasets, keys, protocols, rows, runs)
 }

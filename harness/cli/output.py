@@ -18,6 +18,7 @@ def print_table(
     headers: Sequence[str] = "keys",
     widths: Sequence[int | None] | None = None,
     end: str = "\n",
+    missing: str = "",
 ) -> None:
     """Print a table for a terminal, each value as it is.
 
@@ -26,10 +27,11 @@ def print_table(
         headers: names of the columns (by default the keys of the mappings).
         widths: characters after which each column is wrapped, None for never.
         end: text after the table.
+        missing: word for None.
     """
     from tabulate import tabulate
 
-    print(tabulate(rows, headers=headers, disable_numparse=True, maxcolwidths=widths), end=end)
+    print(tabulate(rows, headers=headers, disable_numparse=True, maxcolwidths=widths, missingval=missing), end=end)
 
 
 def print_rows(arguments: argparse.Namespace, rows: Sequence[Mapping[str, Any]], **layout: Any) -> None:

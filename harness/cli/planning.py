@@ -1,4 +1,4 @@
-"""Shared options and steps of `sweep`, `plan` and `reproduce`."""
+"""Shared options and steps of `sweep` and `reproduce`."""
 
 from __future__ import annotations
 

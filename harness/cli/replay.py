@@ -1,4 +1,4 @@
-"""Command `wstal-bench replay`: repeat a failed training step."""
+"""Command `wstal-bench debug replay`: repeat a failed training step."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def add(commands: Commands) -> None:
         help="repeat a failed training step and report what is not finite",
         description="A training whose loss is not finite stores the step: batch, weights before it, and random state.\n"
         "This command repeats its forward pass on the CPU and prints each loss term and the cause.",
-        epilog="example:\n  wstal-bench replay runs/partial/RUN/failed-step.safetensors",
+        epilog="example:\n  wstal-bench debug replay runs/partial/RUN/failed-step.safetensors",
     )
     command.add_argument("step", type=Path, metavar="FILE", help="failed-step.safetensors of the run's folder")
 

@@ -12,7 +12,8 @@ from harness.cli.inputs import run_request, source_from
 from harness.cli.output import print_table
 from harness.cli.planning import add_jobs_option, add_seeds_option, engine_from, seeds_from
 from harness.io.console import ProgressReport, say
-from wstal.errors import MissingDataError, UserError
+from harness.io.text import did_you_mean
+from wstal.errors import UserError
 
 if TYPE_CHECKING:
     from harness.comparisons.ranking import Ranked
@@ -28,18 +29,21 @@ def add(commands: options.Commands) -> None:
         help="train and score every method on a data set, then render its leaderboard (the main job)",
         description="Train every registered method, and every row of the paper's ablations, with several seeds on a\n"
         "data set, score each run under every protocol that applies, store the records and render the pages.\n\n"
-        "Without --data the embedded synthetic data set is used: it shows that everything works, not how good a\n"
-        "method is. It has one seed, other data sets have three, unless --seeds says otherwise. Runs that are in\n"
-        "the store already are not trained again.",
+        "DATASET may be left out: with --data it is what DIR holds. Another name than that is refused.\n"
+        "Without --data an embedded synthetic data set is used: it shows that everything works, not how good a\n"
+        "method is. Those like activitynet13 and fineaction train the weak methods of Tables II and III. Runs that\n"
+        "are in the store already are not trained again. The embedded set has one seed, other data have three,\n"
+        "unless --seeds says otherwise.",
         epilog="examples:\n"
-        "  wstal-bench reproduce thumos14\n"
-        "  wstal-bench reproduce thumos14 --seeds 0-2\n"
-        "  wstal-bench reproduce thumos14 --data ~/thumos14 --seeds 0-4\n"
-        "  wstal-bench reproduce thumos14 --data ~/thumos14 --table IV V\n"
+        "  wstal-bench reproduce\n"
+        "  wstal-bench reproduce --seeds 0-2\n"
+        "  wstal-bench reproduce activitynet13\n"
+        "  wstal-bench reproduce --data ~/thumos14 --seeds 0-4\n"
+        "  wstal-bench reproduce --data ~/thumos14 --table IV V\n"
         "  wstal-bench reproduce thumos14 --data ~/thumos14 --methods acmnet --set train.epochs=200",
     )
     known = "thumos14, activitynet13, activitynet12, fineaction, or your own data set's name"
-    command.add_argument("dataset", metavar="DATASET", help=known)
+    command.add_argument("dataset", nargs="?", metavar="DATASET", help=known)
     options.add_data_options(command)
     what = command.add_mutually_exclusive_group()
     options.add_methods_option(what, "only these methods (default: all registered, and all ablations)")
@@ -57,6 +61,7 @@ def add(commands: options.Commands) -> None:
 def handle(arguments: argparse.Namespace) -> int:
     """Do the main job."""
     from harness.comparisons.ranking import ranking
+    from harness.data.synthetic_families import FAMILIES
     from harness.pages.run_page import PAGE, write_run_pages
     from harness.pages.site import REPORT, publish
     from harness.records.run_folder import FinishedRun
@@ -66,30 +71,28 @@ def handle(arguments: argparse.Namespace) -> int:
     from harness.runs.plans import INTERPRETATIONS, find_plan, paper_tables
     from harness.sweeps.jobs import Planner, unique
     from harness.sweeps.sweep import run_jobs
-    from wstal.families import TRAINING_VIDEOS
 
-    families = tuple(TRAINING_VIDEOS)
-    if arguments.data is None and arguments.dataset not in families:
-        raise UserError(f"Unknown data set {arguments.dataset!r}. Data sets: {', '.join(families)}.")
-    if arguments.data is None and arguments.dataset != "thumos14":
-        raise MissingDataError(
-            f"{arguments.dataset} needs features: give --data DIR with DIR/features/ and annotations.json. "
-            "Only thumos14 has a synthetic stand-in."
-        )
+    if arguments.data is None and arguments.dataset is not None:
+        _check_known(arguments.dataset)
+        arguments.descriptor = arguments.dataset
     request = run_request(arguments)
     with ProgressReport() as progress:
         source = source_from(request, progress)
-        # a data set of one's own goes by its name, or by any of these that a nox session gives
-        names = (source.family, source.name) if source.family in families else (source.name, source.family, *families)
-        if arguments.dataset not in names:
-            raise UserError(f"{arguments.data} holds {names[0]}, not {arguments.dataset}. Name it so.")
+        if arguments.data is not None and arguments.dataset not in (None, source.name, source.family):
+            raise UserError(
+                f"{arguments.data} holds {source.name}, not {arguments.dataset}. Leave the name out: "
+                "`wstal-bench reproduce --data DIR`, or `nox -s reproduce -- --data DIR`."
+            )
+        # those of two of the paper's tables are small: the whole schedules of these tables' methods
+        stand_in = FAMILIES.get(source.family) if source.synthetic else None
         if arguments.profile:
             progress.say("--profile does nothing: there is one schedule. For more seeds: --seeds 0-2.")
         if source.synthetic and INTERPRETATIONS in (arguments.table or ()):
             raise UserError("Interpretations are about real features: give --data DIR.")
         planner = Planner(source, request, seeds_from(arguments.seeds) if arguments.seeds else None)
-    jobs = [] if arguments.table else planner.methods(arguments.methods or method_entries())
-    for table in arguments.table or ([] if arguments.methods else paper_tables()):
+    methods = _methods_of(stand_in.table) if stand_in else list(method_entries())
+    jobs = [] if arguments.table else planner.methods(arguments.methods or methods)
+    for table in arguments.table or ([] if arguments.methods or stand_in else paper_tables()):
         jobs += planner.rows(find_plan(table), table, f"{table}/")
     # rows that several tables share are one run
     jobs = list(unique(jobs).values())
@@ -98,7 +101,7 @@ def handle(arguments: argparse.Namespace) -> int:
     with engine_from(arguments, source, len(jobs)) as engine:
         say(f"{len(jobs)} runs on {source.name}, {engine.slots} at a time, {engine.threads} thread(s) each")
         records = run_jobs(jobs, store, engine)
-    write_run_pages([store.run_folder(run) for run in new], engine.slots)
+    write_run_pages([store.run_folder(run) for run in new], engine.slots, arguments.data)
     results = arguments.results or arguments.store / "results"
     pages = publish(records, results)
     runs = [FinishedRun.open(store.run_folder(job.run)) for job in jobs]
@@ -141,3 +144,23 @@ def print_ranking(ranked: Sequence[Ranked], synthetic: bool) -> None:
         low = [f"{row.name} ({row.mean:.1f})" for row in judged if not row.above_random]
         others = f"; not: {', '.join(low)}" if low else ""
         print(f"{len(judged) - len(low)} of {len(judged)} rows are above random scores{others}")
+
+
+def _check_known(name: str) -> None:
+    """Refuse names of no known family of data sets."""
+    from wstal.families import TRAINING_VIDEOS
+
+    if name not in TRAINING_VIDEOS:
+        remedy = "Give its folder with --data DIR."
+        hint = did_you_mean(name, TRAINING_VIDEOS)
+        raise UserError(f"Unknown data set {name!r}{hint} Known are {', '.join(TRAINING_VIDEOS)}. {remedy}")
+
+
+def _methods_of(table: str) -> list[str]:
+    """Return the registered weak methods of a table's rows, and those by chance."""
+    from harness.paper.tables import find_table
+    from harness.registry import load_method, method_entries
+
+    named = {row.method: None for row in find_table(table).rows}
+    chance = {name: None for name in method_entries() if load_method(name).chance}
+    return [name for name in named | chance if name in method_entries() and load_method(name).supervision != "full"]

@@ -1,4 +1,4 @@
-"""Command `wstal-bench robustness`: contrastive losses under wrong pairs, on planted clusters."""
+"""Command `wstal-bench paper robustness`: contrastive losses under wrong pairs, on planted clusters."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ def add(commands: Commands) -> None:
         description="Train linear embeddings of planted clusters (synthetic, no video) by InfoNCE and by Eq. 9 with\n"
         "pairs of which a known share is wrong, store the accuracies in DIR/robustness.json, and render what they say\n"
         "of the paper's claim as DIR/robustness.md. About two minutes on one core.",
-        epilog="examples:\n  wstal-bench robustness\n  wstal-bench robustness --temperature 0.5 --out tau05 --json",
+        epilog="examples:\n"
+        "  wstal-bench paper robustness\n"
+        "  wstal-bench paper robustness --temperature 0.5 --out tau05 --json",
     )
     command.add_argument("--seeds", type=count, default=5, metavar="N", help="seeds 0 to N-1, 2 or more (default: 5)")
     command.add_argument("--temperature", type=float, default=0.1, metavar="TAU", help="of the losses (default: 0.1)")

@@ -39,6 +39,9 @@ def add(commands: Commands) -> None:
     command.add_argument(
         "--annotations", type=Path, metavar="PATH", help="ground truth, for runs that stored none (older versions)"
     )
+    command.add_argument(
+        "--data", type=Path, metavar="DIR", help="features by `data extract`, whose key frames become thumbnails"
+    )
     command.add_argument("--tiou", type=float, default=0.5, metavar="X", help="of a hit (default: 0.5)")
     command.add_argument("--from", type=float, default=0.0, metavar="S", dest="start", help="first second to show")
     command.add_argument("--to", type=float, metavar="S", dest="end", help="last second to show")
@@ -87,7 +90,7 @@ def _timelines(arguments: argparse.Namespace, runs: Sequence[FinishedRun], video
 
     for run in runs[1:]:
         check_comparable(runs[0].record, run.record)
-    shown = [ShownRun(run, arguments.annotations) for run in runs]
+    shown = [ShownRun(run, arguments.annotations, arguments.data) for run in runs]
     drawn = [timeline(shown, video, tiou=arguments.tiou, start=arguments.start, end=arguments.end) for video in videos]
     folder = arguments.out or runs[0].folder / "timelines"
     for one in drawn:
@@ -120,7 +123,7 @@ def _pages(arguments: argparse.Namespace, runs: Sequence[FinishedRun]) -> int:
     from harness.pages.run_page import write_run_page
 
     for run in runs:
-        print(write_run_page(run, arguments.out, arguments.annotations))
+        print(write_run_page(run, arguments.out, arguments.annotations, arguments.data))
     say(f"Done: {len(runs)} page(s)")
     return 0
 

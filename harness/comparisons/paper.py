@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -26,7 +26,9 @@ AUTHORS = "detections by their authors, scored by us"
 LITERATURE = "I3D"  # the tables' name for two-stream I3D features
 OWN = "the method's own"
 # evaluators of released WSTAL code; AutoLoc's and the kit's users are older
-PUBLISHED_PROTOCOLS = frozenset({"anet-210", "anet-212", "segments-best", "segments-first"})
+PUBLISHED_PROTOCOLS = frozenset(
+    {"anet-210", "anet-212", "segments-best", "segments-best-212", "segments-first", "segments-first-212", "anet-4427"}
+)
 # these say more than that a number is missing or another one
 JUDGED = ("reproduced", "consistent", "above", "below", "inconclusive")
 
@@ -69,6 +71,7 @@ class JudgedCell:
         measurement: None where there is none.
         verdict: on the two.
         source: what the implementation of the row's method follows (`Method.source`); empty where there is none.
+        method: its registered name.
     """
 
     row: PublishedRow
@@ -76,6 +79,7 @@ class JudgedCell:
     measurement: Measurement | None
     verdict: Verdict
     source: Source | Literal[""]
+    method: str = ""
 
     @property
     def measured(self) -> Estimate | None:
@@ -125,7 +129,7 @@ def compare(table: PublishedTable, records: Sequence[Record], rescored: Sequence
         measurements += [_of_authors(row, one) for one in rescored if one.published == f"table_{table.number}/{row.id}"]
         source: Source | Literal[""] = method_source(method) if method in method_entries() else ""
         beside: Sequence[Measurement | None] = measurements or [None]
-        lines += [_judged(table, row, one, source) for one in beside]
+        lines += [_judged(table, row, one, source, method) for one in beside]
     return lines
 
 
@@ -168,7 +172,9 @@ def headline(line: Sequence[JudgedCell]) -> JudgedCell:
 
 def _of_runs(row: PublishedRow, records: Sequence[Record]) -> Measurement:
     first = records[0]
-    protocol = _protocol_for(row, first.metrics, first.headline)
+    # seeds of before a protocol was added lack it
+    scored = [name for name in first.metrics if all(name in record.metrics for record in records)]
+    protocol = _protocol_for(row, scored, first.headline)
     data, family = first.data, family_of(first.classes)
     identity = Identity(
         family,
@@ -179,14 +185,18 @@ def _of_runs(row: PublishedRow, records: Sequence[Record]) -> Measurement:
     )
     values = {
         name: _by_name([record.metrics[name].mean_ap | record.metrics[name].averages for record in records])
-        for name in PUBLISHED_PROTOCOLS & first.metrics.keys() | {protocol}
+        for name in PUBLISHED_PROTOCOLS.intersection(scored) | {protocol}
     }
     return Measurement(data.title, identity, values, records)
 
 
-def _protocol_for(row: PublishedRow, scored: Mapping[str, Any], headline: str) -> str:
-    """Return the evaluator that gave the published number, where that is known and applies; else the data set's."""
-    return row.protocol if row.protocol in scored else headline
+def _protocol_for(row: PublishedRow, scored: Collection[str], headline: str) -> str:
+    """Return the protocol that gave the published number, its evaluator on another list, or else the data set's."""
+    own = PROTOCOLS.get(row.protocol)
+    if own is None:
+        return headline
+    same = (name for name in (headline, *scored) if PROTOCOLS[name].rules == own.rules)
+    return row.protocol if row.protocol in scored else next(same, headline)
 
 
 def _by_name(runs: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, ...]]:
@@ -202,7 +212,7 @@ def _is_literature(data: Data, family: str) -> bool:
 
 
 def _of_authors(row: PublishedRow, one: Rescored) -> Measurement:
-    protocol = _protocol_for(row, one.metrics, one.headline)
+    protocol = _protocol_for(row, list(one.metrics), one.headline)
     metrics = one.metrics[protocol]
     values = {name: (value,) for name, value in (metrics.mAP | metrics.averages).items()}
     on = f"{AUTHORS}: {one.source}" + (f" ({one.note})" if one.note else "")
@@ -211,7 +221,11 @@ def _of_authors(row: PublishedRow, one: Rescored) -> Measurement:
 
 
 def _judged(
-    table: PublishedTable, row: PublishedRow, measurement: Measurement | None, source: Source | Literal[""]
+    table: PublishedTable,
+    row: PublishedRow,
+    measurement: Measurement | None,
+    source: Source | Literal[""],
+    method: str,
 ) -> list[JudgedCell]:
     cells = []
     for column in table.columns:
@@ -223,7 +237,7 @@ def _judged(
         verdict = judge(published, measured, implemented=bool(source))
         if measurement and row.protocol == UNSTATED and verdict.kind in JUDGED:
             verdict = _under_all(verdict, published, measurement, column)
-        cells.append(JudgedCell(row, column, measurement, verdict, source))
+        cells.append(JudgedCell(row, column, measurement, verdict, source, method))
     return cells
 
 
@@ -245,10 +259,9 @@ def _published(table: PublishedTable, row: PublishedRow, column: Column, measure
     # where the source is silent its list is taken for the whole one of the evaluator that judges it
     evaluator = row.protocol if row.protocol in PROTOCOLS else measurement and measurement.identity.protocol
     whole = PROTOCOLS[evaluator].expected_videos if evaluator else None
-    videos = row.videos or whole
     return Published(
         row.value(column.name),
-        Identity(table.dataset, feature, row.protocol, str(videos) if videos else UNSTATED, OWN),
+        Identity(table.dataset, feature, row.protocol, str(whole) if whole else UNSTATED, OWN),
         digits=len(text.partition(".")[2]),
         selection=row.selection,
         looks=row.test_looks,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,13 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.charts.timeline import Bars, Curve, Timeline, Track
+from harness.charts.timeline import Bars, Curve, Pictures, Timeline, Track
 from harness.data.annotations import select_videos
 from harness.data.detections import read_detections
 from harness.records.files import DETECTIONS
 from harness.records.ground_truth import ScoredTruth, scored_truth
 from harness.records.run_folder import FinishedRun
 from harness.records.scores import StoredScores, pseudo_labels
+from harness.videos.key_frames import key_frames_file, read_key_frames
 from wstal.errors import UserError
 from wstal.evaluation import PROTOCOLS
 from wstal.evaluation.sharing import SharedMatching
@@ -32,10 +34,12 @@ class ShownRun:
     Args:
         run: the run.
         annotations: ground truth, for a run that stored none.
+        data: folder of features that `data extract` made, whose key frames are shown.
     """
 
     run: FinishedRun
     annotations: Path | None = None
+    data: Path | None = None
 
     @cached_property
     def scores(self) -> StoredScores:
@@ -56,6 +60,14 @@ class ShownRun:
     def title(self) -> str:
         """Name of the run for people."""
         return f"{self.run.record.title}, seed {self.run.record.seed}"
+
+    def pictures(self, video: str) -> Pictures | None:
+        """Return the key frames of a video, None where there are none."""
+        path = None if self.data is None else key_frames_file(self.data, video)
+        if path is None or not os.path.isfile(path):
+            return None
+        images, step = read_key_frames(path)
+        return Pictures(images, step)
 
     def in_video(self, video: str) -> Detections:
         """Return the detections in a video."""
@@ -103,7 +115,7 @@ def timeline(
     }
     tracks = [_track(run, one, truth, tiou) for run, one in zip(runs, scored, strict=True)]
     synthetic = any(run.run.record.synthetic for run in runs)
-    return Timeline(video, instances, tracks, start, last, tiou, synthetic)
+    return Timeline(video, instances, tracks, start, last, tiou, synthetic, runs[0].pictures(video))
 
 
 def _track(run: ShownRun, scores: SnippetScores, truth: GroundTruth, tiou: float) -> Track:

@@ -153,18 +153,24 @@ def instances_by_video(content: Segments) -> dict[str, int]:
     return dict(zip(content.videos, counts, strict=True))
 
 
-def read_annotations(path: Path) -> Annotations:
+def read_annotations(path: Path, content: bytes | None = None) -> Annotations:
     """Read an annotation file, or the `annotations.json` of a folder, and `Ambiguous_test.txt` beside it if it exists.
+
+    Args:
+        path: the file or folder.
+        content: JSON of what is in no file; `path` is then its name in messages.
 
     Raises:
         MissingDataError: there is no such file.
         UserError: it cannot be read, is not JSON or not ActivityNet-style. The message names the video and field.
     """
     path = Path(path)
-    if os.path.isdir(path):
-        path = _in_folder(path)
-    content = read_data_json(path, FORM)
-    database = content.get("database") if isinstance(content, dict) else None
+    if content is None:
+        path = _in_folder(path) if os.path.isdir(path) else path
+        parsed = read_data_json(path, FORM)
+    else:
+        parsed = parse_json(content, path, form=FORM)
+    database = parsed.get("database") if isinstance(parsed, dict) else None
     if not isinstance(database, dict):
         raise UserError(f"{path} is not an ActivityNet-style annotation file: it has no `database` object. {FORM}")
     unnamed = bool(database) and not any(isinstance(entry, dict) and "subset" in entry for entry in database.values())
@@ -207,7 +213,7 @@ def read_annotations(path: Path) -> Annotations:
     }
     index = {name: i for i, name in enumerate(classes)}
     beside = path.parent / AMBIGUOUS
-    if os.path.isfile(beside):
+    if content is None and os.path.isfile(beside):
         excused = [*read_ambiguous(beside), *excused]
     return Annotations(
         path=path,

@@ -138,7 +138,7 @@ def _wtalc(folder: Path) -> list[_Entry]:
 
 def _haan(folder: Path, class_names: Path | None) -> list[_Entry]:
     """Read HAAN's FineAction arrays, with labels (coarse, fine) and durations of 100 clips / ratio."""
-    known = _class_names(class_names) if class_names is not None else None
+    known = class_names_of(class_names) if class_names is not None else None
     entries = []
     columns = ("video_names", "labels", "segments", "sec2clip_ratios")
     for index, (video, labels, segments, per_clip) in enumerate(_rows(folder, columns)):
@@ -158,7 +158,13 @@ def _haan(folder: Path, class_names: Path | None) -> list[_Entry]:
     return entries
 
 
-def _class_names(path: Path) -> dict[int, str]:
+def class_names_of(path: Path) -> dict[int, str]:
+    """Read names of class numbers from a JSON object number -> name.
+
+    Raises:
+        MissingDataError: there is no such file.
+        UserError: it has another form.
+    """
     table = read_data_json(path)
     if not isinstance(table, dict) or not all(number.isdecimal() and len(number) < 10 for number in table):
         raise UserError(f"{path} is not a JSON object number -> class name. Correct it.")

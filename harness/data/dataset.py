@@ -166,9 +166,10 @@ class Dataset(DataSource):
         """
         files = self.subsets[subset]
         available = files.available
-        named = next((n for n, videos in self._rules(subset).items() if videos == available), None)
-        if named is not None:
-            return VideoList(named, available)
+        counts, digest = instances_by_video(self.annotations), list_digest(available)
+        for rule in self.descriptor.lists:
+            if rule.subset == subset and rule.sha256 == digest and rule.counts(available, counts):
+                return VideoList(rule.name, available, self._rules(subset).get(rule.truth or ""))
         if available and (self.allow_missing or available == files.annotated):
             kind = subset if available == files.annotated else "available"
             return VideoList(f"{kind}-{len(available)}-{list_digest(available)[:8]}", available)
@@ -196,7 +197,7 @@ class Dataset(DataSource):
         missing, halves = list(files.lacking), [streams for streams in files.lacking.values() if streams]
         lacking = sorted({stream for streams in halves for stream in streams})
         detail = f" ({len(halves)} of these lack the {' and '.join(lacking)} stream only)" if halves else ""
-        lists = ", ".join(rule.name for rule in self.descriptor.lists if rule.subset == subset)
+        lists = ", ".join(dict.fromkeys(rule.name for rule in self.descriptor.lists if rule.subset == subset))
         return (
             f"{len(missing)} of {len(files.annotated)} annotated {subset} videos have no features in "
             f"{files.features.folder}{detail}: {some(missing)}. Add them, or pass --allow-missing"

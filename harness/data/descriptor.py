@@ -16,6 +16,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from harness.data.extraction import Extraction
 from harness.data.source import Subset
 from harness.io.reading import parse_toml, read_toml
 from harness.io.text import check_text, did_you_mean, field, printable, problem
@@ -125,12 +126,13 @@ class ListRule(Spec):
     Args:
         name: the name that a number's identity carries, as `thumos14-test-212`.
         subset: subset whose annotated videos belong to the list, except those of `exclude`.
-        exclude: videos of the subset that do not belong to the list. Ids without annotation are allowed.
+        exclude: videos of the subset that do not belong to the list. Ids without annotation are allowed. Where they
+            are too many to name, the videos that have features are known by the digest alone.
         count: number of videos in the list.
         sha256: `list_digest` of its videos.
         instances: numbers of instances in them that go by this name; empty: any number.
-        truth: name of the annotated list, if runs predict this list where all its videos have features. The annotated
-            list also has videos whose annotations are known to be wrong, which some protocols count as missed.
+        truth: name of the annotated list, if that has videos which runs of this list do not predict and some protocols
+            count as missed: their annotations are known to be wrong, or their features are not to be had.
     """
 
     name: Line
@@ -215,6 +217,8 @@ class DatasetDescriptor(Spec):
     """Intervals that some protocols excuse; used where the file exists."""
     lists: tuple[ListRule, ...] = ()
     """Named lists of videos. Features may lack annotated videos only where the rest is one of these."""
+    extraction: Extraction | None = None
+    """How `wstal-bench data extract` made the features."""
     sample_length: Count | None = None
     """Snippets T that training samples from a video, from the paper."""
     tious: Annotated[str, BeforeValidator(_text_of_tious), accepted_by(parse_tious)] = "0.1:0.1:0.7"

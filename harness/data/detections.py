@@ -32,7 +32,12 @@ ROW = object()
 
 
 def read_detections(
-    path: Path, classes: Sequence[str] | None = None, *, allow_empty: bool = False, notes: list[str] | None = None
+    path: Path,
+    classes: Sequence[str] | None = None,
+    *,
+    allow_empty: bool = False,
+    notes: list[str] | None = None,
+    content: bytes | None = None,
 ) -> Detections:
     """Read a detection file.
 
@@ -41,6 +46,7 @@ def read_detections(
         classes: valid labels, usually the annotation file's (by default the file's own, sorted).
         allow_empty: whether to accept a file without any detection, as a run that found nothing writes it.
         notes: notes for people, to which some may be added.
+        content: JSON of what is in no file; `path` is then its name in messages.
 
     Raises:
         MissingDataError: there is no such file.
@@ -49,7 +55,7 @@ def read_detections(
     """
     path = Path(path)
     columns = _Columns()
-    videos = _parse(path, columns)
+    videos = _parse(path, columns, content)
     counts = np.array([len(rows) for rows in videos.values()], dtype=np.int64)
     if counts.sum() != len(columns):
         raise UserError(f"{path} has detections outside of `results`. {FORM}")
@@ -189,13 +195,12 @@ def _float(value: Any) -> float:
     return float(found)
 
 
-def _parse(path: Path, columns: _Columns) -> dict[str, list[Any]]:
+def _parse(path: Path, columns: _Columns, content: bytes | None) -> dict[str, list[Any]]:
     """Return the `results` of a file by video, with each detection put into `columns` and replaced by a mark."""
-    zipped = read_limited(path, LARGEST)
-    content = parse_json(
-        unzipped(zipped, path, LARGEST, "Leave out the lowest scores."), path, hook=columns.take, form=FORM
-    )
-    results = content.get("results") if isinstance(content, dict) else None
+    if content is None:
+        content = unzipped(read_limited(path, LARGEST), path, LARGEST, "Leave out the lowest scores.")
+    parsed = parse_json(content, path, hook=columns.take, form=FORM)
+    results = parsed.get("results") if isinstance(parsed, dict) else None
     if not isinstance(results, dict):
         raise UserError(f"{path} is not an ActivityNet-style detection file: it has no `results` object. {FORM}")
     for name, rows in results.items():

@@ -15,6 +15,7 @@ from harness.data.descriptor import DatasetDescriptor, shipped_descriptors, with
 from harness.data.feature_layout import JOINT, FeatureFolder, feature_root, find_features, named_streams
 from harness.data.features import read_header
 from harness.data.source import SUBSETS, Subset
+from harness.io.kinds import VIDEO_FORMS, other_files
 from harness.io.text import printable
 from wstal.errors import MissingDataError, UserError
 from wstal.evaluation.protocols import THUMOS14_VIDEO
@@ -78,6 +79,11 @@ def find_annotations(
             if _annotates(content, data_dir):
                 notes.append(f"Took the annotations beside the folder: {path}")
                 return content
+    if videos := other_files(data_dir, VIDEO_FORMS):
+        raise MissingDataError(
+            f"No annotations and no features: {data_dir} holds videos ({videos}). Make features of them first: "
+            f"`wstal-bench data extract {data_dir} --out DIR`."
+        )
     others = json_files(data_dir) or ""
     raise MissingDataError(
         f"No annotations: there is no {own}, nor annotations.json of a known data set beside the folder. "

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from harness.io.console import OnProgress
-from wstal.types import GroundTruth, Video
+from wstal.errors import UserError
+from wstal.types import Floats, GroundTruth, Video
 
 Subset = Literal["train", "test"]
 SUBSETS: tuple[Subset, ...] = ("train", "test")
@@ -57,6 +58,14 @@ class DataSource(ABC):
     @abstractmethod
     def durations(self, videos: Sequence[str]) -> dict[str, float | None]:
         """Return the seconds of videos by name, None where unknown."""
+
+    def class_scores(self) -> dict[str, Floats]:
+        """Return `[C]` scores of each test video's classes from a file.
+
+        Raises:
+            UserError: no file was given.
+        """
+        raise UserError("localizer.class_score=file takes the classes of a score file: give it with --class-scores.")
 
     @abstractmethod
     def describe(self, subsets: Sequence[Subset] = SUBSETS) -> dict[str, Any]:

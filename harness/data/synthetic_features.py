@@ -81,7 +81,11 @@ class World:
         own = [_independent(rng, spec.classes, spec.width) for _ in Kind]
         pair = np.repeat(_independent(rng, spec.classes // 2, spec.width), 2, axis=0)
         phases = np.zeros((len(Kind), spec.classes, spec.width), dtype=np.float32)
-        prominent = phases[Kind.PROMINENT] = own[Kind.PROMINENT]
+        prominent = own[Kind.PROMINENT]
+        if spec.coarse:
+            group = _independent(rng, len(spec.coarse), spec.width)[list(spec.coarse_classes)]
+            prominent = _blend(group, prominent, spec.class_similarity**0.5)
+        phases[Kind.PROMINENT] = prominent
         phases[Kind.CONTEXT] = _blend(prominent, own[Kind.CONTEXT], spec.context_strength)
         alone = _blend(prominent, own[Kind.NON_PROMINENT], PHASE_CORRELATION)
         phases[Kind.NON_PROMINENT] = _blend(pair, alone, spec.class_similarity**0.5)

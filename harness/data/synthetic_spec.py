@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from harness.data.source import SUBSETS, Subset
 from wstal.spec import Spec
 
-TimelineName = Literal["thumos14", "easy"]
+TimelineName = Literal["thumos14", "easy", "activitynet13", "fineaction"]
 
 
 class SyntheticSpec(Spec):
@@ -44,6 +44,9 @@ class SyntheticSpec(Spec):
         snippet_noise: standard deviation of what varies from row to row, relative to the calibrated one.
         scene_noise: the same of what varies from video to video and from shot to shot.
         content_strength: the same of what is shown: action, context or background.
+        resampled: every video has `max_length` rows, whatever its duration.
+        coarse: number of classes of each coarse class, in the order of label indices; empty where there are none. The
+            prominent phases of its classes are as alike as `class_similarity` says.
     """
 
     seed: int = Field(default=0, ge=0)
@@ -63,6 +66,8 @@ class SyntheticSpec(Spec):
     snippet_noise: float = Field(default=1.0, ge=0, le=4)
     scene_noise: float = Field(default=1.0, ge=0, le=4)
     content_strength: float = Field(default=1.0, ge=0, le=4)
+    resampled: bool = False
+    coarse: tuple[int, ...] = ()
 
     @classmethod
     def full_size(cls, **changes: Any) -> Self:
@@ -90,13 +95,21 @@ class SyntheticSpec(Spec):
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes in the order of label indices."""
-        return tuple(f"SynthAction{c:02d}" for c in range(self.classes))
+        digits = max(2, len(str(self.classes - 1)))
+        return tuple(f"SynthAction{c:0{digits}d}" for c in range(self.classes))
+
+    @property
+    def coarse_classes(self) -> tuple[int, ...]:
+        """Index of each class's coarse class; empty where there are none."""
+        return tuple(index for index, size in enumerate(self.coarse) for _ in range(size))
 
     @model_validator(mode="after")
     def _every_class_occurs(self) -> Self:
         fewest = min(self.train_videos, self.test_videos)
         if fewest < self.classes:
             raise ValueError(f"Expected at least one video a class in each subset, got {fewest} for {self.classes}")
+        if self.coarse and sum(self.coarse) != self.classes:
+            raise ValueError(f"Expected coarse classes of {self.classes} classes together, got {sum(self.coarse)}")
         return self
 
     @model_validator(mode="after")

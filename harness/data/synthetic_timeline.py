@@ -35,6 +35,7 @@ class SubsetStatistics:
         covered: fraction of a video under any instance, at `LEVELS`.
         two_class_videos: share of the videos that show two classes.
         two_class_instances: fewest instances of such a video.
+        rank_correlation: Spearman's, of duration, number of instances and covered fraction.
     """
 
     duration: tuple[float, ...]
@@ -42,6 +43,8 @@ class SubsetStatistics:
     covered: tuple[float, ...]
     two_class_videos: float
     two_class_instances: int = 6
+    # over all 412 videos of THUMOS14
+    rank_correlation: tuple[tuple[float, ...], ...] = ((1.0, 0.65, 0.02), (0.65, 1.0, 0.38), (0.02, 0.38, 1.0))
 
 
 LEVELS = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
@@ -74,8 +77,6 @@ TIMELINES: dict[TimelineName, dict[Subset, SubsetStatistics]] = {
     "thumos14": THUMOS14,
     "easy": {"train": EASY, "test": EASY},
 }
-# Spearman correlations of (duration, instances, covered fraction) over all 412 videos, same source.
-RANK_CORRELATION = ((1.0, 0.65, 0.02), (0.65, 1.0, 0.38), (0.02, 0.38, 1.0))
 
 # Mean over videos with at least five instances: log durations spread by 0.42 within a video, and the gaps'
 # coefficient of variation is 1.02, which is that of independent exponential weights.
@@ -150,7 +151,8 @@ def plan_subset(
         classes: number of classes.
         max_instances: most instances of a video.
     """
-    correlation = 2 * np.sin(np.pi / 6 * np.array(RANK_CORRELATION))  # Spearman to Pearson, exact for Gaussians
+    # Spearman to Pearson, exact for Gaussians
+    correlation = 2 * np.sin(np.pi / 6 * np.array(statistics.rank_correlation))
     normal = rng.standard_normal((videos, 3)) @ np.linalg.cholesky(correlation).T
     level = (normal.argsort(axis=0).argsort(axis=0) + 0.5) / videos
     # Between published quantiles durations and covered fractions are closer to log-linear, counts to linear.

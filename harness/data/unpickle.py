@@ -6,6 +6,7 @@ checks every state that NumPy would use unchecked.
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import pickle
@@ -52,6 +53,26 @@ def load_array(path: Path, max_bytes: int = MAX_BYTES) -> npt.NDArray[Any]:
     if not isinstance(array, np.ndarray) or array.shape != shape:
         raise UserError(f"{path} does not hold the array of shape {list(shape)} that its header states.")
     return array
+
+
+def load_tree(content: bytes, path: Path) -> dict[str, Any]:
+    """Return the dictionary of arrays, and dictionaries of them, that a pickle holds.
+
+    Args:
+        content: bytes of the pickle.
+        path: where it stands, for messages.
+
+    Raises:
+        UserError: it is no such pickle, or names anything but NumPy's array parts.
+    """
+    with naming_damage(path):
+        try:
+            tree = _ArrayUnpickler(io.BytesIO(content)).load()
+        except pickle.UnpicklingError as error:
+            raise UserError(f"{path} cannot be unpickled: {error}") from error
+    if not isinstance(tree, dict):
+        raise UserError(f"{path} holds a {type(tree).__name__}, expected a dictionary of arrays.")
+    return tree
 
 
 class _Kind:

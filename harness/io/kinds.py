@@ -20,6 +20,10 @@ _TEXT = frozenset(map(chr, range(32, 127))) | set("\t\r\n")
 # other forms in which features circulate
 FEATURE_FORMS = (".npz", ".csv", ".pkl", ".pickle", ".h5", ".hdf5", ".pt", ".pth", ".mat", ".txt", ".gz", ".zip")
 
+VIDEO_FORMS = (
+    ".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".mts", ".3gp", ".ogv",
+)  # fmt: skip
+
 
 def kind_of(content: bytes) -> str:
     """Name the kind of a file that is not JSON, or return an empty text where it may be JSON or is unknown.

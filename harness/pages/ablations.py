@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from operator import attrgetter
 from typing import Any
@@ -38,21 +39,21 @@ def ablation_page(records: Sequence[Record]) -> Page:
         name = data.name if number == 0 else f"{data.name}-{number + 1}"
         if len(groups) > 1:
             blocks.append(f"# Data {digest}, wstal-bench {version}, options: {overrides}")
-        blocks.append(_facts(members))
+        tables: Blocks = []
         for table, plan in plans().items():
             if table != INTERPRETATIONS:
                 found = rows_of(plan, members)
                 # a synthetic result gets no verdict and no published neighbour
-                blocks.append(f"## {plan.title}")
+                tables.append(f"## {plan.title}")
                 printed = None if members[0].synthetic else published_tables().get(table.removeprefix("table_"))
-                blocks += [_rows(f"{name}-{table}", plan, found, printed), *_bars(f"{name}-{table}", plan, found)]
+                tables += [_rows(f"{name}-{table}", plan, found, printed), *_bars(f"{name}-{table}", plan, found)]
                 if printed:
-                    blocks.append(f"Published: {printed.source}. {COMPARABLE}")
+                    tables.append(f"Published: {printed.source}. {COMPARABLE}")
                 if plan.claims and not members[0].synthetic:
-                    blocks.append(_claims(f"{name}-{table}-claims", plan, found, printed))
-        blocks += computed_with(members)
+                    tables.append(_claims(f"{name}-{table}-claims", plan, found, printed))
+        blocks += [*_answer(tables), *tables, "## What was run", _facts(members), *computed_with(members)]
     path = f"leaderboards/{data.name}-ablations"
-    return Page(path, f"{data.title}: ablations", blocks, synthetic=records[0].synthetic)
+    return Page(path, f"{data.title}: ablations", blocks, synthetic=records[0].synthetic, tab="Ablations")
 
 
 def setting(records: Sequence[Record]) -> list[str]:
@@ -64,13 +65,27 @@ def setting(records: Sequence[Record]) -> list[str]:
         f"training videos: {data.train.videos}, predicted test videos: {data.test.videos}",
         f"protocol: `{headline}` on {counts(records[0].scored)}, mAP in percent over tIoU",
         "checkpoint: the last of a fixed schedule, never chosen on the scored videos",
-        f"schedule, where it differs from the method's own: {'; '.join(schedules)}",
+        "schedules, where they differ from the methods' own:\n"
+        + "\n".join(f"  - {schedule}" for schedule in schedules),
     ]
 
 
+def _answer(tables: Blocks) -> Iterator[str]:
+    """Count what the paper says by whether these runs say so too."""
+    claims = [row for block in tables if isinstance(block, Table) for row in block.rows if "the paper says" in row]
+    kinds = Counter(row["in these runs"] for row in claims if "in these runs" in row)
+    if kinds:
+        counted = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+        absent = len(claims) - kinds.total()
+        yield f"Of {len(claims)} things that the paper says of its parts, in these runs: {counted}" + (
+            f", {absent} not run." if absent else "."
+        )
+
+
 def _facts(records: Sequence[Record]) -> str:
+    planned = {row.method for plan in plans().values() for row in plan.rows}
     facts = [
-        *setting(records),
+        *setting([record for record in records if record.method in planned]),
         "cells: mean ± half the 95 % Student-t interval over seeds; differences are paired by seed",
         "`not run`: no record is stored; `wstal-bench run --row TABLE/ROW --seed N` makes one",
     ]

@@ -17,13 +17,15 @@ def cost_page(table: PublishedTable, cost: CostFile | None) -> Page:
 
     Args:
         table: as printed.
-        cost: as `wstal-bench cost` measured it; None where it did not.
+        cost: as `wstal-bench paper cost` measured it; None where it did not.
     """
     path, title = f"leaderboards/table_{table.number}", f"Table {table.number}: {table.title}"
     if cost is None:
-        rows = [row.labels | row.cells | {"measured": "not run: `wstal-bench cost` measures it"} for row in table.rows]
+        rows = [
+            row.labels | row.cells | {"measured": "not run: `wstal-bench paper cost` measures it"} for row in table.rows
+        ]
         roles: dict[str, Role] = {column.name: "published" for column in table.columns}
-        return Page(path, title, [Table("table_IX", title, rows, roles)])
+        return Page(path, title, [Table("table_IX", title, rows, roles)], tab="Paper against measured")
     sizes, flops, true_cost = cost_tables(table, cost)
     blocks: Blocks = [
         f"Published: {table.source}. Its Params(M) are megabytes of float32 and its model size is what torchinfo "
@@ -43,7 +45,7 @@ def cost_page(table: PublishedTable, cost: CostFile | None) -> Page:
         "Measured on:",
         bullets(_hardware(cost)),
     ]
-    return Page(path, title, blocks)
+    return Page(path, title, blocks, tab="Paper against measured")
 
 
 def cost_tables(table: PublishedTable, cost: CostFile) -> tuple[Table, Table, Table]:

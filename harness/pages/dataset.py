@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
 from harness.charts.comparisons import curves, heat_map, intervals
 from harness.charts.figure import Figure
-from harness.charts.style import LINES
-from harness.data.held_out import SUFFIX
-from harness.pages.model import Blocks, Page, Table
-from harness.records.grouping import average, by_data, by_method
+from harness.data.held_out import SUFFIX, is_held_out
+from harness.pages.model import Blocks, Page, Tab, Table
+from harness.pages.ranking import (
+    RULE,
+    Standing,
+    means,
+    ranking_table,
+    schedule_words,
+    set_apart,
+    standings,
+    verdict,
+)  # fmt: skip
+from harness.records.grouping import average, by_data
 from harness.records.schema import Record
-from harness.records.words import SOURCES, bullets, changes, computed_with, counts, seed_list, widest_average
-from harness.registry import load_method, method_entries, method_source
+from harness.records.words import bullets, changes, computed_with, counts, seed_list, widest_average
+from harness.registry import load_method, method_entries
 from harness.runs.schedules import schedule_for
 from harness.runs.scoring import common_localizer
-from harness.seed_statistics import Estimate, estimate
+from harness.seed_statistics import estimate
+
+CURVES = 5  # methods of the figure of mAP over tIoU: more cannot be told apart
 
 
 def dataset_page(records: list[Record]) -> Page:
@@ -32,46 +43,66 @@ def dataset_page(records: list[Record]) -> Page:
         if several:
             blocks.append(f"## Data {digest}")
         blocks += _section(members, f"{data.name}-{digest}" if several else data.name)
-    return Page(f"leaderboards/{data.name}", data.title, blocks, synthetic=records[0].synthetic)
+    tab: Tab = "Harness" if is_held_out(data.name) else "Results"
+    return Page(f"leaderboards/{data.name}", data.title, blocks, synthetic=records[0].synthetic, tab=tab)
 
 
 def _section(records: list[Record], name: str) -> Blocks:
     data, headline = records[0].data, records[0].headline
+    found = standings(records)
     facts = {
         "features": data.features,
         "training videos": f"{data.train.videos} ({data.train.list}), {data.labels} video-level labels",
         "predicted test videos": f"{data.test.videos} ({data.test.list})",
-        "protocol": f"`{headline}` on {counts(records[0].scored)}, mAP in percent over tIoU",
+        "evaluator": f"`{headline}` on {counts(records[0].scored)}, mAP in percent over tIoU; `avg` is their mean",
         "checkpoint": "the last of a fixed schedule, never chosen on the scored videos",
-        "order": "best first; methods that are given more than video-level labels stand after the weak ones",
-        "source": SOURCES,
         "cells": "mean ± half the 95 % Student-t interval over seeds",
     }
-    groups = by_method(records)
-    headline_rows = [_headline_row(label, group, headline) for label, group in groups.items()]
-    protocol_rows = [_protocol_row(label, group) for label, group in groups.items()]
+    notes = [RULE]
+    if any(one.records[0].supervision != "weak" for one in found):
+        notes.append("methods that are given more than video-level labels stand apart, without a rank")
+    if any(one.chance for one in found):
+        notes.append("chance (last rows): the classes of a linear classifier, and no knowledge of time")
     caption = f"{data.title}, `{headline}`, mAP in percent over tIoU"
     schedule = data.name.removesuffix(SUFFIX)
     chosen = f" (chosen as `harness/shipped/schedules/{schedule}.toml` says)" if schedule_for(schedule).why else ""
     schedules = sorted({f"{record.title}: {changes(record.schedule)}" for record in records})
     return [
+        verdict(found),
+        ranking_table(name, caption, found),
+        bullets(notes),
+        *_figures(name, data.title, found, headline),
+        "## What was run",
         bullets(f"{fact}: {text}" for fact, text in facts.items()),
-        Table(name, caption, headline_rows),
-        *_figures(name, data.title, groups, headline),
-        "Under every protocol that applies, mean over the range:",
-        Table(f"{name}-protocols", f"{data.title}, every protocol", protocol_rows),
-        *_localizers(name, data.title, groups),
-        f"Schedules, where they differ from the methods' own papers{chosen}:",
+        *_not_run(found),
+        *_set_apart(name, records),
+        "## Every evaluator",
+        "The same detections under each evaluator that applies, mean over the range; one evaluator a column.",
+        Table(f"{name}-protocols", f"{data.title}, every evaluator", [_protocol_row(one) for one in found]),
+        *_localizers(name, data.title, found),
+        "## Schedules",
+        f"Where they differ from the methods' own papers{chosen}:",
         bullets(schedules),
-        *_not_run(list(groups.values())),
         *computed_with(records),
     ]
 
 
-def _not_run(groups: Sequence[list[Record]]) -> Iterator[str]:
+def _set_apart(name: str, records: Sequence[Record]) -> Iterator[str | Table]:
+    """Show runs that the ranking leaves out."""
+    if others := set_apart(records):
+        yield "Not ranked: runs of an older version of the harness, and of another precision."
+        rows = [
+            {"method": one.label, "average": one.mean, "seeds": seed_list(one.records)}
+            | {"schedule": schedule_words(one.records[0])}
+            for one in others
+        ]
+        yield Table(f"{name}-apart", f"{records[0].data.title}: runs that are not ranked", rows)
+
+
+def _not_run(found: Sequence[Standing]) -> Iterator[str]:
     """Name the registered methods without a run by their own options."""
-    own = {group[0].method for group in groups if not group[0].overrides}
-    changed = {group[0].method for group in groups} - own
+    own = {one.method for one in found if not one.records[0].overrides}
+    changed = {one.method for one in found} - own
     names = {
         "Not run here, so not ranked": [name for name in method_entries() if name not in own | changed],
         "Run here with other options alone": [name for name in method_entries() if name in changed],
@@ -81,31 +112,37 @@ def _not_run(groups: Sequence[list[Record]]) -> Iterator[str]:
         yield f"{' '.join(notes)} `wstal-bench reproduce` with this data runs them by their own."
 
 
-def _figures(name: str, title: str, groups: Mapping[str, list[Record]], headline: str) -> Iterator[Figure]:
-    """Draw the mean over the widest range with its seeds, and mAP over tIoU."""
-    first = next(iter(groups.values()))[0]
+def _figures(name: str, title: str, found: Sequence[Standing], headline: str) -> Iterator[Figure]:
+    """Draw the mean over the widest range with its seeds, AP by class, and mAP over tIoU of the best methods."""
+    first = found[0].records[0]
     widest = widest_average(first.metrics[headline].averages)
     yield intervals(
-        {label: [average(record) for record in group] for label, group in groups.items()},
+        {one.label: [average(record) for record in one.records] for one in found},
         name=f"{name}-intervals",
         caption=f"{title}: mean mAP {widest}, a dot a seed",
         axis=f"mean mAP {widest} (%)",
         synthetic=first.synthetic,
     )
+    best = [one for one in found if one.rank is not None][:CURVES] or found[:CURVES]
     lines = {}
-    for label, group in list(groups.items())[: len(LINES)]:
-        metrics = [record.metrics[headline].mean_ap for record in group]
-        lines[label] = {float(tiou): value for tiou, value in _means(metrics).items()}
+    for one in best:
+        metrics = [record.metrics[headline].mean_ap for record in one.records]
+        lines[one.label] = {float(tiou): value for tiou, value in means(metrics).items()}
+    yield curves(
+        lines,
+        name=f"{name}-curves",
+        caption=f"{title}: mAP over tIoU of the best {len(lines)} methods",
+        synthetic=first.synthetic,
+    )
     classes = list(first.ap_by_class())
     yield heat_map(
-        {label: [_class_mean(group, one) for one in classes] for label, group in groups.items()},
+        {one.label: [_class_mean(one.records, label) for label in classes] for one in found},
         classes,
         name=f"{name}-classes",
         caption=f"{title}: AP of each class, mean over tIoU and seeds",
         axis="AP (%)",
         synthetic=first.synthetic,
     )
-    yield curves(lines, name=f"{name}-curves", caption=f"{title}: mAP over tIoU", synthetic=first.synthetic)
 
 
 def _class_mean(group: Sequence[Record], label: str) -> float:
@@ -113,53 +150,37 @@ def _class_mean(group: Sequence[Record], label: str) -> float:
     return fmean(value for record in group for value in record.ap_by_class()[label].values())
 
 
-def _headline_row(label: str, group: list[Record], headline: str) -> dict[str, Any]:
-    metrics = [record.metrics[headline] for record in group]
-    averages = {f"avg {name}": mean for name, mean in _means([one.averages for one in metrics]).items()}
-    facts = {
-        "method": label,
-        "supervision": group[0].supervision,
-        "source": method_source(group[0].method),
-        "seeds": seed_list(group),
-    }
-    return facts | _means([one.mean_ap for one in metrics]) | averages
-
-
-def _means(runs: Sequence[Mapping[str, float]]) -> dict[str, Estimate | None]:
-    """Return the means over runs of numbers by name; None where a run lacks the number."""
-    return {name: estimate([run[name] for run in runs if name in run], len(runs)) for name in runs[0]}
-
-
-def _protocol_row(label: str, group: list[Record]) -> dict[str, Any]:
-    row: dict[str, Any] = {"method": label}
-    for protocol, metrics in group[0].metrics.items():
-        if metrics.averages:
-            widest = widest_average(metrics.averages)
-            scored = [record.metrics[protocol].averages for record in group if protocol in record.metrics]
-            values = [averages[widest] for averages in scored if widest in averages]
-            row[f"{protocol} {widest} ({metrics.videos} videos)"] = estimate(values, len(group))
+def _protocol_row(one: Standing) -> dict[str, Any]:
+    row: dict[str, Any] = {"method": one.label}
+    for protocol, metrics in one.records[0].metrics.items():
+        scored = [record.metrics[protocol].averages for record in one.records if protocol in record.metrics]
+        widest = widest_average(metrics.averages) if metrics.averages else None
+        for name in metrics.averages if protocol == one.records[0].headline else filter(None, [widest]):
+            values = [averages[name] for averages in scored if name in averages]
+            row[f"{protocol} {name} ({metrics.videos} videos)"] = estimate(values, len(one.records))
     return row
 
 
-def _localizers(name: str, title: str, groups: Mapping[str, list[Record]]) -> Iterator[str | Table]:
+def _localizers(name: str, title: str, found: Sequence[Standing]) -> Iterator[str | Table]:
     """Compare the same scores localized by the method's own settings and by those that all have in common."""
-    first = next(iter(groups.values()))[0]
-    if not any(record.common_localizer for group in groups.values() for record in group):
+    first = found[0].records[0]
+    if not any(record.common_localizer for one in found for record in one.records):
         return
     widest = widest_average(first.scored.averages)
     rows = []
-    for label, group in groups.items():
-        own = [average(record) for record in group]
-        common = [value for record in group if (value := _common_average(record, widest)) is not None]
+    for one in found:
+        own = [average(record) for record in one.records]
+        common = [value for record in one.records if (value := _common_average(record, widest)) is not None]
         gain = [a - b for a, b in zip(own, common, strict=True)] if len(common) == len(own) else []
         rows.append(
             {
-                "method": label,
-                "its own localizer": estimate(own, len(own)),
+                "method": one.label,
+                "its own localizer": one.mean,
                 "the common one": estimate(common, len(own)),
                 "own - common": replace(mean, signed=True) if (mean := estimate(gain, len(own))) else None,
             }
         )
+    yield "## Own and common localizer"
     yield (
         f"The same snippet scores localized by the method's own settings and by ACM-Net's, which work on each method's "
         f"class probabilities and foreground attention (mean mAP {widest}): what is left between two methods in the "

@@ -16,7 +16,7 @@ import pandas as pd
 from tabulate import tabulate
 
 from harness.charts.figure import Figure
-from harness.pages.model import Page, Table
+from harness.pages.model import Linked, Page, Table
 from harness.seed_statistics import Estimate
 
 TABLES, FIGURES = "leaderboards/tables", "leaderboards/figures"
@@ -62,22 +62,34 @@ def markdown_page(page: Page) -> str:
             parts.append(_text(f"![{block.caption}]({target})"))
         else:
             parts.append(_text(block))
+    if page.contents:
+        parts.append(_text(page.contents))
     return "\n\n".join(parts) + "\n"
 
 
 def markdown_table(table: Table) -> str:
-    """Write a table in GitHub's Markdown."""
-    return _tabulated(table, "github", _markdown)
+    """Write a table in GitHub's Markdown, names of shaded rows in italics."""
+    head = next(iter(table.columns), None) if "method" not in table.columns else "method"
+
+    def written(value: Any, row: int, column: str) -> str:
+        text = _markdown(value.markdown if isinstance(value, Linked) else shown(value))
+        return f"*{text}*" if row in table.shaded and column == head else text
+
+    return _tabulated(table, "github", _markdown, written)
 
 
 def terminal_table(table: Table) -> str:
     """Write a table for a terminal, with wrapped columns."""
     # not tabulate's own wrapping: it reads "1,161.1" as a number in spite of disable_numparse and fails
-    return _tabulated(table, "simple", partial(textwrap.fill, width=WRAPPED))
+    wrapped = partial(textwrap.fill, width=WRAPPED)
+    return _tabulated(table, "simple", wrapped, lambda value, _row, _column: wrapped(shown(value)))
 
 
-def _tabulated(table: Table, style: str, written: Callable[[str], str]) -> str:
-    columns = {written(name): [written(shown(value)) for value in table.column(name)] for name in table.columns}
+def _tabulated(table: Table, style: str, heading: Callable[[str], str], written: Callable[[Any, int, str], str]) -> str:
+    columns = {
+        heading(name): [written(value, row, name) for row, value in enumerate(table.column(name))]
+        for name in table.columns
+    }
     text: str = tabulate(columns, headers="keys", tablefmt=style, disable_numparse=True)
     return text
 
@@ -93,7 +105,7 @@ def csv_table(table: Table, synthetic: bool) -> str:
     for name in table.columns:
         values = table.column(name)
         estimates = [value if isinstance(value, Estimate) else None for value in values]
-        columns[name] = [value.mean if isinstance(value, Estimate) else value for value in values]
+        columns[name] = [value.mean if isinstance(value, Estimate) else _plain(value) for value in values]
         if any(estimates):
             columns[f"{name} half width"] = [_half_width(value) for value in estimates]
             columns[f"{name} seeds"] = [value.seeds if value else None for value in estimates]
@@ -127,6 +139,10 @@ def latex_table(table: Table, synthetic: bool) -> str:
 def shown(value: Any) -> str:
     """Return the text of a cell."""
     return "" if value is None else str(value)
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Linked) else value
 
 
 def _half_width(value: Estimate | None) -> float | None:

@@ -22,7 +22,7 @@ from markupsafe import Markup, escape
 
 from harness.charts.figure import Figure
 from harness.pages.formats import shown
-from harness.pages.model import Page, Role, Table
+from harness.pages.model import TABS, Linked, Page, Role, Table
 from harness.seed_statistics import Estimate
 
 # look of a verdict's chip; all others are open, with a dashed edge
@@ -30,11 +30,15 @@ TONES = {
     "reproduced": "good", "consistent": "good", "holds": "good", "below": "bad", "reversed": "bad", "above": "note",
 }  # fmt: skip
 GROUPS = ("published", "measured", "difference")
+DENSE = 14  # columns: an interval then stands below its mean
 NUMBER = re.compile(r"([+−-]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:e[+-]?\d+)?)\s*[%†‡]*", re.IGNORECASE)
 XLINK_HREF = "{http://www.w3.org/1999/xlink}href"
 
 
-def html_report(pages: Sequence[Page], title: str = "") -> str:
+HEADING = "Weakly supervised temporal action localization: leaderboards"
+
+
+def html_report(pages: Sequence[Page], title: str = "", heading: str = HEADING) -> str:
     """Write all pages as one HTML file: the same pages give the same bytes.
 
     A link to another page (`../audit.md`, `table_I.md#notes`) leads to its section. A link to any other file becomes
@@ -42,7 +46,8 @@ def html_report(pages: Sequence[Page], title: str = "") -> str:
 
     Args:
         pages: in the order of their sections; pages of synthetic data are marked and listed apart.
-        title: heading of the file (default: that of the leaderboards, with a key to their numbers).
+        title: of a file without a key to numbers, in place of `heading`.
+        heading: of a file with such a key.
 
     Raises:
         ValueError: two pages have the same path, or a figure is no SVG.
@@ -53,9 +58,10 @@ def html_report(pages: Sequence[Page], title: str = "") -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["source"] = _source
     template = resources.files("harness").joinpath("shipped", "templates/report.html").read_text(encoding="utf-8")
+    written = [_page(page, paths) for page in pages]
+    tabs = {tab: [page for page in written if page["tab"] == tab] for tab in TABS}
     return (
-        environment.from_string(template).render(title=title, pages=[_page(page, paths) for page in pages]).lstrip()
-        + "\n"
+        environment.from_string(template).render(title=title, heading=heading, pages=written, tabs=tabs).lstrip() + "\n"
     )
 
 
@@ -82,7 +88,8 @@ def _page(page: Page, paths: Sequence[str]) -> dict[str, Any]:
         else:
             blocks.append({"kind": "text", "html": text.whole(block)})
     banner = text.whole(page.banner) if page.synthetic else ""
-    return {"id": page.path, "title": page.title, "synthetic": page.synthetic, "banner": banner, "blocks": blocks}
+    facts = {"id": page.path, "title": page.title, "tab": page.tab, "synthetic": page.synthetic}
+    return facts | {"banner": banner, "blocks": blocks}
 
 
 class _Text:
@@ -133,6 +140,8 @@ class _Text:
         parts = urlsplit(link)
         if parts.scheme or parts.netloc:
             return link if parts.scheme in ("http", "https", "mailto") else None
+        if parts.path.endswith("page.html"):  # of a run, relative to the entry page, whose folder the report's is above
+            return link.removeprefix("../")
         path = self.path
         if parts.path:
             path = posixpath.normpath(posixpath.join(posixpath.dirname(self.path), unquote(parts.path)))
@@ -153,18 +162,20 @@ def _table(table: Table, text: _Text) -> dict[str, Any]:
     cells, groups = [], []
     roles = {name: table.role(name) for name in table.columns}
     head = next((name for name in roles if roles[name] == "fact" and _names_rows(table.column(name))), None)
+    frozen = head or next(iter(roles), None)
     before: Role | None = None
     # the head stays visible while the others scroll, so it belongs to no group
-    for (role, _), members in itertools.groupby(roles, key=lambda name: (roles[name], name == head)):
+    for (role, _), members in itertools.groupby(roles, key=lambda name: (roles[name], name == frozen)):
         names = list(members)
-        kinds = ["published"] * (role == "published") + ["head"] * (names == [head])
+        kinds = ["published"] * (role == "published") + ["head"] * (names == [frozen])
         starts = ["starts"] * (before not in (role, None))
         label = role if role in GROUPS and names != [role] else ""
         groups.append({"label": label, "span": len(names), "classes": " ".join(kinds + starts)})
         for name in names:
             values = table.column(name)
             numbers = _numeric(values, role)
-            classes = " ".join(kinds + starts * (name == names[0]) + ["number"] * (numbers or role in GROUPS))
+            wide = ["wide"] * bool(table.narrow and name not in table.narrow)
+            classes = " ".join(kinds + starts * (name == names[0]) + ["number"] * numbers + wide)
             # the heading above the group already says it
             prefix = f"{role} " if name.startswith(f"{role} ") else ""
             heading, tag = text.inline(name.removeprefix(prefix)), "th" if name == head else "td"
@@ -177,6 +188,9 @@ def _table(table: Table, text: _Text) -> dict[str, Any]:
         "groups": groups if any(group["label"] for group in groups) else [],
         "columns": columns,
         "rows": list(zip(*cells, strict=True)),
+        "shaded": table.shaded,
+        "narrow": bool(table.narrow),
+        "dense": len(columns) >= DENSE,
     }
 
 
@@ -200,6 +214,8 @@ def _cells(values: Sequence[Any], role: Role, numbers: bool, text: _Text) -> lis
 
 
 def _html(value: Any, spread: str, role: Role, number: float | None, numbers: bool, text: _Text) -> Markup:
+    if isinstance(value, Linked):
+        return text.inline(value.markdown)
     label = shown(value)
     if not label:
         return Markup("")
@@ -233,7 +249,7 @@ def _number(value: Any) -> float | None:
     if isinstance(value, str):
         match = NUMBER.fullmatch(value.strip().strip("*"))
         value = float(match[1].replace(",", "").replace("−", "-")) if match else None
-    if value is None or isinstance(value, bool):
+    if value is None or isinstance(value, bool | Linked):
         return None
     return float(value) if math.isfinite(value) else None
 

@@ -54,4 +54,4 @@ def interpretations_page(records: Sequence[Record]) -> Page | None:
         return None
     table = Table(INTERPRETATIONS, "What each interpretation changes", rows)
     title = "Interpretations: what the paper leaves open, and whether it matters"
-    return Page(INTERPRETATIONS, title, [text, table, *facts, *computed_with(used)])
+    return Page(INTERPRETATIONS, title, [text, table, *facts, *computed_with(used)], tab="Ablations")

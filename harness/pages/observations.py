@@ -13,8 +13,12 @@ from harness.records.schema import Record
 from harness.records.words import seed_list, widest_average
 from harness.seed_statistics import Estimate, estimate
 
-MAIN, AUXILIARY = "main", "auxiliary"
-KINDS = {MAIN: "A, the main branch's own scores", AUXILIARY: "A_hat, the auxiliary branch's pseudo labels"}
+MAIN, AUXILIARY, CONSENSUS = "main", "auxiliary", "consensus"
+KINDS = {
+    MAIN: "A, the main branch's own scores (TSCN: its fused attention)",
+    AUXILIARY: "A_hat, the auxiliary branch's pseudo labels",
+    CONSENSUS: "TSCN's pseudo ground truth, on which its streams agree, 0 or 1 for all classes of a video alike",
+}
 
 
 def observations_page(records: Sequence[Record]) -> Page | None:
@@ -44,7 +48,8 @@ def observations_page(records: Sequence[Record]) -> Page | None:
             *_answers(groups),
             Table(f"{name}-pseudo-labels", f"{first.data.title}: quality of pseudo labels by epoch", labels),
         ]
-    return Page(f"leaderboards/{name}-looks", f"{first.data.title}: looks between epochs", blocks, synthetic=synthetic)
+    title = f"{first.data.title}: looks between epochs"
+    return Page(f"leaderboards/{name}-looks", title, blocks, synthetic=synthetic, tab="Harness")
 
 
 def _selection(groups: dict[str, list[Record]]) -> list[dict[str, Any]]:
@@ -74,12 +79,14 @@ def _by_look(record: Record) -> list[float]:
 
 def _pseudo_labels(groups: dict[str, list[Record]]) -> list[dict[str, Any]]:
     rows = []
+    looks = [look for members in groups.values() for record in members for look in record.observations]
+    kinds = [kind for kind in KINDS if any(kind in look.pseudo_labels for look in looks)]
     for label, members in groups.items():
         epochs = sorted({look.epoch for record in members for look in record.observations if look.pseudo_labels})
         for epoch in epochs:
             cells: dict[str, Any] = {"method": label, "epoch": epoch, "seeds": seed_list(members)}
             for key in ("ap", "auc"):
-                for kind in KINDS:
+                for kind in kinds:
                     cells[f"{key.upper()} of {kind}"] = estimate(_values(members, epoch, kind, key), len(members))
             rows.append(cells | {"AP gained": _gain(members, epoch)})
     return rows
@@ -91,10 +98,11 @@ def _values(members: list[Record], epoch: int, kind: str, key: str) -> list[floa
 
 
 def _gain(members: list[Record], epoch: int) -> Estimate | None:
-    """Return the AP of A_hat above that of A, paired by seed; None unless all seeds have both."""
-    pairs = zip(_values(members, epoch, AUXILIARY, "ap"), _values(members, epoch, MAIN, "ap"), strict=False)
-    if len(_values(members, epoch, AUXILIARY, "ap")) < len(members):
+    """Return the AP of the labels that are taught above that of A, paired by seed; None unless all seeds have both."""
+    taught = _values(members, epoch, AUXILIARY, "ap") or _values(members, epoch, CONSENSUS, "ap")
+    if len(taught) < len(members):
         return None
+    pairs = zip(taught, _values(members, epoch, MAIN, "ap"), strict=False)
     found = estimate([theirs - own for theirs, own in pairs], len(members))
     return found and replace(found, signed=True)
 

@@ -15,7 +15,7 @@ def rescored_page(records: Sequence[Rescored]) -> Page:
     """Build the page: the scores of each file under each protocol, and the spread between protocols."""
     blocks: Blocks = [
         "Detections that others released, scored here: no training, so no seeds and no interval. Between protocols "
-        "only the evaluator differs; `wstal-bench rescore` adds a file.",
+        "only the evaluator differs; `wstal-bench evaluate SOURCES.toml --keep` adds a file.",
         "## Spread between protocols",
         _table("rescored-spread", "One detection file under all protocols", spread_rows(records)),
         "Cells are the mean mAP in percent over the range of tIoUs named.",
@@ -26,7 +26,8 @@ def rescored_page(records: Sequence[Rescored]) -> Page:
         title = "Unknown data set" if dataset == UNKNOWN else dataset
         blocks += [f"## {title}", _table(f"rescored-{dataset}", f"{title}: mAP in percent over tIoU", rows)]
     blocks += ["## Provenance", bullets(_provenance(record) for record in records)]
-    return Page("leaderboards/rescored", "Detections by their authors, scored by us", blocks)
+    title = "Detections by their authors, scored by us"
+    return Page("leaderboards/rescored", title, blocks, tab="Paper against measured")
 
 
 def _table(name: str, caption: str, rows: Sequence[dict[str, Any]]) -> Table:

@@ -31,4 +31,5 @@ def reliability_page(measured: ReliabilityFile) -> Page:
             Table("reliability", "Figures of the stress tests", rows, {"figure": "measured"}),
             "Times are of this machine, with whatever else it did. A fault that no test provokes is not excluded.",
         ],
+        tab="Harness",
     )

@@ -56,12 +56,13 @@ def robustness_page(stored: RobustnessFile) -> Page:
         _table("robustness-learning-rates", "Learning rates of the robustness study", _learning_rates(stored)),
         "## Limits",
         bullets(LIMITS),
-        f"Made by `wstal-bench robustness --seeds {stored.seeds} --temperature {first.case.layout.temperature:g}`: "
+        f"Made by `wstal-bench paper robustness --seeds {stored.seeds} --temperature "
+        f"{first.case.layout.temperature:g}`: "
         f"wstal-bench {environment['wstal-bench']}, Python {environment['python']}, torch {environment['torch']}, "
         f"numpy {environment['numpy']}; cpu ({environment['cpu']}), {environment['threads']} thread(s).",
     ]
     title = "Robustness of the contrastive loss to wrong pairs"
-    return Page("robustness", title, blocks, synthetic=True, banner=BANNER)
+    return Page("robustness", title, blocks, synthetic=True, banner=BANNER, tab="Ablations")
 
 
 def _table(name: str, caption: str, rows: Sequence[Mapping[str, Any]]) -> Table:

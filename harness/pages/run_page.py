@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness.charts.figure import Figure
 from harness.charts.timeline import timeline_figure
-from harness.charts.training import draw
+from harness.charts.training import draw_for_page
 from harness.comparisons.timelines import ShownRun, timeline
 from harness.comparisons.videos import RULE, chosen_videos, class_table, video_table
 from harness.io.atomic import atomic_write
@@ -28,59 +28,64 @@ MOST_VIDEOS = 10
 PAGE = "page.html"
 
 
-def write_run_page(run: FinishedRun, folder: Path | None = None, annotations: Path | None = None) -> Path:
+def write_run_page(
+    run: FinishedRun, folder: Path | None = None, annotations: Path | None = None, data: Path | None = None
+) -> Path:
     """Write a run's page as one HTML file and return its path.
 
     Args:
         run: the run.
         folder: where to write (default: the run's folder, as `page.html`; in another folder the name is the run's id).
         annotations: ground truth, for a run that stored none.
+        data: folder of features that `data extract` made, whose key frames are shown.
 
     Raises:
         UserError: as `run_page`.
         StoreError: as `run_page`, or the folder cannot be written.
     """
-    page = run_page(run, annotations)
+    page = run_page(run, annotations, data)
     path = run.folder / PAGE if folder is None else folder / f"{run.record.id}.html"
     atomic_write(path, html_report([page], page.title).encode())
     return path
 
 
-def write_run_pages(folders: Sequence[Path], processes: int) -> None:
+def write_run_pages(folders: Sequence[Path], processes: int, data: Path | None = None) -> None:
     """Write the page of each finished run into its folder; one that cannot be made is told and left out.
 
     Args:
         folders: of the runs.
         processes: number of processes that share the work.
+        data: folder of features that `data extract` made, whose key frames are shown.
     """
     with ProgressReport() as progress, ProcessPoolExecutor(max(1, min(processes, len(folders)))) as pool:
-        pages = [pool.submit(_page_or_reason, folder) for folder in folders]
+        pages = [pool.submit(_page_or_reason, folder, data) for folder in folders]
         for number, made in enumerate(as_completed(pages), 1):
             if reason := made.result():
                 progress.say(reason)
             progress.update("pages", number, len(folders), "")
 
 
-def _page_or_reason(folder: Path) -> str:
+def _page_or_reason(folder: Path, data: Path | None) -> str:
     try:
-        write_run_page(FinishedRun.open(folder))
+        write_run_page(FinishedRun.open(folder), data=data)
     except UserError as error:  # such as no instance in the test videos
         return f"{folder} has no page: {error}"
     return ""
 
 
-def run_page(run: FinishedRun, annotations: Path | None = None) -> Page:
+def run_page(run: FinishedRun, annotations: Path | None = None, data: Path | None = None) -> Page:
     """Build the page of a run.
 
     Args:
         run: the run.
         annotations: ground truth, for a run that stored none.
+        data: folder of features that `data extract` made, whose key frames are shown.
 
     Raises:
         UserError: there is no ground truth.
         StoreError: a file of the run is damaged.
     """
-    record, shown = run.record, ShownRun(run, annotations)
+    record, shown = run.record, ShownRun(run, annotations, data)
     matches = matches_of(run, annotations)
     videos, classes = video_table(matches), class_table(matches, (0.3, TIOU, 0.7))
     chosen = chosen_videos(videos)
@@ -107,7 +112,7 @@ def run_page(run: FinishedRun, annotations: Path | None = None) -> Page:
         ),
         *diagnosis_blocks([diagnosed]),
         "## Training",
-        Figure("training", "Losses by step and diagnostics by epoch", draw(run.history(), chart_run(record)).decode()),
+        Figure("training", "Losses by step and diagnostics by epoch", draw_for_page(run.history(), chart_run(record))),
     ]
     return Page("run", f"{record.title}, seed {record.seed}", blocks, synthetic=record.synthetic)
 

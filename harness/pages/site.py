@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from harness.charts.comparisons import intervals
 from harness.comparisons.paper import compare
 from harness.data.held_out import is_held_out
 from harness.io.atomic import atomic_write
@@ -20,20 +21,23 @@ from harness.pages.dataset import dataset_page
 from harness.pages.formats import files
 from harness.pages.html import html_report
 from harness.pages.interpretations import interpretations_page
-from harness.pages.model import Blocks, Page, Table
+from harness.pages.methods import method_pages
+from harness.pages.model import TABS, Blocks, Link, Linked, Page, Table
 from harness.pages.observations import observations_page
 from harness.pages.paper_tables import table_page
-from harness.pages.readme import fill_readme, read_readme
+from harness.pages.ranking import option_words, schedule_words, standings, verdict
+from harness.pages.readme import THUMOS, excerpt, fill_blocks, read_documents
 from harness.pages.released import rescored_page
 from harness.pages.reliability import reliability_page
 from harness.pages.robustness import robustness_page
 from harness.paper.tables import published_tables
 from harness.records.collection import add_records
-from harness.records.grouping import average, by_method, has_ablations
+from harness.records.grouping import average, has_ablations
 from harness.records.reading import list_records
 from harness.records.schema import Record
-from harness.records.words import bullets, seed_list, widest_average
-from harness.seed_statistics import estimate
+from harness.records.words import bullets, widest_average
+from harness.registry import method_entries
+from harness.seed_statistics import Estimate
 from harness.studies.cost import CostFile
 from harness.studies.released import FOLDER as RESCORED
 from harness.studies.released import Rescored, load_rescored
@@ -42,8 +46,9 @@ from harness.studies.robustness import RobustnessFile
 from harness.studies.stored import StudyFile
 from wstal.errors import UserError
 
+PROJECT = Path(__file__).parents[2] / "results"
 REPORT = "report.html"
-README = "../README.md"
+YOURS = "Your results"
 SUFFIXES = (".md", ".csv", ".tex", ".svg")
 Study = TypeVar("Study", bound=StudyFile)
 
@@ -59,7 +64,9 @@ class Results:
         reliability: figures of the stress tests; None where they were not run.
         robustness: accuracies of the robustness study; None where it was not run.
         refused: a message for each file that cannot be used.
-        readme: text beside the folder that quotes results between markers; empty where there is none.
+        documents: texts beside the folder that quote results between markers, by path from it.
+        own: whether they are a user's, not those that the project stores.
+        run_pages: address of the page of each run that has one, by id.
     """
 
     records: Sequence[Record]
@@ -68,7 +75,9 @@ class Results:
     reliability: ReliabilityFile | None = None
     robustness: RobustnessFile | None = None
     refused: Sequence[str] = ()
-    readme: str = ""
+    documents: Mapping[str, str] = field(default_factory=dict)
+    own: bool = False
+    run_pages: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_results(folder: Path) -> Results:
@@ -91,50 +100,78 @@ def read_results(folder: Path) -> Results:
             return None
 
     studies = study(CostFile), study(ReliabilityFile), study(RobustnessFile)
-    return Results(records, rescored, *studies, refused, read_readme(folder / README))
+    own = bool(records) and folder.resolve() != PROJECT
+    return Results(
+        records,
+        rescored,
+        *studies,
+        refused,
+        read_documents(folder),
+        own,
+        _run_pages(records, folder) if own else {},
+    )
+
+
+def _run_pages(records: Sequence[Record], folder: Path) -> dict[str, str]:
+    """Return where the pages of runs are, as a link from the entry page, if the folder is inside their store."""
+    found = {record.id: folder.parent / "runs" / record.id / "page.html" for record in records}
+    return {run: f"../../runs/{run}/page.html" for run, page in found.items() if page.exists()}
 
 
 def render(results: Results) -> dict[str, str]:
     """Return every rendered file by path below the results folder."""
     made = pages(results)
-    quoted = {README: fill_readme(results.readme, made)} if results.readme else {}
-    return files(made) | {REPORT: html_report(made)} | quoted
+    quoted = {path: fill_blocks(text, made) for path, text in results.documents.items()}
+    report = html_report(made, heading=YOURS) if results.own else html_report(made)
+    return files(made) | {REPORT: report} | quoted
 
 
 def pages(results: Results) -> list[Page]:
-    """Build all pages: the entry page, the published tables with verdicts, two pages for each data set (its methods,
-    its ablations), the interpretations, rescored detections, the audit and the stress tests.
+    """Build all pages: the entry page, for each data set its methods and its ablations, a page a method, the published
+    tables with verdicts, the studies. Of a user's own results: what there is to say about them.
     """
     by_dataset = grouped(results.records, lambda record: record.data.name)
-    real: list[Page] = []
-    synthetic: list[Page] = []
+    made: list[Page] = []
     for members in by_dataset.values():
-        of_data = synthetic if members[0].synthetic else real
         if themselves := [record for record in members if record.ablation is None]:
-            of_data.append(dataset_page(themselves))
+            made.append(dataset_page(themselves))
         if has_ablations(members):
-            of_data.append(ablation_page(members))
+            made.append(ablation_page(members))
         if looks := observations_page(members):
-            of_data.append(looks)
+            made.append(looks)
     if interpretations := interpretations_page(results.records):
-        real.append(interpretations)
-    if results.rescored:
-        real.append(rescored_page(results.rescored))
+        made.append(interpretations)
     if results.robustness:
-        synthetic.append(robustness_page(results.robustness))
-    tables = [
-        table_page(table, compare(table, results.records, results.rescored))
-        if table.dataset
-        else cost_page(table, results.cost)
-        for table in published_tables().values()
-    ]
-    sections = {
-        "The paper's tables, published beside measured": [*tables, audit_page()],
-        "Measured on real video": real,
-        "Synthetic": synthetic,
-        "The harness": [reliability_page(results.reliability)] if results.reliability else [],
+        made.append(robustness_page(results.robustness))
+    names = sorted({record.method for record in results.records} & method_entries().keys()) if results.own else None
+    made += method_pages(results.records, results.cost, names)
+    made += _paper_pages(results)
+    if results.reliability:
+        made.append(reliability_page(results.reliability))
+    # real before synthetic in each part
+    made.sort(key=lambda page: (TABS.index(page.tab), page.synthetic))
+    return [_entry_page(results, made, by_dataset), *made]
+
+
+def _paper_pages(results: Results) -> list[Page]:
+    """Build the pages of published tables; of own results those alone that have a number beside a published one."""
+    compared = {
+        number: compare(table, results.records, results.rescored) if table.dataset else []
+        for number, table in published_tables().items()
     }
-    return [_entry_page(sections, _overview(by_dataset)), *(page for members in sections.values() for page in members)]
+    if results.own:
+        return [
+            table_page(published_tables()[number], lines)
+            for number, lines in compared.items()
+            if any(line[0].measurement for line in lines)
+        ]
+    made = [
+        table_page(table, compared[number]) if table.dataset else cost_page(table, results.cost)
+        for number, table in published_tables().items()
+    ]
+    if results.rescored:
+        made.append(rescored_page(results.rescored))
+    return [*made, audit_page()]
 
 
 def write(rendered: dict[str, str], results: Path, keep_stale: bool = False) -> None:
@@ -174,38 +211,94 @@ def _rendered(results: Path) -> dict[str, Path]:
     return {path.relative_to(results).as_posix(): path for path in paths}
 
 
-def _overview(by_dataset: Mapping[str, list[Record]]) -> list[dict[str, Any]]:
-    """Return the headline of every method on real test videos, by its own options."""
-    return [
-        {
-            "data set": group[0].data.title,
-            "method": label,
-            "supervision": group[0].supervision,
-            "seeds": seed_list(group),
-            "protocol": group[0].headline,
-            "mean of": widest_average(group[0].scored.averages),
-            "mAP (%)": estimate([average(record) for record in group], len(group)),
-        }
-        for name, members in by_dataset.items()
-        if not (members[0].synthetic or is_held_out(name))
-        for label, group in by_method([one for one in members if not (one.ablation or one.overrides)]).items()
-    ]
-
-
-def _entry_page(sections: dict[str, list[Page]], overview: list[dict[str, Any]]) -> Page:
-    blocks: Blocks = [
-        "Rendered from what `results/` stores by `nox -s leaderboard`; do not edit by hand. One page a data set with "
-        "its features: numbers on different pages are not comparable. Each table also stands as CSV and LaTeX in "
-        "[tables](tables), and all pages as one HTML file with sortable tables, [report.html](../report.html).",
-    ]
+def _entry_page(results: Results, made: Sequence[Page], by_dataset: Mapping[str, list[Record]]) -> Page:
+    """Build the page that the others are found from: who leads on each data set, one's own runs, and links."""
+    blocks: Blocks = []
+    overview = _overview(by_dataset, results.own)
     if overview:
-        caption = "Methods by their own options on real test videos; rows of one data set alone compare"
-        blocks.append(Table("overview", caption, overview))
-    for heading, members in sections.items():
-        if members:
-            links = [f"[{page.title}]({posixpath.relpath(page.path, 'leaderboards')}.md)" for page in members]
-            blocks += [f"## {heading}", bullets(links)]
-    return Page("leaderboards/README", "Leaderboards", blocks)
+        caption = "Who leads on each data set, by the mean mAP; numbers of different data sets do not compare"
+        blocks.append(Table("overview", caption, overview, narrow=("data set", "result")))
+    if results.own:
+        blocks += _own_runs(results)
+    blocks += _leaders(by_dataset.get(THUMOS, []))
+    contents: list[str] = []
+    for tab in TABS:
+        if links := [f"[{page.title}]({_beside(page)})" for page in made if page.tab == tab]:
+            contents += [f"## {tab}", bullets(links)]
+    whose = "your runs" if results.own else "what `results/` stores"
+    blocks.append(
+        f"Rendered from {whose} by `wstal-bench leaderboard`: do not edit by hand. Each table also stands as CSV and "
+        "LaTeX in [tables](tables), and all pages as one HTML file with sortable tables, [report.html](../report.html)."
+    )
+    title = YOURS if results.own else "Leaderboards"
+    return Page("leaderboards/README", title, blocks, contents="\n\n".join(contents))
+
+
+def _beside(page: Page) -> str:
+    return f"{posixpath.relpath(page.path, 'leaderboards')}.md"
+
+
+def _overview(by_dataset: Mapping[str, list[Record]], own: bool) -> list[dict[str, Any]]:
+    """Return who leads on each data set; of the project's, on real test videos and by the methods' own options."""
+    rows = []
+    for name, members in by_dataset.items():
+        themselves = [one for one in members if not one.ablation and (own or not one.overrides)]
+        if is_held_out(name) or not themselves or (members[0].synthetic and not own):
+            continue
+        found = standings(themselves)
+        first = found[0].records[0]
+        rows.append(
+            {
+                "data set": Linked((Link(first.data.title, f"{name}.md"),)),
+                "evaluator": f"{first.headline}, {widest_average(first.scored.averages)}",
+                "test videos": first.scored.videos,
+                "methods": sum(not one.chance for one in found),
+                "runs": sum(len(one.records) for one in found),
+                "result": verdict(found),
+            }
+        )
+    return rows
+
+
+def _leaders(records: Sequence[Record]) -> Blocks:
+    """Draw the methods on real THUMOS14 that the README shows, with their seeds."""
+    found = standings([record for record in records if not (record.ablation or record.overrides)])
+    shown = excerpt(found, lambda one: one.label, lambda one: one.rank is not None)
+    if not shown:
+        return []
+    over = widest_average(shown[0].records[0].scored.averages)
+    return [
+        intervals(
+            {one.label: [average(record) for record in one.records] for one in shown},
+            name="leaders",
+            caption=f"{shown[0].records[0].data.title}: mean mAP {over}, a dot a seed",
+            axis=f"mean mAP {over} (%)",
+        )
+    ]
+
+
+def _own_runs(results: Results) -> Blocks:
+    """List the runs of a user with links to their pages, and say where the project's own results are."""
+    rows = []
+    for record in results.records:
+        page = results.run_pages.get(record.id)
+        row = f", row {', '.join(map(str, record.ablation.row.values())) or 'of its table'}" if record.ablation else ""
+        rows.append(
+            {
+                "run": Linked((Link(record.id, page),)) if page else record.id,
+                "method": f"{record.title}{row}",
+                "options": ", ".join(option_words(record.overrides)),
+                "seed": record.seed,
+                "average": Estimate(average(record)),
+                "schedule": schedule_words(record),
+            }
+        )
+    apart = f" The project's stored results stand apart, in {PROJECT}." if PROJECT.is_dir() else ""
+    return [
+        "## Your runs",
+        f"Each run has a page of its videos, classes, errors and losses (`wstal-bench show RUN`).{apart}",
+        Table("runs", "Your runs", rows, narrow=("run", "average")),
+    ]
 
 
 def publish(records: Sequence[Record], results: Path) -> list[Path]:

@@ -72,7 +72,6 @@ class PublishedRow(Spec):
     bold: tuple[str, ...] = Field((), description="headings of the cells in bold")
     features: str = Field("", description="of the method, where the text says so and no column does")
     protocol: str = Field(UNSTATED, description="of the method's own published number; `other`: none of the harness's")
-    videos: int | None = Field(None, ge=1, description="evaluated test videos, where not those of the protocol")
     selection: Selection = Field(UNSTATED, description="which checkpoint was kept")
     test_looks: int | None = Field(None, ge=1, description="how many checkpoints were tested")
     source: str = Field("", description="where protocol and selection are known from")
@@ -211,6 +210,16 @@ class PublishedClaim(Spec):
     columns: tuple[str, ...] = Field((), description="columns that the sentence allows; none: it does not say")
 
 
+class SourceRow(Spec):
+    """Row of a work as a source of its own has it: its paper, its code's pages, or a list of the data set's authors."""
+
+    work: str = Field(description="name of the work; others of its names are in the references")
+    dataset: str = Field(description="family, as of a table")
+    cells: dict[str, str] = Field(description="mAPs in percent as printed there, by tIoU or range of tIoUs")
+    features: str = Field("", description="as the source names them; empty: it does not")
+    source: str = Field(description="where the row stands, and what of it is unchecked")
+
+
 class Reference(Spec):
     """Entry of the paper's bibliography that a table cites."""
 
@@ -250,6 +259,12 @@ def claims() -> tuple[PublishedClaim, ...]:
 def references() -> dict[int, Reference]:
     """Return the entries of the bibliography that the tables cite, by number."""
     return {entry.number: entry for entry in map(Reference.model_validate, _load("references.toml")["references"])}
+
+
+@cache
+def source_rows() -> tuple[SourceRow, ...]:
+    """Return rows of the tables' works as their own sources have them."""
+    return tuple(map(SourceRow.model_validate, _load("source_rows.toml")["rows"]))
 
 
 def find_table(name: str) -> PublishedTable:

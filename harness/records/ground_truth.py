@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,18 @@ def save_ground_truth(path: Path, truth: GroundTruth, durations: dict[str, float
     Returns:
         The file's SHA-256; the same ground truth gives the same bytes.
     """
+    data = annotation_bytes(truth, durations)
+    atomic_write(path, data)
+    return sha256(data)
+
+
+def annotation_bytes(truth: GroundTruth, durations: Mapping[str, float | None]) -> bytes:
+    """Return ground truth as the content of an ActivityNet-style annotation file.
+
+    Args:
+        truth: as of `save_ground_truth`.
+        durations: as of `save_ground_truth`.
+    """
     database: dict[str, dict[str, Any]] = {}
     for video in truth.videos:
         duration = durations.get(video)
@@ -54,9 +67,7 @@ def save_ground_truth(path: Path, truth: GroundTruth, durations: dict[str, float
     rows += [(int(video), AMBIGUOUS_CLASS.capitalize(), start, end) for video, start, end in truth.ambiguous.tolist()]
     for video, label, start, end in rows:
         database[truth.videos[video]]["annotations"].append({"label": label, "segment": [start, end]})
-    data = canonical_json({"version": "wstal-bench", "database": database})
-    atomic_write(path, data)
-    return sha256(data)
+    return canonical_json({"version": "wstal-bench", "database": database})
 
 
 def scored_truth(run: FinishedRun, annotations: Path | None = None) -> ScoredTruth:
@@ -70,16 +81,26 @@ def scored_truth(run: FinishedRun, annotations: Path | None = None) -> ScoredTru
         UserError: the run stored none and none is given, or the annotations lack a video that the run scored.
         StoreError: the stored file is damaged.
     """
-    if annotations is None and GROUND_TRUTH not in run.record.artefacts:
-        raise UserError(
-            f"The run {run.folder} stored no {GROUND_TRUTH}: it was made by an older version. Name its ground truth "
-            "with --annotations."
-        )
-    known = read_annotations(run.artefact(GROUND_TRUTH) if annotations is None else annotations)
+    known = read_annotations(stored_truth(run) if annotations is None else annotations)
     videos = known.videos if annotations is None else _detected_videos(run, known)
     stated = dict(zip(known.videos, known.duration.tolist(), strict=True))
     durations = np.array([stated.get(video, math.nan) for video in videos])
     return ScoredTruth(truth_of(known, videos, tuple(run.record.classes)), durations)
+
+
+def stored_truth(run: FinishedRun) -> Path:
+    """Return the annotation file that a run stored.
+
+    Raises:
+        UserError: it stored none.
+        StoreError: the file is damaged.
+    """
+    if GROUND_TRUTH not in run.record.artefacts:
+        raise UserError(
+            f"The run {run.folder} stored no {GROUND_TRUTH}: it was made by an older version. Name its ground truth "
+            "with --annotations."
+        )
+    return run.artefact(GROUND_TRUTH)
 
 
 def truth_of(annotations: Annotations, videos: tuple[str, ...], classes: tuple[str, ...]) -> GroundTruth:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from statistics import fmean
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 from harness.io.encoding import canonical_json, sha256
 from harness.io.text import grouped
@@ -12,7 +12,8 @@ from harness.records.schema import Data, Record, data_identity
 from harness.records.words import changes, widest_average
 from wstal.types import Supervision
 
-SUPERVISIONS: tuple[Supervision, ...] = get_args(Supervision)
+# order of tables: references above, and those that are given counts after the weak methods, which are ranked alone
+SUPERVISIONS: tuple[Supervision, ...] = ("full", "weak", "weak+count")
 
 
 class SystemKey(NamedTuple):
@@ -78,7 +79,8 @@ def average(record: Record) -> float:
 def by_method(records: Sequence[Record]) -> dict[str, list[Record]]:
     """Group the records of one data set by their system, each under a label that tells it from the others, best first.
 
-    Methods that are given more than labels are ranked after all others, by themselves. A label is the method's title
+    Fully supervised methods stand above all others as references, and those that are given counts after them: weak
+    methods are ranked by themselves. A label is the method's title
     with the user's options, and the version where there are several.
     """
     versions = {record.version for record in records}
@@ -94,7 +96,7 @@ def by_method(records: Sequence[Record]) -> dict[str, list[Record]]:
 
 
 def _rank(item: tuple[str, list[Record]]) -> tuple[int, float]:
-    """Return the sort key of a system: weak methods first, then the best first."""
+    """Return the sort key of a system: by supervision, then the best first."""
     records = item[1]
     return SUPERVISIONS.index(records[0].supervision), -fmean(map(average, records))
 

@@ -20,6 +20,8 @@ from wstal.errors import UserError
 from wstal.evaluation.result import AVERAGES
 
 INDENT = 2  # of a file of one record
+# scored since schema 4 was in use: records of before have none of them and are no other evaluation
+ADDED_PROTOCOLS = frozenset({"segments-best-212", "segments-first-212", "anet-4427"})
 REMEDY = "Restore the file, or remove it and run again."
 Refused = tuple[Path, str]
 
@@ -176,5 +178,6 @@ def read_all(files: Iterable[Path]) -> Iterator[tuple[Path, bytes, Record | User
 
 
 def _scored(record: Record) -> tuple[str, dict[str, tuple[set[str], set[str]]]]:
-    """Return the headline, and the tIoUs and averages of each protocol."""
-    return record.headline, {name: (set(one.mean_ap), set(one.averages)) for name, one in record.metrics.items()}
+    """Return the headline, and the tIoUs and averages of each protocol but those that older records lack."""
+    metrics = {name: one for name, one in record.metrics.items() if name not in ADDED_PROTOCOLS}
+    return record.headline, {name: (set(one.mean_ap), set(one.averages)) for name, one in metrics.items()}

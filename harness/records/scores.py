@@ -11,7 +11,7 @@ import safetensors.numpy
 from harness.records.files import PSEUDO_LABELS, SCORES
 from harness.records.run_folder import FinishedRun
 from wstal.errors import StoreError, UserError
-from wstal.types import FloatArray, SnippetScores
+from wstal.types import PROPOSALS, FloatArray, SnippetScores
 
 VIDEO_SCORES, CLASS_SCORES, CLOCK = "/video_scores", "class_scores/", "clock"
 
@@ -53,9 +53,10 @@ class StoredScores:
         values = _of_video(self._path, self._names, name)
         seconds, offset = values.pop(CLOCK).tolist()
         video_scores = values.pop(VIDEO_SCORES[1:])
+        proposals = values.pop(PROPOSALS, None)
         signals = {part: value for part, value in values.items() if not part.startswith(CLASS_SCORES)}
         others = {part.removeprefix(CLASS_SCORES): value for part, value in values.items() if part not in signals}
-        return SnippetScores(name, signals, video_scores, seconds, offset, others)
+        return SnippetScores(name, signals, video_scores, seconds, offset, others, proposals)
 
 
 def pseudo_labels(run: FinishedRun, video: str) -> dict[str, FloatArray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 from harness.records.schema import Environment, Metrics, Record
@@ -29,8 +30,11 @@ def counts(metrics: Metrics) -> str:
 
 
 def seed_list(records: Iterable[Record]) -> str:
-    """Return the seeds of records, sorted and separated by commas."""
-    return ", ".join(str(seed) for seed in sorted(record.seed for record in records))
+    """Return how many seeds records have, and which, sorted, neighbours as a range: `4 (0-2, 5)`."""
+    seeds = sorted(record.seed for record in records)
+    runs = [[seed for _, seed in run] for _, run in groupby(enumerate(seeds), lambda place: place[1] - place[0])]
+    listed = ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
+    return f"{len(seeds)} ({listed})" if seeds else ""
 
 
 def computed_with(records: Sequence[Record]) -> list[str]:

@@ -10,7 +10,7 @@ from harness.data.detections import write_detections
 from harness.io.atomic import atomic_write
 from harness.io.encoding import sha256, sha256_file
 from harness.io.tensor_file import TensorFile
-from wstal.types import Detections, SnippetScores
+from wstal.types import PROPOSALS, Detections, SnippetScores
 
 
 def add_scores(file: TensorFile, scores: SnippetScores) -> None:
@@ -24,6 +24,8 @@ def add_scores(file: TensorFile, scores: SnippetScores) -> None:
         file.add(f"{scores.video}/{name}", np.asarray(signal, dtype=np.float32))
     for name, values in scores.class_scores.items():
         file.add(f"{scores.video}/class_scores/{name}", np.asarray(values, dtype=np.float32))
+    if scores.proposals is not None:  # not rounded to float32: a proposal's score decides ties
+        file.add(f"{scores.video}/{PROPOSALS}", np.asarray(scores.proposals, dtype=np.float64))
     file.add(f"{scores.video}/video_scores", np.asarray(scores.video_scores, dtype=np.float32))
     file.add(f"{scores.video}/clock", np.array([scores.seconds_per_snippet, scores.offset]))
 

@@ -11,8 +11,6 @@ import numpy as np
 import torch
 
 from harness.charts.training import draw
-from harness.data.counts import training_videos
-from harness.data.features import in_memory
 from harness.data.source import DataSource
 from harness.io.atomic import atomic_write
 from harness.io.console import OnProgress
@@ -40,8 +38,10 @@ from harness.records.store import Store
 from harness.registry import load_method
 from harness.runs.artefacts import add_scores, save_bytes, save_detections
 from harness.runs.checkpoint import load_weights, remove_checkpoints, save_weights
+from harness.runs.class_sources import class_source
 from harness.runs.devices import set_arithmetic
 from harness.runs.environment import environment, git_state
+from harness.runs.examples import TrainingVideos, training_input, weak
 from harness.runs.observing import Observer, pseudo_label_quality, save_pseudo_labels
 from harness.runs.reuse import BITS, reuse_training, warmup_cache
 from harness.runs.scoring import common_localizer, score_videos
@@ -51,6 +51,7 @@ from wstal.errors import RunError, UserError
 from wstal.evaluation import EvaluationResult, Protocol, evaluate, evaluate_all, get_protocol, protocols_for, to_json
 from wstal.localize import Localizer, localize
 from wstal.method import Method, Recipe
+from wstal.supervised import SupervisedMethod
 from wstal.types import Detections, GroundTruth, Video
 
 
@@ -86,10 +87,12 @@ def execute(
     # all that can be wrong with the input is found before the first epoch, and before anything is written
     clock = _Clock()
     cls = load_method(spec.method)
-    trained_on = in_memory(training_videos(source, cls.supervision), on_progress=source.on_progress)
+    trained_on = training_input(source, cls)
     test_videos = source.videos("test")
     truth = source.ground_truth("test")
-    protocols = (get_protocol("anet"),) if source.headline == "anet" else protocols_for(truth)
+    # videos held out or generated may have THUMOS14's names without being its test videos
+    foreign = "thumos14" if source.headline == "anet" else None
+    protocols = tuple(protocol for protocol in protocols_for(truth) if protocol.defined_on != foreign)
     method = build(spec, sum(source.stream_widths), len(source.classes), device)
     check_batches(method, trained_on, spec.recipe.train)
     if spec.recipe.train.precision == "tf32" and device.type != "cuda":
@@ -116,10 +119,11 @@ def execute(
                 )  # fmt: skip
             clock.lap("train")
             common_settings = common_localizer(source.family)
+            classify = class_source(spec.recipe.localizer, source)
             own, common = Localizer(spec.recipe.localizer, source.classes), Localizer(common_settings, source.classes)
             alike = spec.recipe.localizer == common_settings
             with TensorFile(folder / SCORES) as file:  # one video after the other: all scores take gigabytes
-                for scores in score_videos(method, test_videos, spec.recipe.train, on_progress):
+                for scores in map(classify, score_videos(method, test_videos, spec.recipe.train, on_progress)):
                     add_scores(file, scores)
                     clock.lap("score")
                     own.add(scores)
@@ -168,10 +172,11 @@ def execute(
 
 def _found(record: Record, spec: RunSpec, observe: int | None) -> Record:
     """Return a finished run's record as this plan states it."""
-    if observe is not None and not record.observations:
-        raise UserError(
-            f"{spec.id} is in the store without looks between its epochs (--observe). Train it in another --store."
-        )
+    if observe is not None:
+        seen, epochs = [look.epoch for look in record.observations], spec.recipe.train.epochs
+        if not {*range(observe, epochs, observe), epochs} <= set(seen):
+            looks = f"with looks after epochs {', '.join(map(str, seen))} alone" if seen else "without looks"
+            raise UserError(f"{spec.id} is in the store {looks}, not every {observe}. Train it in another --store.")
     return record.planned_as(spec.recipe_changes)
 
 
@@ -179,7 +184,7 @@ def _observer(
     spec: RunSpec,
     source: DataSource,
     folder: Path,
-    trained_on: Sequence[Video],
+    trained_on: TrainingVideos,
     test_videos: Sequence[Video],
     truth: GroundTruth,
     every: int | None,
@@ -187,7 +192,7 @@ def _observer(
     """Return what looks at the method between epochs. Only here does the ground truth of training videos come in."""
     if every is None:
         return None
-    train_spec = spec.recipe.train
+    train_spec, classify = spec.recipe.train, class_source(spec.recipe.localizer, source)
     try:
         training_truth = source.ground_truth("train")
     except UserError:  # labels without times
@@ -195,11 +200,11 @@ def _observer(
 
     def look(method: Method) -> dict[str, Any]:
         localizer = Localizer(spec.recipe.localizer, source.classes)
-        for scores in score_videos(method, test_videos, train_spec):
+        for scores in map(classify, score_videos(method, test_videos, train_spec)):
             localizer.add(scores)
         seen: dict[str, Any] = {"test": _headline_metrics(localizer.detections(), truth, source)}
-        if training_truth is not None:
-            seen["pseudo_labels"] = pseudo_label_quality(method, trained_on, training_truth, train_spec)
+        if training_truth is not None and not isinstance(method, SupervisedMethod):  # which has none
+            seen["pseudo_labels"] = pseudo_label_quality(method, weak(trained_on), training_truth, train_spec)
         return seen
 
     return Observer(every, train_spec.epochs, folder, look)
@@ -243,7 +248,7 @@ def _outcome(
         "status": "done",
         "synthetic": source.synthetic,
         "method": spec.method,
-        "title": cls.title + spec.recipe.method.title_note,
+        "title": cls.title + spec.recipe.method.title_note + spec.recipe.localizer.title_note,
         **more,
         "seed": spec.seed,
         "data": spec.data,
@@ -279,7 +284,7 @@ def _rehearse(
         lengths.append(len(video.features))
         source.on_progress("check", number, len(videos), "test videos")
     shortest = videos[lengths.index(min(lengths))]
-    scores = list(score_videos(method, [shortest], recipe.train))
+    scores = [*map(class_source(recipe.localizer, source), score_videos(method, [shortest], recipe.train))]
     localize(scores, common_localizer(source.family), source.classes)
     detections = localize(scores, recipe.localizer, source.classes)
     none = detections.select(np.zeros(len(detections), dtype=bool))

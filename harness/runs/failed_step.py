@@ -16,10 +16,13 @@ from torch import Tensor
 from harness.io.atomic import atomic_write
 from harness.io.reading import open_regular
 from harness.registry import load_method
+from harness.runs.examples import AnyBatch
 from wstal.errors import MissingDataError, RunError, UserError
 from wstal.method import Method
-from wstal.types import Batch, CountedBatch
+from wstal.supervised import SupervisedMethod
+from wstal.types import Batch, CountedBatch, SupervisedBatch
 
+TARGET = "target."
 FAILED_STEP = "failed-step.safetensors"
 REFUSES_NAN = "all elements of input should be between 0 and 1"  # torch's binary cross-entropy
 # torch has an exception class for CUDA's lack of memory only; the CPU's allocator, oneDNN and cuBLAS put it in words
@@ -36,7 +39,7 @@ class Position:
 
 
 def save_failed_step(
-    path: Path, method: Method, batch: Batch, draws: Tensor, position: Position, precision: str
+    path: Path, method: Method, batch: AnyBatch, draws: Tensor, position: Position, precision: str
 ) -> None:
     """Write all that is needed to repeat a step.
 
@@ -52,6 +55,8 @@ def save_failed_step(
     tensors |= {"features": batch.features, "labels": batch.labels, "draws": draws}
     if isinstance(batch, CountedBatch):
         tensors["counts"] = batch.counts
+    if isinstance(batch, SupervisedBatch):
+        tensors |= {f"{TARGET}{name}": value for name, value in batch.targets.items()}
     facts = {
         "method": method.name,
         "options": method.spec.model_dump_json(),
@@ -63,7 +68,7 @@ def save_failed_step(
     atomic_write(path, safetensors.torch.save(whole, facts))
 
 
-def replay(path: Path) -> tuple[Method, Batch, dict[str, Tensor]]:
+def replay(path: Path) -> tuple[Method, AnyBatch, dict[str, Tensor]]:
     """Repeat a failed step's forward pass on the CPU with the same draws.
 
     Returns:
@@ -83,9 +88,7 @@ def replay(path: Path) -> tuple[Method, Batch, dict[str, Tensor]]:
         cls = load_method(facts["method"])
         options = cls.Options.model_validate_json(facts["options"])
         position = Position(**json.loads(facts["position"]))
-        batch = Batch(tensors["features"], tensors["labels"], tuple(map(str, json.loads(facts["videos"]))))
-        if "counts" in tensors:
-            batch = CountedBatch(batch.features, batch.labels, batch.videos, counts=tensors["counts"])
+        batch = _stored_batch(tensors, tuple(map(str, json.loads(facts["videos"]))))
         method = cls(options, batch.features.shape[2], batch.labels.shape[1])
         method.train().start_epoch(position.epoch, position.epochs)
         if batch.features.ndim != 3 or len(batch.labels) != len(batch.features):
@@ -104,7 +107,15 @@ def replay(path: Path) -> tuple[Method, Batch, dict[str, Tensor]]:
         ) from error
 
 
-def losses(method: Method, batch: Batch, precision: str) -> dict[str, Tensor]:
+def _stored_batch(tensors: Mapping[str, Tensor], videos: tuple[str, ...]) -> AnyBatch:
+    features, labels = tensors["features"], tensors["labels"]
+    if "counts" in tensors:
+        return CountedBatch(features, labels, videos, counts=tensors["counts"])
+    targets = {name.removeprefix(TARGET): value for name, value in tensors.items() if name.startswith(TARGET)}
+    return SupervisedBatch(features, labels, videos, targets) if targets else Batch(features, labels, videos)
+
+
+def losses(method: Method, batch: AnyBatch, precision: str) -> dict[str, Tensor]:
     """Return the method's losses.
 
     Args:
@@ -117,11 +128,28 @@ def losses(method: Method, batch: Batch, precision: str) -> dict[str, Tensor]:
     """
     try:
         with torch.autocast(batch.features.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-            return method.losses(batch)
+            return losses_of(method, batch)
     except RuntimeError as error:
         if REFUSES_NAN not in str(error) and not_finite(method, batch) is None:
             raise
         return undefined()
+
+
+def losses_of(method: Method, batch: AnyBatch) -> dict[str, Tensor]:
+    """Return the losses of a batch, if it is of the type that the method's supervision asks for.
+
+    Args:
+        method: the method.
+        batch: of a step.
+
+    Raises:
+        TypeError: it is of the other type.
+    """
+    if isinstance(method, SupervisedMethod) and isinstance(batch, SupervisedBatch):
+        return method.window_losses(batch)
+    if isinstance(method, SupervisedMethod) or not isinstance(batch, Batch):
+        raise TypeError(f"{method.name} has the supervision {method.supervision}, not one for a {type(batch).__name__}")
+    return method.losses(batch)
 
 
 def undefined() -> dict[str, Tensor]:
@@ -129,7 +157,7 @@ def undefined() -> dict[str, Tensor]:
     return {"total": torch.tensor(torch.nan, requires_grad=True)}
 
 
-def cause(method: Method, batch: Batch) -> str:
+def cause(method: Method, batch: AnyBatch) -> str:
     """Return what in a step is not finite, or, if only the loss is not, how large the features are.
 
     Args:
@@ -146,7 +174,7 @@ def cause(method: Method, batch: Batch) -> str:
     )
 
 
-def not_finite(method: Method, batch: Batch) -> str | None:
+def not_finite(method: Method, batch: AnyBatch) -> str | None:
     """Return which inputs of a step are not finite: features by video, else weights by name, else None.
 
     Args:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from difflib import get_close_matches
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import to_jsonable_python
 
 from harness.io.reading import parse_toml
-from harness.io.text import did_you_mean, printable, problem
+from harness.io.text import printable, problem
 from wstal.errors import UserError
-from wstal.method import Recipe
+from wstal.method import Recipe, TrainSpec
+
+NONE = "none"  # TOML has no word for it
 
 
 def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
     """Read assignments: `["train.epochs=20"]` gives `{"train.epochs": 20}`; values are TOML, a bare word is a string.
+
+    `none`, also written `null`, is nothing where an option may be without a value (see `override`).
 
     Raises:
         UserError: an assignment without `=`.
@@ -28,7 +33,8 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
         try:
             values[name.strip()] = parse_toml(f"value = {text}")["value"]
         except (ValueError, RecursionError):
-            values[name.strip()] = text.strip()
+            word = text.strip()
+            values[name.strip()] = NONE if word in ("null", "None") else word
     return values
 
 
@@ -37,7 +43,8 @@ def override(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
 
     Args:
         recipe: a method's defaults.
-        values: by dotted name, `method.*`, `train.*` or `localizer.*`, for example `localizer.nms.threshold`.
+        values: by dotted name, `method.*`, `train.*` or `localizer.*`, for example `localizer.nms.threshold`. `"none"`
+            is None where the option may be None and has no value of that name.
 
     Raises:
         UserError: an unknown field (with the nearest name and all names), or a value its type refuses.
@@ -47,17 +54,22 @@ def override(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
     for name, value in values.items():
         part, *path = name.split(".")
         if part not in parts or not path:
-            raise UserError(f"Unknown option '{printable(name)}': options begin with method., train. or localizer.")
+            hint = _hint(name, _flat({"train": fields["train"]} | fields))
+            raise UserError(
+                f"Unknown option '{printable(name)}'{hint} Options begin with method., train. or localizer., and "
+                "`wstal-bench ls options METHOD` lists them."
+            )
         place: Any = fields[part]
+        owner: Any = parts[part]
         for depth, field in enumerate(path):
             if not isinstance(place, dict) or field not in place:
                 known = place if isinstance(place, dict) else ()
                 above = ".".join([part, *path[:depth]])
-                hint, names = did_you_mean(field, known), ", ".join(known) or "none"
+                hint, names = _hint(field, known), ", ".join(known) or "none"
                 raise UserError(f"Unknown option '{printable(name)}'{hint} Options of {above}: {names}.")
             if depth < len(path) - 1:
-                place = place[field]
-        place[path[-1]] = value
+                place, owner = place[field], getattr(owner, field)
+        place[path[-1]] = None if value == NONE and _may_be_none(type(owner), path[-1]) else value
     resolved = {}
     for part, model in parts.items():
         try:
@@ -69,6 +81,43 @@ def override(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
             given = "" if isinstance(first["input"], dict) else f", got {printable(repr(first['input']))}"
             raise UserError(f"Option {printable(where)}: {problem(first['msg'])}{given}.") from error
     return Recipe.model_validate(resolved)
+
+
+def training_options() -> dict[str, str]:
+    """Return the options of training by the words that people write for them (`spellings`)."""
+    return spellings(f"train.{field}" for field in TrainSpec.model_fields)
+
+
+def spellings(options: Iterable[str]) -> dict[str, str]:
+    """Return options by the words that people write for them: last part and initials; the first option has a word.
+
+    Args:
+        options: dotted names.
+
+    Example:
+        >>> spellings(["train.learning_rate", "train.epochs"])
+        {'learning_rate': 'train.learning_rate', 'lr': 'train.learning_rate', 'epochs': 'train.epochs'}
+    """
+    known: dict[str, str] = {}
+    for option in options:
+        last = option.rpartition(".")[2]
+        for word in (last, "".join(part[:1] for part in last.split("_"))):
+            if len(word) > 1:
+                known.setdefault(word, option)
+    return known
+
+
+def _hint(name: str, options: Iterable[str]) -> str:
+    known = spellings(options)
+    near = get_close_matches(name.rpartition(".")[2].lower().replace("-", "_"), known, n=1)
+    return f"; did you mean {known[near[0]]!r}?" if near else "."
+
+
+def _may_be_none(model: type[BaseModel], field: str) -> bool:
+    """Test whether a field takes None and has no value that is called so."""
+    kinds = get_args(model.model_fields[field].annotation)
+    words = [word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)]
+    return type(None) in kinds and NONE not in words
 
 
 def differences(recipe: Recipe, default: Recipe) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
+from harness.data.class_scores import WithClassScores
 from harness.data.held_out import HeldOutSource
 from harness.data.opening import open_dataset
 from harness.data.synthetic import embedded_source
@@ -36,6 +37,7 @@ class DataRequest(Spec):
     streams: tuple[str, ...] | None = None
     allow_missing: bool = False
     held_out: float | None = Field(None, allow_inf_nan=True, description="share of the training videos to score")
+    class_scores: Path | None = Field(None, description="file of class scores of the test videos")
     full_size: bool = Field(False, description="synthetic data at 2048 columns and T = 750")
 
     @property
@@ -56,12 +58,13 @@ class DataRequest(Spec):
         """
         source: DataSource
         if self.data is None:
-            source = embedded_source(self.full_size)
+            source = embedded_source(self.full_size, self.descriptor or "thumos14")
         elif self.full_size:
             raise UserError("--full-size is for the synthetic data set; leave it out with --data.")
         else:
             source = self.open_folder(Store(store).digest_cache, on_progress)
-        return source if self.held_out is None else HeldOutSource.of(source, self.held_out)
+        source = source if self.held_out is None else HeldOutSource.of(source, self.held_out)
+        return source if self.class_scores is None else WithClassScores.of(source, self.class_scores)
 
     def open_folder(self, digest_cache: Path | None = None, on_progress: OnProgress = lambda *_: None) -> Dataset:
         """Open the data set in the folder `data`.
@@ -89,7 +92,9 @@ class DataRequest(Spec):
     def absolute(self) -> DataRequest:
         """Return the same request with absolute paths."""
         changes: dict[str, object] = {
-            name: path.absolute() for name in ("data", "annotations") if (path := getattr(self, name)) is not None
+            name: path.absolute()
+            for name in ("data", "annotations", "class_scores")
+            if (path := getattr(self, name)) is not None
         }
         if self.descriptor is not None and self.descriptor.endswith(SUFFIX):
             changes["descriptor"] = str(Path(self.descriptor).absolute())

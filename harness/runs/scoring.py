@@ -102,6 +102,7 @@ class _Video:
 
     def snippet_scores(self) -> SnippetScores:
         assert self.scores is not None
+        found = self.scores.proposals
         return SnippetScores(
             video=self.video.name,
             signals=_arrays(self.scores.signals),
@@ -109,6 +110,7 @@ class _Video:
             seconds_per_snippet=self.video.seconds_per_snippet * self.length / self.rows,
             offset=self.video.offset,
             class_scores=_arrays(self.scores.class_scores),
+            proposals=None if found is None else found.double().cpu().numpy(),
         )
 
 

@@ -1,4 +1,4 @@
-"""Training of a method on weakly labelled videos, resumable to the bit.
+"""Training of a method, resumable to the bit.
 
 Every random draw of an epoch comes from (seed, purpose, epoch) alone, so a checkpoint between two epochs needs no
 generator state: continuing from it repeats what the undisturbed run would have done.
@@ -21,6 +21,7 @@ from harness.io.atomic import remove
 from harness.io.console import OnProgress
 from harness.random_streams import numpy_stream, seed_torch
 from harness.runs.checkpoint import History, load_checkpoint, remove_checkpoints, save_checkpoint
+from harness.runs.examples import AnyBatch, Examples, TrainingVideos, examples_of, weak
 from harness.runs.failed_step import (
     FAILED_STEP,
     Position,
@@ -30,10 +31,10 @@ from harness.runs.failed_step import (
     save_failed_step,
     undefined,
 )
-from wstal.device import to_device_async
 from wstal.errors import RunError, StoreError, UserError
 from wstal.method import Method, TrainSpec
-from wstal.types import Batch, CountedBatch, CountedVideo, IntArray, Video
+from wstal.supervised import SupervisedMethod
+from wstal.types import IntArray
 
 CHECKPOINT_SECONDS = 30.0
 # of writing one checkpoint, up to which they come as often as that; slower ones come less often, for 2 % of the time
@@ -55,7 +56,7 @@ class WarmupCache:
 
 def train(
     method: Method,
-    videos: Sequence[Video],
+    videos: TrainingVideos,
     spec: TrainSpec,
     seed: int,
     folder: Path,
@@ -70,7 +71,7 @@ def train(
 
     Args:
         method: on its device, initialised.
-        videos: training videos; nothing in them says when an action happens.
+        videos: training videos; only those of a supervised method say when an action happens.
         spec: the schedule.
         seed: the run's seed.
         folder: where checkpoints are written, at most every `checkpoint_seconds`, and for at most 2 % of the time.
@@ -102,6 +103,7 @@ def train(
             remove_checkpoints(warmup.folder)
     done, history = resumed.epoch, resumed.history
     optimizers: list[torch.optim.Optimizer] = []
+    examples: Examples | None = None
     remove([folder / FAILED_STEP])
     saved, cost = time.monotonic(), 0.0
     sizes = {"train.batch_size": spec.batch_size, "train.temporal_length": spec.temporal_length}
@@ -109,18 +111,20 @@ def train(
         for epoch in range(done, spec.epochs):
             method.train()
             seed_torch(seed, "dropout", epoch)
-            method.start_epoch(epoch, spec.epochs, videos)
-            goes_on = epoch > 0 and method.stage(epoch, spec.epochs) == method.stage(epoch - 1, spec.epochs)
+            method.start_epoch(epoch, spec.epochs, () if isinstance(method, SupervisedMethod) else weak(videos))
+            stage = method.stage(epoch, spec.epochs)
+            goes_on = epoch > 0 and stage == method.stage(epoch - 1, spec.epochs)
+            if not (goes_on and examples):
+                examples = examples_of(method, videos, spec, stage)
             if not (goes_on and optimizers):
                 optimizers = method.optimizers(spec)
                 if goes_on:
                     resumed.restore(optimizers)
             _decay(optimizers, spec, epoch)
             rng = numpy_stream(seed, "sampling", epoch)
-            chosen = method.train_batches([video.labels for video in videos], spec.batch_size, rng)
+            chosen = method.train_batches(examples.labels, spec.batch_size, rng)
             steps = []
-            batches = _batches(method, videos, chosen, spec.temporal_length, rng, worker)
-            for number, (batch, whole) in enumerate(batches):
+            for number, (batch, whole) in enumerate(batches(examples, chosen, rng, worker)):
                 position = Position(epoch, spec.epochs, number)
                 if number % spec.accumulate == 0:
                     for optimizer in optimizers:
@@ -151,7 +155,7 @@ def train(
     return history
 
 
-def check_batches(method: Method, videos: Sequence[Video], spec: TrainSpec) -> None:
+def check_batches(method: Method, videos: TrainingVideos, spec: TrainSpec) -> None:
     """Check that the videos can be joined to batches.
 
     Raises:
@@ -159,10 +163,13 @@ def check_batches(method: Method, videos: Sequence[Video], spec: TrainSpec) -> N
     """
     if not videos:
         raise UserError("There are no training videos. Check the train subset of the data set.")
+    if isinstance(method, SupervisedMethod):
+        examples_of(method, videos, spec, method.stage(0, spec.epochs))
+        return
     if method.PADS or spec.batch_size == 1:
         return
     rng = np.random.default_rng(0)
-    if len({len(method.train_indices(video.length, spec.temporal_length, rng)) for video in videos}) > 1:
+    if len({len(method.train_indices(video.length, spec.temporal_length, rng)) for video in weak(videos)}) > 1:
         raise UserError(
             f"{method.name} takes videos in their own lengths, one at a time: use train.batch_size=1 (and "
             f"train.accumulate={spec.batch_size} for steps as large)."
@@ -179,7 +186,7 @@ def _decay(optimizers: Sequence[torch.optim.Optimizer], spec: TrainSpec, epoch: 
 
 
 def _backward(
-    method: Method, batch: Batch, whole: bool, precision: str, folder: Path, position: Position
+    method: Method, batch: AnyBatch, whole: bool, precision: str, folder: Path, position: Position
 ) -> dict[str, Tensor]:
     """Add a batch's gradients to those that are there; its loss terms.
 
@@ -194,7 +201,7 @@ def _backward(
         reason = cause(method, batch)
         try:
             save_failed_step(folder / FAILED_STEP, method, batch, draws, position, precision)
-            kept = f"The step is kept: `wstal-bench replay {folder / FAILED_STEP}`."
+            kept = f"The step is kept: `wstal-bench debug replay {folder / FAILED_STEP}`."
         except StoreError as error:
             kept = f"The step could not be kept: {error}"
         values = ", ".join(f"{name} {value:g}" for name, value in terms.items())
@@ -235,53 +242,21 @@ def _check_weights(method: Method, epoch: int) -> None:
         )
 
 
-def _batches(
-    method: Method,
-    videos: Sequence[Video],
-    chosen: Sequence[IntArray],
-    temporal_length: int,
-    rng: np.random.Generator,
-    worker: ThreadPoolExecutor,
-) -> Iterator[tuple[Batch, bool]]:
-    """Yield the chosen videos, sampled, batch by batch, and whether all their features are finite.
+def batches(
+    examples: Examples, chosen: Sequence[IntArray], rng: np.random.Generator, worker: ThreadPoolExecutor
+) -> Iterator[tuple[AnyBatch, bool]]:
+    """Yield the chosen items batch by batch, and whether all their features are finite.
 
     The next batch is prepared while a step runs.
+
+    Args:
+        examples: what the epochs show.
+        chosen: numbers of the items of each batch.
+        rng: generator of the epoch.
+        worker: thread that prepares batches.
     """
-    device = method.device
-
-    def prepare(indices: IntArray) -> tuple[Batch, bool]:
-        batch = [videos[index] for index in indices]
-        stored = [video.features for video in batch]  # once: what is not in memory is opened each time
-        rows = [method.train_indices(len(array), temporal_length, rng) for array in stored]
-        longest = max(map(len, rows))
-        features = np.zeros((len(batch), longest, method.feature_dim), dtype=np.float32)
-        labels = np.zeros((len(batch), method.num_classes), dtype=np.float32)
-        for row, video in enumerate(batch):
-            features[row, : len(rows[row])] = stored[row][rows[row]]
-            labels[row, list(video.labels)] = 1
-        here = torch.from_numpy(labels)
-        made = Batch(
-            to_device_async(torch.from_numpy(features), device),
-            to_device_async(here, device),
-            tuple(video.name for video in batch),
-            here,
-        )
-        # a sum tells it in a third of the time, but for finite features that overflow it
-        whole = bool(np.isfinite(features.sum()) or np.isfinite(features).all())
-        return _counted(made, batch) if method.supervision == "weak+count" else made, whole
-
-    ahead = worker.submit(prepare, chosen[0])
+    ahead = worker.submit(examples.batch, chosen[0], rng)
     for indices in chosen[1:]:
-        batch, ahead = ahead.result(), worker.submit(prepare, indices)
+        batch, ahead = ahead.result(), worker.submit(examples.batch, indices, rng)
         yield batch
     yield ahead.result()
-
-
-def _counted(batch: Batch, videos: Sequence[Video]) -> CountedBatch:
-    """Add the counts of a batch's videos."""
-    counts = torch.zeros_like(batch.host_labels)
-    for row, video in enumerate(videos):
-        assert isinstance(video, CountedVideo), f"{video.name} has no counts"  # `training_videos` gives them
-        counts[row, list(video.labels)] = torch.tensor(video.counts, dtype=counts.dtype)
-    given = {name: getattr(batch, name) for name in ("features", "labels", "videos", "labels_on_host")}
-    return CountedBatch(**given, counts=to_device_async(counts, batch.labels.device))

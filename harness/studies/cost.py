@@ -97,7 +97,7 @@ class CostFile(StudyFile):
     """Cost of methods at the inputs of Table IX, beside the paper's profile."""
 
     FILE: ClassVar[str] = "cost.json"
-    REMEDY: ClassVar[str] = "Remove it and measure again with `wstal-bench cost`."
+    REMEDY: ClassVar[str] = "Remove it and measure again with `wstal-bench paper cost`."
 
     version: Literal[1] = Field(alias="schema")
     profile: list[ProfileCost]
@@ -131,10 +131,12 @@ def measure(name: str, progress: Callable[[str], None] = lambda line: None) -> M
         progress: called with a line before each step.
 
     Raises:
-        UserError: no such method.
+        UserError: no such method, or one that trains on windows with times, which Table IX's inputs do not have.
         RunError: a step fails, or its multiply-adds cannot be counted.
     """
     title = load_method(name).title
+    if load_method(name).supervision == "full":
+        raise UserError(f"{name} is fully supervised: Table IX counts weak methods. Take one of `ls methods`.")
     load = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
     rows = []
     for stage in STAGES:

@@ -1,4 +1,4 @@
-"""Score of a detection file against an annotation file, as `evaluate` prints and `rescore` stores it."""
+"""Score of a detection file against an annotation file, as `evaluate` prints it and with `--keep` stores it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ import numpy as np
 from harness.data.annotations import Annotations, instances_by_video, read_annotations
 from harness.data.descriptor import DatasetDescriptor, list_digest, shipped_descriptors, with_classes
 from harness.data.detections import read_detections
+from harness.records.files import DETECTIONS
+from harness.records.ground_truth import stored_truth
+from harness.records.run_folder import FinishedRun
 from wstal import evaluation
 from wstal.errors import UserError
 from wstal.types import Detections, GroundTruth
@@ -102,6 +105,7 @@ def score_file(
     protocols: Sequence[str] | None = None,
     tious: str | None = None,
     strip_prefix: str = "",
+    classes: Sequence[str] | None = None,
 ) -> ScoredFile:
     """Score a detection file.
 
@@ -111,39 +115,111 @@ def score_file(
         subset: of the annotations; their test subset if absent.
         protocols: names; all that apply if absent.
         tious: as `parse_tious` reads them; those of the data set, recognised by its classes, if absent.
-        strip_prefix: beginning of the videos' names that is left off in both files.
+        strip_prefix: beginning of the videos' names that is left off, in each file where at least half of them have it.
+        classes: of a run, which may have found nothing, or classes that no annotated instance has.
 
     Raises:
         MissingDataError: a file is not there.
         UserError: a file, an option, or the two files together cannot be used; the message names the file.
     """
     known = read_annotations(annotations)
+    known = known if classes is None else _with_classes(known, classes)
+    notes = list(known.notes)
+    found = read_detections(detections, known.classes, allow_empty=classes is not None, notes=notes)
+    return score(found, known, subset, protocols, tious, strip_prefix, name=detections, notes=notes)
+
+
+def score(
+    found: Detections,
+    known: Annotations,
+    subset: str | None = None,
+    protocols: Sequence[str] | None = None,
+    tious: str | None = None,
+    strip_prefix: str = "",
+    *,
+    name: Path,
+    notes: Sequence[str] = (),
+) -> ScoredFile:
+    """Score detections.
+
+    Args:
+        found: the detections.
+        known: annotations.
+        subset: as of `score_file`.
+        protocols: as of `score_file`.
+        tious: as of `score_file`.
+        strip_prefix: as of `score_file`.
+        name: of the detections, in messages.
+        notes: of the readers.
+
+    Raises:
+        UserError: an option, or detections and annotations together cannot be used.
+    """
     subset = known.default_test_subset() if subset is None else subset
     truth = known.ground_truth(subset)
     truth = replace(truth, videos=_stripped(truth.videos, strip_prefix, known.path))
     chosen = evaluation.protocols_for(truth) if protocols is None else tuple(map(evaluation.get_protocol, protocols))
-    rules = evaluation.PROTOCOLS if protocols is None else {}
-    left_out = {name: why for name, protocol in rules.items() if (why := protocol.inapplicable(truth))}
     known_as = next(iter(with_classes(known.classes)), None)
     family = known_as.family if known_as else ""
+    # of a known data set, protocols of another one go without saying
+    near = [one for one in evaluation.PROTOCOLS.values() if not family or one.defined_on in ("", family)]
+    rules = near if protocols is None else []
+    left_out = {protocol.name: why for protocol in rules if (why := protocol.inapplicable(truth))}
     thresholds = evaluation.default_tious(family) if tious is None else evaluation.parse_tious(tious)
-    notes = list(known.notes)
-    found = read_detections(detections, known.classes, notes=notes)
-    found = replace(found, videos=_stripped(found.videos, strip_prefix, detections))
+    found = replace(found, videos=_stripped(found.videos, strip_prefix, name))
     if prefix := _common_prefix(found.videos, truth.videos):
         raise UserError(
-            f"{detections} against {known.path}: the videos differ by {prefix!r} before their names, as in "
+            f"{name} against {known.path}: the videos differ by {prefix!r} before their names, as in "
             f"{found.videos[0]}. Leave it off with --strip-prefix {prefix}."
         )
     try:
         results = evaluation.evaluate_all(found, truth, chosen, thresholds)
     except UserError as error:
-        raise UserError(f"{detections} against subset {subset!r} of {known.path}: {error}") from error
+        raise UserError(f"{name} against subset {subset!r} of {known.path}: {error}") from error
     return ScoredFile(found, known, subset, truth, known_as, results, left_out, tuple(notes))
 
 
+def score_run(
+    folder: Path,
+    annotations: Path | None = None,
+    subset: str | None = None,
+    protocols: Sequence[str] | None = None,
+    tious: str | None = None,
+) -> ScoredFile:
+    """Score the detections of a finished run.
+
+    Args:
+        folder: of the run.
+        annotations: file or folder; the ground truth that the run stored if absent.
+        subset: of the annotations; their test subset if absent.
+        protocols: names, where `headline` is the run's own; all that apply if absent.
+        tious: as `parse_tious` reads them; those of the run if absent.
+
+    Raises:
+        UserError: as `score_file`, or there is no finished run.
+        StoreError: a file of the run is damaged.
+    """
+    run = FinishedRun.open(folder)
+    names = None if protocols is None else [run.record.headline if name == "headline" else name for name in protocols]
+    truth = stored_truth(run) if annotations is None else annotations
+    tious = ",".join(run.record.scored.mean_ap) if tious is None else tious
+    return score_file(run.artefact(DETECTIONS), truth, subset, names, tious, classes=tuple(run.record.classes))
+
+
+def _with_classes(known: Annotations, classes: Sequence[str]) -> Annotations:
+    """Return annotations with these classes in this order, before others that they have."""
+    names = (*classes, *(name for name in known.classes if name not in classes))
+    number = np.array([names.index(name) for name in known.classes], dtype=np.int64)
+    return replace(known, classes=names, label=number[known.label])
+
+
 def _stripped(videos: Sequence[str], prefix: str, path: Path) -> tuple[str, ...]:
-    """Return the names without a prefix, where they have it."""
+    """Return the names without a prefix, where it is one.
+
+    Of two of ActivityNet's videos, as `v_UmAH95xls`, the id itself begins with the usual prefix.
+    """
+    if 2 * sum(video.startswith(prefix) for video in videos) < len(videos):
+        return tuple(videos)
     names = tuple(video.removeprefix(prefix) for video in videos)
     if len(set(names)) < len(names):
         raise UserError(f"{path}: two videos have the same name without {prefix!r}. Choose another prefix.")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.data.annotations import read_annotations, select_videos
+from harness.data.annotations import Annotations, read_annotations, select_videos
 from harness.data.descriptor import with_classes
 from harness.data.detections import read_detections
 from harness.records.files import DETECTIONS
@@ -22,6 +22,7 @@ from wstal.errors import UserError
 from wstal.evaluation import default_tious, get_protocol, parse_tious
 from wstal.evaluation.diagnosis import KINDS, SLABS, CoverageRule, Diagnosis, diagnose
 from wstal.evaluation.tiou import tiou_key
+from wstal.types import Detections
 
 MEAN = "mean"
 
@@ -122,7 +123,24 @@ def _of_file(path: Path, name: str, options: DiagnosisOptions) -> Diagnosed:
         raise UserError(f"Name the ground truth of {path} with --annotations.")
     known = read_annotations(options.annotations)
     notes = list(known.notes)
-    detections = read_detections(path, known.classes, notes=notes)
+    return diagnose_detections(read_detections(path, known.classes, notes=notes), known, options, name, notes)
+
+
+def diagnose_detections(
+    detections: Detections, known: Annotations, options: DiagnosisOptions, name: str, notes: Sequence[str] = ()
+) -> Diagnosed:
+    """Diagnose detections.
+
+    Args:
+        detections: of some videos.
+        known: annotations.
+        options: choices; the annotations that they name are not read.
+        name: for people.
+        notes: of the readers.
+
+    Raises:
+        UserError: the protocol does not apply, or as `wstal.evaluation.diagnosis.diagnose`.
+    """
     truth = known.ground_truth(options.subset)
     protocol = get_protocol(options.protocol)
     if protocol.matching != "best" or protocol.segments_per_second or protocol.ambiguous != "count":

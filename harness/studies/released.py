@@ -87,6 +87,8 @@ class Source(StoredModel):
     """Data set, where its classes do not show it. A known one counts only if the videos are a known list."""
     video_prefix: StatedLine | None = None
     """Beginning of the videos' names that the annotations omit, such as `video_test_`."""
+    strip_prefix: StatedLine | None = None
+    """Beginning of the videos' names in one of the two files that the other omits, such as `v_`."""
     subset: StatedLine | None = None
     """Subset of the annotations (default: the test subset)."""
     protocols: Annotated[tuple[ProtocolName, ...], accepted_by(_each_once)] | None = Field(None, min_length=1)
@@ -231,7 +233,14 @@ def rescore(sources: Path, data: Path | None = None, notes: list[str] | None = N
 
 def _rescored(name: str, source: Source, root: Path, notes: list[str]) -> Rescored:
     detections = root / source.detections
-    scored = score_file(detections, root / source.annotations, source.subset, source.protocols, source.tious)
+    scored = score_file(
+        detections,
+        root / source.annotations,
+        source.subset,
+        source.protocols,
+        source.tious,
+        source.strip_prefix or "",
+    )
     notes += scored.notes
     known = scored.known_as
     dataset = source.dataset or (known.family if known else None)
@@ -324,7 +333,7 @@ def load_rescored(folder: Path) -> tuple[list[Rescored], list[tuple[Path, str]]]
 
 
 def _read(path: Path) -> Rescored:
-    remedy = "Restore it, or remove it and run `wstal-bench rescore` again."
+    remedy = "Restore it, or remove it and run `wstal-bench evaluate SOURCES.toml --keep` again."
     value = read_json(path)
     if isinstance(value, dict) and isinstance(value.get("schema"), int) and value["schema"] > SCHEMA:
         raise UserError(f"{path} is of schema {value['schema']}; this version reads {SCHEMA}. Update wstal-bench.")

@@ -93,7 +93,7 @@ class RobustnessFile(StudyFile):
     """Numbers of the study and the environment that they were computed in."""
 
     FILE: ClassVar[str] = "robustness.json"
-    REMEDY: ClassVar[str] = "Measure again with `wstal-bench robustness`."
+    REMEDY: ClassVar[str] = "Measure again with `wstal-bench paper robustness`."
 
     version: Literal[1] = Field(alias="schema")
     synthetic: Literal[True] = True

@@ -3,36 +3,36 @@
 from __future__ import annotations
 
 import copy
-import sys
 from collections.abc import Callable, Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any
-from unittest import mock
 
 import numpy as np
 import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from harness.data import annotations as reader
 from harness.random_streams import seed_torch
+from harness.runs.failed_step import losses_of
 from harness.runs.scoring import common_localizer, score_videos
 from harness.testing.examples import (
     CLASSES,
     EPOCHS,
     WIDTH,
     example,
+    example_for,
     last_epochs,
-    late_in_training,
     one_epoch,
     reordered,
+    variants,
     videos_of,
     without_labels,
 )
+from harness.testing.input_checks import batches_show_every_video, training_reads_no_file
 from wstal.localize import localize
 from wstal.method import Method, Recipe
-from wstal.types import Batch, CountedBatch, CountedVideo, Scores, Video
+from wstal.supervised import SupervisedMethod
+from wstal.types import Batch, Scores, Video
 
 FAMILIES = ("thumos14", "activitynet12", "activitynet13", "fineaction", "somebody-else's")
 Check = Callable[[type[Method]], None]
@@ -47,12 +47,6 @@ def check_method(method: type[Method]) -> None:
     """
     for check in CHECKS.values():
         check(method)
-
-
-def _variants(cls: type[Method]) -> list[Method]:
-    """Create the method on one stream and, if it has the option `streams`, on two."""
-    halves = [(WIDTH // 2, WIDTH // 2)] if "streams" in cls.Options.model_fields else []
-    return [late_in_training(cls, streams) for streams in ((), *halves)]
 
 
 def _close(found: Terms, expected: Terms, where: str, rtol: float = 1e-5, atol: float = 1e-6) -> None:
@@ -110,16 +104,16 @@ def losses_are_finite_with_gradient_to_every_parameter(method: Method) -> None:
 
 def _reached(method: Method) -> set[str]:
     """Return the names of the parameters that have a gradient in one of the stages."""
-    given = example(supervision=method.supervision)
     reached: set[str] = set()
     stages = last_epochs(method)
     if not all(parameter.requires_grad for parameter in method.parameters()):
         stages = sorted({*stages, EPOCHS - 2})
     for epoch in stages:
+        given = example_for(method, stage=method.stage(epoch, EPOCHS))
         if len(stages) > 1:
-            method.train().start_epoch(epoch, EPOCHS, videos_of(given))
+            method.train().start_epoch(epoch, EPOCHS, videos_of(given) if isinstance(given, Batch) else ())
         method.eval()
-        losses = method.losses(given)
+        losses = losses_of(method, given)
         for name, value in losses.items():
             assert value.shape == (), f"The loss term {name!r} has shape {tuple(value.shape)}, not that of a scalar."
             assert value.isfinite(), f"The loss term {name!r} is {value.item()}."
@@ -135,7 +129,7 @@ def _reached(method: Method) -> set[str]:
 def short_videos_train_and_score(method: Method) -> None:
     """Check T = 1 and T below any k of a top-k mean."""
     for length in (1, 2, 3, 7):
-        total = method.train().losses(example(length=length, supervision=method.supervision))["total"]
+        total = losses_of(method.train(), example_for(method, length=length))["total"]
         assert total.isfinite(), f"The loss of videos of {length} rows is {total.item()}."
         method.zero_grad()
         total.backward()  # type: ignore[no-untyped-call]
@@ -164,7 +158,9 @@ def _check_scores(scores: Scores, length: int) -> None:
 
 
 def a_batch_without_labels_is_finite(method: Method) -> None:
-    """Check that nothing divides by the number of labels."""
+    """Check that nothing divides by the number of labels. A supervised method's windows always have an instance."""
+    if isinstance(method, SupervisedMethod):
+        return
     total = method.losses(without_labels(example(supervision=method.supervision)))["total"]
     assert total.isfinite(), f"The loss of a batch without labels is {total.item()}."
 
@@ -173,10 +169,11 @@ def order_of_videos_changes_nothing(method: Method) -> None:
     """Check that losses do not depend on the order of videos, except that leading pairs (`Method.pairs`) stay pairs."""
     method.eval()
     pairs = method.pairs
-    given = example(2 * pairs + 3, supervision=method.supervision)
+    given = example_for(method, 2 * pairs + 3)
     order = [2 * pair + side for pair in reversed(range(pairs)) for side in (1, 0)]
     order += [2 * pairs + row for row in (2, 0, 1)]
-    _close(method.losses(reordered(given, order)), method.losses(given), "of the same videos in another order")
+    found, expected = losses_of(method, reordered(given, order)), losses_of(method, given)
+    _close(found, expected, "of the same videos in another order")
 
 
 def padding_changes_nothing(method: Method) -> None:
@@ -192,7 +189,7 @@ def padding_changes_nothing(method: Method) -> None:
 
 def the_seed_decides(cls: type[Method]) -> None:
     """Check that initial weights and training losses repeat exactly, so draws come only from torch's generators."""
-    for first, second in zip(_variants(cls), _variants(cls), strict=True):
+    for first, second in zip(variants(cls), variants(cls), strict=True):
         _equal(first.state_dict(), second.state_dict(), "between two trainings with one seed")
         _equal(one_epoch(first, EPOCHS - 1), one_epoch(second, EPOCHS - 1), "in one epoch with one seed")
 
@@ -203,21 +200,21 @@ def steps_lower_the_loss(method: Method) -> None:
         return
     method.eval()
     optimizer = torch.optim.Adam(method.parameters(), lr=1e-3)
-    given = example(supervision=method.supervision)
-    before = method.losses(given)["total"].item()
+    given = example_for(method)
+    before = losses_of(method, given)["total"].item()
     for _ in range(5):
         optimizer.zero_grad()
-        method.losses(given)["total"].backward()  # type: ignore[no-untyped-call]
+        losses_of(method, given)["total"].backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-    after = method.losses(given)["total"].item()
+    after = losses_of(method, given)["total"].item()
     assert after < before, f"Five steps of Adam at 1e-3 take the loss from {before} to {after}."
 
 
 def single_precision_agrees_with_double(method: Method) -> None:
     """Check that float32 loses no more digits than it must."""
     method.eval()
-    expected = copy.deepcopy(method).double().losses(example(dtype=torch.float64, supervision=method.supervision))
-    found = {name: value.double() for name, value in method.losses(example(supervision=method.supervision)).items()}
+    expected = losses_of(copy.deepcopy(method).double(), example_for(method, dtype=torch.float64))
+    found = {name: value.double() for name, value in losses_of(method, example_for(method)).items()}
     _close(found, expected, "in float32 beside float64", rtol=1e-4, atol=1e-5)
 
 
@@ -256,8 +253,8 @@ def terms_keep_their_names(method: Method) -> None:
     """Check that loss terms and diagnostics have the same names from the first step to the last."""
     fresh = type(method)(method.spec, WIDTH, CLASSES).train()
     fresh.start_epoch(0, EPOCHS)
-    given = example(supervision=method.supervision)
-    first, last = fresh.losses(given).keys(), method.losses(given).keys()
+    first = losses_of(fresh, example_for(fresh, stage=fresh.stage(0, EPOCHS))).keys()
+    last = losses_of(method, example_for(method)).keys()
     assert first == last, f"The loss terms are {sorted(first)} in the first step, {sorted(last)} in the last."
     assert "total" in last, "`losses` gives no `total`."
     assert fresh.diagnostics().keys() == method.diagnostics().keys(), "`diagnostics` changes its names."
@@ -274,51 +271,8 @@ def scores_feed_the_localizers(method: Method) -> None:
             assert (found.end > found.start).all(), f"A detection on {family} ends before it starts."
 
 
-def training_reads_no_file(cls: type[Method]) -> None:
-    """Check that training gets all it knows from batches and videos, whose types have no field for times."""
-
-    def refuse(*given: Any, **options: Any) -> None:
-        raise AssertionError(f"Training opens {given[0]!r}: a method sees its batches alone.")
-
-    for kind in (Batch, Video, CountedBatch, CountedVideo):
-        known = {field.name for field in fields(kind)}
-        assert not {"start", "end", "segments", "duration"} & known, f"{kind.__name__} has a field for times."
-        assert ("counts" in known) == (kind in (CountedBatch, CountedVideo)), f"{kind.__name__} has a field for counts."
-    assert reader.read_annotations not in vars(sys.modules[cls.__module__]).values(), (
-        f"{cls.__module__} imports the reader of temporal annotations."
-    )
-    _variants(cls)  # what libraries load at their first use
-    with mock.patch("builtins.open", refuse), mock.patch("io.open", refuse):
-        for method in _variants(cls):
-            method.end_training()
-            method.eval().score(example(1).features[0])
-
-
-def batches_show_every_video(cls: type[Method]) -> None:
-    """Check that batches and rows are valid indices, drawn only by the given generator."""
-    (method, *_) = _variants(cls)
-    labels = [(video % CLASSES,) for video in range(13)]
-    drawn, again = (method.train_batches(labels, 4, np.random.default_rng(0)) for _ in range(2))
-    assert drawn, "`train_batches` gives no batch."
-    for batch, other in zip(drawn, again, strict=True):
-        assert len(batch) > 0, "`train_batches` gives an empty batch."
-        assert set(batch.tolist()) <= set(range(13)), f"`train_batches` gives {batch.tolist()} of 13 videos."
-        assert np.array_equal(batch, other), "`train_batches` draws from elsewhere than its generator."
-    for length in (1, 5, 40):
-        trained, rows = method.train_indices(length, 12, np.random.default_rng(0)), method.test_indices(length, 12)
-        for name, sample in {"train_indices": trained, "test_indices": rows}.items():
-            assert len(sample) > 0, f"`{name}` gives no row of a video of {length}."
-            assert 0 <= sample.min() <= sample.max() < length, f"`{name}` gives {sample.tolist()} of {length} rows."
-        assert (np.diff(rows) >= 0).all(), "`test_indices` are not in the order of time."
-        step = length / len(rows)
-        assert (np.abs(rows - step * np.arange(len(rows))) <= max(step, 1)).all(), (
-            f"`test_indices` gives {rows.tolist()} of {length} rows: a detection's times need rows that are evenly "
-            "spaced over the whole video."
-        )
-
-
 def _on_every_variant(check: Callable[[Method], None], cls: type[Method]) -> None:
-    for method in _variants(cls):
+    for method in variants(cls):
         check(method)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from harness.data.synthetic import EmbeddedSource
-from harness.registry import load_method, method_entries
+from harness.registry import load_method, weak_methods
 from harness.runs.scoring import score_videos
 from harness.runs.spec import plan_run
 from harness.studies.cost import Setting, build
@@ -21,7 +21,7 @@ from wstal.method import Method
 from wstal.types import Video
 
 TIME, WIDTH, CLASSES = 750, 2048, 20
-METHODS = tuple(method_entries())
+METHODS = tuple(weak_methods())
 
 
 def scorer(method: Method, features: Tensor) -> Callable[[], Any]:

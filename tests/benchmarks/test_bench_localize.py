@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.registry import load_method, method_entries
+from harness.registry import load_method, weak_methods
 from tests.benchmarks.measure import aim
 from tests.helpers import plain_localize as localize_reference
 from tests.helpers.localizing import hard_decayed_nms, hard_nms, soft_nms
@@ -207,7 +207,7 @@ def test_growth(benchmark: Any, what: str, sizes: tuple[int, ...]) -> None:
 def test_every_method_by_its_own_settings(benchmark: Any) -> None:
     """Seconds for 212 videos; six of them by the plain loop too, which also has to find the same."""
     ratios = []
-    for method in method_entries():
+    for method in weak_methods():
         spec = load_method(method).recipe("thumos14").localizer
         scores = videos(spec, thumos_lengths())
         benchmark.extra_info[method], _ = seconds(partial(localize, scores, spec, NAMES))

@@ -22,7 +22,7 @@ from baselines.rmgcl_gksa import RmgclGksa
 from harness.data.counts import training_videos
 from harness.data.synthetic import EmbeddedSource
 from harness.random_streams import seed_torch
-from harness.registry import load_method, method_entries
+from harness.registry import load_method, weak_methods
 from harness.runs.process_environment import KEEP_MEMORY
 from harness.runs.spec import plan_run
 from tests.benchmarks import plain
@@ -35,7 +35,7 @@ from wstal.method import Method, TrainSpec
 from wstal.types import Batch
 
 EPOCHS = 100
-METHODS = tuple(method_entries())
+METHODS = tuple(weak_methods())
 REFERENCED = ("acmnet", "rmgcl-gksa")
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here"))]
 

@@ -10,7 +10,7 @@ import pytest
 
 from harness.charts.comparisons import Compared, ablation_bars, curves, dumbbell, intervals
 from harness.pages.html import html_report
-from harness.pages.model import Page, Role, Table
+from harness.pages.model import TABS, Page, Role, Table
 from harness.seed_statistics import Estimate
 
 if TYPE_CHECKING:
@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 
+PROJECT = Path(__file__).parents[2] / "results" / "report.html"
 LONG = "Zhang & Zhao with everything on, pseudo labels weighted by exp(-D), no gradient through it, at T = 750"
 WIDE = {f"0.{tenth}": Estimate(60.0 - 7 * tenth, 2.5, 3) for tenth in range(1, 8)}
+MEANS = {f"{kind} {key}": value for kind in ("average", "median", "highest", "lowest") for key, value in WIDE.items()}
 ROWS: list[dict[str, Any]] = [
     {"method": "method 10", "published avg": "42.6", "avg": Estimate(9.5, 1.0, 3), "verdict": "below"},
     {"method": "method 9", "published avg": "-", "avg": "not run", "verdict": "not run: no features"},
@@ -75,7 +77,17 @@ def pages() -> list[Page]:
         ablation_bars([(LONG, Estimate(-2.0, 1.0, 6, signed=True))], LONG, name="a", **words),
     ]
     made = intervals({"A": [1.0]}, name="m", synthetic=True, **words)
-    wide = Table("wide", "`wide`", [{"method": LONG} | WIDE | {f"average {key}": value for key, value in WIDE.items()}])
+    wide = Table("wide", "`wide`", [{"method": LONG} | WIDE | MEANS])
+    ranked = Table(
+        "ranked",
+        "Ranked",
+        [
+            {"rank": 1, "method": "first", "avg": Estimate(30.0, 1.0, 3), "0.5": 20.0, "schedule": "60 epochs"},
+            {"rank": None, "method": "chance", "avg": Estimate(3.0, 1.0, 3), "0.5": 1.0, "schedule": "60 epochs"},
+        ],
+        shaded=frozenset({1}),
+        narrow=("rank", "method", "avg"),
+    )
     return [
         Page(
             "real",
@@ -85,6 +97,7 @@ def pages() -> list[Page]:
         Page(
             "made", "Made up", [Table("one", "One", [{"a": 1}]), "## Two", Table("two", "Two", [{"a": 2}]), made], True
         ),
+        Page("other", "Other", ["Words.", ranked, "[back](real.md)"], tab="Methods"),
     ]
 
 
@@ -202,17 +215,82 @@ def test_the_theme_changes_where_storage_is_denied(context: BrowserContext, tab:
     assert tab.evaluate(BACKGROUND) != light
 
 
-def test_the_filter_leaves_rows_that_hold_the_words(tab: Tab) -> None:
+def test_the_filter_leaves_rows_that_hold_the_words_and_hides_what_it_empties(tab: Tab) -> None:
     box = tab.get_by_label("Show only table rows that contain")
     box.fill("REPRODUCED")
     assert tab.locator("tbody tr:visible").count() == 1
     assert tab.locator("output").inner_text() == "1 row"
     assert not tab.locator("[id='table:wide']").is_visible()
+    assert tab.locator("section:visible, figure:visible, h3:visible, p:visible").count() == 2
+    assert parts(tab).evaluate_all("tabs => tabs.map(tab => tab.dataset.found)") == ["1", "0"]
+    box.fill("chance")
+    assert tab.locator(".nothing:visible").count() == 1
+    assert tab.locator("section:visible").count() == 0
+    parts(tab).last.click()
+    assert tab.locator("tbody tr:visible").count() == 1
+    parts(tab).first.click()
+    box.fill("REPRODUCED")
     heading(tab, "avg").click()
     assert tab.locator("tbody tr:visible").count() == 1
     box.fill("")
     assert tab.locator("tbody tr:visible").count() == len(ROWS) + 3
     assert tab.locator("output").inner_text() == ""
+
+
+def parts(tab: Tab) -> Locator:
+    return tab.locator(".tabs a")
+
+
+def test_a_tab_shows_its_pages_alone_and_links_open_the_tab_they_lead_to(tab: Tab) -> None:
+    assert parts(tab).all_inner_texts() == ["Results", "Methods"]
+    assert [section.get_attribute("id") for section in tab.locator("section:visible").all()] == ["real", "made"]
+    parts(tab).last.click()
+    assert [section.get_attribute("id") for section in tab.locator("section:visible").all()] == ["other"]
+    assert parts(tab).evaluate_all("tabs => tabs.map(tab => tab.getAttribute('aria-current'))") == [None, "page"]
+    tab.get_by_role("link", name="back").click()
+    assert tab.locator("section[id='real']").is_visible()
+    assert tab.evaluate("document.querySelector(':target').id") == "real"
+    tab.go_back()
+    assert tab.locator("section[id='other']").is_visible()
+    tab.reload()
+    assert tab.locator("section[id='other']").is_visible()
+    tab.emulate_media(media="print")
+    assert tab.locator("section:visible").count() == 3
+
+
+def test_a_narrow_screen_keeps_rank_method_and_average(tab: Tab) -> None:
+    parts(tab).last.click()
+    shown = tab.locator("[id='table:ranked'] thead tr:last-child th:visible")
+    assert shown.all_inner_texts() == ["rank", "method", "avg", "0.5", "schedule"]
+    ground = "cell => getComputedStyle(cell).backgroundColor"
+    first, chance = (tab.locator(f"[id='table:ranked'] tbody tr:nth-child({place}) th") for place in (1, 2))
+    assert first.evaluate(ground) != chance.evaluate(ground)
+    tab.set_viewport_size({"width": 500, "height": 900})
+    assert shown.all_inner_texts() == ["rank", "method", "avg"]
+    assert tab.evaluate("document.documentElement.scrollWidth") == 500
+    assert tab.locator("[id='table:ranked'] .scroll").evaluate("box => box.scrollWidth <= box.clientWidth")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_projects_report_fits_a_screen_of_1400_pixels(context: BrowserContext, scheme: str) -> None:
+    tab = context.new_page()
+    complaints: list[str] = []
+    tab.on("console", lambda message: complaints.append(message.text))
+    tab.on("pageerror", lambda error: complaints.append(str(error)))
+    tab.set_viewport_size({"width": 1400, "height": 900})
+    tab.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+    tab.goto(PROJECT.as_uri())
+    assert parts(tab).all_inner_texts() == list(TABS)
+    for part in parts(tab).all():
+        part.click()
+        wide = "boxes => boxes.filter(box => box.scrollWidth > box.clientWidth).map(box => box.closest('figure').id)"
+        assert tab.locator(".scroll:visible").evaluate_all(wide) == []
+        assert tab.evaluate("document.documentElement.scrollWidth") == 1400
+        # what is written on the colours of a heat map has its contrast from the chart
+        tab.evaluate("document.querySelectorAll('.drawing[id$=\"-classes\"] svg').forEach(svg => svg.remove())")
+        assert [(text, ratio) for text, ratio in tab.evaluate(CONTRASTS) if ratio < 4.5] == []
+    assert complaints == []
+    tab.close()
 
 
 @pytest.mark.parametrize("width", [320, 360, 800, 1600])

@@ -81,9 +81,10 @@ EVALUATE = ("evaluate", "scored/detections.json", "--annotations", "scored", "--
 VERIFY = ("data", "verify", "data")
 CONVERT = ("data", "convert", "--annotations", "wtalc", "--features", "joint.npy", "--out", "converted")
 HAAN = ("data", "convert", "--annotations", "haan", "--class-names", "names.json", "--out", "converted")
-LOCALIZE = ("localize", "run", "--data", "data", "--subset", "test", "--device", "cpu", "--out", "found.json")
-COMPARE = ("compare", "--runs", "run", "other", "--json")
-PLAN = ("plan", "mine.toml", "--data", "data", "--store", "plans", "--format", "json")
+PREDICT = ("predict", "run", "--data", "data", "--subset", "test", "--device", "cpu", "--out", "found.json")
+COMPARE = ("compare", "run", "other", "--json")
+PLAN = ("sweep", "mine.toml", "--data", "data", "--store", "plans", "--dry-run", "--format", "json")
+REPLAY = ("debug", "replay", "failed-step.safetensors")
 QUERY = ("records", "query", "--results", "results", "--json")
 KINDS = {
     "annotations": Kind("scored/annotations.json", EVALUATE, json_of, share=90),
@@ -106,7 +107,7 @@ KINDS = {
     "pickled class numbers": Kind("haan/labels.npy", HAAN, pickled_of, ("converted",)),
     "names of class numbers": Kind("names.json", HAAN, json_of, ("converted",)),
     "sources of detections": Kind(
-        "sources.toml", ("rescore", "sources.toml", "--results", "new"), toml_of, ("new",), share=50
+        "sources.toml", ("evaluate", "sources.toml", "--keep", "--results", "new"), toml_of, ("new",), share=50
     ),
     "plans": Kind("mine.toml", PLAN, toml_of, ("plans",), share=50),
     "records": Kind("results/records/run.json", QUERY, json_of, share=50),
@@ -115,27 +116,25 @@ KINDS = {
     ),
     "old records": Kind("old/record.json", ("records", "migrate", "old"), json_of, ("old/record.json",)),
     "rescored detections": Kind(
-        "results/rescored/autoloc.json", ("compare", "--table", "I", "--results", "results"), json_of, share=15
+        "results/rescored/autoloc.json", ("paper", "compare", "--table", "I", "--results", "results"), json_of, share=15
     ),
-    "costs": Kind("results/cost.json", ("cost", "--stored", "--results", "results"), json_of),
+    "costs": Kind("results/cost.json", ("paper", "cost", "--stored", "--results", "results"), json_of),
     "records on pages": Kind(
         "results/records/run.json", ("leaderboard", "--results", "results"), json_of,
         ("results/leaderboards", "results/audit.md", "results/report.html"), share=1,
     ),
-    "a run's record": Kind("run/record.json", LOCALIZE, json_of, ("found.json",), share=10),
-    "weights": Kind("run/weights.safetensors", LOCALIZE, safetensors_of, ("found.json",), "run/record.json", 15),
+    "a run's record": Kind("run/record.json", PREDICT, json_of, ("found.json",), share=10),
+    "weights": Kind("run/weights.safetensors", PREDICT, safetensors_of, ("found.json",), "run/record.json", 15),
     "other weights": Kind(
-        "run/weights.safetensors", LOCALIZE, resized_tensors_of, ("found.json",), "run/record.json", 10
+        "run/weights.safetensors", PREDICT, resized_tensors_of, ("found.json",), "run/record.json", 10
     ),
     "flags": Kind("run/flags.safetensors", COMPARE, safetensors_of, (), "run/record.json", 15),
     "other flags": Kind("run/flags.safetensors", COMPARE, resized_tensors_of, (), "run/record.json", 15),
     "history": Kind(
         "run/history.json", ("show", "--losses", "run", "--out", "drawn"), json_of, ("drawn",), "run/record.json", 10
     ),
-    "a failed step": Kind("failed-step.safetensors", ("replay", "failed-step.safetensors"), safetensors_of, share=20),
-    "another failed step": Kind(
-        "failed-step.safetensors", ("replay", "failed-step.safetensors"), resized_tensors_of, share=15
-    ),
+    "a failed step": Kind("failed-step.safetensors", REPLAY, safetensors_of, share=20),
+    "another failed step": Kind("failed-step.safetensors", REPLAY, resized_tensors_of, share=15),
 }  # fmt: skip
 
 

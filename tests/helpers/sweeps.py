@@ -8,7 +8,6 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
-from harness.cli import plan as plan_command
 from harness.cli import run as run_command
 from harness.cli import sweep as sweep_command
 from harness.cli.options import Parser
@@ -21,7 +20,7 @@ from harness.sweeps.jobs import Job
 def parse(*arguments: object) -> argparse.Namespace:
     parser = Parser()
     commands = parser.add_subparsers()
-    for command in (sweep_command, plan_command, run_command):
+    for command in (sweep_command, run_command):
         command.add(commands)
     return parser.parse_args([str(argument) for argument in arguments])
 

@@ -15,7 +15,8 @@ from harness.random_streams import seed_torch
 from harness.runs.training import train
 from tests.helpers.faults import Killed
 from wstal.method import Method, TrainSpec
-from wstal.types import CountedVideo
+from wstal.supervised import SupervisedMethod
+from wstal.types import CountedVideo, SupervisedVideo
 
 SPEC = TrainSpec(epochs=6, batch_size=4, temporal_length=12, test_length=12, learning_rate=1e-2, decay_every=4)
 
@@ -32,6 +33,18 @@ def videos(count: int = 10, width: int = 16, classes: int = 3) -> list[CountedVi
         features[:4, number % classes] += 3
         made.append(CountedVideo(f"v{number}", features, (number % classes,), 0.64, counts=(1 + number % 4,)))
     return made
+
+
+def videos_for(method: Method) -> list[CountedVideo] | list[SupervisedVideo]:
+    """The same videos as the method's supervision has them, with an instance in the middle of each."""
+    given = videos()
+    if not isinstance(method, SupervisedMethod):
+        return given
+    seconds = [video.length * video.seconds_per_snippet for video in given]
+    return [
+        SupervisedVideo(video, np.array(video.labels), np.array([0.21 * long]), np.array([0.67 * long]))
+        for video, long in zip(given, seconds, strict=True)
+    ]
 
 
 def fresh(seed: int = 0, kind: str = "acmnet") -> Method:

@@ -30,9 +30,10 @@ from wstal.evaluation import class_average_precision
 
 QUICK = ["--set", "train.epochs=12", "train.temporal_length=32", "train.learning_rate=3e-3", "train.batch_size=3"]
 COMMANDS: tuple[list[str], ...] = (
-    [], ["reproduce"], ["run"], ["localize"], ["evaluate"], ["data"], ["data", "verify"], ["data", "convert"], ["ls"],
-    ["leaderboard"], ["robustness"], ["replay"], ["sweep"], ["plan"], ["tune"],
-    ["compare"], ["audit"], ["check"], ["check", "determinism"], ["cost"], ["rescore"], ["records", "query"],
+    [], ["reproduce"], ["run"], ["predict"], ["evaluate"], ["data"], ["data", "verify"], ["data", "convert"], ["ls"],
+    ["leaderboard"], ["sweep"], ["tune"],
+    ["compare"], ["paper"], ["paper", "compare"], ["paper", "audit"], ["paper", "cost"],
+    ["paper", "robustness"], ["debug"], ["debug", "determinism"], ["debug", "replay"], ["records", "query"],
     ["records", "diff"], ["records", "migrate"],
     ["records", "gc"],
 )  # fmt: skip
@@ -185,13 +186,13 @@ def test_all_protocols_are_those_that_apply_and_the_others_are_said(cli, tiny: P
 
 def test_localize_on_the_test_videos_repeats_the_runs_detections(cli, done, tiny: Path, tmp_path: Path) -> None:
     out = tmp_path / "detections.json.gz"
-    assert cli("localize", done["run"], "--data", tiny, "--subset", "test", "--out", out)[0] == 0
+    assert cli("predict", done["run"], "--data", tiny, "--subset", "test", "--out", out)[0] == 0
     assert out.read_bytes() == (Path(done["run"]) / "detections.json.gz").read_bytes()
 
 
 def test_localize_refuses_another_kind_of_file_before_it_works(cli, done, tiny: Path, tmp_path: Path) -> None:
     out = tmp_path / "detections.csv"
-    code, _, err = cli("localize", done["run"], "--data", tiny, "--subset", "test", "--out", out)
+    code, _, err = cli("predict", done["run"], "--data", tiny, "--subset", "test", "--out", out)
     assert code == 2
     assert "ends in .json or .json.gz" in err
     assert not out.exists()
@@ -202,14 +203,14 @@ def test_localize_needs_a_test_subset_only(cli, done: dict[str, Any], tiny: Path
     shutil.copytree(tiny, alone)
     shutil.rmtree(alone / "features" / "train")
     out = tmp_path / "detections.json"
-    assert cli("localize", done["run"], "--data", alone, "--subset", "test", "--out", out)[0] == 0
+    assert cli("predict", done["run"], "--data", alone, "--subset", "test", "--out", out)[0] == 0
     assert set(json.loads(out.read_text())["results"]) <= {f"test_{n:03d}" for n in range(5)}
 
 
 def test_reproduce_trains_publishes_and_renders(tiny: Path, tmp_path: Path) -> None:
     def reproduce(*what: str) -> subprocess.CompletedProcess[str]:
         command = [
-            sys.executable, "-m", "harness", "reproduce", "thumos14", "--data", str(tiny), *what,
+            sys.executable, "-m", "harness", "reproduce", "--data", str(tiny), *what,
             "--store", str(tmp_path / "runs"), "--results", str(tmp_path / "results"), *QUICK,
         ]  # fmt: skip
         return subprocess.run(command, capture_output=True, text=True, check=True)
@@ -254,7 +255,7 @@ def test_the_demo_has_one_seed_and_data_of_ones_own_have_three(tiny: Path, tmp_p
             raise RunError("enough")
 
         with mock.patch("harness.sweeps.sweep.run_jobs", keep):
-            assert main(["reproduce", "thumos14", *what, "--store", str(tmp_path)]) == 4
+            assert main(["reproduce", *what, "--store", str(tmp_path)]) == 4
         return [job.request for job in jobs]
 
     demo = planned("--methods", "acmnet", "basnet")
@@ -299,7 +300,7 @@ def test_two_streams_are_told_apart_and_localized_twice(cli, tiny: Path, tmp_pat
     assert {"test_000/stream0/cas", "test_000/stream1/cas", "test_000/class_scores/stream1"} <= stored.keys()
     # scored again from what was stored: the widths come from the record
     again = tmp_path / "again.json"
-    assert cli("localize", record["run"], "--data", data, "--subset", "test", "--out", again)[0] == 0
+    assert cli("predict", record["run"], "--data", data, "--subset", "test", "--out", again)[0] == 0
     assert json.loads(again.read_text()) == json.loads(gzip.decompress((Path(record["run"]) / DETECTIONS).read_bytes()))
     one = cli("run", "--method", "facnet", "--data", data, "--streams", "flow", *run[5:-1], "--json")
     assert json.loads(one[1])["recipe"]["method"]["streams"] == [12]
@@ -335,11 +336,11 @@ def test_a_step_that_is_not_finite_is_kept_and_replayed(cli, tiny: Path, tmp_pat
     assert re.search(r"error: The loss of acmnet is not finite in epoch \d, step \d .*videos train_", err)
     (step,) = tmp_path.glob("partial/*/failed-step.safetensors")
     assert str(step) in err
-    code, out, err = cli("replay", step)
+    code, out, err = cli("debug", "replay", step)
     assert code == 0
     assert re.search(r"^total\t(nan|inf)$", out, re.MULTILINE)
     assert "Done: " in err
-    assert cli("replay", tiny / "annotations.json")[0] == 2
+    assert cli("debug", "replay", tiny / "annotations.json")[0] == 2
 
 
 def test_held_out_scores_training_videos_only(cli, tiny: Path, tmp_path: Path) -> None:
@@ -608,10 +609,33 @@ def test_data_verify_says_what_is_wrong(cli, tiny: Path, tmp_path: Path) -> None
 
 
 def test_reproduce_of_unknown_or_absent_data(cli, tmp_path: Path) -> None:
-    assert cli("reproduce", "thumos13")[0] == 2
-    code, _, err = cli("reproduce", "activitynet13", "--store", tmp_path)
+    code, _, err = cli("reproduce", "thumos13")
+    assert code == 2
+    assert "did you mean 'thumos14'?" in err
+    code, _, err = cli("reproduce", "activitynet12", "--store", tmp_path)
     assert code == 3
-    assert "--data" in err
+    assert "activitynet12 has no synthetic stand-in, only thumos14, activitynet13, fineaction: give --data DIR" in err
+
+
+def test_reproduce_of_a_synthetic_stand_in(cli, tmp_path: Path) -> None:
+    what = ("--store", tmp_path / "runs", "--results", tmp_path / "results")
+    chosen = ("--methods", "whole-video", "--seeds", 0, "--set", "train.epochs=1")
+    code, _, err = cli("reproduce", "fineaction", *what, *chosen)
+    assert code == 0, err
+    assert "SYNTHETIC DATA" in err
+    assert "1 runs on synthetic-fineaction" in err
+    (folder,) = (tmp_path / "runs" / "runs").iterdir()
+    record = FinishedRun.open(folder).record
+    assert (record.synthetic, record.data.title) == (True, "Synthetic data set calibrated to FineAction")
+    assert (len(record.classes), list(record.metrics)) == (106, ["anet"])
+    assert record.metrics["anet"].averages.keys() == {"0.5:0.95"}
+    page = tmp_path / "results/leaderboards/synthetic-fineaction.md"
+    assert "ynthetic" in page.read_text().splitlines()[0]
+    # a run by itself is the same one
+    same = ("--method", "whole-video", "--descriptor", "fineaction", *what[:2], *chosen[4:])
+    code, out, err = cli("run", *same, "--json")
+    assert code == 0, err
+    assert json.loads(out)["id"] == record.id
 
 
 @pytest.mark.shared
@@ -619,7 +643,7 @@ def test_reproduce_of_another_data_set_than_named(cli, shared: Path, tmp_path: P
     data = shared / "data" / "thumos14_r2plus1d"
     code, _, err = cli("reproduce", "fineaction", "--data", data, "--store", tmp_path)
     assert code == 2
-    assert "holds thumos14, not fineaction" in err
+    assert "holds thumos14-r2plus1d, not fineaction. Leave the name out" in err
 
 
 def test_reproduce_takes_an_own_data_sets_name(cli, tiny: Path, tmp_path: Path) -> None:
@@ -627,9 +651,12 @@ def test_reproduce_takes_an_own_data_sets_name(cli, tiny: Path, tmp_path: Path) 
     code, _, err = cli("reproduce", "tiny", "--methods", "random", "--seeds", 0, *what)
     assert code == 0
     assert "Done: 1 runs" in err
-    code, _, err = cli("reproduce", "tinny", *what)
-    assert code == 2
-    assert "holds tiny, not tinny. Name it so." in err
+    code, _, err = cli("reproduce", "--methods", "random", "--seeds", 0, *what)
+    assert code == 0
+    for wrong in ("tinny", "thumos14"):
+        code, _, err = cli("reproduce", wrong, *what)
+        assert code == 2
+        assert f"holds tiny, not {wrong}. Leave the name out" in err
 
 
 def test_robustness_writes_its_page_and_prints_it(cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -638,13 +665,13 @@ def test_robustness_writes_its_page_and_prints_it(cli, tmp_path: Path, monkeypat
 
     tiny = Problem(classes=3, anchors=2, held_out=5, steps=1)
     monkeypatch.setattr(robustness, "PROBLEM", tiny)
-    code, out, err = cli("robustness", "--seeds", 2, "--temperature", 0.2, "--out", tmp_path)
+    code, out, err = cli("paper", "robustness", "--seeds", 2, "--temperature", 0.2, "--out", tmp_path)
     page = (tmp_path / "robustness.md").read_text()
     figure = (tmp_path / "leaderboards" / "figures" / "robustness.svg").read_bytes()
     assert (code, out) == (0, page.rstrip() + "\n")
     assert "tau = 0.2: the claim **" in page
     assert "Done: " in err
-    code, out, _ = cli("robustness", "--seeds", 2, "--temperature", 0.2, "--out", tmp_path, "--json")
+    code, out, _ = cli("paper", "robustness", "--seeds", 2, "--temperature", 0.2, "--out", tmp_path, "--json")
     assert code == 0
     printed = json.loads(out)
     assert printed["seeds"] == 2
@@ -655,7 +682,7 @@ def test_robustness_writes_its_page_and_prints_it(cli, tmp_path: Path, monkeypat
 
 @pytest.mark.parametrize(("option", "value"), [("--temperature", 0.01), ("--temperature", "nan"), ("--seeds", 1)])
 def test_bad_options_of_robustness(cli, tmp_path: Path, option: str, value: object) -> None:
-    code, out, err = cli("robustness", option, value, "--out", tmp_path / "results")
+    code, out, err = cli("paper", "robustness", option, value, "--out", tmp_path / "results")
     assert (code, out) == (2, "")
     assert f"error: {option} wants" in err
     assert not (tmp_path / "results").exists()

@@ -158,7 +158,7 @@ class TestProtocolNames:  # 03
             f'[one]\ndetections = "{stpn(shared)}"\nannotations = "{folder / "one_instance_a_video.json"}"\n'
             'method = "STPN"\nsource = "test"\ndataset = "thumos14"\n'
         )
-        code, out, _ = cli("rescore", tmp_path / "sources.toml", "--results", tmp_path / "results", "--json")
+        code, out, _ = cli("evaluate", tmp_path / "sources.toml", "--keep", "--results", tmp_path / "results", "--json")
         (record,) = json.loads(out)
         assert code == 0
         assert record["annotations"]["list"] is None

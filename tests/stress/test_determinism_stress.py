@@ -13,7 +13,7 @@ from tests.stress.report import report
 
 pytestmark = pytest.mark.stress
 
-COMMAND = ["check", "determinism", "all", "--threads", "1,2"]
+COMMAND = ["debug", "determinism", "all", "--threads", "1,2"]
 RESTLESS = '''
 """ACM-Net, with noise from the system in the place of seeded draws."""
 import os
@@ -57,5 +57,5 @@ def test_a_method_that_cannot_repeat_itself_is_found(
     (installed / "entry_points.txt").write_text("[wstal_bench.methods]\nrestless = restless:Restless\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert main(["check", "determinism", "restless", "--threads", "1"]) == 5
+    assert main(["debug", "determinism", "restless", "--threads", "1"]) == 5
     assert "restless, 1 thread(s), beside its repeat: weights.safetensors differs first" in capsys.readouterr().err

@@ -86,7 +86,9 @@ def figure(taken: dict[int, float]) -> str:
 def test_planning_a_thousand_runs(tiny: Path, tmp_path: Path) -> None:
     taken = {}
     for rows in SIZES:
-        arguments = parse("plan", plan_file(tmp_path, rows), "--data", tiny, "--store", tmp_path / "store")
+        arguments = parse(
+            "sweep", plan_file(tmp_path, rows), "--dry-run", "--data", tiny, "--store", tmp_path / "store"
+        )
         assert len({job.run for job in planned(arguments)[1]}) == rows
         taken[rows] = seconds(lambda arguments=arguments: planned(arguments))  # type: ignore[misc]
     report("planning a plan of n runs, its file read", figure(taken), f"{COMMAND} planning")

@@ -9,11 +9,12 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
 from wstal.errors import UserError
+from wstal.evaluation.absent_videos import ACTIVITYNET13_ABSENT
 from wstal.evaluation.tiou import parse_tious
 from wstal.types import GroundTruth
 
@@ -26,7 +27,7 @@ THUMOS14_CLASSES = frozenset(
      "Diving", "FrisbeeCatch", "GolfSwing", "HammerThrow", "HighJump", "JavelinThrow", "LongJump", "PoleVault",
      "Shotput", "SoccerPenalty", "TennisSwing", "ThrowDiscus", "VolleyballSpiking")
 )  # fmt: skip
-THUMOS14_INSTANCES = {210: 3311, 212: 3358}  # in the published lists of test videos
+INSTANCES = {210: 3311, 212: 3358, 4427: 6836}  # in the published lists of test videos, by their length
 THUMOS14_VIDEO = re.compile(r"video_(test|validation)_\d{7}")
 
 
@@ -38,7 +39,7 @@ class Protocol:
         name: as users type it and as results are labelled.
         meaning: description in one line.
         source: publication or code that defines it.
-        thumos14_only: it is defined on THUMOS14's videos, classes and instances.
+        defined_on: data set whose videos, classes and instances it is defined on. Empty: any.
         excluded_videos: videos removed from the ground truth and the detections.
         expected_videos: number of videos in the published list. None: any list.
         matching: how detections and instances are paired. `best`: detections, best score first, take the free instance
@@ -59,7 +60,7 @@ class Protocol:
     name: str
     meaning: str
     source: str
-    thumos14_only: bool = True
+    defined_on: Literal["", "thumos14", "activitynet13"] = "thumos14"
     excluded_videos: frozenset[str] = WITHOUT_INSTANCE
     expected_videos: int | None = 212
     matching: Literal["best", "first", "instances"] = "best"
@@ -70,29 +71,37 @@ class Protocol:
     segments_per_second: float | None = None
     drops_unlisted: bool = True
 
+    @property
+    def rules(self) -> tuple[object, ...]:
+        """Rules of matching and counting, which protocols on other lists of videos may share."""
+        return self.matching, self.ties, self.strict, self.precision, self.ambiguous, self.segments_per_second
+
     def inapplicable(self, ground_truth: GroundTruth) -> str | None:
         """Return why the protocol cannot evaluate these videos, or None if it can."""
-        if self.thumos14_only and (why := self._other_than_thumos14(ground_truth)) is not None:
+        if self.defined_on and (why := self._other_than_defined(ground_truth)) is not None:
             return why
         if self.ambiguous != "count" and not len(ground_truth.ambiguous):
             return "it needs the Ambiguous intervals (Ambiguous_test.txt beside the annotations)"
         return None
 
-    def _other_than_thumos14(self, ground_truth: GroundTruth) -> str | None:
-        """Return why the truth is not THUMOS14's, of which a part of the videos is accepted."""
-        if not is_thumos14(ground_truth.videos):
-            return "it is defined on THUMOS14's videos only"
-        if other := sorted(set(ground_truth.classes) - THUMOS14_CLASSES):
+    def _other_than_defined(self, ground_truth: GroundTruth) -> str | None:
+        """Return why the truth is not that of the list; a part of THUMOS14's videos is accepted."""
+        thumos14 = self.defined_on == "thumos14"
+        if is_thumos14(ground_truth.videos) != thumos14:
+            return f"it is defined on {'THUMOS14' if thumos14 else 'ActivityNet 1.3'}'s videos only"
+        if thumos14 and (other := sorted(set(ground_truth.classes) - THUMOS14_CLASSES)):
             more = f" and {len(other) - 1} more" if len(other) > 1 else ""
             return f"it is defined on THUMOS14's 20 classes, and {other[0]!r}{more} is no class of THUMOS14"
         if (videos := self.expected_videos) is None:
             return None
         listed = {i for i, video in enumerate(ground_truth.videos) if video not in self.excluded_videos}
-        found, wanted = sum(video in listed for video in ground_truth.video.tolist()), THUMOS14_INSTANCES[videos]
-        if len(listed) > videos or found > wanted or (len(listed) == videos and found != wanted):
+        found, wanted = sum(video in listed for video in ground_truth.video.tolist()), INSTANCES[videos]
+        part = thumos14 and len(listed) < videos and found <= wanted
+        if not part and (len(listed), found) != (videos, wanted):
             return (
-                f"it is defined on THUMOS14's {wanted:,} instances in {videos} test videos, and this truth has "
-                f"{found:,} instances in {len(listed):,} videos"
+                f"it is defined on {'THUMOS14' if thumos14 else 'ActivityNet 1.3'}'s {wanted:,} instances in "
+                f"{videos:,} {'test' if thumos14 else 'validation'} videos, and this truth has {found:,} instances in "
+                f"{len(listed):,} videos"
             )
         return None
 
@@ -100,6 +109,26 @@ class Protocol:
 ANET = "ActivityNet evaluator (activitynet/ActivityNet, Evaluation/eval_detection.py)"
 SEGMENTS_PER_SECOND = 25 / 16
 _on_210_videos = partial(Protocol, excluded_videos=WITHOUT_INSTANCE | WRONG_VIDEOS, expected_videos=210)
+# the evaluators of FAC-Net and W-TALC on the list of BaS-Net and STPN; their code scores all 212 videos
+SEGMENTS_BEST = _on_210_videos(
+    name="segments-best",
+    meaning="whole segments of 16/25 s, best free instance, 210 videos, Ambiguous detections removed",
+    source="FAC-Net and RSKP (LeonHLJ/RSKP, evaluation/detectionMAP.py)",
+    ties="earlier",
+    ambiguous="drop",
+    segments_per_second=SEGMENTS_PER_SECOND,
+)
+SEGMENTS_FIRST = _on_210_videos(
+    name="segments-first",
+    meaning="whole segments of 16/25 s, first instance that reaches the tIoU, AP without interpolation",
+    source="W-TALC (sujoyp/wtalc-pytorch, detectionMAP.py)",
+    matching="first",
+    precision="raw",
+    ambiguous="drop",
+    segments_per_second=SEGMENTS_PER_SECOND,
+)
+ON_212 = "on all 212 videos, as in its source"
+_on_212 = partial(replace, excluded_videos=WITHOUT_INSTANCE, expected_videos=212)
 
 PROTOCOLS: dict[str, Protocol] = {
     protocol.name: protocol
@@ -108,10 +137,18 @@ PROTOCOLS: dict[str, Protocol] = {
             name="anet",
             meaning="ActivityNet evaluator on the ground truth as given, any data set",
             source=ANET,
-            thumos14_only=False,
+            defined_on="",
             excluded_videos=frozenset(),
             expected_videos=None,
             drops_unlisted=False,
+        ),
+        Protocol(
+            name="anet-4427",
+            meaning="ActivityNet evaluator on 4,427 validation videos of ActivityNet 1.3 (6,836 instances)",
+            source=f"{ANET}; list of ACM-Net, ASM-Loc and RSKP (ispc-lab/ACM-Net, gt.json)",
+            defined_on="activitynet13",
+            excluded_videos=ACTIVITYNET13_ABSENT,
+            expected_videos=4427,
         ),
         _on_210_videos(
             name="anet-210",
@@ -132,23 +169,10 @@ PROTOCOLS: dict[str, Protocol] = {
             ambiguous="drop",
             drops_unlisted=False,
         ),
-        _on_210_videos(
-            name="segments-best",
-            meaning="whole segments of 16/25 s, best free instance, 210 videos, Ambiguous detections removed",
-            source="FAC-Net and RSKP (LeonHLJ/RSKP, evaluation/detectionMAP.py)",
-            ties="earlier",
-            ambiguous="drop",
-            segments_per_second=SEGMENTS_PER_SECOND,
-        ),
-        _on_210_videos(
-            name="segments-first",
-            meaning="whole segments of 16/25 s, first instance that reaches the tIoU, AP without interpolation",
-            source="W-TALC (sujoyp/wtalc-pytorch, detectionMAP.py)",
-            matching="first",
-            precision="raw",
-            ambiguous="drop",
-            segments_per_second=SEGMENTS_PER_SECOND,
-        ),
+        SEGMENTS_BEST,
+        _on_212(SEGMENTS_BEST, name="segments-best-212", meaning=f"segments-best {ON_212}"),
+        SEGMENTS_FIRST,
+        _on_212(SEGMENTS_FIRST, name="segments-first-212", meaning=f"segments-first {ON_212}"),
         Protocol(
             name="thumos14-kit-2014",
             meaning="official THUMOS14 kit of 2014: 11-point AP, instances choose, Ambiguous excused, 212 videos",

@@ -10,9 +10,10 @@ import numpy as np
 
 from wstal.errors import UserError
 from wstal.localize import proposals
+from wstal.localize.given import GivenProposals, classified
 from wstal.localize.nms import Rows, hard_nms, soft_nms
 from wstal.localize.proposals import Kept, keep_classes, propose
-from wstal.localize.spec import LocalizerSpec, Nms
+from wstal.localize.spec import TRUE_CLASSES, LocalizerSpec, Nms
 from wstal.types import DETECTION_COLUMNS, Detections, FloatArray, IntArray, SnippetScores
 
 FUSED = 256  # videos whose streams' detections are fused at once
@@ -98,6 +99,9 @@ class Localizer:
             return
         _check(scores, spec, self._first, self.classes)
         number = self._enter(scores)
+        if spec.given is not None:
+            self._found.append(_given(number, scores, spec, spec.given))
+            return
         kept = keep_classes(np.asarray(_class_scores(scores, spec), dtype=np.float64)[None], spec)
         self._samples += len(scores.signals[spec.signals[0]]) * spec.upsampling * (1 + len(kept.video))
         if not len(kept.video):
@@ -180,6 +184,18 @@ class Localizer:
         return Detections(tuple(self._videos), self.classes, *_joined(found))
 
 
+def _given(number: int, scores: SnippetScores, spec: LocalizerSpec, given: GivenProposals) -> _Columns:
+    """Return the columns of a video whose proposals the method gives."""
+    assert scores.proposals is not None
+    if spec.class_score == TRUE_CLASSES:  # an oracle knows all classes
+        given = given.model_copy(update={"classes": len(scores.video_scores)})
+    rows = len(next(iter(scores.signals.values())))
+    label, first, last, score = classified(scores.proposals, _class_scores(scores, spec), given, float(rows))
+    start, end = (scores.offset + edge * scores.seconds_per_snippet for edge in (first, last))
+    order = np.lexsort((end, start, -score, label))
+    return np.full(len(order), number), label[order], start[order], end[order], score[order]
+
+
 def _suppress(
     nms: Nms, start: FloatArray, end: FloatArray, score: FloatArray, group: IntArray, seconds: FloatArray
 ) -> tuple[IntArray, FloatArray]:
@@ -258,6 +274,8 @@ def _check(one: SnippetScores, spec: LocalizerSpec, model: SnippetScores, classe
         raise UserError(f"Expected `{name}` of the {who} to be of shape {(len(classes),)}, got {values.shape}.")
     if not np.isfinite(values).all():
         raise UserError(f"`{name}` of the {who} are not finite: check its features and checkpoint.")
+    if spec.given is not None:
+        _check_given(one)
     rows: int | None = None
     for name in spec.signals:
         signal = one.signals.get(name)
@@ -277,3 +295,15 @@ def _check(one: SnippetScores, spec: LocalizerSpec, model: SnippetScores, classe
             raise UserError(
                 f"Signal {name!r} in the {who} is not finite at row {row}: check its features and checkpoint."
             )
+
+
+def _check_given(one: SnippetScores) -> None:
+    if one.proposals is None:
+        raise UserError(
+            f"The localizer settings take proposals that the method gives (`given`), but the scores of video "
+            f"{one.video!r} have none. Name signals in `sources` instead."
+        )
+    if one.proposals.ndim != 2 or one.proposals.shape[1] != 4:
+        raise UserError(f"Expected `proposals` of video {one.video!r} to be [P, 4], got {one.proposals.shape}.")
+    if not np.isfinite(one.proposals).all():
+        raise UserError(f"Proposals of video {one.video!r} are not finite: check its features and checkpoint.")

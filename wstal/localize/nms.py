@@ -241,3 +241,31 @@ def soft_nms(rows: Rows, sigma: float, kind: Overlap = "iou") -> tuple[IntArray,
             shared = overlap(s.reshape(-1)[meet], e.reshape(-1)[meet], best_s[line], best_e[line], kind, p[line, 0])
             scores.reshape(-1)[meet] *= np.exp(-(shared**2) / sigma)
     return order[taken], final
+
+
+def suppress_where_windows_meet(rows: Rows, starts: FloatArray, ends: FloatArray, threshold: float) -> IntArray:
+    """Suppress what reaches into the parts that two neighbouring windows share, where both may have found one instance.
+
+    Rows that reach into several such parts stay if one of them keeps it; rows that reach into none stay.
+
+    Args:
+        rows: intervals found in all windows of a video.
+        starts: where each window starts, in ascending order.
+        ends: where each window ends.
+        threshold: as in `hard_nms`.
+
+    Returns:
+        `[M]` ascending indices of the rows that stay.
+
+    Example:
+        >>> start, end, none = np.array([1.0, 3.0, 3.1]), np.array([2.0, 5.0, 5.1]), np.zeros(3, dtype=np.int64)
+        >>> rows = Rows(start, end, np.array([0.1, 0.9, 0.8]), group=none, plus=none)
+        >>> suppress_where_windows_meet(rows, np.array([0.0, 4.0]), np.array([5.0, 9.0]), 0.4).tolist()
+        [0, 1]
+    """
+    free, stays = np.ones(len(rows.start), dtype=np.bool_), np.zeros(len(rows.start), dtype=np.bool_)
+    for low, high in zip(starts[1:], ends[:-1], strict=True):
+        shared = np.flatnonzero(np.minimum(rows.end, high) - np.maximum(rows.start, low) > 0)
+        free[shared] = False
+        stays[shared[hard_nms(rows.take(shared), threshold)[0]]] = True
+    return np.flatnonzero(free | stays)

@@ -6,7 +6,16 @@ from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
+from wstal.localize.given import GivenProposals
 from wstal.spec import Spec
+
+# `class_score` of proposals of no class, and how titles call it
+FILE_CLASSES, TRUE_CLASSES = "file", "true"
+CLASS_SOURCES = {
+    "": "own video classifier",
+    FILE_CLASSES: "classes of a score file",
+    TRUE_CLASSES: "true classes (oracle)",
+}
 
 
 class ProposalSource(Spec):
@@ -156,8 +165,11 @@ class LocalizerSpec(Spec):
     """Keep the best class of a video if no class passes. False: such a video has no detections."""
     upsampling: int = Field(default=1, ge=1, le=1000)
     """Samples per row, by linear interpolation. Runs, margins and scores count these samples."""
-    sources: tuple[ProposalSource, ...] = Field(min_length=1)
+    sources: tuple[ProposalSource, ...] = ()
     """Sources of proposals. Suppression sees the proposals of all sources together."""
+    given: GivenProposals | None = Field(default=None, exclude_if=lambda given: given is None)
+    """The method gives proposals itself, which take the place of sources; of the other settings only `class_score` then
+    counts."""
     margin: float = Field(default=0.0, ge=0)
     """The outside of a run of n samples extends margin * n samples to either side. 0: no outside."""
     minimum_run: int = Field(default=1, ge=1)
@@ -184,6 +196,20 @@ class LocalizerSpec(Spec):
     """After suppression, detections below this share of the best score of their class in the video are dropped."""
     fusion: StreamFusion | None = Field(default=None, exclude_if=lambda fusion: fusion is None)
     """Localize each stream separately with these settings, then fuse the detections."""
+
+    @property
+    def title_note(self) -> str:
+        """Where the classes of proposals of no class come from."""
+        if self.given is None or not self.given.classes:
+            return ""
+        source = CLASS_SOURCES.get(self.class_score or "", f"class scores {self.class_score!r}")
+        return f", {source}"
+
+    @model_validator(mode="after")
+    def _sources_or_given(self) -> Self:
+        if bool(self.sources) == (self.given is not None):
+            raise ValueError("Expected `sources`, or `given` for a method that gives proposals itself")
+        return self
 
     @model_validator(mode="after")
     def _one_rule_of_margins(self) -> Self:

@@ -5,8 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 
-from harness.paper.audit.intervals import Outcome, Paper, PrintedCell, PrintedInterval, interval, mean, rounded
-from harness.paper.tables import NUMBER, Column, PublishedRow
+from harness.paper.audit.intervals import (
+    Outcome,
+    Paper,
+    PrintedCell,
+    PrintedInterval,
+    interval,
+    mean,
+    names_work,
+    rounded,
+)
+from harness.paper.tables import NUMBER, Column, PublishedRow, SourceRow
 
 
 def averages(paper: Paper) -> Iterator[Outcome]:
@@ -21,14 +30,17 @@ def averages(paper: Paper) -> Iterator[Outcome]:
             for other in cell.table.columns
             if other != cell.column and (value := _mean_of(other, known)) and value.meets(cell.value)
         ]
-        off, slack = abs(wanted.middle - cell.value.middle), wanted.half_width + cell.value.half_width
-        yield wanted.meets(cell.value) or cell.finding(
-            "wrong column" if others else "average",
-            rounded(wanted.middle, 2),
-            f"it is what the cells give for {', '.join(others)}"
-            if others
-            else f"off by {rounded(off, 2)}; rounding explains at most {rounded(slack, 2)}",
-        )
+        if wanted.meets(cell.value):
+            yield True
+        elif others:
+            why = f"it is what the cells give for {', '.join(others)}"
+            yield cell.finding("wrong column", rounded(wanted.middle, 2), why)
+        else:
+            off, slack = abs(wanted.middle - cell.value.middle), wanted.half_width + cell.value.half_width
+            why = f"off by {rounded(off, 2)}; rounding explains at most {rounded(slack, 2)}"
+            if other := _of_another_row(paper, cell):
+                why += f"; it is that of another row of the work: {', '.join(other.cells.values())}"
+            yield cell.finding("average", rounded(wanted.middle, 2), why, other.source if other else "")
 
 
 def bounds(paper: Paper) -> Iterator[Outcome]:
@@ -47,6 +59,17 @@ def bounds(paper: Paper) -> Iterator[Outcome]:
         yield PrintedInterval(low, high).meets(cell.value) or cell.finding(
             "average out of bounds", f"{rounded(low, 2)} to {rounded(high, 2)}", why
         )
+
+
+def _of_another_row(paper: Paper, cell: PrintedCell) -> SourceRow | None:
+    """Return the row of a work's own source whose cells have this average."""
+    for source in paper.sources:
+        if source.dataset == cell.table.dataset and names_work(cell.row, source.work):
+            values = {name: value for name, text in source.cells.items() if (value := interval(text))}
+            average = _mean_of(cell.column, values)
+            if average is not None and average.meets(cell.value):
+                return source
+    return None
 
 
 def _averages(paper: Paper) -> Iterator[tuple[PrintedCell, dict[str, PrintedInterval]]]:

@@ -6,6 +6,7 @@ in exact fractions, so that a finding is what no rounding explains.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -13,7 +14,15 @@ from functools import cache
 from itertools import combinations
 from typing import NamedTuple
 
-from harness.paper.tables import NUMBER, Column, PublishedClaim, PublishedRow, PublishedTable, Reference
+from harness.paper.tables import (
+    NUMBER,
+    Column,
+    PublishedClaim,
+    PublishedRow,
+    PublishedTable,
+    Reference,
+    SourceRow,
+)
 
 
 class PrintedInterval(NamedTuple):
@@ -102,6 +111,7 @@ class Finding:
         printed: the printed text.
         recomputed: what the rule gives instead.
         why: one line.
+        source: where the correction is from; empty where the paper contradicts itself.
     """
 
     kind: str
@@ -109,6 +119,7 @@ class Finding:
     printed: str
     recomputed: str
     why: str
+    source: str = ""
 
 
 class PrintedCell(NamedTuple):
@@ -129,23 +140,25 @@ class PrintedCell(NamedTuple):
         """`TABLE/ROW`."""
         return place_of(self.table, self.row)
 
-    def finding(self, kind: str, recomputed: str, why: str) -> Finding:
+    def finding(self, kind: str, recomputed: str, why: str, source: str = "") -> Finding:
         """Return a finding on this cell.
 
         Args:
             kind: which rule.
             recomputed: what the rule gives instead.
             why: one line.
+            source: where the correction is from.
         """
-        return Finding(kind, f"{self.place}: {self.column.name}", self.text, recomputed, why)
+        return Finding(kind, f"{self.place}: {self.column.name}", self.text, recomputed, why, source)
 
 
 class Paper(NamedTuple):
-    """Tables, claims and references that the rules are run over."""
+    """Tables, claims and references that the rules are run over, and rows of the works that the tables quote."""
 
     tables: Sequence[PublishedTable]
     claims: Sequence[PublishedClaim] = ()
     references: Mapping[int, Reference] = {}
+    sources: Sequence[SourceRow] = ()
 
     def rows(self) -> Iterator[tuple[PublishedTable, PublishedRow]]:
         """Yield all rows, table by table."""
@@ -165,6 +178,20 @@ def cells_of(table: PublishedTable, row: PublishedRow) -> list[PrintedCell]:
     """
     columns = ((column, interval(row.cells[column.name])) for column in table.columns)
     return [PrintedCell(table, row, column, value) for column, value in columns if value]
+
+
+def names_work(row: PublishedRow, *names: str) -> bool:
+    """Return whether a row's printed name is one of a work's names, without case and signs: BaS-Net is BasNet.
+
+    Args:
+        row: the row.
+        names: of the work.
+    """
+    return _plain(row.name) in map(_plain, names)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def place_of(table: PublishedTable, row: PublishedRow) -> str:

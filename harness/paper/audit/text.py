@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +9,16 @@ from fractions import Fraction
 from typing import Literal
 
 from harness.io.text import grouped
-from harness.paper.audit.intervals import Finding, Outcome, Paper, PrintedInterval, interval, place_of, rounded
+from harness.paper.audit.intervals import (
+    Finding,
+    Outcome,
+    Paper,
+    PrintedInterval,
+    interval,
+    names_work,
+    place_of,
+    rounded,
+)
 from harness.paper.tables import PublishedClaim, PublishedRow, PublishedTable, Reference
 
 Unit = Literal["points", "%"]
@@ -106,10 +114,10 @@ def citations(paper: Paper) -> Iterator[Outcome]:
     """Require that a row cites the work that it names and a work has one number throughout."""
     numbers: dict[str, dict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
     for table, row, cited in _cited(paper):
-        right = ", ".join(str(entry.number) for entry in paper.references.values() if _names(entry, row))
-        if _names(cited, row):
-            numbers[_plain(row.name)][cited.number].append(place_of(table, row))
-        yield _names(cited, row) or Finding(
+        right = ", ".join(str(entry.number) for entry in paper.references.values() if names_work(row, *entry.names))
+        if names_work(row, *cited.names):
+            numbers[cited.names[0]][cited.number].append(place_of(table, row))
+        yield names_work(row, *cited.names) or Finding(
             "citation",
             place_of(table, row),
             f"{row.name} [{cited.number}]",
@@ -129,7 +137,7 @@ def venues(paper: Paper) -> Iterator[Outcome]:
     for table, row, cited in _cited(paper):
         if not row.venue:
             continue
-        if not _names(cited, row) or not cited.venue:
+        if not names_work(row, *cited.names) or not cited.venue:
             yield None
             continue
         why = f"the bibliography's [{cited.number}] appeared at {cited.venue}"
@@ -141,13 +149,3 @@ def _cited(paper: Paper) -> Iterator[tuple[PublishedTable, PublishedRow, Referen
     for table, row in paper.rows():
         if row.citation is not None:
             yield table, row, paper.references[row.citation]
-
-
-def _names(reference: Reference, row: PublishedRow) -> bool:
-    """Return whether a reference goes by the row's name."""
-    return _plain(row.name) in map(_plain, reference.names)
-
-
-def _plain(name: str) -> str:
-    """Return a name without case and signs: BaS-Net is BasNet."""
-    return re.sub(r"[^a-z0-9]", "", name.lower())

@@ -184,3 +184,17 @@ def test_gradient_of_the_normalization() -> None:
     found = torch.autograd.grad(normalization_loss(attention, 4), attention)[0]
     # two lowest are lowered, two highest raised, each by half of a mean over two videos
     assert sorted(found[0].flatten().tolist()) == pytest.approx([-0.25] * 2 + [0.0] * 5 + [0.25] * 2)
+
+
+def test_pseudo_labels_are_the_consensus_of_the_round_before() -> None:
+    model = sure(small(), 0.9, 0.45)
+    video = torch.tensor([[0.0, 0.0], [2.0, 2.0]])
+    model.start_epoch(0, 9)
+    (before,) = model.pseudo_labels([video])
+    assert before.keys() == {"main"}
+    assert before["main"].tolist() == pytest.approx([pytest.approx([LOW, LOW]), pytest.approx([HIGH, HIGH])])
+    model._round = 1
+    # 0.4 of 0.9 and 0.6 of 0.45 are 0.63, above theta, at every snippet
+    (after,) = model.pseudo_labels([video])
+    assert after["consensus"].tolist() == [[1.0, 1.0], [1.0, 1.0]]
+    assert torch.equal(after["main"], before["main"])

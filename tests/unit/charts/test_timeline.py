@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -104,6 +105,14 @@ def test_the_same_content_gives_the_same_bytes_and_dark_differs() -> None:
     assert timeline_figure("t", video()).svg == timeline_figure("t", video()).svg
     assert timeline_png(video()) == timeline_png(video())
     assert timeline_png(video()) != timeline_png(video(), dark=True)
+
+
+def test_the_ground_of_a_picture_is_light_or_dark_everywhere() -> None:
+    from matplotlib.image import imread
+
+    light, dark = (imread(io.BytesIO(timeline_png(video(), dark=dark)))[..., :3] for dark in (False, True))
+    assert (light.min(axis=2) == 1).mean() > 0.6
+    assert (dark.max(axis=2) < 0.15).mean() > 0.6
 
 
 def test_hostile_names_are_text_in_drawings_and_safe_as_files(tmp_path: Path) -> None:

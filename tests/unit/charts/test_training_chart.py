@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from harness.charts.training import MOST_POINTS, PANEL, ChartRun, _extremes, draw
+from harness.charts.training import MOST_POINTS, PANEL, ChartRun, _extremes, draw, draw_for_page
 from harness.cli.main import main
 from harness.io.encoding import sha256
 from harness.records.files import FIGURE, HISTORY
@@ -87,6 +87,14 @@ def test_the_same_bytes_whatever_the_users_matplotlib_is_set_to() -> None:
 def test_the_page_behind_it_is_opaque_white() -> None:
     background = next(element for element in drawn().iter() if element.get("id") == "patch_1")[0]
     assert background.get("style") == "fill: #ffffff"
+
+
+def test_on_a_page_it_follows_the_ground() -> None:
+    alone, page = draw(history(), run()).decode(), draw_for_page(history(), run())
+    assert "#444444" in alone
+    assert not re.findall("#444444|#08519c|#a50f15|fill: #ffffff|fill: white", page)
+    assert "currentColor" in page
+    assert texts(ElementTree.fromstring(page)) == texts(ElementTree.fromstring(alone))
 
 
 def test_matplotlib_is_imported_when_a_figure_is_drawn() -> None:

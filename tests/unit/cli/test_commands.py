@@ -29,10 +29,11 @@ def test_wrong_seeds(text: str) -> None:
 
 
 HELP: tuple[list[str], ...] = (
-    [], ["reproduce"], ["run"], ["replay"], ["localize"], ["evaluate"], ["rescore"], ["data", "verify"],
+    [], ["reproduce"], ["run"], ["predict"], ["evaluate"], ["data", "verify"],
     ["data", "convert"], ["ls"], ["records", "query"], ["records", "diff"], ["records", "migrate"], ["records", "gc"],
-    ["sweep"], ["plan"], ["leaderboard"],
-    ["compare"], ["audit"], ["check", "determinism"], ["cost"], ["diagnose"], ["robustness"],
+    ["sweep"], ["leaderboard"], ["compare"], ["show"], ["diagnose"], ["paper"], ["paper", "compare"],
+    ["paper", "audit"], ["paper", "cost"], ["paper", "robustness"], ["debug"], ["debug", "replay"],
+    ["debug", "determinism"],
 )  # fmt: skip
 
 
@@ -51,18 +52,25 @@ def test_every_documented_command_is_one_that_the_parser_takes(capsys: pytest.Ca
 
 
 def test_every_documented_session_exists() -> None:
-    named = set(re.findall(r"nox -s ([\w-]+)", (ROOT / "README.md").read_text()))
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md")]
+    named = {session for page in pages for session in re.findall(r"nox -s ([\w-]+)", page.read_text())}
     source = (ROOT / "noxfile.py").read_text()
     sessions = {f.replace("_", "-") for f in re.findall(r"^@nox\.session.*\ndef (\w+)", source, re.MULTILINE)}
     assert named
     assert named <= sessions
 
 
-@pytest.mark.parametrize(
-    "page", ["README.md", "docs/speed.md", "results/leaderboards/README.md", "results/robustness.md"]
-)
-def test_links_lead_somewhere(page: str) -> None:
-    file = ROOT / page
-    links = [link for link in re.findall(r"\]\(([^)#]+)\)", file.read_text()) if "://" not in link]
-    assert links
-    assert [link for link in links if not (file.parent / link).exists()] == []
+LINKING = ("README.md", "CONTRIBUTING.md", "docs/*.md", "results/leaderboards/README.md", "results/robustness.md")
+
+
+@pytest.mark.parametrize("page", [page for pattern in LINKING for page in sorted(ROOT.glob(pattern))], ids=str)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = page.read_text()
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
+    links += re.findall(r'(?:src|srcset)="([^"]+)"', text)
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_the_readme_leads_to_every_page_of_the_docs() -> None:
+    linked = set(re.findall(r"\]\((docs/[^)#]+)\)", (ROOT / "README.md").read_text()))
+    assert {page.relative_to(ROOT).as_posix() for page in ROOT.glob("docs/*.md")} <= linked

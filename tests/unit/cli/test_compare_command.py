@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def test_terminal_has_a_line_for_each_row_and_json_every_cell(capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["compare", "--table", "table_I", "--results", str(ROOT / "results")]
+    command = ["paper", "compare", "--table", "table_I", "--results", str(ROOT / "results")]
     assert main(command) == 0
     shown = capsys.readouterr()
     assert "AutoLoc" in shown.out
@@ -31,18 +31,18 @@ def test_terminal_has_a_line_for_each_row_and_json_every_cell(capsys: pytest.Cap
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--table", "X"], "Unknown table 'X'"),
-        (["--table", "IX"], "wstal-bench cost"),
-        (["--runs", "nowhere", "nothing"], "holds no finished run"),
+        (["paper", "compare", "--table", "X"], "Unknown table 'X'"),
+        (["paper", "compare", "--table", "IX"], "wstal-bench paper cost"),
+        (["compare", "nowhere", "nothing"], "holds no finished run"),
     ],
 )
 def test_wrong_names_are_refused(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["compare", *arguments, "--results", str(ROOT / "results")]) == 2
+    assert main(arguments) == 2
     assert message in capsys.readouterr().err
 
 
 def test_an_empty_results_folder_says_not_run_everywhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["compare", "--results", str(tmp_path), "--json"]) == 0
+    assert main(["paper", "compare", "--results", str(tmp_path), "--json"]) == 0
     cells = json.loads(capsys.readouterr().out)
     assert {cell["verdict"] for cell in cells} == {"not run", "not implemented"}
     assert {cell["table"] for cell in cells} == {"I", "II", "III", "IV", "V", "VI", "VII", "VIII"}

@@ -146,17 +146,17 @@ detections = f"{runs[0]}/detections.json.gz"
 for command in (
     ["evaluate", detections, "--annotations", data, "--protocol", "all"],
     ["data", "verify", data],
-    ["localize", runs[0], "--data", data, "--subset", "test", "--out", "found.json", "--device", "cpu"],
-    ["compare", "--runs", *runs],
-    ["compare", "--table", "I", "--results", f"{root}/results"],
+    ["predict", runs[0], "--data", data, "--subset", "test", "--out", "found.json", "--device", "cpu"],
+    ["compare", *runs],
+    ["paper", "compare", "--table", "I", "--results", f"{root}/results"],
     ["leaderboard", "--results", "results"],
-    ["audit"],
-    ["cost", "--stored", "--results", f"{root}/results"],
+    ["paper", "audit"],
+    ["paper", "cost", "--stored", "--results", f"{root}/results"],
     ["records", "query", "--results", f"{root}/results"],
     ["records", "diff", runs[0], runs[0]],
     ["show", runs[0], "--losses", "--out", "drawn"],
     ["ls", "methods"],
-    ["robustness", "--seeds", "2", "--out", "robust"],
+    ["paper", "robustness", "--seeds", "2", "--out", "robust"],
 ):
     os.makedirs("results/records", exist_ok=True)
     code = main(command)

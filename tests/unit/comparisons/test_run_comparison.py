@@ -75,7 +75,7 @@ def bootstrap(
     return paired_bootstrap(a, b, functools.partial(resampled_mean_ap, replicates=replicates, seed=seed))
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", [one.name for one in PROTOCOLS.values() if one.defined_on != "activitynet13"])
 def test_every_replicate_equals_the_evaluators_own_weighting(protocol: str) -> None:
     truth = truth_of()
     run = flags_from(found_in(truth, 1), truth, protocol)
@@ -84,7 +84,8 @@ def test_every_replicate_equals_the_evaluators_own_weighting(protocol: str) -> N
     got = weighted_average_precision(run, run.evaluated, weight)
     assert got.shape == (3, 7, 40)
     assert np.isnan(got).any()
-    assert (run.videos[0] in run.evaluated) == (protocol in ("anet", "anet-212", "thumos14-kit-2014"))
+    whole = protocol in ("anet", "thumos14-kit-2014") or protocol.endswith("-212")
+    assert (run.videos[0] in run.evaluated) == whole
     place = [run.evaluated.index(name) if name in run.evaluated else 0 for name in run.videos]
     for column in range(40):
         expected = class_average_precision(run.flags, 3, run.protocol, weight[place, column].astype(float))

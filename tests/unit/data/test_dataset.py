@@ -323,6 +323,29 @@ def test_a_named_list_may_be_what_is_there(tmp_path: Path) -> None:
     )
 
 
+def test_a_list_without_names_is_what_is_there_and_the_others_are_missed(tmp_path: Path) -> None:
+    rules = (("mine-two", ["s1", "s2"], ""), ("mine-one", ["s1"], 'truth = "mine-two"\n'), ("mine-one", ["v_s1"], ""))
+    lists = "".join(
+        f'[[lists]]\nname = "{name}"\nsubset = "test"\n{more}count = {len(videos)}\nsha256 = "{list_digest(videos)}"\n'
+        for name, videos, more in rules
+    )
+    descriptor = {"dataset.toml": MINE + "fps = 25.0\n" + lists}
+    whole = open_dataset(make(tmp_path / "whole", write=descriptor))
+    # unlike a list that leaves out wrong annotations, it gives way to all videos where they have features
+    assert whole.predicted_list("test").name == "mine-two"
+    folder = make(tmp_path / "part", write=descriptor)
+    for stream in ("rgb", "flow"):
+        (folder / f"features/test/{stream}/s2.npy").unlink()
+    part = open_dataset(folder)
+    assert (part.predicted_list("test").name, [video.name for video in part.videos("test")]) == ("mine-one", ["s1"])
+    assert part.ground_truth("test").videos == ("s1", "s2")
+    assert part.describe()["test"]["list"] == "mine-one"
+    # the same list under other names, annotated alone
+    alone = {"v_s1": ("test", 3, ["run"]), "t1": ("training", 3, ["run"])}
+    listed = open_dataset(make(tmp_path / "listed", videos=alone, write=descriptor))
+    assert (listed.predicted_list("test").name, listed.ground_truth("test").videos) == ("mine-one", ("v_s1",))
+
+
 @pytest.mark.parametrize("layout", ["subset/stream", "stream"])
 def test_a_folder_with_test_videos_only(tmp_path: Path, layout: str) -> None:
     full = make(tmp_path, layout, videos={name: entry for name, entry in VIDEOS.items() if entry[0] == "test"})

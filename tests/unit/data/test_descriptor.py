@@ -182,6 +182,23 @@ def test_list_digests_are_those_of_the_circulating_lists(shared: Path, file: str
 
 
 @pytest.mark.shared
+def test_activitynet_lists_are_those_of_its_two_annotation_files(shared: Path) -> None:
+    rules = shipped_descriptors()["activitynet13"].lists
+    for file, expected in (
+        ("activitynet13/annotations.json", {"training": "training-10024", "validation": "validation-4926"}),
+        ("activitynet13_acmnet/gt.json", {"train": "training-9032", "val": "validation-4427"}),
+    ):
+        database = json.loads((shared / "data" / file).read_text())["database"]
+        for subset, name in expected.items():
+            entries = {video: entry for video, entry in database.items() if entry["subset"] == subset}
+            counts = {video: len(entry["annotations"]) for video, entry in entries.items()}
+            for videos in (counts, {video.removeprefix("v_"): count for video, count in counts.items()}):
+                found = [rule for rule in rules if rule.apply(videos, videos) is not None]
+                if file.endswith("gt.json") or videos == counts:
+                    assert [(rule.name, rule.count) for rule in found] == [(f"activitynet13-{name}", len(videos))]
+
+
+@pytest.mark.shared
 def test_r2plus1d_lists_are_the_files_there(shared: Path) -> None:
     rules = {rule.name: rule for rule in shipped_descriptors()["thumos14-r2plus1d"].lists}
     folder = shared / "data/thumos14_r2plus1d/features"

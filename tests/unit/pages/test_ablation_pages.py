@@ -99,7 +99,7 @@ def test_page_has_measured_beside_printed_and_says_what_was_not_run() -> None:
     page = markdown_page(ablation_page(typed(records)))
     table = page[page.index("## Table IV") : page.index("## Table V:")]
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("|")]
-    assert lines[2] == ["", "", "", "", "0, 1, 2, 3, 4, 5", "", "22.5 ± 2.0", "", "22.5 ± 2.0", "68.9", "55.0", "42.6"]
+    assert lines[2] == ["", "", "", "", "6 (0-5)", "", "22.5 ± 2.0", "", "22.5 ± 2.0", "68.9", "55.0", "42.6"]
     assert lines[3][4:9] == ["none", "", "not run", "not run", "not run"]
     whole = next(line for line in lines if line[0] == "the whole helps the baseline")
     # one comparison of the table was run, so Holm leaves its p: 2 of 2^6 sign patterns
@@ -138,12 +138,12 @@ def test_methods_themselves_stand_in_the_rows_that_are_just_that() -> None:
     part = run("rmgcl-gksa", 0, 21.0, **WITHOUT)
     part["ablation"]["schedule"] = {}
     pages = render([*themselves, part])
-    assert "| 0, 1 " in pages["leaderboards/data-ablations.md"]
+    assert "| 2 (0-1) " in pages["leaderboards/data-ablations.md"]
     assert "20.0 ± 0.0" in pages["leaderboards/data.md"]
     assert "21.0" not in pages["leaderboards/data.md"]
     # with another schedule for ablations, the methods' own runs are other experiments
     part["ablation"]["schedule"] = {"train.epochs": 3}
-    assert "| 0, 1 " not in render([*themselves, part])["leaderboards/data-ablations.md"]
+    assert "| 2 (0-1) " not in render([*themselves, part])["leaderboards/data-ablations.md"]
 
 
 def test_other_overrides_are_another_section() -> None:
@@ -174,7 +174,7 @@ def test_the_fill_of_the_memory_is_shown() -> None:
     full = next(
         line
         for line in markdown_page(ablation_page(typed([record]))).splitlines()
-        if line.replace(" ", "").startswith("|x|x|x|x|0|")
+        if line.replace(" ", "").startswith("|x|x|x|x|1(0)|")
     )
     assert "| 50 " in full
     assert "not run" in line

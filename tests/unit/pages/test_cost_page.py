@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[3]
 
 def test_without_a_measurement_the_printed_cells_stand_with_the_command_that_measures() -> None:
     page = markdown_page(cost_page(find_table("IX"), None))
-    assert page.count("wstal-bench cost") == 6
+    assert page.count("wstal-bench paper cost") == 6
     assert "84.16" in page
 
 

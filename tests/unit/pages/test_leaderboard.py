@@ -7,11 +7,14 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harness.cli.main import main
+from harness.pages.ranking import verdict
 from harness.pages.site import drifted, read_results, write
+from harness.registry import method_entries
 from harness.runs.scoring import common_localizer
 from harness.seed_statistics import estimate
 from tests.helpers.pages import record, render
@@ -31,10 +34,10 @@ def test_seeds_of_one_recipe_share_a_row_and_others_do_not() -> None:
     records = [record(seed=seed, value=20.0 + seed) for seed in range(3)]
     records.append(record(seed=0, value=30.0, recipe={"train": {"epochs": 9}}, overrides={"train.epochs": 9}))
     page = render(records)["leaderboards/data.md"]
-    assert "| ACMNET" in page
+    assert "| [ACMNET](methods/acmnet.md)" in page
     assert "21.0 ± 2.5" in page
-    assert "ACMNET (train.epochs=9)" in page
-    assert "0, 1, 2" in page
+    assert "[ACMNET (epochs=9)](methods/acmnet.md)" in page
+    assert "| 3 " in page
 
 
 def test_a_method_with_other_options_alone_is_not_called_absent_and_no_schedule_is_cited_that_is_not_there() -> None:
@@ -43,7 +46,7 @@ def test_a_method_with_other_options_alone_is_not_called_absent_and_no_schedule_
     absent, others = next(line for line in page.splitlines() if line.startswith("Not run here")).split(". Run here ")
     assert not {"ACM-Net", "BaS-Net"} & set(absent.removeprefix("Not run here, so not ranked: ").split(", "))
     assert others.startswith("with other options alone: ACM-Net. `wstal-bench reproduce`")
-    assert "Schedules, where they differ from the methods' own papers:" in page
+    assert "## Schedules\n\nWhere they differ from the methods' own papers:" in page
     assert "harness/shipped/schedules" not in page
 
 
@@ -80,14 +83,14 @@ def test_seeds_whose_data_differ_in_words_alone_share_a_row() -> None:
     other["data"] = other["data"] | {"title": "The same data, titled anew", "features": "RGB, in other words"}
     page = render([record(seed=0), other])["leaderboards/data.md"]
     assert "## Data" not in page
-    assert "0, 1" in page
+    assert "| 2 " in page
     assert "21.0 ± 12.7" in page
 
 
 def test_synthetic_results_say_so() -> None:
     page = render([record(synthetic=True)])
     assert "Synthetic data" in page["leaderboards/data.md"]
-    assert "## Synthetic" in page["leaderboards/README.md"]
+    assert "leads" not in page["leaderboards/README.md"]
     assert "ynthetic" not in render([record()])["leaderboards/data.md"]
 
 
@@ -154,7 +157,9 @@ def test_no_records_give_the_papers_tables_with_nothing_measured(tmp_path: Path)
     rendered = render(read_results(tmp_path))
     pages = {name for name in rendered if name.endswith(".md")}
     numerals = ("I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX")
-    assert pages == {"audit.md", "leaderboards/README.md"} | {f"leaderboards/table_{name}.md" for name in numerals}
+    methods = {f"leaderboards/methods/{name}.md" for name in ("README", *method_entries())}
+    tables = {f"leaderboards/table_{name}.md" for name in numerals}
+    assert pages == {"audit.md", "leaderboards/README.md"} | methods | tables
     assert "reproduced" not in rendered["leaderboards/table_I.md"].split("| Supervision")[1]
 
 
@@ -167,29 +172,134 @@ def test_the_entry_page_ranks_methods_by_their_own_options_on_real_test_videos()
     generated["data"] = generated["data"] | {"name": "generated"}
     page = render([*records, held_out, generated])["leaderboards/README.md"]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line[:1] == "|"]
-    assert rows[2:] == [["Data", "ACMNET", "weak", "0, 1, 2", "anet", "0.1:0.2", "18.5 ± 2.5"]]
+    leads = "**ACMNET** leads with 18.5 ± 2.5; no other method is ranked."
+    assert rows[2:] == [["[Data](data.md)", "anet, 0.1:0.2", "2", "1", "3", leads]]
 
 
 def test_weak_methods_are_ranked_by_themselves() -> None:
     records = [record("best", value=30.0), record("counts", value=50.0, supervision="weak+count"), record(value=20.0)]
     records.append(record("more", value=60.0, supervision="weak+count"))
-    for name in ("data", "README"):
-        page = render(records)[f"leaderboards/{name}.md"]
-        lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line[:1] == "|"]
-        ranked = [(cells[cells.index(kind) - 1], kind) for cells in lines for kind in cells if kind[:4] == "weak"]
-        assert ranked == [("BEST", "weak"), ("ACMNET", "weak"), ("MORE", "weak+count"), ("COUNTS", "weak+count")]
-
-
-def test_a_row_says_what_its_implementation_follows() -> None:
-    """Stored records do not: the registered method does, and one that is not registered counts as released code."""
-    records = [record(value=30.0), record("rmgcl-gksa", value=25.0), record("unregistered")]
-    records += [record("basnet-rmgcl-gksa", value=15.0), record("random", value=10.0)]
+    records += [record("told", value=90.0, supervision="full"), record("random", value=95.0)]
     page = render(records)["leaderboards/data.md"]
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line[:1] == "|"]
-    heading = rows[0]
-    assert heading[:4] == ["method", "supervision", "source", "seeds"]
-    assert [row[2] for row in rows[2:7]] == ["released code", "paper", "released code", "paper, partly", "ours"]
-    assert "- source: what the implementation follows" in page
+    assert [(row["rank"], row["method"], row["supervision"]) for row in ranking(page)] == [
+        ("", "TOLD", "full"),
+        ("1", "BEST", "weak"),
+        ("2", "[ACMNET](methods/acmnet.md) [2021](https://arxiv.org/abs/2104.02967)", "weak"),
+        ("", "MORE", "weak+count"),
+        ("", "COUNTS", "weak+count"),
+        ("", "*[RANDOM](methods/random.md)*", "weak"),
+    ]
+
+
+def ranking(page: str) -> list[dict[str, str]]:
+    """The rows of a page's first table, by heading."""
+    lines = page[page.index("| ") :].split("\n\n")[0].splitlines()
+    heading, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
+    return [dict(zip(heading, row, strict=True)) for row in rows]
+
+
+def test_average_and_tiou_of_a_half_come_first_then_the_others_and_the_schedule() -> None:
+    made = [make_record(seed=seed, value=20.0 + seed) for seed in range(3)]
+    for one in made:
+        one["recipe"]["train"]["temporal_length"] = 64
+    page = render(made)["leaderboards/data.md"]
+    (row,) = ranking(page)
+    assert list(row) == [
+        "rank", "method", "avg 0.1:0.5", "mAP@0.5", "@0.1", "@0.2", "@0.3", "@0.4", "seeds", "supervision", "schedule",
+    ]  # fmt: skip
+    assert list(row.values())[2:5] == ["17.0 ± 2.5", "13.0 ± 2.5", "21.0 ± 2.5"]
+    assert row["schedule"] == "3 epochs, T 64"
+
+
+def test_methods_share_a_rank_where_their_intervals_overlap() -> None:
+    values = {"a": (30, 31, 32), "b": (28, 30, 32), "c": (20, 21, 22), "d": (19, 20, 21), "e": (10, 30)}
+    records = [record(name, seed, value) for name, seeds in values.items() for seed, value in enumerate(seeds)]
+    page = render(records)["leaderboards/data.md"]
+    # e has two seeds: their interval of 127 points says nothing, so its mean counts
+    assert {row["method"]: row["rank"] for row in ranking(page)} == {"A": "1", "B": "1", "C": "3", "D": "3", "E": "3"}
+    assert "**A** leads with 28.5 ± 2.5; not separable from B." in page
+
+
+def test_the_winner_is_named_with_what_is_known_of_it() -> None:
+    def sentence(*records: dict[str, Any]) -> str:
+        return render(records)["leaderboards/data.md"].splitlines()[2]
+
+    apart = [record(name, seed, value + seed) for name, value in (("a", 50.0), ("b", 20.0)) for seed in range(3)]
+    assert sentence(*apart) == "**A** leads with 48.5 ± 2.5; its interval is above those of all others."
+    assert sentence(record("a")).startswith("**A** leads with 17.5 (1 seed: too few to be sure); no other")
+    many = [record(name, seed, 30.0 + seed) for name in "abcdefgh" for seed in range(3)]
+    assert sentence(*many).endswith("not separable from B, C, D, E, F and 2 more.")
+
+
+def test_older_versions_and_other_precisions_are_not_ranked_but_shown() -> None:
+    older = record(value=40.0)
+    older["environment"] = older["environment"] | {"wstal-bench": "0.0.9"}
+    newer = record(value=30.0)
+    newer["environment"] = newer["environment"] | {"wstal-bench": "0.1.0"}
+    bits = {"train.precision": "bfloat16"}
+    page = render([older, newer, record(value=35.0, overrides=bits, recipe={"train": bits})])["leaderboards/data.md"]
+    assert [(row["avg 0.1:0.2"], row["rank"]) for row in ranking(page)] == [("27.5", "1")]
+    assert "| ACMNET (version 0.0.9) " in page
+    assert "| ACMNET (precision=bfloat16, version 0) " in page
+
+
+def test_a_user_option_is_named_shortly_and_the_schedule_has_its_own_column() -> None:
+    alone = {"train.epochs": 9, "method.contrast.q": 0.5}
+    page = render([record(overrides=alone, recipe={"train": {"epochs": 9}})])["leaderboards/data.md"]
+    assert [(row["method"].split("]")[0], row["schedule"]) for row in ranking(page)] == [
+        ("[ACMNET (q=0.5)", "9 epochs")
+    ]
+
+
+def test_a_methods_page_has_paper_source_deviations_recipe_results_cost_and_bibtex() -> None:
+    page = render([record("cola", seed, 30.0 + seed) for seed in range(3)])["leaderboards/methods/cola.md"]
+    for part in (
+        "# CoLA", "[CoLA: Weakly-Supervised", "](https://arxiv.org/abs/2103.16392), CVPR 2021; Can Zhang, Meng Cao",
+        "supervision: weak", "source: released code", "published: 40.9 (AVG (0.1:0.7)) in [Table I](../table_I.md)",
+        "Deviations:", "| [Data](../data.md) | 1", "28.5 ± 2.5", "train.epochs = ", "- Data: train.epochs=3",
+        "wstal-bench paper cost --method cola", "@inproceedings{zhang2021cola,", "author = {Can Zhang and Meng Cao and",
+    ):  # fmt: skip
+        assert part in re.sub(" +", " ", page), part
+    assert "@article{qu2021acmnet," in render([])["leaderboards/methods/acmnet.md"]
+    assert "BibTeX" not in render([])["leaderboards/methods/random.md"]
+
+
+def test_the_page_of_methods_says_what_each_implementation_follows() -> None:
+    page = render([])["leaderboards/methods/README.md"]
+    sources = {row["name on the command line"].strip("`"): row["source"] for row in ranking(page)}
+    assert sources.keys() == method_entries().keys()
+    expected = {
+        "acmnet": "released code",
+        "rmgcl-gksa": "paper",
+        "basnet-rmgcl-gksa": "paper, partly",
+        "random": "ours",
+    }
+    assert expected.items() <= sources.items()
+    assert "source: what the implementation follows" in page
+
+
+def test_a_users_results_begin_with_their_runs_and_the_projects_stand_apart(tmp_path: Path) -> None:
+    folder = tmp_path / "store" / "results"
+    (folder / "records").mkdir(parents=True)
+    records = [make_record(), make_record(seed=1, overrides={"train.epochs": 9}, recipe={"train": {"epochs": 9}})]
+    for number, one in enumerate(records):
+        (folder / "records" / f"{number}.json").write_text(json.dumps(one))
+    page = tmp_path / "store" / "runs" / records[0]["id"] / "page.html"
+    page.parent.mkdir(parents=True)
+    page.write_text("")
+    rendered = render(read_results(folder))
+    entry = rendered["leaderboards/README.md"]
+    assert entry.startswith("# Your results")
+    assert f"[{records[0]['id']}](../../runs/{records[0]['id']}/page.html)" in entry
+    assert f"| {records[1]['id']} " in entry
+    assert "train.epochs=9" in entry
+    assert f"The project's stored results stand apart, in {ROOT / 'results'}" in entry
+    assert f'href="../runs/{records[0]["id"]}/page.html"' in rendered["report.html"]
+    assert {name for name in rendered if name.endswith(".md")} == {
+        "leaderboards/README.md", "leaderboards/data.md",
+        "leaderboards/methods/README.md", "leaderboards/methods/acmnet.md",
+    }  # fmt: skip
+    assert "# Leaderboards" in render(read_results(ROOT / "results"))["leaderboards/README.md"]
 
 
 def test_every_link_of_a_page_leads_to_a_page() -> None:
@@ -197,5 +307,12 @@ def test_every_link_of_a_page_leads_to_a_page() -> None:
     for name, text in rendered.items():
         if name.endswith(".md"):
             for target in re.findall(r"\]\(([^)#]+)\)", text):
+                if "://" in target:
+                    continue
                 path = os.path.normpath(os.path.join(os.path.dirname(name), target))
                 assert path in rendered or (ROOT / "results" / path).exists(), (name, target)
+
+
+def test_runs_of_chance_alone_are_a_page_that_says_so() -> None:
+    """An empty sentence, which no page can hold, was there before."""
+    assert verdict([]) == "No method is ranked: what was run is chance, or is given more than video-level labels."

@@ -2,68 +2,89 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
-from harness.pages.model import Page, Table
-from harness.pages.readme import BLOCK, BLOCKS, fill_readme, read_readme
+from harness.pages.model import Link, Linked, Page, Table
+from harness.pages.readme import BLOCK, BLOCKS, fill_blocks, read_documents
 from harness.seed_statistics import Estimate
 
 ROOT = Path(__file__).parents[3]
 
 
-def page(name: str, rows: list[dict[str, object]]) -> Page:
+def page(name: str, rows: Sequence[Mapping[str, object]]) -> Page:
     return Page("page", "Page", ["text", Table(name, "caption", rows)])
 
 
-LOCALIZERS = [
-    {"method": "A (0.9.0)", "its own localizer": Estimate(9.0, 0.5, 3), "the common one": Estimate(8.0, 0.5, 3)},
-    {"method": "A (0.10.0)", "its own localizer": Estimate(7.0, 0.5, 3), "the common one": Estimate(6.0, 0.5, 3)},
-    {"method": "A (x=1, 0.10.0)", "its own localizer": Estimate(5.0), "the common one": None},
-    {"method": "B (of C) (0.10.0)", "its own localizer": Estimate(4.0), "the common one": None},
-    {"method": "D (0.10.0)", "its own localizer": Estimate(8.0), "the common one": None},
-]
-SEEDS = [{"method": row["method"], "supervision": "weak", "seeds": "0, 1, 2"} for row in LOCALIZERS]
-SEEDS[-1]["supervision"] = "weak+count"
+def standing(rank: int | None, name: str) -> dict[str, object]:
+    cell = Linked((Link(name, f"methods/{name[:1].lower()}.md"), " ", Link("2020", "https://a.org")))
+    numbers = {"avg 0.1:0.7": Estimate(9.0, 0.5, 3), "@0.1": Estimate(7.0, 0.5, 3)}
+    return {"rank": rank, "method": cell} | numbers | {"schedule": "60 epochs, T 64"}
 
 
-def test_the_newest_version_by_its_own_options_is_listed() -> None:
-    text = "before\n<!-- begin: methods -->\nold\n<!-- end: methods -->\nafter\n"
-    pages = [page("thumos14-r2plus1d", SEEDS), page("thumos14-r2plus1d-localizers", LOCALIZERS)]
-    assert fill_readme(text, pages).splitlines() == [
-        "before",
-        "<!-- begin: methods -->",
-        "| mean mAP 0.1:0.7 (%) | seeds | its own localizer | the common one |",
-        "|---|---|---|---|",
-        "| A | 3 | 7.0 ± 0.5 | 6.0 ± 0.5 |",
-        "| B (of C) | 3 | 4.0 | |",
-        "| D (weak+count) | 3 | 8.0 | |",
-        "<!-- end: methods -->",
-        "after",
+def test_the_best_methods_the_papers_and_chance_are_quoted() -> None:
+    text = "before\n<!-- begin: ranking -->\nold\n<!-- end: ranking -->\nafter\n"
+    names = ["A", "B", "C", "D", "E", "F", "G", "H", "RMGCL+GKSA (Zhang & Zhao)", "I"]
+    rows = [standing(1 + place, name) for place, name in enumerate(names)]
+    rows = [standing(None, "Told more"), *rows, standing(None, "Random scores"), standing(None, "Whole video")]
+    before, begin, heading, rule, first, *others, end, after = fill_blocks(
+        text, [page("thumos14-r2plus1d", rows)]
+    ).splitlines()
+    assert (before, begin, end, after) == ("before", "<!-- begin: ranking -->", "<!-- end: ranking -->", "after")
+    assert heading == "|rank|method|avg 0.1:0.7|@0.1|schedule|"
+    assert rule == "|---|---|---|---|---|"
+    # at other tIoUs the mean alone, and no cell breaks in two lines
+    link = "[A](results/leaderboards/methods/a.md) [2020](https://a.org)"
+    assert first.replace("\u00a0", " ") == f"|1|{link}|9.0 ± 0.5|7.0|60 epochs, T 64|"
+    assert " " not in first.replace(link, "")
+    assert [line.split("[")[1].split("]")[0] for line in others] == [
+        "B", "C", "D", "E", "F", "RMGCL+GKSA (Zhang & Zhao)", "Random scores",
+    ]  # fmt: skip
+
+
+def test_the_leader_is_quoted() -> None:
+    overview = [
+        {"evaluator": "anet, 0.1:0.7", "result": "B leads"},
+        {"evaluator": "anet-210, 0.1:0.7", "result": "A leads"},
     ]
+    text = "<!-- begin: leader -->old<!-- end: leader -->"
+    assert fill_blocks(text, [page("overview", overview)]) == text.replace("old", "A leads")
 
 
 def test_a_number_within_a_line_is_filled() -> None:
     text = "It has <!-- begin: audit -->1 checks, 1 findings<!-- end: audit -->, as printed."
-    filled = fill_readme(text, [page("audit-rules", [{"checked": 5, "findings": 1}, {"checked": 7, "findings": 0}])])
+    filled = fill_blocks(text, [page("audit-rules", [{"checked": 5, "findings": 1}, {"checked": 7, "findings": 0}])])
     assert filled == text.replace("1 checks, 1 findings", "12 checks, 1 findings")
 
 
 @pytest.mark.parametrize("name", [*BLOCKS, "unknown"])
 def test_a_block_without_results_stays(name: str) -> None:
     text = f"a\n<!-- begin: {name} -->\nb\n<!-- end: {name} -->\nc <!-- begin: {name} -->d<!-- end: {name} -->\n"
-    assert fill_readme(text, []) == text
+    assert fill_blocks(text, []) == text
     others = [page(table, [{"method": "A"}]) for table in ("thumos14-r2plus1d-localizers", "rescored-spread")]
-    assert fill_readme(text, others) == text
+    assert fill_blocks(text, others) == text
 
 
-def test_every_block_of_the_readme_is_one_that_is_filled() -> None:
-    assert sorted(match["name"] for match in BLOCK.finditer((ROOT / "README.md").read_text())) == sorted(BLOCKS)
+def test_every_block_of_the_documents_is_one_that_is_filled() -> None:
+    documents = read_documents(ROOT / "results")
+    assert documents.keys() == {"../README.md", "../docs/numbers.md", "../docs/results.md"}
+    named = {match["name"] for text in documents.values() for match in BLOCK.finditer(text)}
+    assert named == set(BLOCKS)
+    assert documents["../README.md"] == (ROOT / "README.md").read_text()
 
 
-def test_a_readme_without_blocks_is_left_alone(tmp_path: Path) -> None:
-    assert read_readme(tmp_path / "README.md") == ""
+def test_a_document_without_blocks_is_left_alone(tmp_path: Path) -> None:
+    assert read_documents(tmp_path / "results") == {}
     (tmp_path / "README.md").write_text("My project.")
-    assert read_readme(tmp_path / "README.md") == ""
-    assert read_readme(ROOT / "README.md") == (ROOT / "README.md").read_text()
+    assert read_documents(tmp_path / "results") == {}
+
+
+def test_the_readme_is_short_and_has_what_a_reader_needs_first() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert len(text.split()) <= 700
+    first = text[: text.index("## Start")]
+    for part in ("nox -s reproduce-thumos", "nox -s tests", "docs/figures/timeline-dark.png", "begin: ranking"):
+        assert part in first
+    assert (ROOT / "LICENSE").read_text().startswith("MIT License")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from harness.charts.comparisons import ablation_bars
 from harness.charts.figure import Figure
 from harness.pages.html import TONES, html_report
-from harness.pages.model import Page, Role, Table
+from harness.pages.model import Link, Linked, Page, Role, Tab, Table
 from harness.seed_statistics import Estimate
 from tests.helpers.html import Element, Reader
 
@@ -95,7 +95,35 @@ def test_navigation_lists_real_and_synthetic_pages_apart() -> None:
     real, synthetic = ([link.attributes["href"] for link in part.all("a")] for part in navigation.all("ul"))
     assert real == ["#leaderboards/page", "#nameless", "#audit"]
     assert synthetic == ["#leaderboards/synthetic"]
-    assert [heading.text for heading in read(page()).one("nav").all("h2")] == ["Real data"]
+    # one page needs none
+    assert not read(page()).all("nav")
+
+
+def test_parts_are_tabs_of_those_pages_that_say_so() -> None:
+    parts: list[tuple[str, Tab]] = [("b", "Methods"), ("a", "Results"), ("c", "Methods")]
+    pages = [Page(name, name, ["text"], tab=tab) for name, tab in parts]
+    body = read(*pages)
+    tabs = body.one("ul", **{"class": "tabs"}).all("a")
+    assert [tab.text for tab in tabs] == ["Results", "Methods"]
+    panels = body.all("div", **{"class": "panel"})
+    assert [tab.attributes["href"][1:] for tab in tabs] == [panel.attributes["id"] for panel in panels]
+    assert [[section.attributes["id"] for section in panel.all("section")] for panel in panels] == [["a"], ["b", "c"]]
+
+
+def test_shaded_rows_and_columns_that_a_narrow_screen_leaves_out_are_marked() -> None:
+    rows: list[dict[str, Any]] = [{"rank": 1, "method": "A", "0.5": 2.0}, {"rank": None, "method": "B", "0.5": 1.0}]
+    body = read(page(Table("t", "caption", rows, shaded=frozenset({1}), narrow=("rank", "method"))))
+    assert [row.attributes.get("class", "") for row in body.one("tbody").all("tr")] == ["", "shaded"]
+    wide = [heading.text for heading in body.all("th", scope="col") if "wide" in heading.attributes["class"].split()]
+    assert wide == ["0.5"]
+
+
+def test_a_cell_with_links_shows_them_and_its_words_may_have_brackets() -> None:
+    linked = Linked((Link("[A] of B", "https://a.org"), " ", Link("run", "../../runs/x/page.html")))
+    part = cell(linked)
+    assert part.text == "[A] of B run"
+    assert [link.attributes["href"] for link in part.all("a")] == ["https://a.org", "../runs/x/page.html"]
+    assert str(linked) == "[A] of B run"
 
 
 def test_synthetic_pages_have_the_banner_and_a_mark_at_every_table_and_figure() -> None:

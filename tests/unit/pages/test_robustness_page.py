@@ -113,7 +113,7 @@ def test_the_page_is_one_of_the_site_and_is_checked_with_it(tiny: RobustnessFile
     rendered = render(read_results(tmp_path))
     write(rendered, tmp_path)
     assert drifted(rendered, tmp_path) == []
-    assert "(../robustness.md)" in rendered["leaderboards/README.md"].split("## Synthetic")[1]
+    assert "(../robustness.md)" in rendered["leaderboards/README.md"].split("## Ablations")[1]
     assert {path for path in rendered if "robustness" in path} == {
         "robustness.md", "leaderboards/figures/robustness.svg",
         *(f"leaderboards/tables/robustness-{name}.{suffix}" for suffix in ("csv", "tex") for name in (
@@ -159,7 +159,7 @@ def test_a_damaged_file_is_refused_by_field(
 def test_the_page_says_what_it_is_and_how_it_was_made(tiny: RobustnessFile) -> None:
     page = markdown_page(robustness_page(tiny))
     assert "**Synthetic: planted clusters, no video.**" in page
-    assert "`wstal-bench robustness --seeds 2 --temperature 0.1`" in page
+    assert "`wstal-bench paper robustness --seeds 2 --temperature 0.1`" in page
     for result in tiny.results:
         outcome = judge(result.accuracies, result.case.judged).outcome
         assert f"- {result.case.title}, tau = {result.case.layout.temperature:g}: the claim **{outcome}**" in page

@@ -127,7 +127,15 @@ def test_where_protocols_are_known_the_source_is_named() -> None:
     assert {table.protocol for table in published_tables().values()} == {"unstated"}
     assert rows["IV/baseline"].test_looks == 1000
     assert (rows["I/bas-net"].protocol, rows["I/bas-net"].test_looks) == ("anet-210", 1500)
-    assert (rows["I/rskp"].protocol, rows["I/rskp"].selection) == ("segments-best", "best_on_test")
+    assert (rows["I/rskp"].protocol, rows["I/rskp"].selection) == ("segments-best-212", "best_on_test")
+    own = {f"I/{name}": rows[f"I/{name}"].protocol for name in ("fac-net", "w-talc")}
+    assert own == {"I/fac-net": "segments-best-212", "I/w-talc": "segments-first-212"}
+    # ActivityNet: whose lists of videos are known have ACM-Net's
+    lists = {name: row.protocol for name, row in rows.items() if name.startswith("II/")}
+    assert {name for name, protocol in lists.items() if protocol == "anet-4427"} == {
+        "II/fac-net", "II/rskp", "II/asm-loc"
+    }  # fmt: skip
+    assert {protocol for protocol in lists.values() if protocol != "anet-4427"} == {"unstated", "anet"}
     assert rows["I/rmgcl-gksa"].protocol == rows["I/rmgcl-gksa"].selection == "unstated"
     assert rows["VIII/bas-net"].protocol == "unstated"  # no quote of the published row, but a run of unknown protocol
 

@@ -412,6 +412,14 @@ def test_one_seed_of_one_system_counts_once(tmp_path: Path, place: str | None, v
     assert len(list_records(tmp_path)[0]) == 3
 
 
+def test_a_seed_of_before_a_protocol_was_added_is_of_the_same_evaluation(tmp_path: Path) -> None:
+    record = make_record(seed=1)
+    record["metrics"] |= {"segments-best-212": record["metrics"]["anet"]}
+    stored(tmp_path, {"0.json": make_record(), "1.json": record})
+    records, refused = list_records(tmp_path, ranked=True)
+    assert (len(records), refused) == (2, [])
+
+
 @pytest.mark.parametrize("what", ["a protocol more", "a tIoU less", "an average less", "another headline"])
 def test_seeds_of_one_system_are_of_one_evaluation(tmp_path: Path, what: str) -> None:
     record = make_record(seed=1)

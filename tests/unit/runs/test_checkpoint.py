@@ -21,7 +21,7 @@ from harness.runs.checkpoint import History, remove_checkpoints
 from harness.runs.training import train
 from harness.testing import own_options
 from tests.helpers.faults import CHANGES, Faults, Killed
-from tests.helpers.training import RUN, SPEC, fresh, same, videos
+from tests.helpers.training import RUN, SPEC, fresh, same, videos, videos_for
 from wstal.cross_video import CrossVideo
 from wstal.errors import StoreError
 from wstal.method import Method, TrainSpec
@@ -64,15 +64,23 @@ def stop_after(epoch: int) -> OnProgress:
 @pytest.mark.parametrize("name", list(method_entries()))
 def test_every_method_goes_on_to_the_same_bits(name: str, tmp_path: Path) -> None:
     undisturbed, spec = started(name, 0)
-    expected = train(undisturbed, videos(), spec, 0, tmp_path / "a", RUN)
+    expected = train(undisturbed, videos_for(undisturbed), spec, 0, tmp_path / "a", RUN)
     killed, _ = started(name, 0)
     with pytest.raises(Killed):
-        train(killed, videos(), spec, 0, tmp_path / "b", RUN, on_progress=stop_after(STOP), checkpoint_seconds=0)
+        train(
+            killed, videos_for(killed), spec, 0, tmp_path / "b", RUN, on_progress=stop_after(STOP), checkpoint_seconds=0
+        )
     assert has_memory(killed)
     resumed, _ = started(name, 99)
     seen: list[int] = []
     history = train(
-        resumed, videos(), spec, 0, tmp_path / "b", RUN, on_progress=lambda stage, done, *_: seen.append(done)
+        resumed,
+        videos_for(resumed),
+        spec,
+        0,
+        tmp_path / "b",
+        RUN,
+        on_progress=lambda stage, done, *_: seen.append(done),
     )
     assert seen == [STOP, STOP + 1]
     assert same(resumed, undisturbed)

@@ -61,6 +61,8 @@ def test_looks_change_no_bit_of_a_run_and_outlive_a_kill(tiny: Path, tmp_path: P
     assert again.record.observations == run.record.observations
     with pytest.raises(UserError, match="without looks"):
         observed(tiny, tmp_path / "plain", "rmgcl-gksa", 3)
+    with pytest.raises(UserError, match=r"with looks after epochs 3, 6, \d+ alone, not every 2"):
+        observed(tiny, tmp_path / "killed", "rmgcl-gksa", 2)
     assert observed(tiny, tmp_path / "killed", "rmgcl-gksa", None).record.id == run.record.id
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from baselines.acmnet import AcmNet
 from baselines.co2net import Co2Net
+from harness.registry import load_method, method_entries
 from harness.runs.overrides import differences, override, parse_assignments
 from wstal.errors import UserError
 
@@ -34,7 +35,14 @@ def test_override_changes_only_what_it_names() -> None:
     ("values", "message"),
     [
         ({"train.epoch": 3}, "did you mean 'epochs'"),
-        ({"epochs": 3}, "begin with method., train. or localizer."),
+        ({"epochs": 3}, "did you mean 'train.epochs'.*begin with method., train. or localizer."),
+        ({"lr": 3}, "did you mean 'train.learning_rate'"),
+        ({"learning-rate": 3}, "did you mean 'train.learning_rate'"),
+        ({"wd": 3}, "did you mean 'train.weight_decay'"),
+        ({"train.lr": 3}, "did you mean 'learning_rate'.*Options of train"),
+        ({"nms_threshold": 3}, "did you mean 'localizer.nms.threshold'"),
+        ({"zzz": 3}, r"Unknown option 'zzz'\. Options begin with"),
+        ({"train.epochs": "none"}, "train.epochs: Input should be a valid integer"),
         ({"train.epochs": 0}, "train.epochs: Input should be greater than or equal to 1, got 0"),
         ({"train.epochs": "many"}, "train.epochs"),
         ({"train.learning_rate": float("nan")}, "train.learning_rate"),
@@ -48,6 +56,25 @@ def test_override_changes_only_what_it_names() -> None:
 def test_a_wrong_option_is_one_message_that_names_it(values: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
         override(RECIPE, values)
+
+
+@pytest.mark.parametrize("word", ["none", "null", "None"])
+def test_an_option_that_may_be_without_a_value_can_lose_it(word: str) -> None:
+    decaying = override(RECIPE, {"train.decay_every": 5})
+    changed = override(decaying, parse_assignments([f"train.decay_every={word}"]))
+    assert changed.train.decay_every is None
+    assert changed == RECIPE
+
+
+def test_a_value_of_that_name_stays_one() -> None:
+    plain = {"localizer.nms.threshold": None, "localizer.nms.sigma": None}
+    assert override(RECIPE, plain | parse_assignments(["localizer.nms.kind=none"])).localizer.nms.kind == "none"
+
+
+def test_lr_means_the_rate_of_every_method() -> None:
+    for method in method_entries():
+        with pytest.raises(UserError, match=r"did you mean 'train\.learning_rate'"):
+            override(load_method(method).recipe("thumos14"), {"lr": 1})
 
 
 def test_a_field_that_is_not_written_at_its_default_can_be_set() -> None:

@@ -7,7 +7,6 @@ import math
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +22,9 @@ from harness.runs.checkpoint import load_weights, save_weights
 from harness.runs.failed_step import FAILED_STEP, cause, replay
 from harness.runs.training import _check_weights, train
 from harness.testing import own_options
-from tests.helpers.training import RUN, SPEC, fresh, same, videos
+from tests.helpers.training import RUN, SPEC, fresh, same, videos, videos_for
 from wstal.errors import MissingDataError, RunError, StoreError, UserError
+from wstal.types import SupervisedVideo
 
 
 def test_loss_falls_and_every_term_has_one_value_a_step(tmp_path: Path) -> None:
@@ -111,10 +111,11 @@ def test_no_videos_is_a_message(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", list(method_entries()))
 def test_every_method_stops_and_names_the_video_that_is_not_finite(name: str, value: float, tmp_path: Path) -> None:
     recipe = load_method(name).recipe("thumos14")
-    bad = videos()
-    bad[3] = replace(bad[3], source=bad[3].features.astype(np.float16))
-    bad[3].features[:, 5] = value
     method = load_method(name)(own_options(load_method(name)), 16, 3)
+    bad = videos_for(method)
+    for video in (one.video if isinstance(one, SupervisedVideo) else one for one in bad):
+        if video.name == "v3":
+            video.features[:, 5] = value
     # enough epochs that every video is drawn, and that no later stage of a method begins with the first
     spec = SPEC.model_copy(update={"batch_size": min(recipe.train.batch_size, 4), "epochs": 20})
     with pytest.raises(RunError, match=rf"{name} is not finite in epoch \d+, step \d+ .*features of v3 are not finite"):
@@ -133,7 +134,7 @@ def test_every_method_trains_in_bfloat16_with_weights_in_float32(name: str, tmp_
         torch.manual_seed(0)
         method = load_method(name)(own_options(load_method(name)), 16, 3)
         history = train(
-            method, videos(), spec.model_copy(update={"precision": precision}), 0, tmp_path / precision, RUN
+            method, videos_for(method), spec.model_copy(update={"precision": precision}), 0, tmp_path / precision, RUN
         )
         first[precision] = history.steps["total"][0]
         trained[precision] = method
@@ -187,7 +188,9 @@ def test_a_failed_step_can_be_done_again(tmp_path: Path, kind: str) -> None:
 
     losses = method.losses
     method.losses = lambda batch: terms.update(losses(batch)) or dict(terms)  # type: ignore[method-assign]
-    with pytest.raises(RunError, match=r"epoch 5, step 1 .*all features and weights are finite.*wstal-bench replay"):
+    with pytest.raises(
+        RunError, match=r"epoch 5, step 1 .*all features and weights are finite.*wstal-bench debug replay"
+    ):
         train(method, videos(), SPEC, 0, tmp_path, RUN, on_progress=spoil)
     again, batch, replayed = replay(tmp_path / FAILED_STEP)
     assert same(again, method)
@@ -295,7 +298,7 @@ def test_a_failed_step_with_odd_video_names_is_told(tmp_path: Path) -> None:
         facts, tensors = kept.metadata(), {name: kept.get_tensor(name) for name in kept.keys()}  # noqa: SIM118
     names = [[name] for name in json.loads(facts["videos"])]
     safetensors.torch.save_file(tensors, tmp_path / FAILED_STEP, facts | {"videos": json.dumps(names)})
-    assert main(["replay", str(tmp_path / FAILED_STEP)]) in (0, 4)
+    assert main(["debug", "replay", str(tmp_path / FAILED_STEP)]) in (0, 4)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

@@ -23,7 +23,7 @@ from harness.pages.cost import profile_table, true_cost_table
 from harness.pages.model import Table
 from harness.paper.profile import LENGTHS, ProfileCost, ProfileModel, profile_costs
 from harness.paper.tables import COSTS, FLOPS, PARAMS, SIZE
-from harness.registry import load_method, method_entries
+from harness.registry import load_method, weak_methods
 from harness.studies.cost import (
     SETTINGS,
     CostFile,
@@ -336,7 +336,7 @@ def test_norms_are_no_gap() -> None:
 
 
 @pytest.mark.parametrize("setting", [Setting("thumos14", 32, 4), Setting("activitynet13", 24, 5)])
-@pytest.mark.parametrize("name", list(method_entries()))
+@pytest.mark.parametrize("name", weak_methods())
 def test_counters_agree_on_every_method(name: str, setting: Setting) -> None:
     cls, width = load_method(name), 256
     counted: dict[str, Any] = {stage: count_step(cls, stage, setting, width) for stage in ("train", "test")}
@@ -508,7 +508,7 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
 
     monkeypatch.setattr(harness.studies.cost, "measure", measure)
     assert run("--results", str(tmp_path)) == 0
-    assert asked == list(method_entries())
+    assert asked == weak_methods()
     assert list(CostFile.load(tmp_path / "cost.json").methods) == asked
     said = capsys.readouterr()
     published, counted, true = (said.out.index(part) for part in ("84.16", "as the paper counted", "Some method"))
@@ -521,7 +521,7 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     printed = json.loads(capsys.readouterr().out)
     assert list(printed["methods"]) == ["rmgcl-gksa"]
     assert printed["methods"]["rmgcl-gksa"]["rows"][0]["unsupported"] == {"aten::add": 2, "aten::erfinv": 1}
-    assert list(CostFile.load(tmp_path / "cost.json").methods) == sorted(method_entries())
+    assert list(CostFile.load(tmp_path / "cost.json").methods) == sorted(weak_methods())
 
 
 def test_command_refuses_before_it_measures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -541,7 +541,7 @@ def test_what_is_stored_is_shown_without_measuring(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(harness.studies.cost, "measure", lambda *_: pytest.fail("measured"))
-    with pytest.raises(UserError, match=r"cost\.json is not there\. Measure with `wstal-bench cost`"):
+    with pytest.raises(UserError, match=r"cost\.json is not there\. Measure with `wstal-bench paper cost`"):
         run("--results", str(tmp_path), "--stored")
     store_cost(tmp_path / "cost.json", "rmgcl-gksa", measured(ms=7.0))
     store_cost(tmp_path / "cost.json", "acmnet", measured(ms=9.0))

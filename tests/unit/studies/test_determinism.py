@@ -15,7 +15,8 @@ import pytest
 import safetensors.numpy
 import torch
 
-from harness.cli import audit, check
+from harness.cli import debug
+from harness.cli.former import current_words
 from harness.cli.main import main
 from harness.cli.options import Parser
 from harness.data.opening import open_dataset
@@ -157,10 +158,8 @@ def test_runs_differ_in_what_they_should_and_in_nothing_else(monkeypatch: pytest
 def run(*words: str) -> int:
     """The command by its own parser."""
     parser = Parser()
-    commands = parser.add_subparsers(parser_class=Parser)
-    for command in (audit, check):
-        command.add(commands)
-    arguments: argparse.Namespace = parser.parse_args(words)
+    debug.add(parser.add_subparsers(parser_class=Parser))
+    arguments: argparse.Namespace = parser.parse_args(current_words(words))
     return int(arguments.handle(arguments))
 
 
@@ -169,7 +168,7 @@ def test_repeats_that_differ_are_reported_with_exit_code_5(
 ) -> None:
     control = leave(tmp_path / "c", {"a": [9.0]}, seed=1)
     play(monkeypatch, tmp_path, [leave(tmp_path / "a"), leave(tmp_path / "b", {"a": [1.0, 2.5], "b": [3.0]}), control])
-    assert run("check", "determinism", "acmnet", "--threads", "1") == 5
+    assert run("debug", "determinism", "acmnet", "--threads", "1") == 5
     said = capsys.readouterr()
     assert "acmnet, 1 thread(s), beside its repeat: weights.safetensors differs first, in a, by 5.0e-01" in said.err
     assert "DIFFER" in said.out
@@ -180,7 +179,7 @@ def test_a_seed_that_decides_nothing_is_told_with_exit_code_5(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     play(monkeypatch, tmp_path, [leave(tmp_path / name, seed=seed) for name, seed in (("a", 0), ("b", 0), ("c", 1))])
-    assert run("check", "determinism", "acmnet", "--threads", "1", "--json") == 5
+    assert run("debug", "determinism", "acmnet", "--threads", "1", "--json") == 5
     said = capsys.readouterr()
     pairs = json.loads(said.out)["acmnet"]["pairs"]
     assert [(pair["kind"], pair["good"]) for pair in pairs] == [("repeat", True), ("seed", False)]
@@ -196,7 +195,7 @@ def test_a_run_that_fails_does_not_keep_the_others_from_being_checked(
     good = [leave(tmp_path / "a"), leave(tmp_path / "b"), leave(tmp_path / "c", {"a": [9.0]}, seed=1)]
     play(monkeypatch, tmp_path, [fails, *good])
     with pytest.raises(RunError, match=r"^acmnet: `wstal-bench run --method acmnet .*put_ does not have"):
-        run("check", "determinism", "all", "--threads", "1")
+        run("debug", "determinism", "all", "--threads", "1")
     assert "rmgcl-gksa" in capsys.readouterr().out
 
 
@@ -206,7 +205,7 @@ def test_bad_input_is_told_once_in_the_words_of_the_run(
 ) -> None:
     play(monkeypatch, tmp_path, [f"echo some note >&2; echo 'error: the list has an error: none' >&2; exit {code}"])
     with pytest.raises(kind, match=r"^the list has an error: none$"):
-        run("check", "determinism", "acmnet", "--data", "here")
+        run("debug", "determinism", "acmnet", "--data", "here")
 
 
 def test_torchs_warning_names_an_operator() -> None:
@@ -234,7 +233,7 @@ def test_operators_are_collected_where_the_runs_were_on_cuda(
         for name, one in zip(("cumsum_cuda_kernel", "put_", "put_"), runs, strict=True)
     ]
     play(monkeypatch, tmp_path, list(scripts))
-    assert run("check", "determinism", "acmnet", "--threads", "1") == 0
+    assert run("debug", "determinism", "acmnet", "--threads", "1") == 0
     assert "acmnet on Some GPU: cumsum_cuda_kernel, put_\n" in capsys.readouterr().out
 
 
@@ -247,7 +246,7 @@ def test_operators_are_collected_where_the_runs_were_on_cuda(
 )  # fmt: skip
 def test_wrong_options(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        run("check", "determinism", "acmnet", *words)
+        run("debug", "determinism", "acmnet", *words)
     assert ended.value.code == 2
     assert message in capsys.readouterr().err
 
@@ -257,7 +256,7 @@ def test_wrong_options(words: list[str], message: str, capsys: pytest.CaptureFix
 )
 def test_what_cannot_be_checked(words: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        run("check", "determinism", *words)
+        run("debug", "determinism", *words)
 
 
 def test_without_data_the_runs_are_short_and_on_small_data(
@@ -265,7 +264,7 @@ def test_without_data_the_runs_are_short_and_on_small_data(
 ) -> None:
     runs = [leave(tmp_path / "a"), leave(tmp_path / "b"), leave(tmp_path / "c", {"a": [9.0]}, seed=1)]
     got = play(monkeypatch, tmp_path, [*runs, *runs])
-    words = ("check", "determinism", "acmnet", "--threads", "1", "--set", "train.epochs=2")
+    words = ("debug", "determinism", "acmnet", "--threads", "1", "--set", "train.epochs=2")
     assert run(*words) == run(*words, "--data", "here") == 0
     requests = [RunRequest.from_json(line) for line in got.read_text().splitlines()]
     (data,) = {request.data.data for request in requests[:3]}
@@ -290,8 +289,8 @@ def test_the_former_name_does_the_same_and_says_the_new_one(
     play(monkeypatch, tmp_path, [*runs, *runs])
     assert run("audit", "--json", "determinism", "acmnet", "--threads", "1", "--twins", "2") == 0
     out, err = capsys.readouterr()
-    assert "`audit determinism` is now called `check determinism`" in err
-    assert run("check", "determinism", "acmnet", "--threads", "1", "--json") == 0
+    assert "`wstal-bench audit determinism` is now called `wstal-bench debug determinism`" in err
+    assert run("debug", "determinism", "acmnet", "--threads", "1", "--json") == 0
     assert capsys.readouterr().out == out
 
 
@@ -299,7 +298,7 @@ def test_the_former_name_does_the_same_and_says_the_new_one(
 def test_a_real_method_agrees_with_itself(capsys: pytest.CaptureFixture[str]) -> None:
     """RMGCL+GKSA, with its memory bank at work in the second epoch."""
     short = ["--threads", "1", "--set", "train.epochs=2", "train.temporal_length=16"]
-    assert main(["check", "determinism", "rmgcl-gksa", "--json", *short]) == 0
+    assert main(["debug", "determinism", "rmgcl-gksa", "--json", *short]) == 0
     said = capsys.readouterr()
     found = json.loads(said.out)["rmgcl-gksa"]
     assert [(pair["kind"], pair["first"], pair["good"]) for pair in found["pairs"]] == [

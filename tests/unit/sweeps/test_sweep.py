@@ -315,7 +315,9 @@ def test_a_planned_line_is_the_run_that_it_names(
         ["my plans/mine.toml", "--held-out", 0.34, "--streams", "rgb", "--labels", "annotations"],
         ["my plans/mine.toml", "--descriptor", tiny / "dataset.toml", "--annotations", tiny / "annotations.json"],
     ):
-        shown += json.loads(cli("plan", *what, *options(tiny, Path("a store")), "--format", "json", "--threads", 3)[0])
+        shown += json.loads(
+            cli("sweep", "--dry-run", *what, *options(tiny, Path("a store")), "--format", "json", "--threads", 3)[0]
+        )
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert len(shown) == 4 + 4 + 4 + 4
     assert len({cell["run"] for cell in shown}) == 16
@@ -328,14 +330,14 @@ def test_a_planned_line_is_the_run_that_it_names(
 
 def test_what_a_plan_lists_can_be_chosen_by_state(cli, tiny: Path, tmp_path: Path) -> None:
     rest = ["methods", "--methods", "acmnet", "whole-video", "--seeds", "0-1", *options(tiny, tmp_path)]
-    cells = json.loads(cli("plan", *rest, "--format", "json")[0])
+    cells = json.loads(cli("sweep", "--dry-run", *rest, "--format", "json")[0])
     store, runs = Store(tmp_path), [cell["run"] for cell in cells]
     atomic_write(store.run_folder(runs[0]) / RECORD, b"{}")
     atomic_write(store.failure_file(runs[1]), b"{}")
     with store.exclusive(runs[2]):
         states = ["done", "failed", "running", "missing"]
-        assert [cell["state"] for cell in json.loads(cli("plan", *rest, "--format", "json")[0])] == states
-        out, err = cli("plan", *rest)
+        assert [cell["state"] for cell in json.loads(cli("sweep", "--dry-run", *rest, "--format", "json")[0])] == states
+        out, err = cli("sweep", "--dry-run", *rest)
         assert "4 runs on tiny: 1 done, 1 running, 1 failed, 1 missing" in err
         header, _, first, second = (line.split() for line in out.splitlines())
         assert header == ["row", "seed", "0", "seed", "1"]
@@ -349,9 +351,9 @@ def test_what_a_plan_lists_can_be_chosen_by_state(cli, tiny: Path, tmp_path: Pat
         cells = json.loads(cli("sweep", *rest, "--dry-run", "--json")[0])["cells"]
         assert [cell["state"] for cell in cells] == states
     # which nobody holds any more, which nobody began
-    lines = cli("plan", *rest, "--format", "lines", "--only", "missing")[0].splitlines()
+    lines = cli("sweep", "--dry-run", *rest, "--format", "lines", "--only", "missing")[0].splitlines()
     assert [replanned(line) for line in lines] == runs[2:]
-    lines = cli("plan", *rest, "--format", "lines", "--only", "failed", "missing")[0].splitlines()
+    lines = cli("sweep", "--dry-run", *rest, "--format", "lines", "--only", "failed", "missing")[0].splitlines()
     assert [replanned(line) for line in lines] == runs[1:]
 
 
@@ -360,7 +362,7 @@ def test_rows_that_are_one_run_are_one_command(cli, tiny: Path, tmp_path: Path) 
     file.write_text(PLAN.replace('"train.weight_decay" = 0.25', '"train.temporal_length" = 16'))
     # --set comes after the row's own options
     rest = [file, "--seeds", "7", *options(tiny, tmp_path / "store")]
-    out, err = cli("plan", *rest, "--format", "lines")
+    out, err = cli("sweep", "--dry-run", *rest, "--format", "lines")
     assert len(out.splitlines()) == 1
     assert "1 runs on tiny" in err
     assert len(json.loads(cli("sweep", *rest, "--dry-run", "--json")[0])["cells"]) == 2

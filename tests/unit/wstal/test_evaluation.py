@@ -25,6 +25,7 @@ from wstal.evaluation import (
     tiou_key,
     to_json,
 )
+from wstal.evaluation.absent_videos import ACTIVITYNET13_ABSENT
 from wstal.evaluation.average_precision import average_precision
 from wstal.evaluation.matching import Intervals, Pairs, match, meeting
 from wstal.evaluation.ties import released_order
@@ -283,8 +284,9 @@ class TestSharing:
             return match(pairs, choosers, options)
 
         monkeypatch.setattr(sharing, "match", counted)
-        evaluate_all(found(list(self.rows)), self.wanted, PROTOCOLS.values(), (0.3, 0.5))
-        # anet, anet-210 and anet-212 are one matching; the other four are one each; two thresholds
+        evaluate_all(found(list(self.rows)), self.wanted, protocols_for(self.wanted), (0.3, 0.5))
+        # anet, anet-210 and anet-212 are one matching, as the two lists of an evaluator in segments; two more are one
+        # each; two thresholds
         assert len(calls) == (1 + 4) * 2
 
     def test_a_protocol_that_cannot_judge_these_videos_is_an_error(self) -> None:
@@ -360,7 +362,8 @@ class TestProtocols:
         assert [protocol.name for protocol in protocols_for(truth(rows))] == ["anet"]
         thumos = truth([(THUMOS[0], "Diving", 0, 10)], THUMOS)
         assert [protocol.name for protocol in protocols_for(thumos)] == ["anet", "anet-210", "anet-212"]
-        assert protocols_for(replace(thumos, ambiguous=np.ones((1, 3)))) == tuple(PROTOCOLS.values())
+        fitting = tuple(protocol for protocol in PROTOCOLS.values() if protocol.defined_on != "activitynet13")
+        assert protocols_for(replace(thumos, ambiguous=np.ones((1, 3)))) == fitting
 
     def test_thumos14_s_are_for_its_classes_and_instances_only(self) -> None:
         def reason(name: str, **changes: Any) -> str:
@@ -377,6 +380,30 @@ class TestProtocols:
         assert "3,358 instances in 213 videos" in reason("anet-212", videos=(*videos, "video_test_0009999"))
         assert "3,311 instances in 210 test videos, and this truth has 3,358 instances" in reason("anet-210")
         assert reason("anet", classes=("Diving ",)) == ""
+
+    def test_activitynet_s_list_is_for_all_its_videos_and_instances_only(self) -> None:
+        protocol, absent = PROTOCOLS["anet-4427"], sorted(ACTIVITYNET13_ABSENT)
+        assert len(absent) == 4926 - 4427
+        counts = np.arange(6836) % 4427
+        videos, label, times = tuple(f"v_{i}" for i in range(4427)), np.zeros(6836, int), np.ones(6836)
+        listed = GroundTruth(videos, ("Drinking beer",), counts, label, 0 * times, times, np.zeros((0, 3)))
+        assert protocol.inapplicable(listed) is None
+        # all validation videos: those that the list lacks are left out
+        everything = replace(listed, videos=(*absent, *videos), video=counts + 499)
+        assert protocol.inapplicable(everything) is None
+        assert [one.name for one in protocols_for(everything)] == ["anet", "anet-4427"]
+        part = replace(listed, videos=videos[:-1], video=np.minimum(counts, 4425))
+        assert "6,836 instances in 4,427 validation videos, and this truth has 6,836 instances in 4,426" in (
+            protocol.inapplicable(part) or ""
+        )
+        fewer = replace(listed, video=counts[1:], label=label[1:], start=0 * times[1:], end=times[1:])
+        assert "6,835 instances" in (protocol.inapplicable(fewer) or "")
+        thumos = truth([(THUMOS[0], "Diving", 0, 10)], THUMOS)
+        assert protocol.inapplicable(thumos) == "it is defined on ActivityNet 1.3's videos only"
+        # a detection in a video that the list lacks is left out, since its sources predict none there
+        rows: list[Row] = [(absent[0], "Drinking beer", 0, 1, 0.9), ("v_0", "Drinking beer", 0, 1, 0.5)]
+        result = evaluate(found(rows), everything, protocol, (0.5,))
+        assert (result.videos, result.instances, result.detections, result.unlisted) == (4427, 6836, 1, 1)
 
     def test_one_that_does_not_fit_is_an_error(self) -> None:
         rows: list[Row] = [("v1", "Diving", 0, 10, 0.5)]

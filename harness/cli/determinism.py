@@ -1,4 +1,4 @@
-"""Command `check`: runs compared with their own repeats."""
+"""Command `wstal-bench debug determinism`: runs compared with their own repeats."""
 
 from __future__ import annotations
 
@@ -21,19 +21,8 @@ ALL = "all"
 def add(commands: options.Commands) -> None:
     """Declare the command and its options."""
     command = commands.add_parser(
-        "check",
-        help="check that a method's runs, repeated, give the same bits",
-        description="Checks of the harness and its methods on this machine.",
-        epilog="example:\n  wstal-bench check determinism rmgcl-gksa\n\n" + options.EXIT_CODES,
-    )
-    add_determinism(command.add_subparsers(title="checks", metavar="determinism", required=True))
-
-
-def add_determinism(commands: options.Commands) -> argparse.ArgumentParser:
-    """Declare `determinism` and return its parser."""
-    command = commands.add_parser(
         "determinism",
-        handle=handle_determinism,
+        handle=handle,
         help="run a method several times and compare weights, scores, detections and records bit by bit",
         description="Repeat the run of a method, each time in a fresh process and a store of its own, and compare the\n"
         f"files. On one number of threads all bits must agree, else the exit code is {DIFFER}. Another seed must give\n"
@@ -41,9 +30,9 @@ def add_determinism(commands: options.Commands) -> argparse.ArgumentParser:
         "a deterministic implementation are named. Without --data the runs are short and on a small generated data\n"
         "set, under a minute a method; with it they are whole runs: --set train.epochs=10 makes them shorter.",
         epilog="examples:\n"
-        "  wstal-bench check determinism rmgcl-gksa\n"
-        "  wstal-bench check determinism all --threads 1,2,4 --json\n"
-        "  wstal-bench check determinism acmnet --data ~/thumos14 --set train.epochs=10 --device cuda",
+        "  wstal-bench debug determinism rmgcl-gksa\n"
+        "  wstal-bench debug determinism all --threads 1,2,4 --json\n"
+        "  wstal-bench debug determinism acmnet --data ~/thumos14 --set train.epochs=10 --device cuda",
     )
     methods = f"see `wstal-bench ls methods`, or {ALL}"
     command.add_argument("method", type=options.method_name, metavar="METHOD", help=methods)
@@ -52,15 +41,14 @@ def add_determinism(commands: options.Commands) -> argparse.ArgumentParser:
     command.add_argument("--threads", type=_counts, default=(1, 2), metavar="N,N", dest="counts", help=numbers)
     repeats = "runs on each number (default: 2)"
     command.add_argument("--repeats", type=options.count, default=2, metavar="N", help=repeats)
+    command.add_argument("--twins", type=options.count, dest="repeats", help=argparse.SUPPRESS)  # its former name
     options.add_device_option(command)
     options.add_set_option(command)
     options.add_data_options(command)
-    # without a default of its own, which would undo `audit --json determinism`
-    options.add_json_option(command, default=argparse.SUPPRESS)
-    return command
+    options.add_json_option(command)
 
 
-def handle_determinism(arguments: argparse.Namespace) -> int:
+def handle(arguments: argparse.Namespace) -> int:
     """Repeat runs, compare them, and print what was found."""
     import tempfile
     from pathlib import Path
@@ -87,7 +75,7 @@ def handle_determinism(arguments: argparse.Namespace) -> int:
                 checks[name] = check_determinism(named, arguments.counts, arguments.repeats, say)
             except RunError as error:
                 failures.append(f"{name}: {error}")  # the others are checked
-    if getattr(arguments, "json", False):
+    if arguments.json:
         print_json({name: check.to_json() for name, check in checks.items()})
     else:
         _print(checks)
@@ -117,7 +105,7 @@ def _print(checks: dict[str, DeterminismCheck]) -> None:
     print("Weights, scores and mAP: the largest difference. Operators that CUDA cannot repeat:")
     for name, check in checks.items():
         if check.operators is None:
-            again = f"`wstal-bench check determinism {name} --device cuda`"
+            again = f"`wstal-bench debug determinism {name} --device cuda`"
             print(f"  {name}: not measured here, the runs were on the CPU; {again}")
         else:
             print(f"  {name} on {check.device}: {', '.join(check.operators) or 'none'}")

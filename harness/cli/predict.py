@@ -1,4 +1,4 @@
-"""Command `wstal-bench localize`: apply a trained run to other videos."""
+"""Command `wstal-bench predict`: apply a trained run to other videos."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 def add(commands: Commands) -> None:
     """Declare the command and its options."""
     command = commands.add_parser(
-        "localize",
+        "predict",
         handle=handle,
-        help="apply a trained run to other videos",
+        help="find actions in other videos with a trained run",
         description="Score the videos of a folder with the weights of a finished run and write their detections.\n"
         "The folder may hold one subset only. annotations.json must list its videos; its times are not used.",
-        epilog="example:\n  wstal-bench localize runs/runs/RUN --data ~/my-videos --subset test --out detections.json",
+        epilog="example:\n  wstal-bench predict runs/runs/RUN --data ~/my-videos --subset test --out detections.json",
     )
     command.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run")
     add_data_options(command, required=True)
@@ -35,26 +35,18 @@ def add(commands: Commands) -> None:
 
 def handle(arguments: argparse.Namespace) -> int:
     """Apply a trained run to other videos."""
-    import torch
-
     from harness.data.detections import write_detections
     from harness.io.console import ProgressReport
     from harness.runs.devices import pick_device
-    from harness.runs.execute import restore
-    from harness.runs.scoring import score_videos
-    from wstal.localize import localize as localize_scores
+    from harness.runs.prediction import predict
 
     if not arguments.out.name.endswith((".json", ".json.gz")):
         raise UserError(f"{arguments.out}: detections are JSON. Give --out a name that ends in .json or .json.gz.")
     source = stored_from(arguments)
     say(*source.notes)
     videos = source.videos(_subset(source, arguments.subset))
-    method, recipe, record = restore(arguments.run, videos[0].features.shape[1], pick_device(arguments.device))
-    # another number of threads rounds sums differently: the run's own number repeats its detections exactly
-    torch.set_num_threads(record.environment.threads)
     with ProgressReport() as progress:
-        scores = score_videos(method, videos, recipe.train, progress.update)
-        detections = localize_scores(scores, recipe.localizer, tuple(record.classes))
+        detections = predict(arguments.run, videos, pick_device(arguments.device), progress.update)
     write_detections(arguments.out, detections)
     say(f"Done: {len(detections)} detections in {len(videos)} videos, written to {arguments.out}")
     return 0

@@ -1,0 +1,228 @@
+"""Ranking of the methods of one data set: who leads, and from whom that is told apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from harness.io.text import grouped
+from harness.pages.model import Link, Linked, Table
+from harness.paper.verdicts import LEAST_SEEDS
+from harness.records.grouping import average, systems
+from harness.records.schema import Options, Record
+from harness.records.words import changes, widest_average
+from harness.registry import load_method, method_entries
+from harness.seed_statistics import Estimate, estimate
+from wstal import sampling
+from wstal.types import Paper, Supervision
+
+MIDDLE = "0.5"  # the tIoU that the field quotes most
+PRECISION = "train.precision"
+SCHEDULE = ("train.epochs", "train.temporal_length")  # in a column of their own
+METHODS = "leaderboards/methods"
+# references first, then what is ranked, then what is given more
+ORDER: tuple[Supervision, ...] = ("full", "weak", "weak+count")
+NAMED = 5  # methods in a sentence
+RULE = (
+    "rank: 1 + the number of methods whose whole 95 % interval is above its own, so methods that are not told apart "
+    f"share a rank; with fewer than {LEAST_SEEDS} seeds the bare mean counts"
+)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A method with its options, and where it stands.
+
+    Args:
+        label: title, with what tells it from other systems of the method.
+        records: one a seed.
+        rank: None of chance, and of methods that are given more than video-level labels.
+    """
+
+    label: str
+    records: Sequence[Record]
+    rank: int | None
+
+    @cached_property
+    def mean(self) -> Estimate:
+        """Headline average over seeds."""
+        found = estimate([average(record) for record in self.records], len(self.records))
+        assert found is not None
+        return found
+
+    @property
+    def method(self) -> str:
+        """Registered name."""
+        return self.records[0].method
+
+    @property
+    def chance(self) -> bool:
+        """Whether the method knows nothing of time by construction."""
+        return is_chance(self.method)
+
+
+def is_chance(method: str) -> bool:
+    """Return whether a method is a chance baseline; one that is not registered is none."""
+    return method in method_entries() and load_method(method).chance
+
+
+def paper_of(method: str) -> Paper | None:
+    """Return the paper of a method, None of one without and of one that is not registered."""
+    return load_method(method).paper if method in method_entries() else None
+
+
+def standings(records: Sequence[Record]) -> list[Standing]:
+    """Rank the methods of one data set: references with full supervision, weak methods best first, those that are given
+    more, and chance at the end.
+
+    Of a method's runs with the same options those of the newest version count, and other precisions are no methods:
+    `set_apart` has both.
+    """
+    labelled = _labelled(_ranked(records))
+    means = {label: Standing(label, group, None).mean for label, group in labelled.items()}
+    weak = {
+        label: means[label]
+        for label, group in labelled.items()
+        if group[0].supervision == "weak" and not is_chance(group[0].method)
+    }
+    found = [
+        Standing(label, group, _rank(means[label], weak.values()) if label in weak else None)
+        for label, group in labelled.items()
+    ]
+    return sorted(
+        found, key=lambda one: (one.chance, ORDER.index(one.records[0].supervision), -one.mean.mean, one.label)
+    )
+
+
+def set_apart(records: Sequence[Record]) -> list[Standing]:
+    """Return the systems that `standings` leaves out, labelled by options and version, best first."""
+    ranked = {record.id for group in _ranked(records) for record in group}
+    others = [group for group in systems(records).values() if group[0].id not in ranked]
+    labelled = {
+        f"{group[0].title} ({', '.join([*option_words(group[0].overrides), f'version {group[0].version}'])})": group
+        for group in others
+    }
+    return sorted((Standing(label, group, None) for label, group in labelled.items()), key=lambda one: -one.mean.mean)
+
+
+def _ranked(records: Sequence[Record]) -> list[list[Record]]:
+    plain = [group for group in systems(records).values() if set(group[0].overrides) != {PRECISION}]
+    same = grouped(plain, lambda group: (group[0].method, changes(group[0].overrides)))
+    newest = {key: max(_version(group[0]) for group in members) for key, members in same.items()}
+    return [group for key, members in same.items() for group in members if _version(group[0]) == newest[key]]
+
+
+def _version(record: Record) -> tuple[int, ...]:
+    return tuple(int(part) if part.isdecimal() else 0 for part in record.version.split("."))
+
+
+def _labelled(groups: Iterable[list[Record]]) -> dict[str, list[Record]]:
+    """Name systems: the title, with the options that the schedule's column does not have or that tell two apart."""
+    labelled: dict[str, list[Record]] = {}
+    for members in grouped(groups, lambda group: group[0].title).values():
+        alone = len(members) == 1
+        for group in members:
+            named = {key: value for key, value in group[0].overrides.items() if not (alone and key in SCHEDULE)}
+            label = f"{group[0].title} ({', '.join(option_words(named))})" if named else group[0].title
+            # two recipes with one label: a default changed within a version
+            labelled[f"{label} ({group[0].digest[:8]})" if label in labelled else label] = group
+    return labelled
+
+
+def option_words(options: Options) -> list[str]:
+    """Return options as `name=value`, by the last part of the name where that is clear."""
+    last = [key.rpartition(".")[2] for key in options]
+    return [
+        f"{short if last.count(short) == 1 else key}={value}"
+        for (key, value), short in sorted(zip(options.items(), last, strict=True))
+    ]
+
+
+def bounds(value: Estimate) -> tuple[float, float]:
+    """Return the ends of an interval; of too few seeds for one that says anything, the mean twice."""
+    half = value.half_width if value.seeds >= LEAST_SEEDS else 0.0
+    return value.mean - half, value.mean + half
+
+
+def _rank(own: Estimate, others: Iterable[Estimate]) -> int:
+    return 1 + sum(bounds(other)[0] > bounds(own)[1] for other in others)
+
+
+def verdict(found: Sequence[Standing]) -> str:
+    """Return a sentence: which weak method leads, and from which the runs do not tell it apart."""
+    ranked = [one for one in found if one.rank is not None]
+    if not ranked:
+        return "No method is ranked: what was run is chance, or is given more than video-level labels."
+    first, *others = ranked
+    low = bounds(first.mean)[0]
+    near = [one.label for one in others if bounds(one.mean)[1] >= low]
+    seeds = len(first.records)
+    few = f" ({seeds} seed{'s' * (seeds > 1)}: too few to be sure)" if seeds < LEAST_SEEDS else ""
+    leads = f"**{first.label}** leads with {first.mean}{few}"
+    if not others:
+        return f"{leads}; no other method is ranked."
+    if not near:
+        return f"{leads}; its interval is above those of all others." if not few else f"{leads}."
+    more = f" and {len(near) - NAMED} more" if len(near) > NAMED else ""
+    return f"{leads}; not separable from {', '.join(near[:NAMED])}{more}."
+
+
+def ranking_table(name: str, caption: str, found: Sequence[Standing], prefix: str = "methods/") -> Table:
+    """Build the table of a ranking, under the headline evaluator.
+
+    Args:
+        name: of its files.
+        caption: of the table.
+        found: by `standings`, of one data set.
+        prefix: of the addresses of the methods' pages, from the page of the table.
+    """
+    rows = [_row(one, prefix) for one in found]
+    shaded = frozenset(number for number, one in enumerate(found) if one.chance)
+    widest = next(iter(row for row in rows[0] if row.startswith("avg ")), "")
+    return Table(name, caption, rows, shaded=shaded, narrow=("rank", "method", widest))
+
+
+def _row(one: Standing, prefix: str) -> dict[str, Any]:
+    first = one.records[0]
+    by_tiou = means([record.scored.mean_ap for record in one.records])
+    tious = sorted(by_tiou, key=lambda tiou: (tiou != MIDDLE, float(tiou)))
+    return {
+        "rank": one.rank,
+        "method": method_cell(one.method, one.label, prefix),
+        f"avg {widest_average(first.scored.averages)}": one.mean,
+        **{f"{'mAP' * (tiou == MIDDLE)}@{tiou}": by_tiou[tiou] for tiou in tious},
+        "seeds": len(one.records),
+        "supervision": first.supervision,
+        "schedule": schedule_words(first),
+    }
+
+
+def method_cell(method: str, label: str, prefix: str) -> Linked | str:
+    """Return a method's label with links to its page and its paper.
+
+    Args:
+        method: registered name.
+        label: what the table calls it.
+        prefix: of the addresses of the methods' pages, from the page of the table.
+    """
+    if method not in method_entries():
+        return label
+    parts: list[Link | str] = [Link(label, f"{prefix}{method}.md")]
+    if paper := paper_of(method):
+        parts += [" ", Link(str(paper.year), paper.link)]
+    return Linked(tuple(parts))
+
+
+def schedule_words(record: Record) -> str:
+    """Return epochs and rows of a training in a few words."""
+    train = record.recipe.train
+    whole = record.method in method_entries() and load_method(record.method).TRAIN_SAMPLER is sampling.whole
+    rows = "whole videos" if whole else f"T {train['temporal_length']}" if "temporal_length" in train else ""
+    return ", ".join(part for part in (f"{train.get('epochs', '?')} epochs", rows) if part)
+
+
+def means(runs: Sequence[Mapping[str, float]]) -> dict[str, Estimate | None]:
+    """Return the means over runs of numbers by name; None where a run lacks the number."""
+    return {name: estimate([run[name] for run in runs if name in run], len(runs)) for name in runs[0]}

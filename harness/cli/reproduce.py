@@ -31,9 +31,9 @@ def add(commands: options.Commands) -> None:
         "data set, score each run under every protocol that applies, store the records and render the pages.\n\n"
         "DATASET may be left out: with --data it is what DIR holds. Another name than that is refused.\n"
         "Without --data an embedded synthetic data set is used: it shows that everything works, not how good a\n"
-        "method is. Those like activitynet13 and fineaction train the weak methods of Tables II and III. They have\n"
-        "one seed, other data sets have three, unless --seeds says otherwise. Runs that are in the store already are\n"
-        "not trained again.",
+        "method is. Those like activitynet13 and fineaction train the weak methods of Tables II and III. Runs that\n"
+        "are in the store already are not trained again. The embedded set has one seed, other data have three,\n"
+        "unless --seeds says otherwise.",
         epilog="examples:\n"
         "  wstal-bench reproduce\n"
         "  wstal-bench reproduce --seeds 0-2\n"
@@ -83,10 +83,10 @@ def handle(arguments: argparse.Namespace) -> int:
                 f"{arguments.data} holds {source.name}, not {arguments.dataset}. Leave the name out: "
                 "`wstal-bench reproduce --data DIR`, or `nox -s reproduce -- --data DIR`."
             )
-        if arguments.profile:
-            progress.say("--profile does nothing: there is one schedule. For more seeds: --seeds 0-2.")
         # those of two of the paper's tables are small: the whole schedules of these tables' methods
         stand_in = FAMILIES.get(source.family) if source.synthetic else None
+        if arguments.profile:
+            progress.say("--profile does nothing: there is one schedule. For more seeds: --seeds 0-2.")
         if source.synthetic and INTERPRETATIONS in (arguments.table or ()):
             raise UserError("Interpretations are about real features: give --data DIR.")
         planner = Planner(source, request, seeds_from(arguments.seeds) if arguments.seeds else None)
@@ -113,26 +113,6 @@ def handle(arguments: argparse.Namespace) -> int:
         say(f"A page of each new run: {arguments.store / 'runs' / '*' / PAGE}")
     say(f"Done: {len(records)} runs. All as pages: {results / REPORT}; as Markdown: {', '.join(map(str, pages))}")
     return 0
-
-
-def _check_known(name: str) -> None:
-    """Refuse names of no known family of data sets."""
-    from wstal.families import TRAINING_VIDEOS
-
-    if name not in TRAINING_VIDEOS:
-        remedy = "Give its folder with --data DIR."
-        hint = did_you_mean(name, TRAINING_VIDEOS)
-        raise UserError(f"Unknown data set {name!r}{hint} Known are {', '.join(TRAINING_VIDEOS)}. {remedy}")
-
-
-def _methods_of(table: str) -> list[str]:
-    """Return the registered weak methods of a table's rows, and those by chance."""
-    from harness.paper.tables import find_table
-    from harness.registry import load_method, method_entries
-
-    named = {row.method: None for row in find_table(table).rows}
-    chance = {name: None for name in method_entries() if load_method(name).chance}
-    return [name for name in named | chance if name in method_entries() and load_method(name).supervision != "full"]
 
 
 def print_ranking(ranked: Sequence[Ranked], synthetic: bool) -> None:
@@ -164,3 +144,23 @@ def print_ranking(ranked: Sequence[Ranked], synthetic: bool) -> None:
         low = [f"{row.name} ({row.mean:.1f})" for row in judged if not row.above_random]
         others = f"; not: {', '.join(low)}" if low else ""
         print(f"{len(judged) - len(low)} of {len(judged)} rows are above random scores{others}")
+
+
+def _check_known(name: str) -> None:
+    """Refuse names of no known family of data sets."""
+    from wstal.families import TRAINING_VIDEOS
+
+    if name not in TRAINING_VIDEOS:
+        remedy = "Give its folder with --data DIR."
+        hint = did_you_mean(name, TRAINING_VIDEOS)
+        raise UserError(f"Unknown data set {name!r}{hint} Known are {', '.join(TRAINING_VIDEOS)}. {remedy}")
+
+
+def _methods_of(table: str) -> list[str]:
+    """Return the registered weak methods of a table's rows, and those by chance."""
+    from harness.paper.tables import find_table
+    from harness.registry import load_method, method_entries
+
+    named = {row.method: None for row in find_table(table).rows}
+    chance = {name: None for name in method_entries() if load_method(name).chance}
+    return [name for name in named | chance if name in method_entries() and load_method(name).supervision != "full"]

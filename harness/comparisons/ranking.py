@@ -12,10 +12,10 @@ from harness.records.grouping import average
 from harness.records.matches import matches_of
 from harness.records.run_folder import FinishedRun
 from harness.records.words import widest_average
+from harness.registry import load_method
 from wstal.types import Supervision
 
 RANDOM = "random"  # the method that every other should beat
-CHANCE = (RANDOM, "whole-video")  # methods that do not localize
 HALF = "0.5"
 REPLICATES = 500
 
@@ -65,14 +65,14 @@ def ranking(names: Sequence[str], runs: Iterable[FinishedRun]) -> list[Ranked]:
     ranked = []
     for name, members in rows.items():
         records = [run.record for run in members.values()]
-        gain = None
-        if chance.keys() & members.keys() and records[0].method not in CHANCE:
+        gain, chance_method = None, load_method(records[0].method).chance
+        if chance.keys() & members.keys() and not chance_method:
             gain = paired_bootstrap({one: matches_of(run) for one, run in members.items()}, chance, resampled)
         half = [record.scored.mean_ap[HALF] for record in records if HALF in record.scored.mean_ap]
         ranked.append(
             Ranked(
                 name,
-                records[0].method in CHANCE,
+                chance_method,
                 records[0].supervision,
                 widest_average(records[0].scored.averages),
                 fmean(map(average, records)),

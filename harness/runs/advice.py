@@ -16,6 +16,6 @@ def too_little_found(record: Record) -> str | None:
     hits = "" if any(scored.mean_ap.values()) else ", and no instance among them" * bool(scored.detections)
     return (
         f"{record.method} found {found} in {scored.videos} videos{hits}: its training may be too short, or its rate "
-        f"unfit. Try --set train.epochs={4 * train.epochs}, another train.learning_rate (now "
-        f"{train.learning_rate:g}), or `wstal-bench tune {record.method}` with the same data."
+        f"unfit. Try --set train.epochs={4 * train.epochs}, another train.learning_rate (now {train.learning_rate:g}), "
+        f"or `wstal-bench tune {record.method}` with the same data."
     )

@@ -28,7 +28,8 @@ def balanced_cross_entropy(
         epsilon: added within the logarithms.
 
     Example:
-        >>> found = balanced_cross_entropy(torch.tensor([0.5, 0.5, 0.5]), torch.tensor([True, False, False]), epsilon=0)
+        >>> positive = torch.tensor([True, False, False])
+        >>> found = balanced_cross_entropy(torch.tensor([0.5, 0.5, 0.5]), positive, epsilon=0.0)
         >>> round(found.item(), 4)
         0.6931
     """

@@ -39,7 +39,7 @@ def sample_points(
     index = torch.cat([low, low + 1], dim=-1)
     shares = torch.cat([weight * (1 - fraction), weight * fraction], dim=-1)
     inside = (index >= 0) & (index < rows)
-    matrix = values.new_zeros(*location.shape[:3], rows)
+    matrix = shares.new_zeros(*location.shape[:3], rows)
     return matrix.scatter_add(-1, index.clamp(0, rows - 1).long(), shares * inside) @ values
 
 

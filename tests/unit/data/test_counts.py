@@ -69,7 +69,7 @@ def test_labels_without_times_do_not_tell_a_count(tmp_path: Path) -> None:
 
 
 def test_times_are_handed_out_to_nobody() -> None:
-    with pytest.raises(UserError, match="trains on times"):
+    with pytest.raises(ValueError, match="gets no times"):
         training_videos(EmbeddedSource.of(SPEC), "full")
 
 

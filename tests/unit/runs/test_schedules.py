@@ -10,6 +10,7 @@ from harness.registry import load_method, method_entries
 from harness.runs.overrides import override
 from harness.runs.schedules import Schedule, schedule_for
 from harness.runs.training import check_batches
+from wstal.streams import TwoStreams
 from wstal.supervised import SupervisedMethod
 from wstal.types import SupervisedVideo, Video
 
@@ -58,7 +59,10 @@ def test_every_methods_batches_can_be_made(name: str) -> None:
     videos = [Video(f"v{n}", rng.random((n + 5, 16), dtype=np.float32), (n % 3,), 0.64) for n in range(8)]
     for method in method_entries():
         cls = load_method(method)
-        recipe = override(cls.recipe(name), schedule_for(name).options(method))
+        options = schedule_for(name).options(method)
+        if issubclass(cls, TwoStreams) and "method.split" not in options:  # of a data set of two streams
+            options |= {"method.streams": (8, 8)}
+        recipe = override(cls.recipe(name), options)
         timed = [SupervisedVideo(v, np.array(v.labels), np.array([1.3]), np.array([2.9])) for v in videos]
         given = timed if issubclass(cls, SupervisedMethod) else videos
         check_batches(cls(recipe.method, 16, 3), given, recipe.train)

@@ -67,9 +67,9 @@ def test_publishing_the_same_numbers_again_keeps_the_stored_record(tmp_path: Pat
     again = first | {"environment": first["environment"] | {"cpu": "another"}}
     publish([as_record(again)], results)
     assert stored.read_bytes() == before
-    publish([as_record(first | {"overrides": {"train.epochs": 7}})], results)
-    assert json.loads(stored.read_text())["overrides"] == {"train.epochs": 7}
-    assert "train.epochs=7" in page.read_text()
+    publish([as_record(first | {"overrides": {"train.learning_rate": 0.5}})], results)
+    assert json.loads(stored.read_text())["overrides"] == {"train.learning_rate": 0.5}
+    assert "learning_rate=0.5" in page.read_text()
     assert sorted(path.name for path in results.iterdir()) == ["audit.md", "leaderboards", "records", "report.html"]
 
 

@@ -191,6 +191,8 @@ class Record(_Part):
             raise ValueError("`synthetic` is to be true where `data` has a generator, and only there")
         if (self.detections is None) != self.evaluated:
             raise ValueError("`detections` is to be stated where there are no `metrics`, and only there")
+        if len(self.per_class) != len(self.classes):
+            raise ValueError(f"`per_class` has {len(self.per_class)} rows for {len(self.classes)} classes")
         if self.evaluated:
             self._check_numbers()
         elif self.common_localizer or any(row is not None for row in self.per_class):
@@ -200,8 +202,6 @@ class Record(_Part):
     def _check_numbers(self) -> None:
         if self.headline not in self.metrics:
             raise ValueError(f"its headline {self.headline!r} is none of its protocols: {', '.join(self.metrics)}")
-        if len(self.per_class) != len(self.classes):
-            raise ValueError(f"`per_class` has {len(self.per_class)} rows for {len(self.classes)} classes")
         mean_ap, rows = self.scored.mean_ap, [row for row in self.per_class if row is not None]
         if any(len(row) != len(mean_ap) for row in rows):
             raise ValueError(f"a row of `per_class` has not the {len(mean_ap)} tIoUs of mAP")

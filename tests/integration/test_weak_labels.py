@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 
 from harness.cli.main import main
+from harness.io.encoding import sha256
 from harness.records.files import DETECTIONS, MATCHES, RECORD
 from harness.records.run_folder import FinishedRun
 from tests.helpers.small_data import write_tiny
@@ -112,6 +115,18 @@ def test_the_page_and_the_timelines_show_detections_without_hits(cli: Call, weak
     assert cli("show", run, "--annotations", truth)[0] == 0
 
 
+def test_a_run_that_found_nothing_has_a_page_too(cli: Call, weak: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    _, run, _ = weak
+    shutil.copytree(run, copy := tmp_path / run.name)
+    record = json.loads((copy / RECORD).read_text())
+    (copy / DETECTIONS).write_bytes(nothing := gzip.compress(b'{"results": {}}'))
+    record["artefacts"][DETECTIONS], record["detections"] = sha256(nothing), 0
+    (copy / RECORD).write_text(json.dumps(record))
+    code, out, err = cli("show", copy)
+    assert code == 0, err
+    assert "0 detections in 5 videos, without ground truth" in Path(out.strip()).read_text()
+
+
 def test_what_needs_numbers_says_that_there_are_none(cli: Call, weak: tuple[Path, Path, Path], tmp_path: Path) -> None:
     folder, run, _ = weak
     for command in ("diagnose", "compare"):
@@ -122,8 +137,9 @@ def test_what_needs_numbers_says_that_there_are_none(cli: Call, weak: tuple[Path
     assert (code, json.loads(out)) == (
         0, [{"run": str(run), "status": "done", "protocol": "none: no ground truth"}]
     )  # fmt: skip
-    code, out, _ = cli("records", "query", "--store", folder / "runs", "--json")
+    code, out, err = cli("records", "query", "--store", folder / "runs", "--json")
     assert (code, [row["mean"] for row in json.loads(out)]) == (0, [None])
+    assert "1 without mean: their test videos had no ground truth." in err
     assert cli("records", "diff", run, run)[0] == 0
     # among results it is left out of every page, with the reason
     (tmp_path / "records").mkdir()

@@ -186,7 +186,7 @@ def _without_headline(data: Dataset) -> str | None:
     except UserError:  # raised again when the test subset is used, which it may never be
         return None
     if not len(truth):
-        return "The test videos have no ground truth: a run gives detections, and no mAP."
+        return "The test videos have no ground truth: runs on them give detections, and no mAP."
     why = get_protocol(data.headline).inapplicable(truth)
     return why and f"Numbers are those of protocol anet, not of {data.headline}: {why}."
 

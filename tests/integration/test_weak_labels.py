@@ -15,7 +15,7 @@ from harness.cli.main import main
 from harness.io.encoding import sha256
 from harness.records.files import DETECTIONS, MATCHES, RECORD
 from harness.records.run_folder import FinishedRun
-from tests.helpers.small_data import write_tiny
+from tests.helpers.small_data import CLASSES, write_tiny
 
 Call = Callable[..., tuple[int, str, str]]
 EPOCHS = "train.epochs=8"
@@ -192,3 +192,26 @@ def test_times_are_needed_for_what_looks_at_them(cli: Call, weak: tuple[Path, Pa
     code, _, err = cli("run", "--method", "acmnet", *where, *QUICK, "--held-out", "0.3")
     assert code == 2
     assert "cannot be scored" in err
+
+
+def test_official_labels_beside_annotations_without_any_are_enough_too(cli: Call, tmp_path: Path) -> None:
+    data = write_tiny(tmp_path / "data")
+    content = json.loads((data / "annotations.json").read_text())
+    labels = {}
+    for video, entry in content["database"].items():
+        if entry["subset"] == "train":
+            labels[video] = {"labels": [one["label"] for one in entry["annotations"]]}
+        entry["annotations"] = []
+    (data / "annotations.json").write_text(json.dumps(content))
+    (data / "video_labels.json").write_text(json.dumps(labels))
+    with (data / "dataset.toml").open("a") as file:
+        file.write(f"classes = {json.dumps(CLASSES)}\n")
+    where = ("--data", data, "--store", tmp_path / "s")
+    code, _, err = cli("reproduce", *where, "--methods", "wtalc", "--seeds", 0, "--jobs", 1, *QUICK)
+    assert code == 0, err
+    assert "[1/1] wtalc " in err
+    assert "detections\n" in err
+    assert "No ground truth of the test videos: no mAP, no ranking." in err
+    code, _, err = cli("tune", "wtalc", *where, "--jobs", 1)
+    assert code == 2
+    assert "have no annotated instance, so they can choose nothing" in err

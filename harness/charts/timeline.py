@@ -103,6 +103,7 @@ class Timeline:
         tiou: of a hit.
         synthetic: whether the features were generated.
         pictures: key frames, None where there are none.
+        judged: whether there is ground truth, so that detections are hits or misses.
     """
 
     video: str
@@ -113,6 +114,7 @@ class Timeline:
     tiou: float
     synthetic: bool = False
     pictures: Pictures | None = None
+    judged: bool = True
 
 
 def timeline_figure(name: str, timeline: Timeline) -> Figure:
@@ -124,9 +126,10 @@ def timeline_figure(name: str, timeline: Timeline) -> Figure:
     """
     mark = f"{SYNTHETIC}: " if timeline.synthetic else ""
     runs = ", ".join(track.title for track in timeline.tracks)
-    caption = (
-        f"{mark}{printable_label(timeline.video, TITLE)}: ground truth and {runs}; a hit has tIoU {timeline.tiou:g}"
-    )
+    video = f"{mark}{printable_label(timeline.video, TITLE)}"
+    caption = f"{video}: ground truth and {runs}; a hit has tIoU {timeline.tiou:g}"
+    if not timeline.judged:
+        caption = f"{video}: {runs}, without ground truth"
     return Figure(name, caption, themed(to_svg(lambda: _canvas(timeline), PAGE, "Creator")))
 
 
@@ -164,7 +167,8 @@ def _canvas(timeline: Timeline) -> Canvas:
     top = TOP
     mark = f"{SYNTHETIC}. " if timeline.synthetic else ""
     figure.text(0.05 / width, 1 - 0.2 / height, mark + printable_label(timeline.video, TITLE), fontweight="bold")
-    _legend(figure, width, height, bool(timeline.truth))
+    if timeline.judged:
+        _legend(figure, width, height, bool(timeline.truth))
     axes = None
     for row in rows:
         if row.draw is None:
@@ -211,14 +215,15 @@ def _rows(timeline: Timeline) -> list[_Row]:
     rows += [
         _Row(f"truth: {label}", BAR, lambda axes, bars=bars: _draw_bars(axes, bars, truth=True))
         for label, bars in timeline.truth.items()
-    ] or [_Row("no instance in the ground truth", HEADING)]
+    ] or [_Row("no instance in the ground truth" if timeline.judged else "no ground truth", HEADING)]
     for track in timeline.tracks:
         rows.append(_Row(track.title, HEADING))
         if not track.detections:
             rows.append(_Row("no detection", HEADING))
         for label, bars in track.detections.items():
             lanes = min(LANES, int(_lanes(bars).max(initial=0)) + 1)
-            rows.append(_Row(label, BAR * lanes, lambda axes, bars=bars: _draw_bars(axes, bars)))
+            draw_bars = functools.partial(_draw_bars, bars=bars, judged=timeline.judged)
+            rows.append(_Row(label, BAR * lanes, draw_bars))
         if track.attention is not None:
             rows.append(_Row("attention", CURVE, lambda axes, track=track: _draw_curve(axes, track.attention, GREY)))
         curves = [*track.cas.values(), *track.pseudo_labels.values()]
@@ -255,14 +260,14 @@ def _lanes(bars: Bars) -> NDArray[np.int64]:
     return lane
 
 
-def _draw_bars(axes: Axes, bars: Bars, truth: bool = False) -> None:
+def _draw_bars(axes: Axes, bars: Bars, truth: bool = False, judged: bool = True) -> None:
     lane = np.zeros(len(bars.start), dtype=np.int64) if truth else _lanes(bars)
     lanes = int(lane.max(initial=0)) + 1
     for index, (start, end) in enumerate(zip(bars.start, bars.end, strict=True)):
         hit = bool(bars.hit[index])
         strength = float(0.3 + 0.7 * bars.score[index])
-        look: dict[str, Any] = {"color": GREY} if truth else {"color": GREEN, "alpha": strength}
-        if not truth and not hit:
+        look: dict[str, Any] = {"color": GREY} if truth else {"color": GREEN if judged else BLUE, "alpha": strength}
+        if not truth and judged and not hit:
             look = {"facecolor": "none", "edgecolor": VERMILION, "alpha": strength, "linewidth": 1.1}
         axes.barh(lanes - 1 - lane[index], end - start, 0.75, start, **look)
     axes.set_ylim(-0.5, lanes - 0.5)

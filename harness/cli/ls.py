@@ -149,7 +149,10 @@ def runs(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for record in records:
         row = {"run": str(folder / record.id), "status": record.status, "protocol": record.headline}
-        rows.append(row | {name: round(value, 2) for name, value in record.scored.averages.items()})
+        if not record.evaluated:
+            row["protocol"] = "none: no ground truth"
+        averages = record.scored.averages if record.evaluated else {}
+        rows.append(row | {name: round(value, 2) for name, value in averages.items()})
     return rows + [{"run": str(path.parent), "status": f"damaged: {message}"} for path, message in refused]
 
 

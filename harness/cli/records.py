@@ -141,6 +141,8 @@ def query_records(arguments: argparse.Namespace) -> int:
     rows = select(records, arguments.where, fields)
     shown = rows if arguments.json else [{name: _text(value) for name, value in row.items()} for row in rows]
     print_rows(arguments, shown)
+    if "mean" in fields and (bare := sum(not record.evaluated for record in records)):
+        say(f"{bare} without mean: their test videos had no ground truth.")
     return _report(refused, f"{len(rows)} of {len(records)} records in {folder}")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from wstal.errors import UserError
 
 if TYPE_CHECKING:
     from harness.comparisons.ranking import Ranked
+    from harness.data.source import DataSource
 
 LINES = 10
 
@@ -33,7 +34,8 @@ def add(commands: options.Commands) -> None:
         "Without --data an embedded synthetic data set is used: it shows that everything works, not how good a\n"
         "method is. Those like activitynet13 and fineaction train the weak methods of Tables II and III. Runs that\n"
         "are in the store already are not trained again. The embedded set has one seed, other data have three,\n"
-        "unless --seeds says otherwise.",
+        "unless --seeds says otherwise. Labels without times are enough: without ground truth of the test videos\n"
+        "each run gives detections and a page, and there is no ranking.",
         epilog="examples:\n"
         "  wstal-bench reproduce\n"
         "  wstal-bench reproduce --seeds 0-2\n"
@@ -64,6 +66,7 @@ def handle(arguments: argparse.Namespace) -> int:
     from harness.data.synthetic_families import FAMILIES
     from harness.pages.run_page import PAGE, write_run_pages
     from harness.pages.site import REPORT, publish
+    from harness.records.files import DETECTIONS
     from harness.records.run_folder import FinishedRun
     from harness.records.store import Store
     from harness.registry import method_entries
@@ -90,7 +93,7 @@ def handle(arguments: argparse.Namespace) -> int:
         if source.synthetic and INTERPRETATIONS in (arguments.table or ()):
             raise UserError("Interpretations are about real features: give --data DIR.")
         planner = Planner(source, request, seeds_from(arguments.seeds) if arguments.seeds else None)
-    methods = _methods_of(stand_in.table) if stand_in else list(method_entries())
+    methods = _methods_of(stand_in.table) if stand_in else _trainable(source, method_entries())
     jobs = [] if arguments.table else planner.methods(arguments.methods or methods)
     for table in arguments.table or ([] if arguments.methods or stand_in else paper_tables()):
         jobs += planner.rows(find_plan(table), table, f"{table}/")
@@ -102,11 +105,17 @@ def handle(arguments: argparse.Namespace) -> int:
         say(f"{len(jobs)} runs on {source.name}, {engine.slots} at a time, {engine.threads} thread(s) each")
         records = run_jobs(jobs, store, engine)
     write_run_pages([store.run_folder(run) for run in new], engine.slots, arguments.data)
+    advice = dict.fromkeys(advice for record in records if (advice := too_little_found(record)))
+    if not records[0].evaluated:
+        of_each = arguments.store / "runs" / "*"
+        say("No ground truth of the test videos: no mAP, no ranking.", *advice)
+        say(f"Done: {len(records)} runs. Detections: {of_each / DETECTIONS}; pages: {of_each / PAGE}")
+        return 0
     results = arguments.results or arguments.store / "results"
     pages = publish(records, results)
     runs = [FinishedRun.open(store.run_folder(job.run)) for job in jobs]
     print_ranking(ranking([job.row for job in jobs], runs), source.synthetic)
-    say(*dict.fromkeys(advice for record in records if (advice := too_little_found(record))))
+    say(*advice)
     if source.synthetic:
         say(source.notes[0])
     if new:
@@ -154,6 +163,20 @@ def _check_known(name: str) -> None:
         remedy = "Give its folder with --data DIR."
         hint = did_you_mean(name, TRAINING_VIDEOS)
         raise UserError(f"Unknown data set {name!r}{hint} Known are {', '.join(TRAINING_VIDEOS)}. {remedy}")
+
+
+def _trainable(source: DataSource, names: Iterable[str]) -> list[str]:
+    """Return the methods that the training videos suffice for: those that train on times or counts need annotations."""
+    from harness.registry import load_method
+
+    try:
+        timed = len(source.ground_truth("train")) > 0
+    except UserError:  # labels without times
+        timed = False
+    chosen = [name for name in names if timed or load_method(name).supervision == "weak"]
+    if left_out := [name for name in names if name not in chosen]:
+        say(f"The training videos have labels without times, so these are left out: {', '.join(left_out)}.")
+    return chosen
 
 
 def _methods_of(table: str) -> list[str]:

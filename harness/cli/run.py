@@ -46,7 +46,7 @@ def handle(arguments: argparse.Namespace) -> int:
     def show(folder: Path, record: Record, reused: bool) -> None:
         if arguments.json:
             print_json(record.to_json() | {"run": str(folder), "reused": reused})
-        else:
+        elif record.evaluated:
             print_metrics(record.to_json()["metrics"])
         sys.stdout.flush()  # before the last line, which goes to stderr
 

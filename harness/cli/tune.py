@@ -72,7 +72,8 @@ def handle(arguments: argparse.Namespace) -> int:
     template = run_request(arguments).model_copy(update={"method": None})
     with ProgressReport() as progress:
         source = source_from(template, progress)
-        source.ground_truth("test")  # of the held-out videos: without it nothing can be chosen
+        if not len(source.ground_truth("test")):  # of the held-out videos
+            raise UserError("The held-out training videos have no annotated instance, so they can choose nothing.")
         recipe = plan_run(arguments.method, arguments.seed, source, given).recipe.train
         rates = arguments.rates or [float(f"{factor * recipe.learning_rate:.2g}") for factor in RATES]
         epochs = arguments.epochs or sorted({max(1, round(factor * recipe.epochs)) for factor in EPOCHS})

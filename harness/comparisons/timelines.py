@@ -115,7 +115,8 @@ def timeline(
     }
     tracks = [_track(run, one, truth, tiou) for run, one in zip(runs, scored, strict=True)]
     synthetic = any(run.run.record.synthetic for run in runs)
-    return Timeline(video, instances, tracks, start, last, tiou, synthetic, runs[0].pictures(video))
+    judged = len(first.truth) > 0
+    return Timeline(video, instances, tracks, start, last, tiou, synthetic, runs[0].pictures(video), judged)
 
 
 def _track(run: ShownRun, scores: SnippetScores, truth: GroundTruth, tiou: float) -> Track:

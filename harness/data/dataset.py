@@ -126,7 +126,8 @@ class Dataset(DataSource):
     def ground_truth(self, subset: Subset) -> GroundTruth:
         """Return the annotated instances and the ambiguous intervals of a subset, for the evaluator alone.
 
-        They are those of the videos that the predicted list's `truth` names, or else of the predicted ones.
+        They are those of the videos that the predicted list's `truth` names, or else of the predicted ones. Test videos
+        of which no label has times have no ground truth: no instance.
 
         Raises:
             MissingDataError: as `videos`.
@@ -134,7 +135,10 @@ class Dataset(DataSource):
         name = self.subsets[subset].name
         if name is None:
             raise MissingDataError(self._missing(subset))
-        truth, scored = self.annotations.ground_truth(name), self.predicted_list(subset)
+        content = self.annotations
+        if subset == "test" and not any(content.subset[video] == name for video in np.unique(content.video)):
+            content = replace(content, untimed=())
+        truth, scored = content.ground_truth(name), self.predicted_list(subset)
         chosen = select_videos(truth, scored.truth or scored.videos)
         labels = [self._class_index(label, str(self.annotations.path)) for label in truth.classes]
         return replace(chosen, classes=self.classes, label=np.array(labels, dtype=np.int64)[chosen.label])
@@ -189,7 +193,9 @@ class Dataset(DataSource):
                 + (", or take the annotations' with --labels annotations." if self.label_source == "official" else ".")
             )
         if files.name is None or not files.annotated:
-            return f"{self.annotations.path} annotates no {subset} videos. State its subset names in dataset.toml."
+            return f"{self.annotations.path} lists no {subset} videos. State its subset names in dataset.toml" + (
+                ', or list them with `"subset": "test"`; no annotations are needed.' if subset == "test" else "."
+            )
         root = feature_root(self.data_dir)
         if files.features is None:
             folders = " or ".join(str(root / folder) for folder in self.descriptor.subset(subset).folders[:2])

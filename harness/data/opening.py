@@ -140,8 +140,8 @@ def open_dataset(
     )
     for subset in SUBSETS:
         notes += _subset_notes(data, subset)
-    if (why := _headline_inapplicable(data)) is not None:
-        notes.append(f"Numbers are those of protocol anet, not of {data.headline}: {why}.")
+    if (why := _without_headline(data)) is not None:
+        notes.append(why)
         data = replace(data, headline="anet")
     if checked:
         _check_classes(data)
@@ -179,12 +179,16 @@ def _subset_notes(data: Dataset, subset: Subset) -> list[str]:
     return notes
 
 
-def _headline_inapplicable(data: Dataset) -> str | None:
-    """Return why the headline protocol cannot evaluate the test videos, or None if it can or there is no truth."""
+def _without_headline(data: Dataset) -> str | None:
+    """Return why the headline protocol cannot evaluate the test videos, or None if it can or they cannot be used."""
     try:
-        return get_protocol(data.headline).inapplicable(data.ground_truth("test"))
+        truth = data.ground_truth("test")
     except UserError:  # raised again when the test subset is used, which it may never be
         return None
+    if not len(truth):
+        return "The test videos have no ground truth: runs on them give detections, and no mAP."
+    why = get_protocol(data.headline).inapplicable(truth)
+    return why and f"Numbers are those of protocol anet, not of {data.headline}: {why}."
 
 
 def _classes(descriptor: DatasetDescriptor, content: Annotations, beside: Callable[[str], Path]) -> tuple[str, ...]:

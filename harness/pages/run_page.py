@@ -1,10 +1,15 @@
-"""Page of a finished run: numbers, classes, typical videos with their timelines, errors and training."""
+"""Page of a finished run: numbers, classes, typical videos with their timelines, errors and training.
+
+Without ground truth of the test videos: detections and timelines.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
+
+import numpy as np
 
 from harness.charts.figure import Figure
 from harness.charts.timeline import timeline_figure
@@ -18,6 +23,7 @@ from harness.pages.html import html_report
 from harness.pages.model import Blocks, Page, Table
 from harness.records.matches import matches_of
 from harness.records.run_folder import FinishedRun, chart_run
+from harness.records.schema import Record
 from harness.records.words import changes, widest_average
 from harness.studies.diagnosis import diagnose_run
 from wstal.errors import UserError
@@ -86,6 +92,8 @@ def run_page(run: FinishedRun, annotations: Path | None = None, data: Path | Non
         StoreError: a file of the run is damaged.
     """
     record, shown = run.record, ShownRun(run, annotations, data)
+    if not record.evaluated:
+        return _page(run, _unjudged(shown))
     matches = matches_of(run, annotations)
     videos, classes = video_table(matches), class_table(matches, (0.3, TIOU, 0.7))
     chosen = chosen_videos(videos)
@@ -111,10 +119,46 @@ def run_page(run: FinishedRun, annotations: Path | None = None, data: Path | Non
             None, f"Average precision of the {MOST_VIDEOS} best videos (%)", _rounded(videos[: -MOST_VIDEOS - 1 : -1])
         ),
         *diagnosis_blocks([diagnosed]),
-        "## Training",
-        Figure("training", "Losses by step and diagnostics by epoch", draw_for_page(run.history(), chart_run(record))),
     ]
-    return Page("run", f"{record.title}, seed {record.seed}", blocks, synthetic=record.synthetic)
+    return _page(run, blocks)
+
+
+def _page(run: FinishedRun, blocks: Blocks) -> Page:
+    """Return the page with the figure of the training at its end."""
+    record = run.record
+    losses = draw_for_page(run.history(), chart_run(record))
+    training: Blocks = ["## Training", Figure("training", "Losses by step and diagnostics by epoch", losses)]
+    return Page("run", f"{record.title}, seed {record.seed}", [*blocks, *training], synthetic=record.synthetic)
+
+
+def _unjudged(shown: ShownRun) -> Blocks:
+    """Return what there is to see of a run without ground truth: its detections, and timelines of a few videos."""
+    record, found = shown.run.record, shown.detections
+    listed = dict(zip(found.videos, np.bincount(found.video, minlength=len(found.videos)).tolist(), strict=True))
+    counts = {video: listed.get(video, 0) for video in shown.scores.videos}
+    ranked = sorted(counts, key=lambda video: (-counts[video], video))
+    chosen = dict.fromkeys((ranked[0], ranked[len(ranked) // 2], ranked[-1]))
+    by_class = np.bincount(found.label, minlength=len(found.classes)).tolist()
+    blocks: Blocks = [
+        f"{record.title} on {record.data.title}: {record.found} detections in {len(counts)} videos, without ground "
+        f"truth, so without mAP. {_training(record)}",
+        "## Videos",
+        "Those with the most detections, with the median number and with the fewest. Of each class at most 20 "
+        "detections are shown, stronger where their score is higher.",
+    ]
+    for number, video in enumerate(chosen):
+        drawn = timeline_figure(f"timeline-{number}", timeline([shown], video))
+        blocks += [f"### {counts[video]} detections", drawn]
+    return [
+        *blocks,
+        Table(None, f"Detections of the {MOST_VIDEOS} videos that have most", [
+            {"video": video, "detections": str(counts[video])} for video in ranked[:MOST_VIDEOS]
+        ]),
+        "## Classes",
+        Table(None, "Detections of each class", [
+            {"class": label, "detections": str(count)} for label, count in zip(found.classes, by_class, strict=True)
+        ]),
+    ]  # fmt: skip
 
 
 def _summary(run: FinishedRun, videos: int) -> str:
@@ -122,13 +166,16 @@ def _summary(run: FinishedRun, videos: int) -> str:
     averages = record.scored.averages
     name = widest_average(averages) if averages else ""
     headline = f"mean mAP {name} is **{averages[name]:.2f} %**" if name else "no usual average"
-    train = record.recipe.train
-    changed = f" Changed options: {changes(record.overrides)}." if record.overrides else ""
     return (
         f"{record.title} on {record.data.title}: {headline} under `{record.headline}` "
-        f"({get_protocol(record.headline).meaning}), {videos} videos with instances. Trained {train['epochs']} epochs "
-        f"with seed {record.seed}; run `{record.id}`.{changed}"
+        f"({get_protocol(record.headline).meaning}), {videos} videos with instances. "
+        f"{_training(record)}"
     )
+
+
+def _training(record: Record) -> str:
+    changed = f" Changed options: {changes(record.overrides)}." if record.overrides else ""
+    return f"Trained {record.recipe.train['epochs']} epochs with seed {record.seed}; run `{record.id}`.{changed}"
 
 
 def _metrics(run: FinishedRun) -> list[dict[str, str]]:

@@ -189,7 +189,7 @@ def _parts(record: Record) -> dict[str, dict[str, Any]]:
     del stated["training"]["weights_of"]
     identity = {name: stated[name] for name in ("method", "seed", "data", "recipe", "headline")}
     identity["data"] = data_identity(stated["data"])
-    identity["tious"] = list(record.scored.mean_ap)
+    identity["tious"] = list(record.scored.mean_ap) if record.evaluated else []
     identity["wstal-bench"] = stated["environment"].pop("wstal-bench")
     return {"identity": identity} | {name: stated[name] for name in ("environment", "training", "artefacts")}
 
@@ -209,7 +209,8 @@ def differing_fields(first: Mapping[str, Any], second: Mapping[str, Any]) -> Pai
 def _numbers(record: Record) -> dict[str, dict[str, Any]]:
     """Return the numbers of each protocol, with AP by class under the headline."""
     numbers = {name: one.to_json() for name, one in record.metrics.items()}
-    numbers[record.headline]["per_class"] = record.ap_by_class()
+    if record.evaluated:
+        numbers[record.headline]["per_class"] = record.ap_by_class()
     return numbers
 
 

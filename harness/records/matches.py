@@ -100,10 +100,11 @@ def matches_of(run: FinishedRun, annotations: Path | None = None) -> RunMatches:
         annotations: file or folder of the run's ground truth, needed where the run stored no flags.
 
     Raises:
-        UserError: no flags and no annotations, or annotations that do not give the run's own numbers.
+        UserError: the run was not evaluated, no flags and no annotations, or annotations that do not give the run's
+            own numbers.
         StoreError: a file of the run is damaged, or its flags do not give the record's mAPs.
     """
-    record = run.record
+    record, stated = run.record, run.record.scored.mean_ap
     if MATCHES in record.artefacts:
         return read_matches(run)
     if annotations is None:
@@ -114,7 +115,6 @@ def matches_of(run: FinishedRun, annotations: Path | None = None) -> RunMatches:
     classes = tuple(record.classes)
     detections = read_detections(run.artefact(DETECTIONS), classes, allow_empty=True)
     truth = truth_of(read_annotations(annotations), tuple(sorted(detections.videos)), classes)
-    stated = record.scored.mean_ap
     protocol = get_protocol(record.headline)
     for tious in possible_tious(list(stated)):
         result = evaluate(detections, truth, protocol, tious)

@@ -31,7 +31,7 @@ SHORT: dict[str, Callable[[Record], Any]] = {
     "row": lambda record: changes(record.row_options) if record.ablation else "",
     "overrides": lambda record: changes(record.overrides) if record.overrides else "",
     "seed": lambda record: record.seed,
-    "mean": lambda record: average(record) if record.scored.averages else None,
+    "mean": lambda record: average(record) if record.evaluated and record.scored.averages else None,
     "commit": lambda record: record.environment.commit and record.environment.commit[:10],
 }
 COLUMNS = tuple(SHORT)
@@ -50,7 +50,8 @@ def select(
         records: as `list_records` gives them.
         where: tests, `FIELD=VALUE`.
         fields: by dotted name, or of `COLUMNS`: there `row` is the options of an ablation's row, empty for the method
-            itself, and `mean` the headline's widest average in percent, None where no usual average applies.
+            itself, and `mean` the headline's widest average in percent, None where no usual average applies
+            or the run was not evaluated.
 
     Raises:
         UserError: a test without `=`, or a field that no record has.

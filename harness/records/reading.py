@@ -137,6 +137,8 @@ def list_records(folder: Path, ranked: bool = False) -> tuple[list[Record], list
 
 def _join_system(place: Path, record: Record, seeds: dict[int, tuple[Path, Record]]) -> str:
     """Add a record to the seeds of its system, or return why it cannot be ranked or averaged with them."""
+    if not record.evaluated:
+        return "its test videos had no ground truth, so it has no mAP to be ranked by. Leave it out of the results."
     if not record.scored.averages:
         return f"{without_average(record)}, by which methods are ranked. Leave it out of the results."
     if record.seed in seeds:

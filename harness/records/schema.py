@@ -168,7 +168,8 @@ class Record(_Part):
     ablation: Ablation | None = Field(description="null for the method itself")
     overrides: Options = Field(description="the user's options")
     headline: str = Field(description="the protocol that ranks methods")
-    metrics: dict[str, Metrics] = Field(description="by protocol")
+    metrics: dict[str, Metrics] = Field(description="by protocol; none of a run whose test videos have no ground truth")
+    detections: Count | None = Field(None, description="in the test videos; stated where no metrics count them")
     per_class: list[list[Percent] | None] = Field(
         description="AP under the headline protocol, in percent: a row for each of `classes` in their order, null for "
         "a class without instance, with a value for each tIoU of the headline's mAP in its order"
@@ -188,10 +189,19 @@ class Record(_Part):
             raise ValueError(f"its id is {self.id!r}; data, method, seed and digest make {named!r}")
         if self.synthetic != (self.data.generator is not None):
             raise ValueError("`synthetic` is to be true where `data` has a generator, and only there")
-        if self.headline not in self.metrics:
-            raise ValueError(f"its headline {self.headline!r} is none of its protocols: {', '.join(self.metrics)}")
+        if (self.detections is None) != self.evaluated:
+            raise ValueError("`detections` is to be stated where there are no `metrics`, and only there")
         if len(self.per_class) != len(self.classes):
             raise ValueError(f"`per_class` has {len(self.per_class)} rows for {len(self.classes)} classes")
+        if self.evaluated:
+            self._check_numbers()
+        elif self.common_localizer or any(row is not None for row in self.per_class):
+            raise ValueError("it has no `metrics`, but other numbers of an evaluation")
+        return self
+
+    def _check_numbers(self) -> None:
+        if self.headline not in self.metrics:
+            raise ValueError(f"its headline {self.headline!r} is none of its protocols: {', '.join(self.metrics)}")
         mean_ap, rows = self.scored.mean_ap, [row for row in self.per_class if row is not None]
         if any(len(row) != len(mean_ap) for row in rows):
             raise ValueError(f"a row of `per_class` has not the {len(mean_ap)} tIoUs of mAP")
@@ -199,16 +209,34 @@ class Record(_Part):
             raise ValueError("`per_class` has no class with an instance")
         for tiou, members in zip(mean_ap, zip(*rows, strict=True), strict=True):
             _check_mean(f"metrics.{self.headline}.mAP.{tiou}", mean_ap[tiou], members)
-        return self
 
     def to_bytes(self, indent: int | None = None) -> bytes:
         """Return the record as JSON: one line, or a file with an indent of 2; the same bytes for equal records."""
         return self.model_dump_json(indent=indent, exclude_unset=True).encode() + b"\n"
 
     @property
+    def evaluated(self) -> bool:
+        """Whether the run has numbers: its test videos had ground truth."""
+        return bool(self.metrics)
+
+    @property
     def scored(self) -> Metrics:
-        """Metrics under the headline protocol."""
+        """Metrics under the headline protocol.
+
+        Raises:
+            UserError: the run was not evaluated, so nothing ranks, averages or compares it by accident.
+        """
+        if not self.evaluated:
+            raise UserError(
+                f"{self.id} has no mAP: its test videos had no ground truth. "
+                "`wstal-bench evaluate RUN --annotations GT` scores its detections."
+            )
         return self.metrics[self.headline]
+
+    @property
+    def found(self) -> int:
+        """Number of detections in the test videos."""
+        return self.scored.detections if self.detections is None else self.detections
 
     @property
     def version(self) -> str:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from harness.data.source import DataSource
+from wstal.errors import UserError
 from wstal.localize import LocalizerSpec
 from wstal.localize.spec import FILE_CLASSES, TRUE_CLASSES
 from wstal.types import Floats, SnippetScores
@@ -34,6 +35,8 @@ def class_source(spec: LocalizerSpec, source: DataSource) -> Callable[[SnippetSc
 def _true_classes(source: DataSource) -> dict[str, Floats]:
     """Return 1 for each class that is annotated in a test video, 0 for the others."""
     truth = source.ground_truth("test")
+    if not len(truth):
+        raise UserError("localizer.class_score=true takes the classes of the ground truth, which the test videos lack.")
     found = np.zeros((len(truth.videos), len(source.classes)))
     found[truth.video, truth.label] = 1
     return dict(zip(truth.videos, found, strict=True))

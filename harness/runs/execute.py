@@ -33,7 +33,7 @@ from harness.records.ground_truth import save_ground_truth
 from harness.records.matches import save_matches
 from harness.records.reading import INDENT, parse_record
 from harness.records.run_folder import FinishedRun, chart_run
-from harness.records.schema import SCHEMA, Record
+from harness.records.schema import Record
 from harness.records.store import Store
 from harness.registry import load_method
 from harness.runs.artefacts import add_scores, save_bytes, save_detections
@@ -43,16 +43,17 @@ from harness.runs.devices import set_arithmetic
 from harness.runs.environment import environment, git_state
 from harness.runs.examples import TrainingVideos, training_input, weak
 from harness.runs.observing import Observer, pseudo_label_quality, save_pseudo_labels
+from harness.runs.outcome import headline_metrics, outcome, protocols_of
 from harness.runs.reuse import BITS, reuse_training, warmup_cache
 from harness.runs.scoring import common_localizer, score_videos
 from harness.runs.spec import RunSpec
 from harness.runs.training import check_batches, train
 from wstal.errors import RunError, UserError
-from wstal.evaluation import EvaluationResult, Protocol, evaluate, evaluate_all, get_protocol, protocols_for, to_json
+from wstal.evaluation import Protocol, evaluate_all
 from wstal.localize import Localizer, localize
 from wstal.method import Method, Recipe
 from wstal.supervised import SupervisedMethod
-from wstal.types import Detections, GroundTruth, Video
+from wstal.types import GroundTruth, Video
 
 
 def execute(
@@ -90,9 +91,7 @@ def execute(
     trained_on = training_input(source, cls)
     test_videos = source.videos("test")
     truth = source.ground_truth("test")
-    # videos held out or generated may have THUMOS14's names without being its test videos
-    foreign = "thumos14" if source.headline == "anet" else None
-    protocols = tuple(protocol for protocol in protocols_for(truth) if protocol.defined_on != foreign)
+    protocols = protocols_of(source, truth)
     method = build(spec, sum(source.stream_widths), len(source.classes), device)
     check_batches(method, trained_on, spec.recipe.train)
     if spec.recipe.train.precision == "tf32" and device.type != "cuda":
@@ -134,7 +133,7 @@ def execute(
                 _check_unchanged(spec, source)
                 scores_digest = file.finish()
             clock.lap("score")
-            common_metrics = None if alike else _headline_metrics(common.detections(), truth, source)
+            common_metrics = None if alike else headline_metrics(common.detections(), truth, source)
             clock.lap("common localizer")
             detections = own.detections()
             clock.lap("localize")
@@ -146,9 +145,11 @@ def execute(
                 SCORES: scores_digest,
                 DETECTIONS: save_detections(folder / DETECTIONS, detections),
                 GROUND_TRUTH: save_ground_truth(folder / GROUND_TRUTH, truth, source.durations(truth.videos)),
-                MATCHES: save_matches(folder / MATCHES, results[source.headline], truth.videos),
-                HISTORY: save_bytes(folder / HISTORY, pretty_json(history.to_json())),
-            } | ({PSEUDO_LABELS: labels_digest} if labels_digest else {})
+            }
+            if results:
+                artefacts[MATCHES] = save_matches(folder / MATCHES, results[source.headline], truth.videos)
+            artefacts[HISTORY] = save_bytes(folder / HISTORY, pretty_json(history.to_json()))
+            artefacts |= {PSEUDO_LABELS: labels_digest} if labels_digest else {}
             times = {"started": clock.started, "seconds": clock.rounded()}
             atomic_write(folder / MANIFEST, pretty_json(times | {"code": git_state(), "notes": list(source.notes)}))
             training = {
@@ -157,7 +158,7 @@ def execute(
                 "final_loss": history.last_epoch_means(),
                 "diagnostics": {name: values[-1] for name, values in history.epochs.items()},
             }
-            made = _outcome(spec, source, cls, results) | {
+            made = outcome(spec, source, cls, results, detections) | {
                 "common_localizer": common_metrics, "training": training, "environment": computed_on,
                 "artefacts": artefacts,
             }  # fmt: skip
@@ -202,7 +203,7 @@ def _observer(
         localizer = Localizer(spec.recipe.localizer, source.classes)
         for scores in map(classify, score_videos(method, test_videos, train_spec)):
             localizer.add(scores)
-        seen: dict[str, Any] = {"test": _headline_metrics(localizer.detections(), truth, source)}
+        seen: dict[str, Any] = {"test": headline_metrics(localizer.detections(), truth, source)}
         if training_truth is not None and not isinstance(method, SupervisedMethod):  # which has none
             seen["pseudo_labels"] = pseudo_label_quality(method, weak(trained_on), training_truth, train_spec)
         return seen
@@ -229,43 +230,6 @@ def _check_unchanged(spec: RunSpec, source: DataSource) -> None:
             "the last checkpoint is dropped. Restore the files to go on; with changed ones it is another run, "
             "which the same command begins."
         )
-
-
-def _headline_metrics(detections: Detections, truth: GroundTruth, source: DataSource) -> dict[str, Any]:
-    return _metrics(evaluate(detections, truth, get_protocol(source.headline), source.tious))
-
-
-def _outcome(
-    spec: RunSpec, source: DataSource, cls: type[Method], results: dict[str, EvaluationResult]
-) -> dict[str, Any]:
-    """Return the fields of the run's record that say what was run and how it scored."""
-    headline = results[source.headline]
-    more = {} if cls.supervision == "weak" else {"supervision": cls.supervision}
-    return {
-        "schema": SCHEMA,
-        "id": spec.id,
-        "digest": spec.digest,
-        "status": "done",
-        "synthetic": source.synthetic,
-        "method": spec.method,
-        "title": cls.title + spec.recipe.method.title_note + spec.recipe.localizer.title_note,
-        **more,
-        "seed": spec.seed,
-        "data": spec.data,
-        "classes": list(source.classes),
-        "recipe": spec.recipe.model_dump(mode="json"),
-        **spec.recipe_changes,
-        "headline": source.headline,
-        "metrics": {name: _metrics(result) for name, result in results.items()},
-        "per_class": [
-            [100 * float(ap) for ap in row] if positives else None
-            for row, positives in zip(headline.ap, headline.positives, strict=True)
-        ],
-    }
-
-
-def _metrics(result: EvaluationResult) -> dict[str, Any]:
-    return {name: value for name, value in to_json(result).items() if name != "per_class"}
 
 
 def _rehearse(

@@ -17,6 +17,7 @@ import torch
 
 from harness.io.console import ProgressReport, say
 from harness.io.exits import exit_code
+from harness.records.files import DETECTIONS
 from harness.records.schema import Record
 from harness.records.store import Store
 from harness.runs.advice import too_little_found
@@ -78,6 +79,8 @@ def do_run(request: RunRequest, show: Show = lambda folder, record, reused: None
             request.observe,
         )
     show(folder, record, reused)
+    if not record.evaluated:
+        say(f"No ground truth of the test videos: no mAP; {record.found} detections: {folder / DETECTIONS}")
     if advice := too_little_found(record):
         say(advice)
     commit = git_state().get("commit")

@@ -193,16 +193,18 @@ def score_run(
         annotations: file or folder; the ground truth that the run stored if absent.
         subset: of the annotations; their test subset if absent.
         protocols: names, where `headline` is the run's own; all that apply if absent.
-        tious: as `parse_tious` reads them; those of the run if absent.
+        tious: as `parse_tious` reads them; those of the run if absent, or of the data set if it was not evaluated.
 
     Raises:
-        UserError: as `score_file`, or there is no finished run.
+        UserError: as `score_file`, there is no finished run, or it has no ground truth and none is given.
         StoreError: a file of the run is damaged.
     """
     run = FinishedRun.open(folder)
     names = None if protocols is None else [run.record.headline if name == "headline" else name for name in protocols]
     truth = stored_truth(run) if annotations is None else annotations
-    tious = ",".join(run.record.scored.mean_ap) if tious is None else tious
+    if annotations is None or run.record.evaluated:
+        own = ",".join(run.record.scored.mean_ap)  # which an unevaluated run refuses
+        tious = own if tious is None else tious
     return score_file(run.artefact(DETECTIONS), truth, subset, names, tious, classes=tuple(run.record.classes))
 
 

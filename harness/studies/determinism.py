@@ -190,7 +190,7 @@ def compare(kind: Kind, first: Run, second: Run) -> Pair:
         kind,
         second.threads,
         beside[kind],
-        second.record.scored.detections,
+        second.record.found,
         other[0] if other else None,
         tensor,
         weights,

@@ -107,9 +107,13 @@ def diagnose_run(run: FinishedRun, scored: ScoredTruth, options: DiagnosisOption
         UserError: as `wstal.evaluation.diagnosis.diagnose`.
         StoreError: the run's detections are damaged.
     """
-    classes, tious = tuple(run.record.classes), matches_of(run, options.annotations).tious
+    classes = tuple(run.record.classes)
     detections = read_detections(run.artefact(DETECTIONS), classes, allow_empty=True)
     family = next((one.family for one in with_classes(classes)), run.record.data.name)
+    if run.record.evaluated or options.annotations is None:
+        tious = matches_of(run, options.annotations).tious
+    else:
+        tious = default_tious(family)
     tious = tious if options.tious is None else parse_tious(options.tious)
     result = diagnose(
         detections, scored.truth, scored.durations.tolist(), tious,

@@ -99,7 +99,8 @@ class _Told:
         left = (time.monotonic() - self._begun) / self._done * (self._total - self._done)
         expected = f", about {duration(left)} left" if self._done < self._total else ""
         name = f"{job.row} seed {job.seed}" if self._seeds else job.row
-        return f"[{self._done}/{self._total}] {name} {average(record):.1f} mAP{expected}"
+        found = f"{average(record):.1f} mAP" if record.evaluated else f"{record.found} detections"
+        return f"[{self._done}/{self._total}] {name} {found}{expected}"
 
 
 def failure_message(jobs: Sequence[Job], failed: Mapping[str, Outcome]) -> str:

@@ -70,6 +70,11 @@ def make_record(
     return record
 
 
+def without_evaluation(record: dict[str, Any], detections: int = 9) -> dict[str, Any]:
+    """The JSON of the same record, had its test videos no ground truth."""
+    return record | {"metrics": {}, "per_class": [None] * len(record["classes"]), "detections": detections}
+
+
 def as_record(record: dict[str, Any]) -> Record:
     """The record of its JSON."""
     return Record.model_validate(record)

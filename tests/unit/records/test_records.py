@@ -18,16 +18,17 @@ from pydantic import BaseModel
 
 from harness.io.encoding import canonical_json, pretty_json
 from harness.records.collection import add_records, lines_file, plan_migration
-from harness.records.grouping import SystemKey
+from harness.records.diff import diff
+from harness.records.grouping import SystemKey, average
 from harness.records.migrations import TITLES, migrate
-from harness.records.query import flatten
+from harness.records.query import flatten, select
 from harness.records.reading import list_records, read_record
 from harness.records.schema import SCHEMA, Record, json_schema, run_id
 from harness.registry import RENAMED, load_method, method_entries
 from harness.runs import spec as run_spec
 from harness.studies.cost import CostFile
 from harness.studies.released import Rescored
-from tests.helpers.records import as_record, make_record
+from tests.helpers.records import as_record, make_record, without_evaluation
 from wstal.errors import UserError
 from wstal.evaluation import ACTIVITYNET_TIOUS, THUMOS_TIOUS, tiou_key
 
@@ -128,6 +129,44 @@ def test_what_cannot_be_is_refused_with_path_field_and_remedy(
         read(tmp_path, changed(make_record(), place, value))
     assert str(refused.value).startswith(str(tmp_path / "bad.json"))
     assert any(remedy in str(refused.value) for remedy in ("Restore the file", "update it", "Install the package"))
+
+
+def test_a_record_without_evaluation_has_no_number_that_a_reader_could_take(tmp_path: Path) -> None:
+    bare = without_evaluation(make_record())
+    record = read(tmp_path, bare)
+    assert record.to_json() == bare
+    assert record.to_bytes() == as_record(json.loads(record.to_bytes())).to_bytes()
+    assert (record.evaluated, record.found, record.ap_by_class()) == (False, 9, {})
+    jsonschema.validate(bare, json_schema())
+    for reader in (lambda: record.scored, lambda: average(record)):
+        with pytest.raises(UserError, match=r"has no mAP: its test videos had no ground truth\. `wstal-bench evaluate"):
+            reader()
+    assert select([record], fields=["mean"]) == [{"mean": None}]
+    assert diff(record, record).agree
+    assert [gap.note for gap in diff(record, as_record(make_record())).metrics] == ["only in the second run"]
+
+
+def test_a_record_without_evaluation_is_never_ranked(tmp_path: Path) -> None:
+    add_records(tmp_path, [as_record(without_evaluation(make_record())), as_record(make_record(seed=1))])
+    assert [len(found) for found in list_records(tmp_path)] == [2, 0]
+    (ranked,), ((_, why),) = list_records(tmp_path, ranked=True)
+    assert ranked.seed == 1
+    assert "had no ground truth, so it has no mAP to be ranked by. Leave it out" in why
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"detections": None}, "`detections` is to be stated where there are no `metrics`"),
+        ({"metrics": make_record()["metrics"]}, "`detections` is to be stated where there are no `metrics`, and only"),
+        ({"per_class": make_record()["per_class"]}, "it has no `metrics`, but other numbers of an evaluation"),
+        ({"common_localizer": make_record()["metrics"]["anet"]}, "but other numbers of an evaluation"),
+        ({"per_class": []}, "`per_class` has 0 rows for 2 classes"),
+    ],
+)
+def test_half_an_evaluation_is_refused(tmp_path: Path, change: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(UserError, match=complaint):
+        read(tmp_path, without_evaluation(make_record()) | change)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from harness.records.schema import Record
 from harness.runs.advice import too_little_found
-from tests.helpers.records import make_record
+from tests.helpers.records import make_record, without_evaluation
 
 
 def record(value: float = 20.0, **changes: Any) -> Record:
@@ -37,3 +37,11 @@ def test_a_run_that_found_next_to_nothing_is_told_what_to_try(changes: dict[str,
     assert "train.epochs=12" in advice
     assert "now 0.0001" in advice
     assert "wstal-bench tune acmnet" in advice
+
+
+@pytest.mark.parametrize(("detections", "words"), [(0, "found nothing in 2 videos: "), (2, None)])
+def test_without_ground_truth_too_few_detections_alone_are_told(detections: int, words: str | None) -> None:
+    recipe = {"train": {"epochs": 3, "learning_rate": 1e-4}}
+    bare = without_evaluation(make_record(recipe=recipe), detections)
+    advice = too_little_found(Record.model_validate(bare))
+    assert (advice is None) if words is None else words in (advice or "")

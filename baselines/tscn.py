@@ -155,7 +155,6 @@ class Tscn(TwoStreams):
         fused = self.fused([teacher(part) for teacher, part in zip(self.teachers, parts, strict=True)])
         return (fused > self.spec.threshold).to(fused) if self.spec.hard else fused
 
-    @torch.no_grad()
     def pseudo_labels(self, videos: Iterable[VideoFeatures]) -> Iterator[dict[str, Tensor]]:
         """Yield the fused attention, as `main`, and the round's pseudo ground truth, as `consensus`, of each video.
 
@@ -164,7 +163,7 @@ class Tscn(TwoStreams):
         for features in videos:
             parts = self.split(features.unsqueeze(0))
             own = [network(part)[1] for network, part in zip(self.networks, parts, strict=True)]
-            found = {"main": self.fused(own)}
+            found = {"main": self.fused(own).detach()}
             if self._round:
                 found["consensus"] = self.pseudo_truth(parts)
             yield {name: foreground[0].expand(-1, self.num_classes) for name, foreground in found.items()}

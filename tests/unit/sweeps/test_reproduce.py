@@ -70,7 +70,7 @@ def test_publishing_the_same_numbers_again_keeps_the_stored_record(tmp_path: Pat
     publish([as_record(first | {"overrides": {"train.learning_rate": 0.5}})], results)
     assert json.loads(stored.read_text())["overrides"] == {"train.learning_rate": 0.5}
     assert "learning_rate=0.5" in page.read_text()
-    assert sorted(path.name for path in results.iterdir()) == ["audit.md", "leaderboards", "records", "report.html"]
+    assert sorted(path.name for path in results.iterdir()) == ["leaderboards", "records", "report.html"]
 
 
 def test_two_processes_that_publish_lose_no_record(tmp_path: Path) -> None:

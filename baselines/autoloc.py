@@ -39,7 +39,7 @@ from wstal.families import many_classes
 from wstal.localize.spec import LocalizerSpec, ProposalSource
 from wstal.losses.outer_inner import INNER_MARGIN, Boxes, Contrast, Heat, floored, outer_inner_contrast
 from wstal.method import Method, Recipe, TrainSpec
-from wstal.spec import Count
+from wstal.spec import Count, EpochCount
 from wstal.streams import StreamOptions
 from wstal.tensors import Features, Scalar, VideoFeatures
 from wstal.types import Batch, IntArray, Paper, Scores, Video
@@ -67,7 +67,7 @@ class AutoLocOptions(StreamOptions):
 
     dropout: float = Field(0.8, ge=0, lt=1, description="of the UntrimmedNet")
     clips: Count = Field(7, description="clips that the UntrimmedNet cuts a training video into")
-    regression: Count = Field(16, description="last epochs, which train the regression, on one video of each batch")
+    regression: EpochCount = Field(16, description="last epochs, which train the regression on a video of each batch")
     learning_rate: PositiveFloat = Field(1e-3, description="of the regression's SGD")
     width: Count = Field(128, description="columns of the regression's hidden layers")
     anchors: tuple[Count, ...] = Field((1, 2, 4, 8, 16, 32), min_length=1, description="anchor widths in rows")

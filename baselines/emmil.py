@@ -36,7 +36,7 @@ from wstal.localize.spec import LocalizerSpec, ProposalSource
 from wstal.losses.mil import cross_entropy
 from wstal.method import Method, Recipe, TrainSpec, adam
 from wstal.parts.layers import TemporalConv
-from wstal.spec import ALL_ROWS, Count
+from wstal.spec import ALL_ROWS, Count, EpochCount
 from wstal.streams import StreamOptions, split_streams
 from wstal.tensors import Foreground, Labels, Scalar, VideoFeatures, VideoScores
 from wstal.types import Batch, Paper, Scores, Video
@@ -50,8 +50,8 @@ class EmMilOptions(StreamOptions):
     """Options of EM-MIL. The defaults are for THUMOS14."""
 
     hidden: Count = Field(256, description="columns of the hidden layer of key and class network")
-    phase_epochs: Count = Field(10, description="epochs of each of the phases M (all snippets), E, M; E and M follow")
-    video_epochs: Count = Field(45, description="first epochs, in which the network of the video's classes trains")
+    phase_epochs: EpochCount = Field(10, description="epochs of each of the phases M (all snippets), E, M, E and so on")
+    video_epochs: EpochCount = Field(45, description="first epochs, in which the network of the video's classes trains")
     late_rate: PositiveFloat = Field(4.0, description="factor of the others' learning rate from the second M phase on")
     key_margin: float = Field(
         0.15,

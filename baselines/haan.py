@@ -37,7 +37,7 @@ from wstal.losses.balanced import balance, balanced_loss
 from wstal.method import Method, Recipe, TrainSpec
 from wstal.parts.cosine import cosines
 from wstal.parts.pooling import above_mean, top_k_mean
-from wstal.spec import ALL_ROWS, Count, HierarchyOptions
+from wstal.spec import ALL_ROWS, Count, EpochCount, HierarchyOptions
 from wstal.summarize.clustering import k_means
 from wstal.tensors import Cas, Embedded, Features, Labels, Scalar, VideoFeatures, VideoScores
 from wstal.types import Batch, Paper, Scores, Video
@@ -54,7 +54,7 @@ class HaanOptions(HierarchyOptions):
     dropout: float = Field(0.3, ge=0, lt=1, description="of every hidden layer")
     concepts: Count = Field(500, description="clusters of snippets")
     clustered: float = Field(0.03, gt=0, le=1, description="share of the training snippets that clusters are fitted to")
-    refresh: Count = Field(5, description="epochs from one clustering to the next")
+    refresh: EpochCount = Field(5, description="epochs from one clustering to the next")
     nearest: Count = Field(5, description="concepts that represent a class")
     pooling: Literal["max", "mean"] = Field("max", description="of the classes of a coarse class")
     pseudo: float = Field(0.001, ge=0, description="weight of the loss of the snippets' clusters")

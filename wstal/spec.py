@@ -31,6 +31,10 @@ ALL_ROWS = 1_000_000  # as `test_length`: no video is longer
 # strict, because `true` is not a number; bounded, so that a typing error cannot exhaust memory
 Count = Annotated[int, Field(strict=True, ge=1, le=ALL_ROWS)]
 
+# number of epochs, which a schedule that changes `train.epochs` changes alike
+EPOCHS = "epochs"
+EpochCount = Annotated[Count, EPOCHS]
+
 
 class HierarchyOptions(Spec):
     """Options of a method that groups the classes to coarse ones.

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from harness.data.dataset import Dataset
-    from harness.data.source import DataSource
-    from harness.io.console import ProgressReport
     from harness.runs.request import DataRequest, RunRequest
     from wstal.spec import Spec
 
@@ -31,19 +29,6 @@ def run_request(arguments: argparse.Namespace) -> RunRequest:
 def _stated(arguments: argparse.Namespace, request: type[Spec]) -> dict[str, Any]:
     """Return the options that are fields of a request."""
     return {name: value for name, value in vars(arguments).items() if name in request.model_fields}
-
-
-def source_from(request: RunRequest, progress: ProgressReport) -> DataSource:
-    """Open the data set of a request and report on stderr what was assumed.
-
-    Args:
-        request: names the data set.
-        progress: shows that files are read.
-    """
-    source = request.data.open(request.store, progress.reading)
-    for note in source.notes:
-        progress.say(note)
-    return source
 
 
 def stored_from(arguments: argparse.Namespace) -> Dataset:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.cli.inputs import run_request, source_from
+from harness.cli.inputs import run_request
 from harness.cli.options import add_data_options, add_methods_option, add_training_options, count, plan_name
 from harness.cli.output import print_table
 from harness.io.console import ProgressReport, say
@@ -61,7 +61,7 @@ def planned(arguments: argparse.Namespace) -> tuple[DataSource, list[Job]]:
     plan = open_plan(name) if rows else None
     request = run_request(arguments)
     with ProgressReport() as progress:
-        source = source_from(request, progress)
+        source = request.open(progress)
         planner = Planner(source, request, seeds_from(arguments.seeds) if arguments.seeds else None)
     if plan is None:
         return source, planner.methods(dict.fromkeys(arguments.methods or method_entries()))

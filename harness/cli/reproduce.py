@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.cli import options
-from harness.cli.inputs import run_request, source_from
+from harness.cli.inputs import run_request
 from harness.cli.output import print_table
 from harness.cli.planning import add_jobs_option, add_seeds_option, engine_from, seeds_from
 from harness.io.console import ProgressReport, say
@@ -80,7 +80,7 @@ def handle(arguments: argparse.Namespace) -> int:
         arguments.descriptor = arguments.dataset
     request = run_request(arguments)
     with ProgressReport() as progress:
-        source = source_from(request, progress)
+        source = request.open(progress)
         if arguments.data is not None and arguments.dataset not in (None, source.name, source.family):
             raise UserError(
                 f"{arguments.data} holds {source.name}, not {arguments.dataset}. Leave the name out: "

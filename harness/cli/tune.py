@@ -6,7 +6,7 @@ import argparse
 import itertools
 
 from harness.cli import options
-from harness.cli.inputs import run_request, source_from
+from harness.cli.inputs import run_request
 from harness.cli.output import print_json, print_table
 from harness.cli.planning import add_jobs_option, engine_from
 from harness.io.console import ProgressReport, say
@@ -71,7 +71,7 @@ def handle(arguments: argparse.Namespace) -> int:
     arguments.held_out = SHARE if arguments.held_out is None else arguments.held_out
     template = run_request(arguments).model_copy(update={"method": None})
     with ProgressReport() as progress:
-        source = source_from(template, progress)
+        source = template.open(progress)
         if not len(source.ground_truth("test")):  # of the held-out videos
             raise UserError("The held-out training videos have no annotated instance, so they can choose nothing.")
         recipe = plan_run(arguments.method, arguments.seed, source, given).recipe.train

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any, Self
 
 from harness.data.annotations import select_videos
@@ -67,6 +68,11 @@ class HeldOutSource(DataSource):
     def videos(self, subset: Subset) -> list[Video]:
         """Return the videos that train, or those that are held out."""
         return self.parts[subset]
+
+    @cached_property
+    def training_rows(self) -> tuple[int, ...]:
+        """Feature rows of the source's training videos, so that what is chosen here is for training on all of them."""
+        return self.source.training_rows
 
     def _names(self, subset: Subset) -> tuple[str, ...]:
         return tuple(video.name for video in self.parts[subset])

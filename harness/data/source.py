@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 from harness.io.console import OnProgress
@@ -50,6 +51,11 @@ class DataSource(ABC):
     @abstractmethod
     def videos(self, subset: Subset) -> list[Video]:
         """Return the videos of a subset with video-level labels only, in a fixed order."""
+
+    @cached_property
+    def training_rows(self) -> tuple[int, ...]:
+        """Feature rows of each training video."""
+        return tuple(video.length for video in self.videos("train"))
 
     @abstractmethod
     def ground_truth(self, subset: Subset) -> GroundTruth:

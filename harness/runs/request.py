@@ -16,6 +16,7 @@ from harness.data.opening import open_dataset
 from harness.data.synthetic import embedded_source
 from harness.io.console import OnProgress
 from harness.records.store import Store
+from harness.runs.fitted import fitted_notes
 from harness.runs.overrides import parse_assignments
 from harness.runs.plans import SUFFIX, find_row
 from harness.runs.spec import RunSpec, plan_run
@@ -25,6 +26,7 @@ from wstal.spec import Spec
 if TYPE_CHECKING:
     from harness.data.dataset import Dataset
     from harness.data.source import DataSource
+    from harness.io.console import ProgressReport
 
 
 class DataRequest(Spec):
@@ -120,6 +122,20 @@ class RunRequest(Spec):
         if self.method is not None and self.row is not None:
             raise ValueError("give a method or a row, not both")
         return self
+
+    def open(self, progress: ProgressReport) -> DataSource:
+        """Open the data set to train on it, and report what was assumed and chosen for it.
+
+        Args:
+            progress: shows that files are read.
+
+        Raises:
+            MissingDataError, UserError: as `DataRequest.open`.
+        """
+        source = self.data.open(self.store, progress.reading)
+        for note in (*source.notes, *fitted_notes(source)):
+            progress.say(note)
+        return source
 
     def plan(self, source: DataSource) -> RunSpec:
         """Resolve the request to a run.

@@ -12,6 +12,7 @@ from harness.data.source import DataSource
 from harness.io.encoding import canonical_json, sha256
 from harness.records.schema import IDENTITY, data_identity, identity_digest, run_id
 from harness.registry import load_method
+from harness.runs.fitted import fitted_options
 from harness.runs.overrides import differences, override
 from harness.runs.plans import Row
 from harness.runs.schedules import schedule_for
@@ -109,6 +110,8 @@ def plan_run(
 ) -> RunSpec:
     """Resolve a run: the method's recipe for the data set, the data set's schedule, then the user's overrides.
 
+    A data set that no paper and no shipped schedule covers has the recipe fitted to its size as its schedule.
+
     Args:
         method: registered name.
         seed: of the run.
@@ -130,13 +133,14 @@ def plan_run(
     if issubclass(load_method(method).Options, HierarchyOptions):
         stated["method.coarse_classes"] = list(source.coarse_classes)
     schedule = schedule_for(source.schedule)
-    scheduled = override(own, stated | schedule.options(method))
+    scheduled = override(own, fitted_options(own, source) | stated | schedule.options(method))
     planned, ablation = scheduled, None
     if row is not None:
-        cheaper = override(own, stated | schedule.options(method, ablation=True))
+        cheaper = override(own, fitted_options(own, source) | stated | schedule.options(method, ablation=True))
         if row.trained_as is not None:
             other = load_method(row.trained_as).recipe(source.family)
-            train = override(other, stated | schedule.options(row.trained_as, ablation=True)).train
+            as_planned = schedule.options(row.trained_as, ablation=True)
+            train = override(other, fitted_options(other, source) | stated | as_planned).train
             if _effective(train) != _effective(cheaper.train):
                 cheaper = cheaper.model_copy(update={"train": train})
         planned = override(cheaper, row.options)

@@ -24,6 +24,7 @@ from harness.runs.advice import too_little_found
 from harness.runs.devices import pick_device
 from harness.runs.environment import git_state
 from harness.runs.execute import execute
+from harness.runs.fitted import is_fitted
 from harness.runs.request import RunRequest
 from wstal.errors import RunError
 
@@ -62,10 +63,11 @@ def do_run(request: RunRequest, show: Show = lambda folder, record, reused: None
     device = pick_device(request.device)
     torch.set_num_threads(request.threads or (1 if request.data.data is None else torch.get_num_threads()))
     with ProgressReport() as progress:
-        source = request.data.open(request.store, progress.reading)
-        for note in source.notes:
-            progress.say(note)
+        source = request.open(progress)
         spec = request.plan(source)
+        if is_fitted(source):
+            train = spec.recipe.train
+            progress.say(f"{spec.method}: {train.epochs} epochs, T = {train.temporal_length}")
         if request.expected not in (None, spec.id):
             raise RunError(
                 f"The run is {spec.id}, not {request.expected}: data or plan changed. Start the sweep again."

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Numbers = NDArray[np.float64]
 # inches: labels on the left, a bar, a curve, a key frame, the space between rows and around them
 LABELS, BAR, CURVE, PICTURE, GAP, TOP, BOTTOM, HEADING = 1.55, 0.16, 0.42, 0.5, 0.07, 0.4, 0.42, 0.27
+RIGHT = 0.2
 SECONDS_PER_WIDTH, WIDEST = 300.0, 40.0  # a longer video gets a wider drawing, which scrolls
 LANES, MOST_POINTS = 4, 4_000
 NAME, TITLE = 24, 100  # letters
@@ -168,7 +169,7 @@ def _canvas(timeline: Timeline) -> Canvas:
     mark = f"{SYNTHETIC}. " if timeline.synthetic else ""
     figure.text(0.05 / width, 1 - 0.2 / height, mark + printable_label(timeline.video, TITLE), fontweight="bold")
     if timeline.judged:
-        _legend(figure, width, height, bool(timeline.truth))
+        _legend(figure, width, height, timeline)
     axes = None
     for row in rows:
         if row.draw is None:
@@ -176,7 +177,7 @@ def _canvas(timeline: Timeline) -> Canvas:
             figure.text(0.05 / width, y, printable_label(row.label, TITLE), fontweight="bold", fontsize=8.5)
         else:
             axes = figure.add_axes(
-                (LABELS / width, 1 - (top + row.height) / height, 1 - (LABELS + 0.1) / width, row.height / height)
+                (LABELS / width, 1 - (top + row.height) / height, 1 - (LABELS + RIGHT) / width, row.height / height)
             )
             row.draw(axes)
             axes.set_xlim(timeline.start, timeline.start + span)
@@ -234,13 +235,16 @@ def _rows(timeline: Timeline) -> list[_Row]:
     return rows
 
 
-def _legend(figure: Canvas, width: float, height: float, truth: bool) -> None:
+def _legend(figure: Canvas, width: float, height: float, timeline: Timeline) -> None:
+    from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    keys = [Patch(color=GREY, label="instance")] if truth else []
+    keys: list[Any] = [Patch(color=GREY, label="instance")] if timeline.truth else []
     keys += [Patch(color=GREEN, label="hit"), Patch(facecolor="none", edgecolor=VERMILION, label="miss")]
+    if any(track.pseudo_labels for track in timeline.tracks):
+        keys.append(Line2D([], [], color=VERMILION, linewidth=1, linestyle="--", label="pseudo label"))
     figure.legend(
-        handles=keys, loc="upper right", bbox_to_anchor=(1 - 0.05 / width, 1 - 0.02 / height), ncols=3,
+        handles=keys, loc="upper right", bbox_to_anchor=(1 - 0.05 / width, 1 - 0.02 / height), ncols=4,
         handlelength=1.2, columnspacing=1,
     )  # fmt: skip
 

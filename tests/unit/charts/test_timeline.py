@@ -57,6 +57,8 @@ def test_rows_are_named_and_marked() -> None:
     for expected in ("v", "truth: jump", "ACM-Net, seed 0", "RSKP, seed 1", "attention", "CAS: jump", "hit", "miss"):
         assert expected in words
     assert words.count("jump") == 2
+    assert "pseudo label" in words
+    assert "pseudo label" not in texts(timeline_figure("t", video()).svg)
     assert "a hit has tIoU 0.5" in figure.caption
     assert "currentColor" in figure.svg  # readable on both grounds
 

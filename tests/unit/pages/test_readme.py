@@ -59,6 +59,23 @@ def test_a_number_within_a_line_is_filled() -> None:
     assert filled == text.replace("1 checks, 1 findings", "12 checks, 1 findings")
 
 
+def test_the_papers_pseudo_labels_are_quoted_by_epoch() -> None:
+    looks = [
+        {"method": method, "epoch": epoch, "seeds": "3", "AP of main": Estimate(38.04, 0.5, 3), "AUC of main": 64.7}
+        | {"AP of auxiliary": None if epoch == 10 else Estimate(46.1, 0.2, 3), "AP gained": None}
+        for method in ("TSCN", "RMGCL+GKSA (Zhang & Zhao)")
+        for epoch in (10, 20)
+    ]
+    text = "<!-- begin: pseudo-labels -->\nold\n<!-- end: pseudo-labels -->"
+    filled = fill_blocks(text, [page("thumos14-r2plus1d-pseudo-labels", looks)]).splitlines()[1:-1]
+    assert filled == [
+        "|epoch|AP of main|AP of auxiliary|AP gained|",
+        "|---|---|---|---|",
+        "|10|38.0 ± 0.5|||",
+        "|20|38.0 ± 0.5|46.1 ± 0.2||",
+    ]
+
+
 @pytest.mark.parametrize("name", [*BLOCKS, "unknown"])
 def test_a_block_without_results_stays(name: str) -> None:
     text = f"a\n<!-- begin: {name} -->\nb\n<!-- end: {name} -->\nc <!-- begin: {name} -->d<!-- end: {name} -->\n"
@@ -69,7 +86,7 @@ def test_a_block_without_results_stays(name: str) -> None:
 
 def test_every_block_of_the_documents_is_one_that_is_filled() -> None:
     documents = read_documents(ROOT / "results")
-    assert documents.keys() == {"../README.md", "../docs/numbers.md", "../docs/results.md"}
+    assert documents.keys() == {"../README.md", "../docs/findings.md", "../docs/numbers.md", "../docs/results.md"}
     named = {match["name"] for text in documents.values() for match in BLOCK.finditer(text)}
     assert named == set(BLOCKS)
     assert documents["../README.md"] == (ROOT / "README.md").read_text()

@@ -32,7 +32,7 @@ class AuxiliaryOptions(Spec):
     weight: float = Field(1.0, ge=0, description="of the loss; Eq. 17 omits it, the text says that labels train both")
     dropout: bool = Field(
         False,
-        description="the head's dropout for this loss, as the main branch's has; the CAS of Eq. 7 and 14-16 stay without",
+        description="the head's dropout for this loss, as for the main branch's; the CAS of Eq. 7 and 14-16 has none",
     )
     attention: Literal["shared", "own"] = Field(
         "shared", description="attention of this loss (not stated): the main branch's, or the head's on F_fuse"

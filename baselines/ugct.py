@@ -17,7 +17,9 @@ All else is a reading:
   attention is small (`sparsity`). The background's weight is 0.1 (`background`): at 1 all snippets become background,
   with a mean attention of 0.002 after 12 epochs on the embedded data;
 - a teacher is an average over steps with a decay of 0.999, of all steps alike while these are fewer (`decay`);
-- a label is 1 where the other stream's teacher has an attention above a half (`labels`, `threshold`);
+- a label is 1 where the other stream's teacher has an attention above its mean over the video (`labels`). Above a half
+  (`threshold`) few snippets are at first, and fewer later: 5.7 mean mAP on held-out training videos of THUMOS14
+  (R(2+1)D features), against 27.1;
 - with u from a linear layer on the stream's embedding, the loss is the mean of exp(-u) (a - g)^2 + lambda u, the usual
   form of a regression with uncertainty (`regularizer`). Softplus keeps u from falling below 0, so that no label has a
   weight above 1. Without it (`bounded`) the loss has no lower bound: a label that is met exactly lowers it for ever;
@@ -66,7 +68,7 @@ class UgctOptions(TwoStreamOptions):
     sparsity: float = Field(0.1, ge=0, description="weight of the mean attention")
     decay: float = Field(0.999, ge=0, lt=1, description="of the teachers' average over steps")
     labels: Literal["threshold", "mean", "soft"] = Field(
-        "threshold",
+        "mean",
         description="1 where the teacher's attention is above `threshold`, or above its mean over the video, or soft: "
         "the attention itself",
     )

@@ -19,6 +19,8 @@ class Fusion(nn.Module):
     Args:
         dim: D, columns of the features.
         hidden: width of the FFN's hidden layer.
+        residual: whether F is added.
+        norm: whether there is a LayerNorm.
 
     Example:
         >>> import torch
@@ -27,11 +29,12 @@ class Fusion(nn.Module):
         torch.Size([1, 3, 4])
     """
 
-    def __init__(self, dim: int, hidden: int) -> None:
+    def __init__(self, dim: int, hidden: int, *, residual: bool = True, norm: bool = True) -> None:
         super().__init__()
+        self.residual = residual
         self.hidden = nn.Linear(2 * dim, hidden)
         self.output = nn.Linear(hidden, dim, bias=False)
-        self.norm = nn.LayerNorm(dim)
+        self.norm = nn.LayerNorm(dim) if norm else nn.Identity()
 
     def forward(self, embedded: Embedded, knowledge: Float[Tensor, "centres dim"]) -> Embedded:
         """Return the fused features F_fuse.
@@ -49,5 +52,5 @@ class Fusion(nn.Module):
         logits, of_video_part = products[:, : len(knowledge)], products[:, len(knowledge) :]
         context = logits.softmax(dim=1) @ (knowledge @ of_context.T)
         hidden = (context + of_video_part + self.hidden.bias).relu()
-        residual = torch.addmm(flat, hidden, self.output.weight.T)
-        return torch.reshape(self.norm(residual), embedded.shape)
+        fused = torch.addmm(flat, hidden, self.output.weight.T) if self.residual else self.output(hidden)
+        return torch.reshape(self.norm(fused), embedded.shape)

@@ -5,9 +5,8 @@ learning from pseudo labels.
 
 Paper: Zhang & Zhao, "Cross-Video Contextual Knowledge Exploration and Exploitation for Ambiguity Reduction in Weakly
 Supervised Temporal Action Localization". Equation numbers refer to it. No code was released. Each choice that the paper
-leaves open is an option marked "not stated", and `results/interpretations.md` shows how much each one changes the
-result. One choice has no option: A_hat's classification loss has weight 1. The text says that labels train both
-branches, but Eq. 17 omits this term.
+leaves open is an option marked "not stated", and `results/interpretations.md` shows how much many of them change the
+result. Two have none: an anchor's positives may stem from its own video, and the bank starts with an epoch.
 """
 
 from __future__ import annotations
@@ -59,10 +58,17 @@ class CrossVideo(Method):
     def __init__(self, spec: CrossVideoOptions, feature_dim: int, num_classes: int) -> None:
         super().__init__(spec, feature_dim, num_classes)
         self.base = self.Base(spec.base, feature_dim, num_classes)
+        if spec.auxiliary.attention == "own" and type(self.base).snippets is not BaseMethod.snippets:
+            raise UserError(
+                f"method.auxiliary.attention=own reads attention from F_fuse, but that of {self.base.title} comes from "
+                "the features before F. Leave it shared."
+            )
         dim, rows = self.base.embedding_dim, num_classes + 1
         self.memory = MemoryBank(rows, dim, spec.memory) if spec.rmgcl or spec.gka else None
         self.summarizer = build_summarizer(spec.summary, dim, rows) if spec.gks else None
-        self.fusion = Fusion(dim, spec.fusion_width) if spec.gka else None
+        self.fusion = (
+            Fusion(dim, spec.fusion_width, residual=spec.fusion_residual, norm=spec.fusion_norm) if spec.gka else None
+        )
         # T_M for inference, where there is no bank
         self.register_buffer("summary", torch.zeros(spec.summary.count if spec.gks else 0, dim))
         self.register_buffer("summary_count", torch.zeros((), dtype=torch.int64))
@@ -162,7 +168,7 @@ class CrossVideo(Method):
         terms["total"] = (
             terms["total"]
             + spec.contrast.weight * extra.get("contrast", zero)
-            + extra.get("auxiliary", zero)
+            + spec.auxiliary.weight * extra.get("auxiliary", zero)
             + spec.pseudo_label.weight * extra.get("pseudo_label", zero)
         )
         return terms
@@ -268,6 +274,9 @@ class CrossVideo(Method):
 
     def _contrast(self, features: Tensor, row: Tensor, tokens: Tensor, token_row: Tensor) -> Tensor:
         options = self.spec.contrast
+        if options.anchors == "actions":
+            kept = (row < self.num_classes).nonzero().squeeze(1)
+            features, row = features[to_device_async(kept, features.device)], row[kept]
         if self.memory is not None and len(tokens) >= MANY_SLOTS:
             robust = functools.partial(robust_cost, q=options.q, density=options.density)
             cost = robust if options.loss == "robust" else info_nce_cost
@@ -300,11 +309,17 @@ class CrossVideo(Method):
         if self.fusion is None or not len(knowledge):
             return {}
         fused = self.fusion(snippets.embedded, knowledge)
+        own = self.spec.auxiliary
         teacher = self.base.classify(fused) if self.spec.head_dropout else self._classify_whole(fused)
-        terms = {"auxiliary": self.base.classification_loss(teacher, snippets.attention, labels)}
+        classified = self.base.classify(fused) if own.dropout and not self.spec.head_dropout else teacher
+        attention = self.base.attend(fused) if own.attention == "own" else snippets.attention
+        terms = {"auxiliary": self.base.classification_loss(classified, attention, labels)}
         if self.spec.pseudo:
-            options = self.spec.pseudo_label
+            options, cas = self.spec.pseudo_label, snippets.cas
+            if options.weighted:
+                cas, _ = self.base.branch_cas(cas, snippets.attention)
+                teacher, _ = self.base.branch_cas(teacher, attention)
             target = teacher if options.teacher_grad else teacher.detach()
-            learned = pseudo_label_loss(snippets.cas, target, options.rho, options.detach_uncertainty)
+            learned = pseudo_label_loss(cas, target, options.rho, options.detach_uncertainty)
             terms |= {"pseudo_label": learned.value, "pseudo_label_weight": learned.weight.mean()}
         return terms

@@ -19,6 +19,24 @@ class PseudoLabelOptions(Spec):
     rho: float = Field(0.001, ge=0, description="rho of Eq. 16")
     teacher_grad: bool = Field(False, description="L_ps trains the auxiliary branch too (not stated)")
     detach_uncertainty: bool = Field(False, description="no gradient through exp(-D_t)")
+    weighted: bool = Field(
+        False,
+        exclude_if=lambda weighted: not weighted,  # newer than stored runs, as the others of this kind below
+        description="compare the CAS weighted by instance attention (Eq. 4), not the CAS itself (not stated)",
+    )
+
+
+class AuxiliaryOptions(Spec):
+    """Options of the auxiliary branch's classification loss, which trains it with the labels."""
+
+    weight: float = Field(1.0, ge=0, description="of the loss; Eq. 17 omits it, the text says that labels train both")
+    dropout: bool = Field(
+        False,
+        description="the head's dropout for this loss, as for the main branch's; the CAS of Eq. 7 and 14-16 has none",
+    )
+    attention: Literal["shared", "own"] = Field(
+        "shared", description="attention of this loss (not stated): the main branch's, or the head's on F_fuse"
+    )
 
 
 class CrossVideoOptions(Spec):
@@ -39,6 +57,17 @@ class CrossVideoOptions(Spec):
     )
     fusion_width: Count = Field(
         128, description="hidden width of GKA's FFN (Eq. 13, not stated); a width of D costs more than ACM-Net"
+    )
+    fusion_residual: bool = Field(
+        True, exclude_if=lambda residual: residual, description="add F to GKA's FFN (Eq. 13 writes the FFN alone)"
+    )
+    fusion_norm: bool = Field(
+        True, exclude_if=lambda norm: norm, description="LayerNorm after GKA's FFN (Eq. 13 writes none)"
+    )
+    auxiliary: AuxiliaryOptions = Field(
+        AuxiliaryOptions(),
+        exclude_if=lambda auxiliary: auxiliary == AuxiliaryOptions(),
+        description="the auxiliary branch's own classification loss",
     )
     pseudo_label: PseudoLabelOptions = Field(PseudoLabelOptions(), description="L_ps (Eq. 15-16)")
     inference_branch: Literal["main", "fused", "mean"] = Field(

@@ -15,7 +15,7 @@ from wstal.device import CountsOnHost, to_device_async
 from wstal.spec import Count, Spec
 from wstal.tensors import Cas, Embedded
 
-ScoreScale = Literal["min_max", "softmax", "sigmoid"]
+ScoreScale = Literal["min_max", "softmax", "sigmoid", "none"]
 SHORTEST = (
     1e-30  # a shorter vector has no direction; drifting towards features of zeros shortens a slot again and again
 )
@@ -33,7 +33,7 @@ class MemoryOptions(Spec):
     score_scale: ScoreScale = Field(
         "min_max",
         description="how Eq. 7's CAS is scaled to 0-1 (not stated): min_max over the video's time, so that every "
-        "labelled class contributes; softmax over classes; sigmoid",
+        "labelled class contributes; softmax over classes; sigmoid; none: logits as they are",
     )
     update: Literal["slot_momentum", "fifo", "class_ema"] = Field(
         "slot_momentum",
@@ -45,11 +45,11 @@ class MemoryOptions(Spec):
 
 
 def scaled_scores(cas: Cas, scale: ScoreScale) -> Cas:
-    """Scale an attention-weighted CAS to 0-1, as the threshold of Eq. 7 needs. A constant CAS becomes 1.
+    """Scale an attention-weighted CAS to 0-1 for the threshold of Eq. 7. By `min_max` a constant CAS becomes 1.
 
     Args:
         cas: `[B, T, C]` attention-weighted logits.
-        scale: `min_max` over time, `softmax` over classes, or `sigmoid`.
+        scale: `min_max` over time, `softmax` over classes, `sigmoid`, or `none`, which leaves them as they are.
 
     Example:
         >>> scaled_scores(torch.tensor([[[1.0], [3.0], [2.0]]]), "min_max").flatten().tolist()
@@ -59,6 +59,8 @@ def scaled_scores(cas: Cas, scale: ScoreScale) -> Cas:
         return cas.softmax(dim=-1)
     if scale == "sigmoid":
         return cas.sigmoid()
+    if scale == "none":
+        return cas
     low, high = cas.amin(dim=1, keepdim=True), cas.amax(dim=1, keepdim=True)
     tiny = torch.finfo(cas.dtype).tiny
     # one snippet, or a flat CAS, has no range: 1, because Eq. 7 wants every labelled class to contribute

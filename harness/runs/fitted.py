@@ -17,8 +17,8 @@ FEWEST_EPOCHS = 20
 
 
 def is_fitted(source: DataSource) -> bool:
-    """Return whether methods train on a data set by fitted recipes: no paper and no shipped schedule covers it."""
-    return source.family not in TRAINING_VIDEOS and schedule_for(source.schedule) == Schedule()
+    """Return whether methods train on real data by fitted recipes: no paper and no shipped schedule covers them."""
+    return not source.synthetic and source.family not in TRAINING_VIDEOS and schedule_for(source.schedule) == Schedule()
 
 
 def fitted_options(own: Recipe, source: DataSource) -> dict[str, Any]:

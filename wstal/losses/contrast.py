@@ -35,6 +35,12 @@ class ContrastOptions(Spec):
     density: float = Field(0.5, gt=0, le=1, description="lambda of Eq. 9")
     temperature: float = Field(0.1, ge=0.01, description="tau of Eq. 9 (not stated)")
     reduction: Reduction = Field("mean", description="over an anchor's positives; the paper writes a sum")
+    anchors: Literal["all", "actions"] = Field(
+        "all",
+        exclude_if=lambda anchors: anchors == "all",  # newer than stored runs, so its default is not written
+        description="features that are compared with the bank (not stated): all, or of action classes alone, to which "
+        "background is a negative",
+    )
 
     @model_validator(mode="after")
     def _finite(self) -> ContrastOptions:

@@ -20,8 +20,11 @@ BATCH = Batch(torch.tensor([[[0.0, 0.0], [2.0, 2.0]]]), torch.tensor([[1.0]]), (
 
 
 def small(**options: Any) -> Ugct:
-    """Two streams of one column each: x are the features, a = sigmoid(x - 1), logits (x, -x), u without weights."""
-    model = Ugct(UgctOptions(streams=(1, 1), **options), 2, 1).eval()
+    """Two streams of one column each: x are the features, a = sigmoid(x - 1), logits (x, -x), u without weights.
+
+    Labels have a fixed threshold, so that each snippet's label is its own.
+    """
+    model = Ugct(UgctOptions(**{"streams": (1, 1), "labels": "threshold"} | options), 2, 1).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
@@ -86,7 +89,7 @@ def test_each_stream_learns_the_labels_of_the_other_ones_teacher() -> None:
 def test_the_branch_learns_where_the_streams_disagree() -> None:
     """RGB sees two kinds of actions, flow one of them: the labels of the other kind lose their weight in RGB."""
     torch.manual_seed(0)
-    model = Ugct(UgctOptions(streams=(4, 4)), 8, 1)
+    model = Ugct(UgctOptions(streams=(4, 4), labels="threshold"), 8, 1)
     features = torch.rand(4, 30, 8) / 4
     features[:, :10] += 1.0
     features[:, 10:20, :2] += 2.0

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from harness.data.descriptor import shipped_descriptors
 from harness.data.source import SUBSETS
-from harness.data.synthetic import embedded_source
+from harness.data.synthetic import embedded_source, generate
 from harness.data.synthetic_families import FAMILIES, STATISTICS
 from harness.data.synthetic_features import World
 from harness.data.synthetic_spec import SyntheticSpec
@@ -53,6 +54,17 @@ def test_coarse_classes_are_the_family_s(name: str) -> None:
         groups = shipped_descriptors()[name].coarse_classes.values()
         assert sizes == [sum(label.startswith("fine-") for label in group) for group in groups]
     assert (len(sizes), sum(sizes)) == ((7, 200) if name == "activitynet13" else (14, 106))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_equal_bits_on_any_number_of_threads(name: str) -> None:
+    made = []
+    for threads in (1, 2):
+        with threadpool_limits(threads):
+            made.append(generate(FAMILIES[name].spec))
+    for subset in SUBSETS:
+        for first, second in zip(*(data.videos[subset] for data in made), strict=True):
+            assert first.features.tobytes() == second.features.tobytes(), first.name
 
 
 def test_classes_of_one_coarse_class_look_more_alike() -> None:

@@ -63,6 +63,7 @@ def test_data_of_papers_keep_their_recipes(family: str) -> None:
 def test_a_shipped_schedule_goes_before_fitting() -> None:
     assert not is_fitted(own_data(10, family="ucf", schedule="ucf-untrimmed"))
     assert not is_fitted(embedded_source(full_size=False))
+    assert not is_fitted(embedded_source(full_size=True))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from wstal.aggregate import Fusion
@@ -20,22 +20,30 @@ def printed(fusion: Fusion, embedded: Tensor, knowledge: Tensor) -> Tensor:
         shares = logits.exp() / logits.exp().sum()
         context = sum(share * centre for share, centre in zip(shares, knowledge, strict=True))
         hidden = fusion.hidden(torch.cat([context, snippet])).relu()
-        mixed = snippet + fusion.output(hidden)
-        fused.append(functional.layer_norm(mixed, mixed.shape, fusion.norm.weight, fusion.norm.bias))
+        mixed = fusion.output(hidden) + (snippet if fusion.residual else 0)
+        if isinstance(fusion.norm, nn.LayerNorm):
+            mixed = functional.layer_norm(mixed, mixed.shape, fusion.norm.weight, fusion.norm.bias)
+        fused.append(mixed)
     return torch.stack(fused).view_as(embedded)
 
 
-def inputs(centres: int, dim: int = 5) -> tuple[Fusion, Tensor, Tensor]:
+def inputs(centres: int, dim: int = 5, **form: bool) -> tuple[Fusion, Tensor, Tensor]:
     torch.manual_seed(0)
-    fusion = Fusion(dim, hidden=3).double()
-    torch.nn.init.normal_(fusion.norm.weight)
-    torch.nn.init.normal_(fusion.norm.bias)
+    fusion = Fusion(dim, hidden=3, **form).double()
+    for parameter in fusion.norm.parameters():
+        torch.nn.init.normal_(parameter)
     return fusion, torch.randn(2, 4, dim, dtype=torch.float64), torch.randn(centres, dim, dtype=torch.float64)
 
 
 @pytest.mark.parametrize("centres", [1, 2, 7])
 def test_equals_the_printed_equations(centres: int) -> None:
     fusion, embedded, knowledge = inputs(centres)
+    torch.testing.assert_close(fusion(embedded, knowledge), printed(fusion, embedded, knowledge))
+
+
+@pytest.mark.parametrize("form", [{"residual": False}, {"norm": False}, {"residual": False, "norm": False}], ids=str)
+def test_the_residual_and_the_norm_may_be_left_out(form: dict[str, bool]) -> None:
+    fusion, embedded, knowledge = inputs(3, **form)
     torch.testing.assert_close(fusion(embedded, knowledge), printed(fusion, embedded, knowledge))
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from baselines.acmnet import AcmNet
+from baselines.basnet_rmgcl_gksa import BasNetRmgclGksa
 from baselines.rmgcl_gksa import RmgclGksa, RmgclGksaOptions
 from harness.random_streams import seed_torch
 from harness.runs.overrides import override
@@ -282,7 +283,10 @@ def test_a_step_stores_the_representative_features(background: bool) -> None:
     assert bool(method.diagnostics()["memory_fill"][-1]) == background
 
 
-@pytest.mark.parametrize("changes", [{}, {"contrast__loss": "info_nce"}, {"contrast__reduction": "sum"}])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"contrast__loss": "info_nce"}, {"contrast__reduction": "sum"}, {"contrast__anchors": "actions"}],
+)
 def test_contrast_equals_the_printed_formula(changes: dict[str, Any]) -> None:
     method = trained(**changes).double()
     given = batch(9)
@@ -291,6 +295,8 @@ def test_contrast_equals_the_printed_formula(changes: dict[str, Any]) -> None:
     tokens, token_row = method.memory.tokens()
     anchors = []
     for beta, c in plain_representatives(method.base.snippets(features), labels):
+        if "contrast__anchors" in changes and c == CLASSES:  # background is a negative alone
+            continue
         scaled = [functional.cosine_similarity(beta, token, dim=0).item() / 0.1 for token in tokens]
         own = [s for s, row in zip(scaled, token_row, strict=True) if row == c]
         negatives = sum(math.exp(s) for s, row in zip(scaled, token_row, strict=True) if row != c)
@@ -367,6 +373,67 @@ def test_the_head_drops_what_memory_and_pseudo_labels_read_only_if_told(dropped:
     for name, value in method.losses(batch()).items():
         if name in ("contrast", "auxiliary", "pseudo_label", "pseudo_label_weight"):
             assert torch.equal(value, whole[name]) != dropped, name
+
+
+@pytest.mark.parametrize("changes", [{"memory__score_scale": "none"}, {"pseudo_label__weighted": True}], ids=str)
+def test_a_reading_that_changes_no_formula_above_changes_its_term(changes: dict[str, Any]) -> None:
+    method = ours(**changes)
+    method.load_state_dict(trained().state_dict())
+    method.start_epoch(0, 1)
+    terms, default = method.eval().losses(batch()), trained().losses(batch())
+    changed = {"contrast"} if "memory__score_scale" in changes else {"pseudo_label", "pseudo_label_weight"}
+    assert {name for name in terms if terms[name] != default[name]} - {"total"} == changed
+
+
+def test_the_auxiliary_loss_alone_has_the_heads_dropout_if_told() -> None:
+    method = ours(auxiliary__dropout=True)
+    method.load_state_dict(trained().state_dict())
+    method.start_epoch(1, 1)
+    whole = method.eval().losses(batch())
+    method.train()
+    torch.manual_seed(0)
+    dropped = method.losses(batch())
+    assert dropped["auxiliary"] != whole["auxiliary"]
+    assert dropped["contrast"] == whole["contrast"]  # of the CAS without it, as before
+    assert whole["auxiliary"] == trained().losses(batch())["auxiliary"]
+
+
+def test_the_auxiliary_loss_has_its_weight_and_its_attention() -> None:
+    method = trained(auxiliary__weight=0.25, auxiliary__attention="own")
+    given = batch(9)
+    terms = method.losses(given)
+    snippets = method.base.snippets(given.features)
+    fused = method.fusion(snippets.embedded, method.summarizer(*method.memory.tokens()))
+    expected = method.base.classification_loss(method.base.classify(fused), method.base.attend(fused), given.labels)
+    torch.testing.assert_close(terms["auxiliary"], expected)
+    others = AcmNet.snippet_losses(method.base, snippets, given.labels)["total"] + terms["pseudo_label"]
+    torch.testing.assert_close(terms["total"], others + 0.1 * terms["contrast"] + 0.25 * expected)
+
+
+def test_pseudo_labels_may_compare_the_weighted_cas() -> None:
+    method = trained(pseudo_label__weighted=True)
+    given = batch(9)
+    snippets = method.base.snippets(given.features)
+    fused = method.fusion(snippets.embedded, method.summarizer(*method.memory.tokens()))
+    instance = snippets.attention[..., :1]
+    p, p_hat = (instance * snippets.cas).softmax(-1), (instance * method.base.classify(fused)).softmax(-1)
+    divergence = (p * (p / p_hat).log()).sum(-1)
+    expected = ((-divergence).exp() * -(p_hat * p.log()).sum(-1) + 0.001 * divergence).mean()
+    torch.testing.assert_close(method.losses(given)["pseudo_label"], expected)
+
+
+def test_attention_of_its_own_needs_a_base_that_reads_it_from_the_embedding() -> None:
+    recipe = BasNetRmgclGksa.recipe("thumos14")
+    options = override(recipe, {"method.auxiliary.attention": "own"}).method
+    with pytest.raises(UserError, match="that of BaS-Net comes from the features before F"):
+        BasNetRmgclGksa(options, WIDTH, CLASSES)
+
+
+def test_new_options_at_their_defaults_leave_a_run_its_name() -> None:
+    written = RmgclGksa.recipe("thumos14").method.model_dump(mode="json")
+    assert not {"auxiliary", "fusion_residual", "fusion_norm"} & written.keys()
+    assert "anchors" not in written["contrast"]
+    assert "weighted" not in written["pseudo_label"]
 
 
 @pytest.mark.parametrize("teacher_grad", [False, True])
@@ -520,6 +587,10 @@ def test_training_goes_on_from_a_checkpoint_to_the_same_bits(kind: str) -> None:
         {"summary__attention": "dense", "summary__memory_embedding": False, "summary__memory_projection": "depthwise"},
         {"summary__count": 1, "summary__neighbours": 1},
         {"pseudo_label__teacher_grad": True, "pseudo_label__detach_uncertainty": True},
+        {"pseudo_label__weighted": True, "contrast__anchors": "actions"},
+        {"memory__score_scale": "none", "memory__threshold": 0.0},
+        {"auxiliary__weight": 0.5, "auxiliary__dropout": True, "auxiliary__attention": "own"},
+        {"fusion_residual": False, "fusion_norm": False},
         {"base__attention_kernel": 3, "base__input_dropout": True},
     ],
     ids=str,

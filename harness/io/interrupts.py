@@ -76,7 +76,22 @@ def _interrupt(number: int, _: FrameType | None) -> None:
     if not _received:
         _limit()
     _received.append(number)
+    if _in_import("torch"):  # whose C++ would end the process at an exception
+        _again()
+        return
     raise Interrupted(number)
+
+
+def _in_import(module: str) -> bool:
+    """Test whether a module is being imported."""
+    return bool(getattr(getattr(sys.modules.get(module), "__spec__", None), "_initializing", False))
+
+
+def _again() -> None:
+    """Repeat the first signal soon, from another thread."""
+    timer = threading.Timer(AGAIN_SECONDS, _thread.interrupt_main, (received(),))
+    timer.daemon = True
+    timer.start()
 
 
 def _limit(*_: object) -> None:
@@ -87,9 +102,6 @@ def _limit(*_: object) -> None:
 def _deliver_again(dropped: UnraisableHookArgs) -> None:
     """Repeat a signal whose exception Python dropped, as it does in the import system's callbacks and destructors."""
     if issubclass(dropped.exc_type, Interrupted):
-        # from another thread: raised in here it would be dropped too
-        timer = threading.Timer(AGAIN_SECONDS, _thread.interrupt_main, (received(),))
-        timer.daemon = True
-        timer.start()
+        _again()  # raised in here it would be dropped too
     else:
         sys.__unraisablehook__(dropped)

@@ -166,7 +166,8 @@ def verdict(found: Sequence[Standing]) -> str:
     if not near:
         return f"{leads}; its interval is above those of all others." if not few else f"{leads}."
     more = f" and {len(near) - NAMED} more" if len(near) > NAMED else ""
-    return f"{leads}; not separable from {', '.join(near[:NAMED])}{more}."
+    between = "; " if any(", " in name for name in near[:NAMED]) else ", "
+    return f"{leads}; not separable from {between.join(near[:NAMED])}{more}."
 
 
 def ranking_table(name: str, caption: str, found: Sequence[Standing], prefix: str = "methods/") -> Table:

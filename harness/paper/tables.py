@@ -229,6 +229,19 @@ class Reference(Spec):
     names: tuple[str, ...] = Field(description="names that the work goes by")
 
 
+class TrainingLogs(Spec):
+    """What choosing the checkpoint on the test set gave in the public training logs of one work."""
+
+    work: str
+    repository: str = Field(description="on GitHub")
+    dataset: str
+    over: str = Field(description="tIoUs of the mean mAP")
+    runs: int = Field(description="with at least 40 evaluations")
+    median: float = Field(description="of the best evaluation minus the mean of the last quarter, in points")
+    least: float
+    most: float
+
+
 @cache
 def published_tables() -> dict[str, PublishedTable]:
     """Return the paper's tables by number, I to IX."""
@@ -265,6 +278,12 @@ def references() -> dict[int, Reference]:
 def source_rows() -> tuple[SourceRow, ...]:
     """Return rows of the tables' works as their own sources have them."""
     return tuple(map(SourceRow.model_validate, _load("source_rows.toml")["rows"]))
+
+
+@cache
+def training_logs() -> tuple[TrainingLogs, ...]:
+    """Return what public training logs say about choosing the checkpoint on the test set."""
+    return tuple(map(TrainingLogs.model_validate, _load("training_logs.toml")["logs"]))
 
 
 def find_table(name: str) -> PublishedTable:

@@ -48,6 +48,22 @@ def work():
     assert ended(work) == (130, LINE)
 
 
+def test_it_waits_for_the_import_of_torch() -> None:
+    work = """
+import types
+torch = sys.modules["torch"] = types.ModuleType("torch")
+torch.__spec__ = types.SimpleNamespace(_initializing=True)
+def work():
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.2)
+    sys.stderr.write("imported\\n")
+    torch.__spec__._initializing = False
+    for _ in range(100):
+        time.sleep(0.05)
+"""
+    assert ended(work) == (130, "imported\n" + LINE)
+
+
 def test_it_comes_again_where_python_drops_it() -> None:
     work = """
 class Dropped:

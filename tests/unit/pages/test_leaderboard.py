@@ -229,6 +229,8 @@ def test_the_winner_is_named_with_what_is_known_of_it() -> None:
     assert sentence(record("a")).startswith("**A** leads with 17.5 (1 seed: too few to be sure); no other")
     many = [record(name, seed, 30.0 + seed) for name in "abcdefgh" for seed in range(3)]
     assert sentence(*many).endswith("not separable from B, C, D, E, F and 2 more.")
+    noted = [record("b", seed, 30.0 + seed, title="B, of one stream") for seed in range(3)]
+    assert sentence(*many[:3], *noted, *many[6:9]).endswith("not separable from B, of one stream; C.")
 
 
 def test_older_versions_and_other_precisions_are_not_ranked_but_shown() -> None:

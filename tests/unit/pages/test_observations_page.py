@@ -49,6 +49,14 @@ def test_the_best_look_is_beside_the_last() -> None:
     assert "no estimate of how a method does on new video" in markdown_page(page)  # type: ignore[arg-type]
 
 
+def test_real_data_have_the_same_of_public_logs_beside_them() -> None:
+    records = [observed(record, [20.0, 26.0]) for record in seeds_of(3)]
+    synthetic = [record.model_copy(update={"synthetic": True}) for record in records]
+    real = [record.model_copy(update={"synthetic": False}) for record in records]
+    assert "| +1.24" in markdown_page(observations_page(real))  # type: ignore[arg-type]
+    assert "STCL-Net" not in markdown_page(observations_page(synthetic))  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("gains", "words"),
     [

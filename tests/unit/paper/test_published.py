@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import csv
 import re
+import statistics
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from harness.paper.tables import PublishedClaim, PublishedTable, claims, find_table, published_tables, references
+from harness.paper.tables import (
+    PublishedClaim,
+    PublishedTable,
+    claims,
+    find_table,
+    published_tables,
+    references,
+    training_logs,
+)
 from harness.runs.plans import find_plan
 from wstal.errors import UserError
 
@@ -239,3 +249,18 @@ def test_a_claim_needs_a_number() -> None:
     assert PublishedClaim.model_validate(claim | {"quoted": "2.5"}).quoted == "2.5"
     with pytest.raises(ValidationError, match="quoted"):
         PublishedClaim.model_validate(claim | {"quoted": "2.5%"})
+
+
+def test_what_public_training_logs_gave_is_what_their_table_gives(shared: Path) -> None:
+    path = shared / "data" / "training_logs" / "runs.csv"
+    if not path.is_file():
+        pytest.skip(f"the training logs are not at {path}")
+    with path.open(encoding="utf-8") as file:
+        runs = [run for run in csv.DictReader(file) if int(run["evaluations"]) >= 40 and float(run["best"]) > 0]
+    for logs in training_logs():
+        own = [run for run in runs if run["repository"].partition(" ")[0] in (logs.repository, logs.repository.lower())]
+        gains = [float(run["best"]) - float(run["mean_of_last_quarter"]) for run in own]
+        assert len(gains) == logs.runs
+        found = [round(value, 2) for value in (statistics.median(gains), min(gains), max(gains))]
+        assert found == pytest.approx([logs.median, logs.least, logs.most], abs=0.011), logs.work
+        assert all(logs.dataset in run["metric"] for run in own)

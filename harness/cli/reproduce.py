@@ -32,7 +32,7 @@ def add(commands: options.Commands) -> None:
         "data set, score each run under every protocol that applies, store the records and render the pages.\n\n"
         "DATASET may be left out: with --data it is what DIR holds. Another name than that is refused.\n"
         "Without --data an embedded synthetic data set is used: it shows that everything works, not how good a\n"
-        "method is. Those like activitynet13 and fineaction train the weak methods of Tables II and III. Runs that\n"
+        "method is. Those like activitynet13 and fineaction train the methods of Tables II and III. Runs that\n"
         "are in the store already are not trained again. The embedded set has one seed, other data have three,\n"
         "unless --seeds says otherwise. Labels without times are enough: without ground truth of the test videos\n"
         "each run gives detections and a page, and there is no ranking.",
@@ -180,10 +180,10 @@ def _trainable(source: DataSource, names: Iterable[str]) -> list[str]:
 
 
 def _methods_of(table: str) -> list[str]:
-    """Return the registered weak methods of a table's rows, and those by chance."""
+    """Return the registered methods of a table's rows, and those by chance."""
     from harness.paper.tables import find_table
     from harness.registry import load_method, method_entries
 
     named = {row.method: None for row in find_table(table).rows}
     chance = {name: None for name in method_entries() if load_method(name).chance}
-    return [name for name in named | chance if name in method_entries() and load_method(name).supervision != "full"]
+    return [name for name in named | chance if name in method_entries()]

@@ -87,7 +87,7 @@ FAMILIES = {
         "II",
         SyntheticSpec(
             timelines="activitynet13",
-            train_videos=200,
+            train_videos=400,
             test_videos=200,
             classes=200,
             max_length=75,

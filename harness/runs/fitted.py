@@ -24,8 +24,8 @@ def is_fitted(source: DataSource) -> bool:
 def fitted_options(own: Recipe, source: DataSource) -> dict[str, Any]:
     """Return the changes of a recipe that fit it to a data set's size.
 
-    Videos are sampled to the power of two that their median length does not exceed, but to no more rows than in the
-    recipe. Training takes as many steps as the recipe on THUMOS14 but no more than 2,400 of 16 videos, or as many
+    Videos are sampled to the least power of two that their median length does not exceed, but to no more rows than in
+    the recipe. Training takes as many steps as the recipe on THUMOS14 but no more than 2,400 of 16 videos, or as many
     videos in other batches, and no fewer than 20 epochs unless the recipe has fewer. What counts epochs is scaled
     alike. Rates stay.
 

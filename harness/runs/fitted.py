@@ -1,4 +1,4 @@
-"""Default schedule of one's own data: each method's recipe for THUMOS14, fitted to their size."""
+"""Recipes fitted to the size of a data set, under a cap of computation: one's own data, and real sets that ask for it."""
 
 from __future__ import annotations
 
@@ -17,8 +17,12 @@ FEWEST_EPOCHS = 20
 
 
 def is_fitted(source: DataSource) -> bool:
-    """Return whether methods train on real data by fitted recipes: no paper and no shipped schedule covers them."""
-    return not source.synthetic and source.family not in TRAINING_VIDEOS and schedule_for(source.schedule) == Schedule()
+    """Return whether methods train by fitted recipes: the shipped schedule says so, or neither one nor a paper covers
+    the real data.
+    """
+    shipped = schedule_for(source.schedule)
+    own = not source.synthetic and source.family not in TRAINING_VIDEOS and shipped == Schedule()
+    return shipped.fitted or own
 
 
 def fitted_options(own: Recipe, source: DataSource) -> dict[str, Any]:
@@ -62,8 +66,8 @@ def _sampled(rows: tuple[int, ...]) -> int:
 
 
 def fitted_notes(source: DataSource) -> tuple[str, ...]:
-    """Return what was chosen where recipes are fitted, for people."""
-    if not is_fitted(source):
+    """Return what was chosen where recipes are fitted and no shipped schedule says so, for people."""
+    if not is_fitted(source) or schedule_for(source.schedule).fitted:
         return ()
     rows = source.training_rows
     sampled = source.sample_length or _sampled(rows)

@@ -27,6 +27,7 @@ class Schedule(Spec):
     why: str = Field("", description="how the values were chosen")
     reasons: dict[str, str] = Field({}, description="the same for single methods, where `why` leaves them out")
     seeds: tuple[int, ...] = Field((0, 1, 2), description="seeds of the main job")
+    fitted: bool = Field(False, description="recipes are fitted to the data's size first, see `harness.runs.fitted`")
     every_method: dict[str, Any] = Field({}, description="options of all methods, by dotted name")
     methods: dict[str, dict[str, Any]] = Field({}, description="options of one method, over those of all")
 

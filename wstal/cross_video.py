@@ -165,13 +165,18 @@ class CrossVideo(Method):
             if self.training:
                 self._unstored.append((features.detach(), row))
         terms |= extra
-        terms["total"] = (
-            terms["total"]
-            + spec.contrast.weight * extra.get("contrast", zero)
-            + spec.auxiliary.weight * extra.get("auxiliary", zero)
-            + spec.pseudo_label.weight * extra.get("pseudo_label", zero)
-        )
+        terms["total"] = sum(self.added_terms(extra).values(), start=terms["total"])
         return terms
+
+    def added_terms(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the contrast, the auxiliary branch's classification loss and L_ps with their weights (Eq. 17)."""
+        spec = self.spec
+        weights = {
+            "contrast": spec.contrast.weight,
+            "auxiliary": spec.auxiliary.weight,
+            "pseudo_label": spec.pseudo_label.weight,
+        }
+        return {name: weight * terms[name] for name, weight in weights.items() if name in terms}
 
     def end_step(self) -> None:
         """Finish the base method's step, and store the features of the step's batches.

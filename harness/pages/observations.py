@@ -50,6 +50,22 @@ def observations_page(records: Sequence[Record]) -> Page | None:
             *_answers(groups),
             Table(f"{name}-pseudo-labels", f"{first.data.title}: quality of pseudo labels by epoch", labels),
         ]
+    if calibrated := _calibration(groups):
+        blocks += [
+            "## Calibration",
+            "Mean probability of the class and share of snippets that show it, in the videos that are labelled with "
+            "it, and the expected calibration error (ten bins; Guo et al. 2017), in percent, means over classes. A mean "
+            "far from the share means that probabilities cannot be read as such.",
+            Table(f"{name}-calibration", f"{first.data.title}: calibration at the last look", calibrated),
+        ]
+    if gradients := _gradients(groups):
+        blocks += [
+            "## Gradients of the added terms",
+            "Each weighted term that a method adds to its base's loss, against the gradient of that loss on the "
+            "parameters that it trains: cosine (below 0 the term undoes what the base learns) and norm in units of the "
+            "base's. Means over four batches of training videos, with dropout.",
+            Table(f"{name}-gradients", f"{first.data.title}: gradients of the added terms", gradients),
+        ]
     title = f"{first.data.title}: looks between epochs"
     return Page(f"leaderboards/{name}-looks", title, blocks, synthetic=synthetic, tab="Harness")
 
@@ -118,7 +134,7 @@ def _pseudo_labels(groups: dict[str, list[Record]]) -> list[dict[str, Any]]:
 
 def _values(members: list[Record], epoch: int, kind: str, key: str) -> list[float]:
     looks = (look for record in members for look in record.observations if look.epoch == epoch)
-    return [look.pseudo_labels[kind][key] for look in looks if kind in look.pseudo_labels]
+    return [look.pseudo_labels[kind][key] for look in looks if key in look.pseudo_labels.get(kind, {})]
 
 
 def _gain(members: list[Record], epoch: int) -> Estimate | None:
@@ -129,6 +145,35 @@ def _gain(members: list[Record], epoch: int) -> Estimate | None:
     pairs = zip(taught, _values(members, epoch, MAIN, "ap"), strict=False)
     found = estimate([theirs - own for theirs, own in pairs], len(members))
     return found and replace(found, signed=True)
+
+
+def _calibration(groups: dict[str, list[Record]]) -> list[dict[str, Any]]:
+    rows = []
+    for label, members in groups.items():
+        last = _last(members)
+        for kind in KINDS:
+            if not (errors := _values(members, last, kind, "error")):
+                continue
+            names = {"mean probability": "score", "share that shows it": "positive"}
+            cells = {name: estimate(_values(members, last, kind, key), len(members)) for name, key in names.items()}
+            row = {"method": label, "scores": kind, "seeds": seed_list(members)} | cells
+            rows.append(row | {"calibration error": estimate(errors, len(members))})
+    return rows
+
+
+def _gradients(groups: dict[str, list[Record]]) -> list[dict[str, Any]]:
+    rows = []
+    for label, members in groups.items():
+        looks = [look for record in members for look in record.observations if look.gradients]
+        for epoch in sorted({look.epoch for look in looks}):
+            here = [look.gradients for look in looks if look.epoch == epoch]
+            cells = {
+                f"{key} of {name}": estimate([one[name][key] for one in here if name in one], len(here))
+                for name in here[0]
+                for key in ("cosine", "norm")
+            }
+            rows.append({"method": label, "epoch": epoch, "seeds": len(here)} | cells)
+    return rows
 
 
 def _answers(groups: dict[str, list[Record]]) -> list[str]:

@@ -122,7 +122,14 @@ class Observation(_Part):
     epoch: Count = Field(description="epochs done")
     test: Metrics | None = Field(None, description="under the headline protocol, for what selection by it would give")
     pseudo_labels: dict[str, dict[str, Percent]] = Field(
-        {}, description="`ap` and `auc` of snippets of training videos against their ground truth, by kind of labels"
+        {},
+        description="of snippets of training videos against their ground truth, by kind of labels: `ap`, `auc`, mean "
+        "`score`, share of `positive` snippets, calibration `error`; the oldest looks have the first two",
+    )
+    gradients: dict[str, dict[str, float]] = Field(
+        {},
+        description="of each term that the method adds to its base's loss, against the gradient of that: `cosine`, and "
+        "`norm` in its units",
     )
 
 

@@ -42,7 +42,7 @@ from harness.runs.class_sources import class_source
 from harness.runs.devices import set_arithmetic
 from harness.runs.environment import environment, git_state
 from harness.runs.examples import TrainingVideos, training_input, weak
-from harness.runs.observing import Observer, pseudo_label_quality, save_pseudo_labels
+from harness.runs.observing import Observer, gradients_of_added_terms, pseudo_label_quality, save_pseudo_labels
 from harness.runs.outcome import headline_metrics, outcome, protocols_of
 from harness.runs.reuse import BITS, reuse_training, warmup_cache
 from harness.runs.scoring import common_localizer, score_videos
@@ -206,6 +206,8 @@ def _observer(
         seen: dict[str, Any] = {"test": headline_metrics(localizer.detections(), truth, source)}
         if training_truth is not None and not isinstance(method, SupervisedMethod):  # which has none
             seen["pseudo_labels"] = pseudo_label_quality(method, weak(trained_on), training_truth, train_spec)
+        if gradients := gradients_of_added_terms(method, trained_on, train_spec, spec.seed):
+            seen["gradients"] = gradients
         return seen
 
     return Observer(every, train_spec.epochs, folder, look)

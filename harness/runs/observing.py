@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -16,11 +17,15 @@ from torch import Tensor
 from harness.io.atomic import atomic_write
 from harness.io.encoding import canonical_json
 from harness.io.tensor_file import TensorFile
-from wstal.evaluation.ranking import ranking_quality
+from harness.random_streams import numpy_stream
+from harness.runs.examples import TrainingVideos, examples_of
+from harness.runs.failed_step import losses
+from wstal.evaluation.ranking import calibration_error, ranking_quality
 from wstal.method import Method, TrainSpec
-from wstal.types import Bools, GroundTruth, Video
+from wstal.types import Bools, Floats, GroundTruth, Video
 
 OBSERVED = "observations.json"
+GRADIENT_BATCHES = 4
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,8 @@ def pseudo_label_quality(
     """Compare a method's pseudo labels with the ground truth of training videos, which it never sees.
 
     A class is judged on the snippets of the videos that are labelled with it: there its pseudo labels count. A snippet
-    is positive if its middle is inside an instance. Values are means over classes that have both kinds of snippets.
+    is positive if its middle is inside an instance. Values are means over classes that have both kinds of snippets, in
+    percent.
 
     Args:
         method: in evaluation mode.
@@ -88,7 +94,8 @@ def pseudo_label_quality(
         spec: gives the test length.
 
     Returns:
-        `ap` and `auc` in percent by name of the labels; empty for a method without pseudo labels.
+        By name of the labels `ap` and `auc` of their ranking, their mean `score`, the share of `positive` snippets, and
+        `error`, the expected calibration error; empty for a method without pseudo labels.
     """
     place = {name: index for index, name in enumerate(truth.videos)}
     scores: dict[str, dict[int, list[np.ndarray]]] = {}
@@ -114,15 +121,62 @@ def pseudo_label_quality(
                 scores.setdefault(name, {}).setdefault(label, []).append(column)
     quality: dict[str, dict[str, float]] = {}
     for name, by_label in scores.items():
-        pairs = [
-            ranking_quality(np.concatenate(columns), np.concatenate(positives[label]))
+        measured = [
+            _quality(np.concatenate(columns), np.concatenate(positives[label]))
             for label, columns in by_label.items()
             if sum(map(len, columns)) == sum(map(len, positives[label]))
         ]
-        known = np.array([pair for pair in pairs if not np.isnan(pair[0])]).reshape(-1, 2)
-        if len(known):
-            quality[name] = dict(zip(("ap", "auc"), (100 * known.mean(axis=0)).tolist(), strict=True))
+        known = [values for values in measured if not np.isnan(values["ap"])]
+        if known:
+            quality[name] = {key: 100 * float(np.mean([values[key] for values in known])) for key in known[0]}
     return quality
+
+
+def _quality(score: Floats, positive: Bools) -> dict[str, float]:
+    ap, auc = ranking_quality(score, positive)
+    error = calibration_error(score, positive)
+    return {"ap": ap, "auc": auc, "score": score.mean(), "positive": positive.mean(), "error": error}
+
+
+def gradients_of_added_terms(
+    method: Method, videos: TrainingVideos, spec: TrainSpec, seed: int
+) -> dict[str, dict[str, float]]:
+    """Compare the gradient of each term that a method adds to a base method's loss with the gradient of that loss.
+
+    Gradients are those of training, with dropout, of the parameters that the base's loss trains. Nothing is changed.
+
+    Args:
+        method: in training, between two epochs.
+        videos: training videos, of which a few batches are taken, in every look the same.
+        spec: gives the batches.
+        seed: of the run.
+
+    Returns:
+        By name of the term the mean over batches of the `cosine` of the two gradients, and of the term's `norm` in
+        units of the base's. Empty where a method adds nothing, a term is left out while it is constant.
+    """
+    if type(method).added_terms is Method.added_terms:
+        return {}
+    examples, rng = examples_of(method, videos, spec, 0), numpy_stream(seed, "gradients")
+    chosen = method.train_batches(examples.labels, spec.batch_size, rng)[:GRADIENT_BATCHES]
+    twin = copy.deepcopy(method).train()
+    trained = [parameter for parameter in twin.parameters() if parameter.requires_grad]
+    found: dict[str, list[tuple[float, float]]] = {}
+    for indices in chosen:
+        terms = losses(twin, examples.batch(indices, rng)[0], spec.precision)
+        added = twin.added_terms(terms)
+        base = torch.autograd.grad(terms["total"] - sum(added.values()), trained, retain_graph=True, allow_unused=True)
+        reached = [(parameter, value) for parameter, value in zip(trained, base, strict=True) if value is not None]
+        own = torch.cat([value.flatten() for _, value in reached])
+        for name, term in added.items():
+            if not term.requires_grad:
+                continue
+            theirs = torch.autograd.grad(term, [one for one, _ in reached], retain_graph=True, materialize_grads=True)
+            other = torch.cat([value.flatten() for value in theirs])
+            cosine = torch.nn.functional.cosine_similarity(own, other, dim=0)
+            found.setdefault(name, []).append((cosine.item(), (other.norm() / own.norm()).item()))
+    means = {name: np.mean(values, axis=0).tolist() for name, values in found.items()}
+    return {name: dict(zip(("cosine", "norm"), values, strict=True)) for name, values in means.items()}
 
 
 def save_pseudo_labels(path: Path, method: Method, videos: Sequence[Video], spec: TrainSpec) -> str | None:

@@ -1,4 +1,4 @@
-"""Quality of a ranking of snippets against binary labels."""
+"""Quality of scores of snippets against binary labels: their ranking, and their calibration."""
 
 from __future__ import annotations
 
@@ -33,3 +33,23 @@ def ranking_quality(score: Floats, positive: Bools) -> tuple[float, float]:
     ranks = stats.rankdata(score)[positive].sum()
     area = (ranks - count * (count + 1) / 2) / (count * (len(positive) - count))
     return precision, float(area)
+
+
+def calibration_error(score: Floats, positive: Bools, bins: int = 10) -> float:
+    """Compute the expected calibration error of probabilities (Guo et al., ICML 2017, Eq. 3, for a binary label).
+
+    Args:
+        score: `[N]` probabilities of being positive.
+        positive: `[N]` labels.
+        bins: number of equal intervals of [0, 1]; a score at a border belongs to the upper one.
+
+    Returns:
+        Mean over snippets of the distance between their interval's mean score and its share of positives; NaN of none.
+
+    Example:
+        >>> calibration_error(np.array([0.95, 0.95, 0.05, 0.05]), np.array([True, False, False, False]))
+        0.25
+    """
+    place = np.minimum((score * bins).astype(int), bins - 1)
+    gaps = np.bincount(place, score, bins) - np.bincount(place, positive, bins)
+    return float(np.abs(gaps).sum() / len(score)) if len(score) else float("nan")

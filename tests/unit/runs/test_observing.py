@@ -21,12 +21,12 @@ from harness.records.run_folder import FinishedRun
 from harness.records.scores import pseudo_labels
 from harness.records.store import Store
 from harness.runs.execute import build, execute
-from harness.runs.observing import OBSERVED, Observer, pseudo_label_quality
+from harness.runs.observing import OBSERVED, Observer, gradients_of_added_terms, pseudo_label_quality
 from harness.runs.spec import plan_run
 from tests.helpers.faults import Killed
 from tests.helpers.runs import EPOCHS, SIZES, at, die
 from wstal.errors import UserError
-from wstal.evaluation.ranking import ranking_quality
+from wstal.evaluation.ranking import calibration_error, ranking_quality
 
 
 def observed(
@@ -100,8 +100,9 @@ def test_true_labels_are_perfect_and_reversed_ones_the_opposite(tiny: Path) -> N
 
     method.pseudo_labels = given  # type: ignore[method-assign, assignment]
     quality = pseudo_label_quality(method, videos, truth, spec.recipe.train)
-    assert quality["true"] == {"ap": 100, "auc": 100}
-    assert quality["reversed"]["auc"] == 0
+    assert (quality["true"]["ap"], quality["true"]["auc"], quality["true"]["error"]) == (100, 100, 0)
+    assert quality["true"]["score"] == quality["true"]["positive"]
+    assert (quality["reversed"]["auc"], quality["reversed"]["error"]) == (0, 100)
 
 
 def test_pseudo_labels_of_test_videos_are_kept_for_pictures(run: FinishedRun) -> None:
@@ -132,6 +133,57 @@ def test_an_observer_does_not_look_twice(tmp_path: Path) -> None:
             observer(module, epoch)  # type: ignore[arg-type]
     assert [one["epoch"] for one in json.loads((tmp_path / OBSERVED).read_bytes())] == [2, 4, 5]
     assert len(seen) == 3
+
+
+def test_looks_have_the_gradients_of_every_added_term(run: FinishedRun) -> None:
+    looks = [look.gradients for look in run.record.observations]
+    assert set(looks[-1]) == {"contrast", "auxiliary", "pseudo_label"}
+    assert all(-1 <= values["cosine"] <= 1 and values["norm"] > 0 for values in looks[-1].values())
+
+
+def test_opposite_terms_have_a_cosine_of_minus_one(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = open_dataset(tiny)
+    spec = plan_run("rmgcl-gksa", 0, source, SIZES)
+    method = build(spec, 32, 3, torch.device("cpu"))
+    weight = next(method.base.classifier.parameters())
+
+    def losses(batch: object) -> dict[str, torch.Tensor]:
+        base = weight.square().sum()
+        terms = {"contrast": -3 * base, "auxiliary": base, "pseudo_label": torch.zeros(())}
+        added = method.added_terms(terms)
+        return terms | {"total": base + sum(added.values())}
+
+    method.losses = losses  # type: ignore[method-assign, assignment]
+    monkeypatch.setattr("harness.runs.observing.copy.deepcopy", lambda same: same)
+    found = gradients_of_added_terms(method, source.videos("train"), spec.recipe.train, 0)
+    mu, own = spec.recipe.method.contrast.weight, spec.recipe.method.auxiliary.weight  # type: ignore[attr-defined]
+    assert found["contrast"] == pytest.approx({"cosine": -1, "norm": 3 * mu})
+    assert found["auxiliary"] == pytest.approx({"cosine": 1, "norm": own})
+    assert set(found) == {"contrast", "auxiliary"}
+
+
+def test_gradients_change_nothing(tiny: Path) -> None:
+    source = open_dataset(tiny)
+    spec = plan_run("rmgcl-gksa", 0, source, SIZES)
+    method = build(spec, 32, 3, torch.device("cpu"))
+    before = {name: value.clone() for name, value in method.state_dict().items()}
+    assert gradients_of_added_terms(method, source.videos("train"), spec.recipe.train, 0) == {}  # no bank yet
+    method.start_epoch(spec.recipe.train.epochs - 1, spec.recipe.train.epochs)
+    gradients_of_added_terms(method, source.videos("train"), spec.recipe.train, 0)
+    assert all(torch.equal(value, before[name]) for name, value in method.state_dict().items())
+    assert all(parameter.grad is None for parameter in method.parameters())
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=40))
+def test_calibration_error_is_that_of_a_plain_loop(rows: list[tuple[float, bool]]) -> None:
+    score, positive = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
+    plain = 0.0
+    for low in range(10):
+        inside = [row for row in rows if low == min(int(row[0] * 10), 9)]
+        if inside:
+            gap = abs(np.mean([row[0] for row in inside]) - np.mean([row[1] for row in inside]))
+            plain += len(inside) / len(rows) * float(gap)
+    assert calibration_error(score, positive) == pytest.approx(plain, abs=1e-12)
 
 
 def plain_quality(score: list[float], positive: list[bool]) -> tuple[float, float]:

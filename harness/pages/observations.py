@@ -54,8 +54,7 @@ def observations_page(records: Sequence[Record]) -> Page | None:
         blocks += [
             "## Calibration",
             "Mean probability of the class and share of snippets that show it, in the videos that are labelled with "
-            "it, and the expected calibration error (ten bins; Guo et al. 2017), in percent, means over classes. A mean "
-            "far from the share means that probabilities cannot be read as such.",
+            "it, and the expected calibration error (ten bins; Guo et al. 2017), in percent, means over classes.",
             Table(f"{name}-calibration", f"{first.data.title}: calibration at the last look", calibrated),
         ]
     if gradients := _gradients(groups):

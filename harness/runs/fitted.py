@@ -1,4 +1,4 @@
-"""Recipes fitted to the size of a data set, under a cap of computation: one's own data, and real sets that ask for it."""
+"""Recipes fitted to the size of a data set, under a cap of computation: one's own data, and sets that ask for it."""
 
 from __future__ import annotations
 

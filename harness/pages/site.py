@@ -30,6 +30,7 @@ from harness.pages.readme import THUMOS, excerpt, fill_blocks, read_documents
 from harness.pages.released import rescored_page
 from harness.pages.reliability import reliability_page
 from harness.pages.robustness import robustness_page
+from harness.pages.sensitivity import sensitivity_page
 from harness.paper.tables import published_tables
 from harness.records.collection import add_records
 from harness.records.grouping import average, has_ablations
@@ -43,6 +44,7 @@ from harness.studies.released import FOLDER as RESCORED
 from harness.studies.released import Rescored, load_rescored
 from harness.studies.reliability import ReliabilityFile
 from harness.studies.robustness import RobustnessFile
+from harness.studies.sensitivity import SensitivityFile
 from harness.studies.stored import StudyFile
 from wstal.errors import UserError
 
@@ -63,6 +65,7 @@ class Results:
         cost: measured cost of methods; None where it was not measured.
         reliability: figures of the stress tests; None where they were not run.
         robustness: accuracies of the robustness study; None where it was not run.
+        sensitivity: runs by seed, threads, processor and precision; None where there are none.
         refused: a message for each file that cannot be used.
         documents: texts beside the folder that quote results between markers, by path from it.
         own: whether they are a user's, not those that the project stores.
@@ -74,6 +77,7 @@ class Results:
     cost: CostFile | None = None
     reliability: ReliabilityFile | None = None
     robustness: RobustnessFile | None = None
+    sensitivity: SensitivityFile | None = None
     refused: Sequence[str] = ()
     documents: Mapping[str, str] = field(default_factory=dict)
     own: bool = False
@@ -99,7 +103,7 @@ def read_results(folder: Path) -> Results:
             refused.append(str(error))
             return None
 
-    studies = study(CostFile), study(ReliabilityFile), study(RobustnessFile)
+    studies = study(CostFile), study(ReliabilityFile), study(RobustnessFile), study(SensitivityFile)
     own = bool(records) and folder.resolve() != PROJECT
     return Results(
         records,
@@ -148,6 +152,8 @@ def pages(results: Results) -> list[Page]:
     made += _paper_pages(results)
     if results.reliability:
         made.append(reliability_page(results.reliability))
+    if results.sensitivity:
+        made.append(sensitivity_page(results.sensitivity))
     # real before synthetic in each part
     made.sort(key=lambda page: (TABS.index(page.tab), page.synthetic))
     return [_entry_page(results, made, by_dataset), *made]
@@ -206,7 +212,15 @@ def _rendered(results: Path) -> dict[str, Path]:
     """Return the files below `results` that `render` makes, by path."""
     paths = [path for path in results.glob("leaderboards/**/*") if path.suffix in SUFFIXES]
     # readings.md is the name that interpretations.md had
-    names = ("interpretations.md", "readings.md", "audit.md", "reliability.md", "robustness.md", REPORT)
+    names = (
+        "interpretations.md",
+        "readings.md",
+        "audit.md",
+        "reliability.md",
+        "robustness.md",
+        "sensitivity.md",
+        REPORT,
+    )
     paths += [path for name in names if (path := results / name).exists()]
     return {path.relative_to(results).as_posix(): path for path in paths}
 

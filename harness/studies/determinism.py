@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
@@ -153,14 +154,18 @@ def check_determinism(
     return DeterminismCheck(pairs, device, None if device == "cpu" else sorted(operators))
 
 
-def run_once(request: RunRequest) -> Run:
+def run_once(request: RunRequest, environment: Mapping[str, str] = MappingProxyType({})) -> Run:
     """Do one run in a fresh process and a store of its own.
+
+    Args:
+        request: the run.
+        environment: variables of the process besides its usual ones.
 
     Raises:
         UserError: it refused its input; the message is its own.
         RunError: it failed.
     """
-    outcome = run_process(request)
+    outcome = run_process(request, environment=environment)
     if outcome.code != 0:
         if refused := {cls.exit_code: cls for cls in (UserError, MissingDataError)}.get(outcome.code or 0):
             raise refused(re.split(r"^error: ", outcome.stderr_tail, flags=re.MULTILINE)[-1])

@@ -14,10 +14,11 @@ import sys
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import IO, Self
 
 from harness.io.console import OnProgress
@@ -192,7 +193,10 @@ class Processes(Engine):
 
 
 def run_process(
-    request: RunRequest, on_progress: OnProgress = lambda *_: None, going: GoingRuns | None = None
+    request: RunRequest,
+    on_progress: OnProgress = lambda *_: None,
+    going: GoingRuns | None = None,
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> Outcome:
     """Do one run in a fresh interpreter of this Python and wait for its end.
 
@@ -203,11 +207,12 @@ def run_process(
         request: the run.
         on_progress: called for each progress line.
         going: where to enter it, so that another thread can end it.
+        environment: variables of the process besides its usual ones.
     """
     command = [sys.executable, "-m", "harness.runs.worker", request.to_json()]
     with subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace",
-        env=process_environment(request.threads),
+        env=process_environment(request.threads) | dict(environment),
     ) as process:  # fmt: skip
         assert process.stderr is not None
         try:

@@ -1,0 +1,73 @@
+"""Page of how far seeds, threads, processors and precision move a result."""
+
+from __future__ import annotations
+
+import math
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from harness.io.text import grouped
+from harness.pages.model import Page, Table
+from harness.records.words import bullets
+from harness.seed_statistics import estimate
+from harness.studies.sensitivity import SensitivityFile, SensitivityRun, moves
+
+VARIANT_WORDS = {"threads": "2 threads", "processor": "older processor", "precision": "bfloat16"}
+
+
+def sensitivity_page(stored: SensitivityFile) -> Page:
+    """Build the page from the stored runs."""
+    rows, last = sensitivity_rows(stored), stored.runs[-1]
+    settings = grouped(stored.runs, lambda run: (run.data, run.epochs, run.options))
+    text = (
+        "One seed tells little. `apart` is the mean distance of two seeds of one method, in points of mean mAP; the "
+        "other columns are the mean and the largest distance of a run from the run with the same seed on one thread in "
+        "float32: on 2 threads, with the processor's instructions limited to AVX2 as on an older one, and with "
+        "bfloat16 products. The mathematics is the same in all of them: what moves a result is rounding that training "
+        "amplifies. Where such a distance is as large as that of two seeds, the same seed on another machine is as "
+        "good as another seed, so numbers of one seed cannot be reproduced elsewhere, only their distribution."
+    )
+    facts = [
+        f"{data}: {epochs} epochs{', ' + options if options else ''}; {', '.join(sorted({run.title for run in runs}))}"
+        for (data, epochs, options), runs in settings.items()
+    ]
+    cpus = sorted({run.cpu for run in stored.runs})
+    facts.append(f"wstal-bench {last.package}, torch {last.torch}; {'; '.join(cpus)}")
+    return Page(
+        "sensitivity",
+        "How far seeds, threads, processors and precision move a result",
+        [
+            text,
+            Table("sensitivity", "Distances between runs, in points of mean mAP", rows),
+            bullets(facts),
+            "Measured by `wstal-bench debug sensitivity METHOD --data DIR`.",
+        ],
+        synthetic=all(run.synthetic for run in stored.runs),
+        tab="Harness",
+    )
+
+
+def sensitivity_rows(stored: SensitivityFile) -> list[dict[str, Any]]:
+    """Return a row a method and data set."""
+    by_method = grouped(stored.runs, lambda run: (run.data, run.title))
+    return [_row(data, title, runs) for (data, title), runs in by_method.items()]
+
+
+def _row(data: str, title: str, runs: list[SensitivityRun]) -> dict[str, Any]:
+    reference = [run.average for run in runs if run.variant == "reference"]
+    apart = [abs(one - other) for one, other in combinations(reference, 2)]
+    moved = moves(runs)
+    label = f"{data} (synthetic)" if runs[0].synthetic else data
+    cells: dict[str, Any] = {
+        "method": title,
+        "data": label,
+        f"mean mAP {runs[0].tious}": estimate(reference, len(reference)),
+        "seeds": len(reference),
+        "apart": f"{np.mean(apart):.2f}" if apart else "",
+    }
+    for variant, words in VARIANT_WORDS.items():
+        gaps = np.abs(moved.get(variant, [math.nan]))  # type: ignore[call-overload]
+        cells[words] = "" if np.isnan(gaps).any() else f"{gaps.mean():.2f}, at most {gaps.max():.2f}"
+    return cells

@@ -22,9 +22,9 @@ def add(commands: options.Commands) -> None:
         help="measure how far seeds, threads, processors and precision move a method's result",
         description="Train methods with several seeds, each on one thread in float32, and again with 2 threads, with\n"
         "this processor's widest vector instructions switched off (as an older one has it, to AVX2), and with\n"
-        "bfloat16 products. Nothing else differs. Results go to DIR/sensitivity.json beside those of other methods and\n"
-        "data sets, and DIR/sensitivity.md shows them all. Whole runs, three seeds and three variants: 12 a method;\n"
-        "--set train.epochs=60 makes them shorter.",
+        "bfloat16 products. Nothing else differs. Results go to DIR/sensitivity.json beside those of other methods\n"
+        "and data sets, and DIR/sensitivity.md shows them all. Whole runs, three seeds and three variants: 12 a\n"
+        "method; --set train.epochs=60 makes them shorter.",
         epilog="examples:\n"
         "  wstal-bench debug sensitivity acmnet\n"
         "  wstal-bench debug sensitivity acmnet rskp --data ~/thumos14 --variants threads --out results",

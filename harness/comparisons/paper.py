@@ -57,8 +57,21 @@ class Measurement:
             column: of the table.
             protocol: evaluator (default: the identity's).
         """
-        name = f"{column.tious[0]}:{column.tious[-1]}" if column.tious else column.name
-        return self.by_protocol[protocol or str(self.identity.protocol)].get(name, ())
+        return self.by_protocol[protocol or str(self.identity.protocol)].get(_name(column), ())
+
+    def gained(self, column: Column) -> list[float]:
+        """Return what the best look at the test set has above the last one in a column, of each run with looks."""
+        by_run = [
+            [look.test.mean_ap | look.test.averages for look in record.observations if look.test is not None]
+            for record in self.records
+        ]
+        looks = [[look[_name(column)] for look in run] for run in by_run if run and _name(column) in run[-1]]
+        return [max(run) - run[-1] for run in looks]
+
+
+def _name(column: Column) -> str:
+    """Return what a record calls a column: a tIoU or a range of them."""
+    return f"{column.tious[0]}:{column.tious[-1]}" if column.tious else column.name
 
 
 @dataclass(frozen=True)
@@ -233,7 +246,8 @@ def _judged(
         measured = None
         if measurement:
             trained = bool(measurement.records)
-            measured = Measured(measurement.values(column), measurement.identity, trained=trained)
+            values, gained = measurement.values(column), measurement.gained(column)
+            measured = Measured(values, measurement.identity, trained, gained)
         verdict = judge(published, measured, implemented=bool(source))
         if measurement and row.protocol == UNSTATED and verdict.kind in JUDGED:
             verdict = _under_all(verdict, published, measurement, column)

@@ -76,11 +76,14 @@ class Measured:
         values: mAP in percent of the last checkpoint, one for each seed; the one value of detections scored again.
         identity: data, protocol and recipe of the numbers.
         trained: runs of the harness with seeds; False for detections by others, whose score has no spread.
+        gained: what the best of a run's looks at the test set has above its last checkpoint, of each run that was
+            looked at.
     """
 
     values: Sequence[float]
     identity: Identity
     trained: bool = True
+    gained: Sequence[float] = ()
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ def judge(
 
     Of trained runs it is `reproduced` where two one-sided t-tests at 5 % show the mean within the tolerance (the 90 %
     interval lies inside); else `above` or `below` where the published value lies outside the 95 % interval (and, where
-    the source chose the best of so many looks at the test set, is not below for that alone); else
+    the source chose the best of so many looks at the test set, is not below for what that gains alone); else
     `consistent` where the mean is within the tolerance; else `inconclusive`, as with fewer than 3 seeds. It judges the
     last checkpoint, whatever the source chose; the reason states what choosing on the test set would add.
 
@@ -129,8 +132,8 @@ def judge(
     if different:
         return Verdict("not comparable", "; ".join(different))
     if measured.trained:
-        verdict = _judge_seeds(published, measured.values, tolerance(published.value) if within is None else within)
-        notes = [*unknown, *_selection(published, measured.values)]
+        verdict = _judge_seeds(published, measured, tolerance(published.value) if within is None else within)
+        notes = [*unknown, *_selection(published, measured)]
     else:
         verdict = _judge_digits(published.value, published.digits, measured.values)
         notes = unknown
@@ -151,8 +154,8 @@ def _compare(published: Identity, measured: Identity) -> tuple[list[str], list[s
     return different, unknown
 
 
-def _judge_seeds(published: Published, values: Sequence[float], within: float) -> Verdict:
-    target, count = published.value, len(values)
+def _judge_seeds(published: Published, measured: Measured, within: float) -> Verdict:
+    target, values, count = published.value, measured.values, len(measured.values)
     assert target is not None
     if count < LEAST_SEEDS:
         return Verdict("inconclusive", f"too few seeds: {count} of at least {LEAST_SEEDS}")
@@ -164,7 +167,7 @@ def _judge_seeds(published: Published, values: Sequence[float], within: float) -
     if p < SIGNIFICANCE:
         return Verdict("reproduced", f"{distance}: within ± {within:g} (TOST p = {p:.2g})")
     if abs(mean) > half + ROUNDING:
-        if mean < 0 and (luck := _luck(published, differences)) is not None and luck + half >= 0:
+        if mean < 0 and (gain := _gain(published, measured)) is not None and mean + gain + half >= 0:
             return Verdict("inconclusive", f"{distance}: no more than choosing the best of its looks may have gained")
         return Verdict("above" if mean > 0 else "below", f"{distance}: the 95 % interval leaves it out")
     held = f"the interval holds it, but equivalence within ± {within:g} is not shown (TOST p = {p:.2g})"
@@ -180,25 +183,33 @@ def _judge_digits(target: float, digits: int, values: Sequence[float]) -> Verdic
     return Verdict("above" if value > target else "below", f"{value - target:+.{digits + 1}f} from {target:.{digits}f}")
 
 
-def _luck(published: Published, values: Sequence[float]) -> float | None:
-    """Return the expected best of the source's looks at the test set; None if it did not choose so or count them."""
-    if published.selection != BEST_ON_TEST or published.looks is None:
+def _gain(published: Published, measured: Measured) -> float | None:
+    """Return what choosing on the test set adds to a run; None if the source did not choose so or it is not known.
+
+    Measured where runs were looked at; else expected by luck of as many independent looks as the source took.
+    """
+    values = measured.values
+    if published.selection != BEST_ON_TEST:
         return None
-    return expected_best(values, published.looks)
+    if measured.gained:
+        return math.fsum(measured.gained) / len(measured.gained)
+    if published.looks is None or len(values) < LEAST_SEEDS:
+        return None
+    return expected_best(values, published.looks) - math.fsum(values) / len(values)
 
 
-def _selection(published: Published, values: Sequence[float]) -> list[str]:
+def _selection(published: Published, measured: Measured) -> list[str]:
     if published.selection == LAST:
         return []
     if published.selection != BEST_ON_TEST:
         return ["how the source chose its checkpoint is unstated; judged is the last one"]
     chosen = "the source chose its checkpoint on the test set; judged is the last one"
-    if published.looks is None:
+    gain, looks = _gain(published, measured), published.looks
+    if measured.gained:
+        return [f"{chosen}; the best of our looks at it is {gain:+.1f} above that"]
+    if looks is None:
         return [f"{chosen}; the number of looks is unstated"]
-    if len(values) < LEAST_SEEDS:
-        return [f"{chosen}; looks: {published.looks}"]
-    best = expected_best(values, published.looks)
-    gain = best - math.fsum(values) / len(values)
-    return [
-        f"{chosen}; the best of {published.looks} independent looks would by luck be about {best:.1f} ({gain:+.1f})"
-    ]
+    if gain is None:
+        return [f"{chosen}; looks: {looks}"]
+    best = math.fsum(measured.values) / len(measured.values) + gain
+    return [f"{chosen}; the best of {looks} independent looks would by luck be about {best:.1f} ({gain:+.1f})"]

@@ -93,6 +93,8 @@ FAMILIES = {
             max_length=75,
             # the seven areas of life of its taxonomy, of equal sizes here
             coarse=(28, 28, 28, 29, 29, 29, 29),
+            # or FAC-Net, which no neighbour smooths, finds prominent phases alone
+            phase_similarity=0.9,
             **_EASY,
         ),
     ),

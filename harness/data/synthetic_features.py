@@ -36,7 +36,6 @@ VIDEO_VARIANCE = 0.28
 SHOT_VARIANCE = 0.14
 SNIPPET_VARIANCE = 0.28
 SNIPPET_SMOOTHING = np.array([1.0, 0.2, 0.1], dtype=np.float32)  # moving average over rows
-PHASE_CORRELATION = 0.6  # of a class's two phases, before a look-alike class takes its share
 RECURRING_BACKGROUNDS = 40
 # What varies between and within videos lies mostly along few directions, one of them the overall level of all
 # dimensions: this gives norms and cosines their measured spread. What is shown does not: drawn along the same few
@@ -87,7 +86,7 @@ class World:
             prominent = _blend(group, prominent, spec.class_similarity**0.5)
         phases[Kind.PROMINENT] = prominent
         phases[Kind.CONTEXT] = _blend(prominent, own[Kind.CONTEXT], spec.context_strength)
-        alone = _blend(prominent, own[Kind.NON_PROMINENT], PHASE_CORRELATION)
+        alone = _blend(prominent, own[Kind.NON_PROMINENT], spec.phase_similarity)
         phases[Kind.NON_PROMINENT] = _blend(pair, alone, spec.class_similarity**0.5)
         return cls(
             directions=directions.astype(np.float32),

@@ -12,6 +12,7 @@ from harness.data.source import SUBSETS, Subset
 from wstal.spec import Spec
 
 TimelineName = Literal["thumos14", "easy", "activitynet13", "fineaction"]
+PHASE_SIMILARITY = 0.6
 
 
 class SyntheticSpec(Spec):
@@ -39,6 +40,8 @@ class SyntheticSpec(Spec):
             is not it: 0 unlike, 1 identical.
         class_similarity: latent correlation of the non-prominent phases of two look-alike classes: 0 unlike, 1
             identical.
+        phase_similarity: latent correlation of a class's prominent and other phase, before a look-alike class takes its
+            share.
         recurring_background: share of background shots drawn from a pool that all videos of both subsets have in
             common.
         snippet_noise: standard deviation of what varies from row to row, relative to the calibrated one.
@@ -62,6 +65,9 @@ class SyntheticSpec(Spec):
     label_noise: float = Field(default=0.04, ge=0, le=1)
     context_strength: float = Field(default=0.5, ge=0, le=1)
     class_similarity: float = Field(default=0.5, ge=0, le=1)
+    phase_similarity: float = Field(
+        default=PHASE_SIMILARITY, ge=0, le=1, exclude_if=lambda value: value == PHASE_SIMILARITY
+    )
     recurring_background: float = Field(default=0.5, ge=0, le=1)
     snippet_noise: float = Field(default=1.0, ge=0, le=4)
     scene_noise: float = Field(default=1.0, ge=0, le=4)

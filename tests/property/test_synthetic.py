@@ -27,6 +27,7 @@ SPECS = st.builds(
     label_noise=st.floats(0, 1),
     context_strength=st.floats(0, 1),
     class_similarity=st.floats(0, 1),
+    phase_similarity=st.floats(0, 1),
     recurring_background=st.floats(0, 1),
     snippet_noise=st.floats(0, 4),
     scene_noise=st.floats(0, 4),

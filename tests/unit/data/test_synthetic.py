@@ -366,6 +366,7 @@ def covered_rows(data: SyntheticData, whole: bool) -> Any:
         "label_noise",
         "context_strength",
         "class_similarity",
+        "phase_similarity",
         "recurring_background",
         "snippet_noise",
         "scene_noise",
@@ -400,6 +401,7 @@ def test_label_noise_moves_labels_only_and_adds_to_itself(base: SyntheticData) -
         ("context_strength", lambda data: covered_rows(data, whole=True)),
         ("recurring_background", lambda data: covered_rows(data, whole=True)),
         ("class_similarity", lambda data: ~covered_rows(data, whole=False)),
+        ("phase_similarity", lambda data: ~covered_rows(data, whole=False)),
     ],
 )
 def test_a_dial_moves_the_rows_that_it_names(

@@ -59,6 +59,11 @@ def _section(records: list[Record], name: str) -> Blocks:
         "cells": "mean ± half the 95 % Student-t interval over seeds",
     }
     notes = [RULE]
+    if len(versions := sorted({one.records[0].version for one in found})) > 1:
+        notes.append(
+            f"rows are of versions {' and '.join(versions)} of the harness, whose schedules differ (last column): a "
+            "row with a shorter training says less"
+        )
     if any(one.records[0].supervision != "weak" for one in found):
         notes.append("methods that are given more than video-level labels stand apart, without a rank")
     if any(one.chance for one in found):

@@ -245,6 +245,13 @@ def test_older_versions_and_other_precisions_are_not_ranked_but_shown() -> None:
     assert "| ACMNET (precision=bfloat16, version 0) " in page
 
 
+def test_a_ranking_of_two_versions_says_that_their_schedules_differ() -> None:
+    other = record("cola")
+    other["environment"] = other["environment"] | {"wstal-bench": "0.0.9"}
+    assert "whose schedules differ" not in render([record()])["leaderboards/data.md"]
+    assert "rows are of versions 0 and 0.0.9 of the harness" in render([record(), other])["leaderboards/data.md"]
+
+
 def test_a_user_option_is_named_shortly_and_the_schedule_has_its_own_column() -> None:
     alone = {"train.epochs": 9, "method.contrast.q": 0.5}
     page = render([record(overrides=alone, recipe={"train": {"epochs": 9}})])["leaderboards/data.md"]

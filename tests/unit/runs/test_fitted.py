@@ -66,6 +66,34 @@ def test_a_shipped_schedule_goes_before_fitting() -> None:
     assert not is_fitted(embedded_source(full_size=True))
 
 
+def r2plus1d() -> OwnData:
+    return own_data(*[256] * 93, *[400] * 92, family="thumos14", schedule="thumos14-r2plus1d")
+
+
+def test_a_shipped_schedule_may_ask_for_fitting_and_then_says_itself_why() -> None:
+    source = r2plus1d()
+    assert is_fitted(source)
+    assert fitted_notes(source) == ()
+
+
+def test_acmnet_and_the_papers_method_have_the_papers_schedule_on_r2plus1d() -> None:
+    for method in ("acmnet", "rmgcl-gksa"):
+        train = plan_run(method, 0, r2plus1d(), {}).recipe.train
+        assert (train.epochs, train.batch_size, train.learning_rate, train.decay_every) == (200, 16, 1e-4, 100)
+        assert train.temporal_length == 256
+
+
+@pytest.mark.parametrize("method", [name for name in method_entries() if load_method(name).supervision != "full"])
+def test_no_weak_method_trains_less_on_r2plus1d_than_the_rule_says(method: str) -> None:
+    """2,400 steps of 16 videos, or the recipe's own on 200 videos where they are fewer."""
+    own = load_method(method).recipe("thumos14").train
+    train = plan_run(method, 0, r2plus1d(), {}).recipe.train
+    least = min(own.epochs * 200, 2_400 * 16)
+    assert train.epochs * 185 >= 0.9 * least
+    assert train.learning_rate == own.learning_rate
+    assert train.batch_size * train.accumulate == own.batch_size * own.accumulate
+
+
 @pytest.mark.parametrize(
     ("lengths", "rows"),
     [((41,) * 5, 64), ((64,) * 5, 64), ((65,) * 5, 128), ((9000,) * 5, 750), ((1,), 1), ((3, 4), 4)],

@@ -75,6 +75,8 @@ _EASY = {
     "label_noise": 0.0,
     "context_strength": 0.2,
     "class_similarity": 0.2,
+    # or methods that no neighbour smooths, such as FAC-Net and ASL, find prominent phases alone
+    "phase_similarity": 0.9,
     "recurring_background": 0.8,
     "content_strength": 4.0,
     "scene_noise": 0.3,
@@ -93,8 +95,6 @@ FAMILIES = {
             max_length=75,
             # the seven areas of life of its taxonomy, of equal sizes here
             coarse=(28, 28, 28, 29, 29, 29, 29),
-            # or FAC-Net, which no neighbour smooths, finds prominent phases alone
-            phase_similarity=0.9,
             **_EASY,
         ),
     ),

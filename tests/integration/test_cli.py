@@ -33,9 +33,8 @@ COMMANDS: tuple[list[str], ...] = (
     [], ["reproduce"], ["run"], ["tune"], ["predict"], ["evaluate"], ["data"], ["data", "verify"], ["data", "convert"],
     ["data", "extract"], ["ls"], ["leaderboard"], ["sweep"], ["compare"], ["paper"], ["paper", "compare"],
     ["paper", "audit"], ["paper", "cost"],
-    ["paper", "robustness"], ["debug"], ["debug", "determinism"], ["debug", "replay"], ["records", "query"],
-    ["records", "diff"], ["records", "migrate"],
-    ["records", "gc"],
+    ["paper", "robustness"], ["debug"], ["debug", "determinism"], ["debug", "sensitivity"], ["debug", "replay"],
+    ["records", "query"], ["records", "diff"], ["records", "migrate"], ["records", "gc"],
 )  # fmt: skip
 
 

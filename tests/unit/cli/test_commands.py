@@ -34,6 +34,7 @@ HELP: tuple[list[str], ...] = (
     ["sweep"], ["leaderboard"], ["compare"], ["show"], ["diagnose"], ["paper"], ["paper", "compare"],
     ["paper", "audit"], ["paper", "cost"], ["paper", "robustness"], ["debug"], ["debug", "replay"],
     ["debug", "determinism"],
+    ["debug", "sensitivity"],
 )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from harness.pages.ranking import (
     Standing,
     means,
     ranking_table,
+    rankings,
     schedule_words,
     set_apart,
     standings,
@@ -39,10 +40,15 @@ def dataset_page(records: list[Record]) -> Page:
     # runs on other files, lists or labels are other experiments: each gets a section of its own
     sections = by_data(records)
     for digest, members in sections.items():
-        several = len(sections) > 1
-        if several:
+        name = f"{data.name}-{digest}" if len(sections) > 1 else data.name
+        if len(sections) > 1:
             blocks.append(f"## Data {digest}")
-        blocks += _section(members, f"{data.name}-{digest}" if several else data.name)
+        first, *others = rankings(members)
+        blocks += _section(first, name)
+        for other in others:
+            version = max(record.version for record in other)
+            blocks += [f"## Version {version} of the harness", "Ranked apart, because default schedules differ."]
+            blocks += _section(other, f"{name}-{version}")
     tab: Tab = "Harness" if is_held_out(data.name) else "Results"
     return Page(f"leaderboards/{data.name}", data.title, blocks, synthetic=records[0].synthetic, tab=tab)
 
@@ -59,11 +65,6 @@ def _section(records: list[Record], name: str) -> Blocks:
         "cells": "mean ± half the 95 % Student-t interval over seeds",
     }
     notes = [RULE]
-    if len(versions := sorted({one.records[0].version for one in found})) > 1:
-        notes.append(
-            f"rows are of versions {' and '.join(versions)} of the harness, whose schedules differ (last column): a "
-            "row with a shorter training says less"
-        )
     if any(one.records[0].supervision != "weak" for one in found):
         notes.append("methods that are given more than video-level labels stand apart, without a rank")
     if any(one.chance for one in found):

@@ -10,7 +10,7 @@ from typing import Any
 from harness.data.held_out import is_held_out
 from harness.io.text import grouped
 from harness.pages.model import Blocks, Link, Linked, Page, Table
-from harness.pages.ranking import METHODS, Standing, method_cell, schedule_words, standings
+from harness.pages.ranking import METHODS, Standing, method_cell, rankings, schedule_words, standings
 from harness.paper.tables import PublishedRow, PublishedTable, published_tables
 from harness.records.grouping import by_data
 from harness.records.schema import Record
@@ -46,7 +46,8 @@ def _standings(records: Sequence[Record]) -> Standings:
     themselves = [record for record in records if record.ablation is None and not is_held_out(record.data.name)]
     for members in grouped(themselves, lambda record: record.data.name).values():
         for section in by_data(members).values():
-            placed += [(section[0], one) for one in standings(section)]
+            for ranked in rankings(section):
+                placed += [(ranked[0], one) for one in standings(ranked)]
     return grouped(placed, lambda pair: pair[1].method)
 
 

@@ -25,6 +25,7 @@ METHODS = "leaderboards/methods"
 # references first, then what is ranked, then what is given more
 ORDER: tuple[Supervision, ...] = ("full", "weak", "weak+count")
 NAMED = 5  # methods in a sentence
+SEVERAL = 2  # methods of a version that are ranked by themselves
 RULE = (
     "rank: 1 + the number of methods whose whole 95 % interval is above its own, so methods that are not told apart "
     f"share a rank; with fewer than {LEAST_SEEDS} seeds the bare mean counts"
@@ -73,6 +74,24 @@ def paper_of(method: str) -> Paper | None:
     return load_method(method).paper if method in method_entries() else None
 
 
+def rankings(records: Sequence[Record]) -> list[list[Record]]:
+    """Split the records of one data set by the versions of the harness that ran several methods, most methods first.
+
+    Default schedules may differ between versions, so methods of two such versions do not share a ranking. Runs of any
+    other version belong to the first ranking.
+    """
+    methods: dict[str, set[str]] = {}
+    for record in records:
+        methods.setdefault(record.version, set()).update(() if is_chance(record.method) else (record.method,))
+    several = [version for version, names in methods.items() if len(names) >= SEVERAL]
+    several.sort(key=lambda version: (len(methods[version]), _numbers(version)), reverse=True)
+    place = {version: number for number, version in enumerate(several)}
+    split: list[list[Record]] = [[] for _ in several or [None]]
+    for record in records:
+        split[place.get(record.version, 0)].append(record)
+    return split
+
+
 def standings(records: Sequence[Record]) -> list[Standing]:
     """Rank the methods of one data set: references with full supervision, weak methods best first, those that are given
     more, and chance at the end.
@@ -115,7 +134,11 @@ def _ranked(records: Sequence[Record]) -> list[list[Record]]:
 
 
 def _version(record: Record) -> tuple[int, ...]:
-    return tuple(int(part) if part.isdecimal() else 0 for part in record.version.split("."))
+    return _numbers(record.version)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) if part.isdecimal() else 0 for part in version.split("."))
 
 
 def _labelled(groups: Iterable[list[Record]]) -> dict[str, list[Record]]:

@@ -25,7 +25,7 @@ from harness.pages.methods import method_pages
 from harness.pages.model import TABS, Blocks, Link, Linked, Page, Table
 from harness.pages.observations import observations_page
 from harness.pages.paper_tables import table_page
-from harness.pages.ranking import option_words, schedule_words, standings, verdict
+from harness.pages.ranking import option_words, rankings, schedule_words, standings, verdict
 from harness.pages.readme import THUMOS, excerpt, fill_blocks, read_documents
 from harness.pages.released import rescored_page
 from harness.pages.reliability import reliability_page
@@ -259,7 +259,7 @@ def _overview(by_dataset: Mapping[str, list[Record]], own: bool) -> list[dict[st
         themselves = [one for one in members if not one.ablation and (own or not one.overrides)]
         if is_held_out(name) or not themselves or (members[0].synthetic and not own):
             continue
-        found = standings(themselves)
+        found = standings(rankings(themselves)[0])
         first = found[0].records[0]
         rows.append(
             {
@@ -276,7 +276,7 @@ def _overview(by_dataset: Mapping[str, list[Record]], own: bool) -> list[dict[st
 
 def _leaders(records: Sequence[Record]) -> Blocks:
     """Draw the methods on real THUMOS14 that the README shows, with their seeds."""
-    found = standings([record for record in records if not (record.ablation or record.overrides)])
+    found = standings(rankings([record for record in records if not (record.ablation or record.overrides)])[0])
     shown = excerpt(found, lambda one: one.label, lambda one: one.rank is not None)
     if not shown:
         return []

@@ -245,11 +245,31 @@ def test_older_versions_and_other_precisions_are_not_ranked_but_shown() -> None:
     assert "| ACMNET (precision=bfloat16, version 0) " in page
 
 
-def test_a_ranking_of_two_versions_says_that_their_schedules_differ() -> None:
-    other = record("cola")
-    other["environment"] = other["environment"] | {"wstal-bench": "0.0.9"}
-    assert "whose schedules differ" not in render([record()])["leaderboards/data.md"]
-    assert "rows are of versions 0 and 0.0.9 of the harness" in render([record(), other])["leaderboards/data.md"]
+def of_version(version: str, *methods: str, value: float = 20.0) -> list[dict[str, Any]]:
+    made = [record(method, value=value) for method in methods]
+    for one in made:
+        one["environment"] = one["environment"] | {"wstal-bench": version}
+    return made
+
+
+def test_versions_that_ran_several_methods_are_ranked_apart() -> None:
+    old, new = of_version("0.1.0", "acmnet", "cola", "rskp"), of_version("0.2.0", "acmnet", "cola", value=40.0)
+    pages = render([*old, *new])
+    first, apart = pages["leaderboards/data.md"].split("## Version 0.2.0 of the harness")
+    assert [row["avg 0.1:0.2"] for row in ranking(first)] == ["17.5"] * 3
+    assert [row["avg 0.1:0.2"] for row in ranking(apart)] == ["37.5"] * 2
+    # the newer version is the one that counts as soon as it has as many
+    pages = render([*old, *new, *of_version("0.2.0", "rskp", value=30.0)])
+    assert [row["avg 0.1:0.2"] for row in ranking(pages["leaderboards/data.md"].split("## Version 0.1.0")[0])][
+        -1
+    ] == "27.5"
+    assert "37.5" in pages["leaderboards/README.md"]
+
+
+def test_one_method_of_another_version_joins_the_ranking() -> None:
+    page = render([*of_version("0.1.0", "acmnet", "cola"), *of_version("0.2.0", "rskp")])["leaderboards/data.md"]
+    assert len(ranking(page)) == 3
+    assert "## Version" not in page
 
 
 def test_a_user_option_is_named_shortly_and_the_schedule_has_its_own_column() -> None:

@@ -76,6 +76,22 @@ def test_the_papers_pseudo_labels_are_quoted_by_epoch() -> None:
     ]
 
 
+def test_the_papers_schedule_stands_beside_the_one_before() -> None:
+    def row(method: str, average: float, seeds: int, schedule: str) -> dict[str, Any]:
+        return {"method": method, "avg 0.1:0.7": Estimate(average, 1.0, seeds), "seeds": seeds, "schedule": schedule}
+
+    short, long = "60 epochs, T 64", "200 epochs, T 256"
+    first = [row("ACM-Net", 26.9, 6, short), row("RMGCL+GKSA (Zhang & Zhao)", 22.4, 6, short)]
+    apart = [row("RMGCL+GKSA (Zhang & Zhao)", 28.4, 3, long), row("ACM-Net", 30.7, 3, long)]
+    pages = [page("thumos14-r2plus1d", first), page("thumos14-r2plus1d-0.3.0", apart)]
+    pages.append(page("thumos14-r2plus1d-localizers", [{"method": "ACM-Net", "schedule": long}]))
+    text = "<!-- begin: paper-schedule -->\n\n<!-- end: paper-schedule -->"
+    assert fill_blocks(text, pages).splitlines()[3:-1] == [
+        "|ACM-Net|26.9 ± 1.0|30.7 ± 1.0|6 and 3|",
+        "|RMGCL+GKSA|22.4 ± 1.0|28.4 ± 1.0|6 and 3|",
+    ]
+
+
 @pytest.mark.parametrize("name", [*BLOCKS, "unknown"])
 def test_a_block_without_results_stays(name: str) -> None:
     text = f"a\n<!-- begin: {name} -->\nb\n<!-- end: {name} -->\nc <!-- begin: {name} -->d<!-- end: {name} -->\n"

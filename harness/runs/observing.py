@@ -20,6 +20,7 @@ from harness.io.tensor_file import TensorFile
 from harness.random_streams import numpy_stream
 from harness.runs.examples import TrainingVideos, examples_of
 from harness.runs.failed_step import losses
+from wstal.errors import UserError
 from wstal.evaluation.ranking import calibration_error, ranking_quality
 from wstal.method import Method, TrainSpec
 from wstal.types import Bools, Floats, GroundTruth, Video
@@ -134,6 +135,11 @@ def pseudo_label_quality(
 
 def _quality(score: Floats, positive: Bools) -> dict[str, float]:
     ap, auc = ranking_quality(score, positive)
+    if score.min() < 0 or score.max() > 1:  # a plug-in's logits
+        raise UserError(
+            f"Pseudo labels are probabilities, but some are outside [0, 1] ({score.min():g} to {score.max():g}): let "
+            "`pseudo_labels` yield probabilities, or run without --observe."
+        )
     error = calibration_error(score, positive)
     return {"ap": ap, "auc": auc, "score": score.mean(), "positive": positive.mean(), "error": error}
 
@@ -146,7 +152,7 @@ def gradients_of_added_terms(
     Gradients are those of training, with dropout, of the parameters that the base's loss trains. Nothing is changed.
 
     Args:
-        method: in training, between two epochs.
+        method: between two epochs of its training, in any mode.
         videos: training videos, of which a few batches are taken, in every look the same.
         spec: gives the batches.
         seed: of the run.
@@ -166,7 +172,9 @@ def gradients_of_added_terms(
         terms = losses(twin, examples.batch(indices, rng)[0], spec.precision)
         added = twin.added_terms(terms)
         base = torch.autograd.grad(terms["total"] - sum(added.values()), trained, retain_graph=True, allow_unused=True)
-        reached = [(parameter, value) for parameter, value in zip(trained, base, strict=True) if value is not None]
+        # the total's graph has the added terms too, whose own parameters get a gradient of exactly 0
+        found_base = zip(trained, base, strict=True)
+        reached = [(parameter, value) for parameter, value in found_base if value is not None and bool(value.any())]
         own = torch.cat([value.flatten() for _, value in reached])
         for name, term in added.items():
             if not term.requires_grad:

@@ -16,12 +16,14 @@ from hypothesis import strategies as st
 from harness.data.opening import open_dataset
 from harness.data.tiny import write_tiny
 from harness.io.console import OnProgress
+from harness.random_streams import numpy_stream
 from harness.records.files import PSEUDO_LABELS
 from harness.records.run_folder import FinishedRun
 from harness.records.scores import pseudo_labels
 from harness.records.store import Store
+from harness.runs.examples import examples_of
 from harness.runs.execute import build, execute
-from harness.runs.observing import OBSERVED, Observer, gradients_of_added_terms, pseudo_label_quality
+from harness.runs.observing import GRADIENT_BATCHES, OBSERVED, Observer, gradients_of_added_terms, pseudo_label_quality
 from harness.runs.spec import plan_run
 from tests.helpers.faults import Killed
 from tests.helpers.runs import EPOCHS, SIZES, at, die
@@ -160,6 +162,33 @@ def test_opposite_terms_have_a_cosine_of_minus_one(tiny: Path, monkeypatch: pyte
     assert found["contrast"] == pytest.approx({"cosine": -1, "norm": 3 * mu})
     assert found["auxiliary"] == pytest.approx({"cosine": 1, "norm": own})
     assert set(found) == {"contrast", "auxiliary"}
+
+
+def test_gradients_are_those_of_the_parameters_that_the_base_trains(tiny: Path) -> None:
+    source = open_dataset(tiny)
+    spec = plan_run("rmgcl-gksa", 0, source, SIZES | {"method.base.dropout": 0.0, "method.auxiliary.dropout": False})
+    train, videos = spec.recipe.train, source.videos("train")
+    method = build(spec, 32, 3, torch.device("cpu"))
+    method.start_epoch(train.epochs - 1, train.epochs)
+    examples, rng = examples_of(method, videos, train, 0), numpy_stream(0, "gradients")
+    chosen = method.train_batches(examples.labels, train.batch_size, rng)
+    method.losses(examples.batch(chosen[0], rng)[0])
+    method.end_step()  # the bank has something
+    found = gradients_of_added_terms(method, videos, train, 0)
+
+    rng, plain, weights = numpy_stream(0, "gradients"), [], [*method.base.parameters()]
+    for indices in method.train_batches(examples.labels, train.batch_size, rng)[:GRADIENT_BATCHES]:
+        terms = method.losses(examples.batch(indices, rng)[0])
+        base = terms["total"] - sum(method.added_terms(terms).values())
+        own, other = (
+            torch.cat(
+                [g.flatten() for g in torch.autograd.grad(loss, weights, retain_graph=True, materialize_grads=True)]
+            )
+            for loss in (base, terms["auxiliary"])
+        )
+        plain.append((torch.cosine_similarity(own, other, dim=0).item(), (other.norm() / own.norm()).item()))
+    expected = dict(zip(("cosine", "norm"), np.mean(plain, axis=0), strict=True))
+    assert found["auxiliary"] == pytest.approx(expected, rel=1e-4)
 
 
 def test_gradients_change_nothing(tiny: Path) -> None:

@@ -54,7 +54,7 @@ def handle(arguments: argparse.Namespace) -> int:
     request = run_request(arguments)
     for name in arguments.methods:
         runs = measure(request.model_copy(update={"method": name}), seeds, arguments.variants, say)
-        stored = stored.with_runs(runs) if stored else SensitivityFile(runs=runs)
+        stored = stored.with_runs(runs) if stored else SensitivityFile.of(runs)
         stored.store(path)  # after each method: a later one may be interrupted
         write(files([page := sensitivity_page(stored)]), arguments.out, keep_stale=True)
     assert stored is not None  # there is a method

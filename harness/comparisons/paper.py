@@ -60,12 +60,12 @@ class Measurement:
         return self.by_protocol[protocol or str(self.identity.protocol)].get(_name(column), ())
 
     def gained(self, column: Column) -> list[float]:
-        """Return what the best look at the test set has above the last one in a column, of each run with looks."""
+        """Return what the best look at the test set has above the last one in a column, of each run with several."""
         by_run = [
             [look.test.mean_ap | look.test.averages for look in record.observations if look.test is not None]
             for record in self.records
         ]
-        looks = [[look[_name(column)] for look in run] for run in by_run if run and _name(column) in run[-1]]
+        looks = [[look[_name(column)] for look in run] for run in by_run if len(run) > 1 and _name(column) in run[-1]]
         return [max(run) - run[-1] for run in looks]
 
 
@@ -260,7 +260,9 @@ def _under_all(verdict: Verdict, published: Published, measurement: Measurement,
     own = str(measurement.identity.protocol)
     kinds = {own: verdict.kind}
     for protocol in sorted(measurement.by_protocol.keys() - {own}):
-        kinds[protocol] = judge(published, Measured(measurement.values(column, protocol), measurement.identity)).kind
+        gained = measurement.gained(column)
+        values = measurement.values(column, protocol)
+        kinds[protocol] = judge(published, Measured(values, measurement.identity, gained=gained)).kind
     if len(set(kinds.values())) == 1:
         return verdict
     listed = ", ".join(f"{protocol} {kind}" for protocol, kind in kinds.items())

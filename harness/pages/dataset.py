@@ -44,10 +44,12 @@ def dataset_page(records: list[Record]) -> Page:
         if len(sections) > 1:
             blocks.append(f"## Data {digest}")
         first, *others = rankings(members)
+        if others:
+            blocks.append(f"Runs of version {first[0].version}; those of another one are ranked apart, further down.")
         blocks += _section(first, name)
         for other in others:
-            version = max(record.version for record in other)
-            blocks += [f"## Version {version} of the harness", "Ranked apart, because default schedules differ."]
+            version = other[0].version
+            blocks += [f"## Version {version} of the harness", "Its default schedules may differ: see the last column."]
             blocks += _section(other, f"{name}-{version}")
     tab: Tab = "Harness" if is_held_out(data.name) else "Results"
     return Page(f"leaderboards/{data.name}", data.title, blocks, synthetic=records[0].synthetic, tab=tab)

@@ -115,15 +115,16 @@ def _results(name: str, found: Sequence[tuple[Record, Standing]]) -> Iterator[st
     if not found:
         yield f"No run of it is stored. `wstal-bench run --method {name} --data DIR` makes one."
         return
-    rows = [_result(record, one) for record, one in sorted(found, key=lambda pair: pair[0].synthetic)]
+    several = len({one.records[0].version for _, one in found}) > 1
+    rows = [_result(record, one, several) for record, one in sorted(found, key=lambda pair: pair[0].synthetic)]
     yield Table(
         f"method-{name}",
-        "mAP in percent, each data set under its headline evaluator; a rank holds on its data set",
+        "mAP in percent, each data set under its headline evaluator; a rank holds on its data set and version",
         rows,
     )
 
 
-def _result(record: Record, one: Standing) -> dict[str, Any]:
+def _result(record: Record, one: Standing, versioned: bool) -> dict[str, Any]:
     widest = widest_average(record.scored.averages)
     middle = [each.scored.mean_ap["0.5"] for each in one.records if "0.5" in each.scored.mean_ap]
     title = record.data.title
@@ -132,6 +133,7 @@ def _result(record: Record, one: Standing) -> dict[str, Any]:
     return {
         "data set": Linked((Link(title, f"../{record.data.name}.md"),)),
         **({"options": changes(one.records[0].overrides)} if one.records[0].overrides else {}),
+        **({"version": one.records[0].version} if versioned else {}),
         "rank": one.rank,
         "average": one.mean,
         "over": widest,
@@ -147,9 +149,15 @@ def _recipe(method: type[Method], found: Sequence[tuple[Record, Standing]]) -> I
     recipe = method.recipe(FAMILY).model_dump(mode="json")
     lines = [f"{key} = {value}" for part in ("method", "train") for key, value in _flat(recipe[part], part)]
     yield "```\n" + "\n".join(lines) + "\n```"
-    if schedules := {one.records[0].data.title: one.records[0].schedule for _, one in found if one.records[0].schedule}:
+    runs = [one.records[0] for _, one in found]
+    schedules = {(run.data.title, run.version): run.schedule for run in runs if run.schedule}
+    several = len({run.version for run in runs}) > 1
+    if schedules:
         yield "Data sets whose schedule departs from it:"
-        yield bullets(f"{title}: {changes(schedule)}" for title, schedule in schedules.items())
+        yield bullets(
+            f"{title}{f' ({version})' if several else ''}: {changes(schedule)}"
+            for (title, version), schedule in schedules.items()
+        )
 
 
 def _flat(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:

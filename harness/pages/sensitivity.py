@@ -19,7 +19,7 @@ VARIANT_WORDS = {"threads": "2 threads", "processor": "older processor", "precis
 
 def sensitivity_page(stored: SensitivityFile) -> Page:
     """Build the page from the stored runs."""
-    rows, last = sensitivity_rows(stored), stored.runs[-1]
+    rows = sensitivity_rows(stored)
     settings = grouped(stored.runs, lambda run: (run.data, run.epochs, run.options))
     text = (
         "One seed tells little. `apart` is the mean distance of two seeds of one method, in points of mean mAP; the "
@@ -33,8 +33,7 @@ def sensitivity_page(stored: SensitivityFile) -> Page:
         f"{data}: {epochs} epochs{', ' + options if options else ''}; {', '.join(sorted({run.title for run in runs}))}"
         for (data, epochs, options), runs in settings.items()
     ]
-    cpus = sorted({run.cpu for run in stored.runs})
-    facts.append(f"wstal-bench {last.package}, torch {last.torch}; {'; '.join(cpus)}")
+    facts += sorted({f"wstal-bench {run.package}, torch {run.torch}; {run.cpu}" for run in stored.runs})
     return Page(
         "sensitivity",
         "How far seeds, threads, processors and precision move a result",

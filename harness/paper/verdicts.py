@@ -76,8 +76,8 @@ class Measured:
         values: mAP in percent of the last checkpoint, one for each seed; the one value of detections scored again.
         identity: data, protocol and recipe of the numbers.
         trained: runs of the harness with seeds; False for detections by others, whose score has no spread.
-        gained: what the best of a run's looks at the test set has above its last checkpoint, of each run that was
-            looked at.
+        gained: what the best of a run's looks at the test set has above its last checkpoint, under the headline
+            protocol, of each run that was looked at twice or more.
     """
 
     values: Sequence[float]
@@ -108,7 +108,7 @@ def judge(
 
     Of trained runs it is `reproduced` where two one-sided t-tests at 5 % show the mean within the tolerance (the 90 %
     interval lies inside); else `above` or `below` where the published value lies outside the 95 % interval (and, where
-    the source chose the best of so many looks at the test set, is not below for what that gains alone); else
+    the source chose its checkpoint on the test set, is not below for what that gains alone); else
     `consistent` where the mean is within the tolerance; else `inconclusive`, as with fewer than 3 seeds. It judges the
     last checkpoint, whatever the source chose; the reason states what choosing on the test set would add.
 
@@ -168,7 +168,7 @@ def _judge_seeds(published: Published, measured: Measured, within: float) -> Ver
         return Verdict("reproduced", f"{distance}: within ± {within:g} (TOST p = {p:.2g})")
     if abs(mean) > half + ROUNDING:
         if mean < 0 and (gain := _gain(published, measured)) is not None and mean + gain + half >= 0:
-            return Verdict("inconclusive", f"{distance}: no more than choosing the best of its looks may have gained")
+            return Verdict("inconclusive", f"{distance}: no more than choosing on the test set may have gained")
         return Verdict("above" if mean > 0 else "below", f"{distance}: the 95 % interval leaves it out")
     held = f"the interval holds it, but equivalence within ± {within:g} is not shown (TOST p = {p:.2g})"
     if abs(mean) <= within + ROUNDING:
@@ -186,13 +186,23 @@ def _judge_digits(target: float, digits: int, values: Sequence[float]) -> Verdic
 def _gain(published: Published, measured: Measured) -> float | None:
     """Return what choosing on the test set adds to a run; None if the source did not choose so or it is not known.
 
-    Measured where runs were looked at; else expected by luck of as many independent looks as the source took.
+    It is the larger of what was measured, where enough runs were looked at, and what luck would give with as many
+    independent looks as the source took.
     """
-    values = measured.values
     if published.selection != BEST_ON_TEST:
         return None
-    if measured.gained:
-        return math.fsum(measured.gained) / len(measured.gained)
+    gains = [gain for gain in (_measured_gain(measured), _lucky_gain(published, measured)) if gain is not None]
+    return max(gains, default=None)
+
+
+def _measured_gain(measured: Measured) -> float | None:
+    if len(measured.gained) < LEAST_SEEDS:
+        return None
+    return math.fsum(measured.gained) / len(measured.gained)
+
+
+def _lucky_gain(published: Published, measured: Measured) -> float | None:
+    values = measured.values
     if published.looks is None or len(values) < LEAST_SEEDS:
         return None
     return expected_best(values, published.looks) - math.fsum(values) / len(values)
@@ -203,13 +213,14 @@ def _selection(published: Published, measured: Measured) -> list[str]:
         return []
     if published.selection != BEST_ON_TEST:
         return ["how the source chose its checkpoint is unstated; judged is the last one"]
-    chosen = "the source chose its checkpoint on the test set; judged is the last one"
-    gain, looks = _gain(published, measured), published.looks
-    if measured.gained:
-        return [f"{chosen}; the best of our looks at it is {gain:+.1f} above that"]
-    if looks is None:
-        return [f"{chosen}; the number of looks is unstated"]
-    if gain is None:
-        return [f"{chosen}; looks: {looks}"]
-    best = math.fsum(measured.values) / len(measured.values) + gain
-    return [f"{chosen}; the best of {looks} independent looks would by luck be about {best:.1f} ({gain:+.1f})"]
+    notes = ["the source chose its checkpoint on the test set; judged is the last one"]
+    if (gain := _measured_gain(measured)) is not None:
+        notes.append(f"the best of our looks at it is {gain:+.1f} above that ({len(measured.gained)} runs)")
+    if published.looks is None:
+        notes.append("the number of looks is unstated")
+    elif (gain := _lucky_gain(published, measured)) is None:
+        notes.append(f"looks: {published.looks}")
+    else:
+        best = math.fsum(measured.values) / len(measured.values) + gain
+        notes.append(f"the best of {published.looks} independent looks would by luck be about {best:.1f} ({gain:+.1f})")
+    return notes

@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, get_args
 
+import torch
 from pydantic import ConfigDict, Field
 
 from harness.records.grouping import average
@@ -22,9 +23,10 @@ from harness.runs.environment import machine
 from harness.runs.request import RunRequest
 from harness.studies.determinism import run_once
 from harness.studies.stored import Percent, StoredModel, StudyFile
+from wstal.errors import UserError
 
 Variant = Literal["reference", "threads", "processor", "precision"]
-VARIANTS: tuple[Variant, ...] = get_args(Variant)
+ORDER: tuple[Variant, ...] = get_args(Variant)
 OLDER_PROCESSOR = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
 PRECISION = "train.precision=bfloat16"
 Words = Annotated[str, Field(min_length=1)]
@@ -61,16 +63,40 @@ class SensitivityFile(StudyFile):
     version: Literal[1] = Field(1, alias="schema")
     runs: Annotated[list[SensitivityRun], Field(min_length=1)]
 
+    @classmethod
+    def of(cls, runs: Iterable[SensitivityRun]) -> SensitivityFile:
+        """Return the file of these runs, in its order."""
+        return cls(runs=sorted(runs, key=_order))
+
     def with_runs(self, runs: Iterable[SensitivityRun]) -> SensitivityFile:
-        """Return the file with more runs, which replace those of their method and data set."""
+        """Return the file with more runs of one method on one data set.
+
+        They replace those of the same variants, and all of the method there by another schedule or version.
+        """
         added = list(runs)
-        replaced = {(run.data, run.method) for run in added}
-        kept = [run for run in self.runs if (run.data, run.method) not in replaced]
-        return SensitivityFile(runs=sorted([*kept, *added], key=_order))
+        subjects, settings, same = ({key(run) for run in added} for key in (_subject, _setting, _cell))
+        kept = [
+            run
+            for run in self.runs
+            if _subject(run) not in subjects or (_setting(run) in settings and _cell(run) not in same)
+        ]
+        return SensitivityFile.of([*kept, *added])
+
+
+def _subject(run: SensitivityRun) -> tuple[str, str]:
+    return run.data, run.method
+
+
+def _setting(run: SensitivityRun) -> tuple[object, ...]:
+    return *_subject(run), run.epochs, run.options, run.package, run.torch, run.cpu
+
+
+def _cell(run: SensitivityRun) -> tuple[str, ...]:
+    return *_subject(run), run.variant
 
 
 def _order(run: SensitivityRun) -> tuple[bool, str, str, int, int]:
-    return run.synthetic, run.data, run.method, VARIANTS.index(run.variant), run.seed
+    return run.synthetic, run.data, run.method, ORDER.index(run.variant), run.seed
 
 
 def measure(
@@ -85,9 +111,17 @@ def measure(
         say: called with a line before each run.
 
     Raises:
-        UserError: a run refused its input.
+        UserError: a run refused its input, the options state the precision, or this processor has no wider
+            instructions than an older one.
         RunError: a run failed.
     """
+    if any(option.partition("=")[0].strip() == PRECISION.partition("=")[0] for option in request.overrides):
+        raise UserError("The precision is what is compared: leave train.precision out of --set.")
+    if "processor" in variants and (here := torch.backends.cpu.get_cpu_capability()) in ("AVX2", "DEFAULT", "NO AVX"):
+        raise UserError(
+            f"This processor's widest instructions are {here}, so there is nothing to switch off: name the other "
+            "variants, --variants threads precision."
+        )
     found = []
     chosen: list[Variant] = ["reference", *variants]
     planned = [(variant, seed) for variant in chosen for seed in seeds]
@@ -101,7 +135,8 @@ def measure(
 def _run(request: RunRequest, variant: Variant) -> SensitivityRun:
     precision = (PRECISION,) if variant == "precision" else ()
     threads = 2 if variant == "threads" else 1
-    asked = request.model_copy(update={"threads": threads, "overrides": (*request.overrides, *precision)})
+    changed = {"threads": threads, "overrides": (*request.overrides, *precision), "device": "cpu"}
+    asked = request.model_copy(update=changed)
     record = run_once(asked, OLDER_PROCESSOR if variant == "processor" else {}).record
     here = machine()
     return SensitivityRun(

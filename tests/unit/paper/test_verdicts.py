@@ -165,15 +165,21 @@ def test_below_is_not_said_of_what_looking_at_the_test_set_may_have_gained() -> 
     assert judge(replace(unlucky, value=40.6), Measured(values, THERE), 0.1).kind == "above"
 
 
-def test_what_looks_gained_in_our_runs_counts_before_what_luck_would() -> None:
+def test_what_looks_gained_in_our_runs_counts_beside_what_luck_would() -> None:
     printed = Published(41.6, THERE, selection="best_on_test", looks=3)
-    measured = Measured([41.0, 41.1, 41.2], THERE, gained=[0.5, 0.7])
+    measured = Measured([41.0, 41.1, 41.2], THERE, gained=[0.5, 0.7, 0.6])
     assert judge(printed, replace(measured, gained=()), 0.1).kind == "below"
     verdict = judge(printed, measured, 0.1)
     assert verdict.kind == "inconclusive"
-    assert verdict.reason.endswith("the best of our looks at it is +0.6 above that")
+    assert "the best of our looks at it is +0.6 above that (3 runs)" in verdict.reason
     assert judge(replace(printed, looks=None), measured, 0.1).kind == "inconclusive"
     assert judge(replace(printed, selection="last"), measured, 0.1).kind == "below"
+
+
+@pytest.mark.parametrize("gained", [[], [0.0], [0.0, 0.0], [0.0, 0.0, 0.0]])
+def test_few_looks_of_ours_do_not_take_away_what_a_thousand_may_have_gained(gained: list[float]) -> None:
+    printed = Published(41.6, THERE, selection="best_on_test", looks=1_000)
+    assert judge(printed, Measured([41.0, 41.1, 41.2], THERE, gained=gained), 0.1).kind == "inconclusive"
 
 
 @pytest.mark.parametrize(("value", "within"), [(46.8, 1.0), (10.0, 1.0), (4.58, 0.458), (1.32, 0.132)])

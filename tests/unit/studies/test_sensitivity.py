@@ -50,6 +50,24 @@ def test_a_new_measurement_replaces_that_of_its_method_and_data() -> None:
     assert [(run.data, run.seed) for run in again.runs] == [("Other", 0), ("Set", 5)]
 
 
+def test_a_variant_measured_later_joins_what_is_there_unless_the_schedule_changed() -> None:
+    stored = SensitivityFile.of([run_of("threads", 0, 21.0), run_of("reference", 0, 20.0)])
+    assert [run.variant for run in stored.runs] == ["reference", "threads"]
+    later = [run_of("reference", 0, 20.0), run_of("precision", 0, 22.0)]
+    assert [run.variant for run in stored.with_runs(later).runs] == ["reference", "threads", "precision"]
+    longer = [run_of("reference", 0, 30.0, epochs=9)]
+    assert [(run.variant, run.epochs) for run in stored.with_runs(longer).runs] == [("reference", 9)]
+
+
+def test_what_cannot_be_compared_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    request = RunRequest(method="acmnet", overrides=("train.precision=bfloat16",))
+    with pytest.raises(UserError, match=r"leave train\.precision out"):
+        measure(request, [0], [], print)
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX2")
+    with pytest.raises(UserError, match="--variants threads precision"):
+        measure(RunRequest(method="acmnet"), [0], ["processor"], print)
+
+
 def test_synthetic_rows_say_so_and_a_page_of_them_alone_too() -> None:
     made = run_of("reference", 0, 20.0, data="Easy", synthetic=True)
     both = sensitivity_page(SensitivityFile(runs=[run_of("reference", 0, 9.0), made]))
@@ -66,6 +84,7 @@ def test_each_variant_changes_one_thing(monkeypatch: pytest.MonkeyPatch) -> None
         return Run(Path(), as_record(make_record(seed=request.seed)), 1, frozenset())
 
     monkeypatch.setattr(sensitivity, "run_once", run_once)
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX512")
     request = RunRequest(method="acmnet", overrides=("train.epochs=2",))
     found = measure(request, [4, 7], ["threads", "processor", "precision"], lambda line: None)
     own, half = ("train.epochs=2",), ("train.epochs=2", "train.precision=bfloat16")

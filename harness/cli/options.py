@@ -200,7 +200,8 @@ def add_training_options(command: argparse.ArgumentParser) -> None:
     scores = "npz file of videos and scores: classes of proposals, with --set localizer.class_score=file"
     group.add_argument("--class-scores", type=Path, metavar="FILE", help=scores)
     group.add_argument("--full-size", action="store_true", help="synthetic data at 2048 columns and T = 750")
-    observe = "after every N epochs score the test set and judge pseudo labels, beside the result and never for it"
+    observe = "after every N epochs score the test set, judge pseudo labels and compare gradients of added losses,\n"
+    observe += "beside the result and never for it"
     group.add_argument("--observe", type=count, metavar="N", help=observe)
     add_store_option(group)
     add_device_option(group)

@@ -75,7 +75,7 @@ _EASY = {
     "label_noise": 0.0,
     "context_strength": 0.2,
     "class_similarity": 0.2,
-    # or methods that no neighbour smooths, such as FAC-Net and ASL, find prominent phases alone
+    # or methods without temporal convolutions, such as FAC-Net and ASL, find prominent phases alone
     "phase_similarity": 0.9,
     "recurring_background": 0.8,
     "content_strength": 4.0,

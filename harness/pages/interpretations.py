@@ -20,13 +20,13 @@ def interpretations_page(records: Sequence[Record]) -> Page | None:
     plan = plans()[INTERPRETATIONS]
     assert plan.reference is not None
     text = (
-        "The paper released no code and does not state every choice. Each row changes one choice of RMGCL+GKSA, all "
-        "else as in the data set's schedule; cells are the change of the mean mAP (widest range) against the defaults "
-        "and, next to it, against ACM-Net, which has nothing of the paper's contribution: both paired by seed, ± half "
-        "the 95 % t-interval, with the seeds in the third column. A change whose interval holds 0 is within the noise "
-        "of the seeds; the intervals are not corrected for the number of rows, of which one in twenty would leave out "
-        "0 by chance. `wstal-bench ls rows` gives the option behind each row; `wstal-bench reproduce thumos14 --data "
-        "DIR --table interpretations` runs them."
+        "The paper released no code and does not state every choice. Each row changes one choice of RMGCL+GKSA, or "
+        "several that it names, all else as in the data set's schedule; cells are the change of the mean mAP (widest "
+        "range) against the defaults and, next to it, against ACM-Net, which has nothing of the paper's contribution: "
+        "both paired by seed, ± half the 95 % t-interval, with the seeds in the third column. A change whose interval "
+        "holds 0 is within the noise of the seeds; the intervals are not corrected for the number of rows, of which "
+        "one in twenty would leave out 0 by chance. `wstal-bench ls rows` gives the option behind each row; "
+        "`wstal-bench reproduce thumos14 --data DIR --table interpretations` runs them."
     )
     facts: list[str] = []
     rows: list[dict[str, Any]] = [dict(zip(plan.columns, row.cells, strict=True)) for row in plan.rows]

@@ -1,4 +1,6 @@
-"""Page of looks between epochs: what choosing the checkpoint on the test set gives, and how good pseudo labels are."""
+"""Page of looks between epochs: what choosing the checkpoint on the test set gives, how good and how calibrated pseudo
+labels are, and how gradients of added terms lie to the base's.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +64,7 @@ def observations_page(records: Sequence[Record]) -> Page | None:
             "## Gradients of the added terms",
             "Each weighted term that a method adds to its base's loss, against the gradient of that loss on the "
             "parameters that it trains: cosine (below 0 the term undoes what the base learns) and norm in units of the "
-            "base's. Means over four batches of training videos, with dropout.",
+            "base's. Means over up to four batches of training videos, with dropout.",
             Table(f"{name}-gradients", f"{first.data.title}: gradients of the added terms", gradients),
         ]
     title = f"{first.data.title}: looks between epochs"
@@ -168,10 +170,10 @@ def _gradients(groups: dict[str, list[Record]]) -> list[dict[str, Any]]:
             here = [look.gradients for look in looks if look.epoch == epoch]
             cells = {
                 f"{key} of {name}": estimate([one[name][key] for one in here if name in one], len(here))
-                for name in here[0]
+                for name in dict.fromkeys(name for one in here for name in one)
                 for key in ("cosine", "norm")
             }
-            rows.append({"method": label, "epoch": epoch, "seeds": len(here)} | cells)
+            rows.append({"method": label, "epoch": epoch, "seeds": seed_list(members)} | cells)
     return rows
 
 

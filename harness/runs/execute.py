@@ -72,7 +72,8 @@ def execute(
         store: where it is kept.
         device: where it trains.
         on_progress: called while the run goes on, in the stages `train` and `score`.
-        observe: epochs between looks at the test set and at pseudo labels, which the record keeps beside the result.
+        observe: epochs between looks at the test set, pseudo labels and gradients, which the record keeps beside the
+            result.
 
     Returns:
         The run's folder, its record, and whether it was there already.

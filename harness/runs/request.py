@@ -114,7 +114,7 @@ class RunRequest(Spec):
     store: Path = Path("runs")
     device: str = "auto"
     threads: int | None = None
-    observe: int | None = Field(None, ge=1, description="epochs between looks at the test set and at pseudo labels")
+    observe: int | None = Field(None, ge=1, description="epochs between looks at test set, pseudo labels, gradients")
     expected: str | None = Field(None, description="id of the planned run; another one is refused")
 
     @model_validator(mode="after")

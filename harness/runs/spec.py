@@ -110,7 +110,8 @@ def plan_run(
 ) -> RunSpec:
     """Resolve a run: the method's recipe for the data set, the data set's schedule, then the user's overrides.
 
-    A data set that no paper and no shipped schedule covers has the recipe fitted to its size as its schedule.
+    A data set that no paper and no shipped schedule covers, or whose shipped schedule asks for it, has the recipe
+    fitted to its size first.
 
     Args:
         method: registered name.

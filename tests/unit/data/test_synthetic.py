@@ -444,6 +444,10 @@ def test_similarity_dials_are_the_correlations_that_they_state(value: float) -> 
     assert correlation(non_prominent[::2], non_prominent[1::2]) == pytest.approx(value, abs=0.03)
     assert correlation(non_prominent, np.roll(non_prominent, 2, axis=0)) == pytest.approx(0, abs=0.03)
 
+    spec = SyntheticSpec.full_size(phase_similarity=value, class_similarity=0)
+    phases = World.of(spec).phases.astype(np.float64)
+    assert correlation(phases[Kind.NON_PROMINENT], phases[Kind.PROMINENT]) == pytest.approx(value, abs=0.03)
+
 
 def test_recurring_background_repeats_across_videos() -> None:
     def nearest(share: float) -> float:

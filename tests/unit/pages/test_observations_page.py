@@ -26,7 +26,9 @@ def observed(
         test = record.scored.model_copy(update={"averages": dict.fromkeys(record.scored.averages, value)})
         pair = labels[number] if labels else ()
         quality = {kind: {"ap": ap, "auc": ap} for kind, ap in zip(("main", taught), pair, strict=False)}
-        looks.append(Observation.model_construct(epoch=10 * (number + 1), test=test, pseudo_labels=quality))
+        looks.append(
+            Observation.model_construct(epoch=10 * (number + 1), test=test, pseudo_labels=quality, gradients={})
+        )
     return record.model_copy(update={"observations": looks})
 
 
@@ -91,3 +93,37 @@ def test_consensus_labels_have_a_column_where_a_method_has_them() -> None:
     assert row["AP of consensus"].mean == 45
     assert row["AP gained"].mean == 5
     assert "are better than" in markdown_page(page)  # type: ignore[arg-type]
+
+
+def looked(record: Record, gradients: list[dict[str, dict[str, float]]], error: float) -> Record:
+    """Looks at epochs 10, 20, ... with gradients, and the calibration of A and A_hat."""
+    quality = {"ap": 40.0, "auc": 40.0, "score": 30.0, "positive": 35.0, "error": error}
+    looks = [
+        Observation.model_construct(
+            epoch=10 * number,
+            test=record.scored,
+            pseudo_labels={"main": quality, "auxiliary": quality | {"score": 60.0}},
+            gradients=one,
+        )
+        for number, one in enumerate(gradients, 1)
+    ]
+    return record.model_copy(update={"observations": looks})
+
+
+def test_gradients_and_calibration_have_tables() -> None:
+    late = {"contrast": {"cosine": -0.5, "norm": 2.0}}
+    first = looked(seeds_of(1)[0], [{}, late | {"auxiliary": {"cosine": 0.1, "norm": 0.5}}], 10.0)
+    second = looked(seeds_of(2)[1], [{}, {"contrast": {"cosine": -0.3, "norm": 1.0}}], 12.0)
+    page = observations_page([second, first])
+    (row,) = table(page, "gradients").rows
+    assert (row["epoch"], row["cosine of contrast"].mean, row["norm of contrast"].mean) == (20, -0.4, 1.5)
+    assert row["norm of auxiliary"].mean == 0.5  # also where only one seed has the term
+    main, auxiliary = table(page, "calibration").rows
+    assert (main["scores"], main["calibration error"].mean, main["mean probability"].mean) == ("main", 11.0, 30.0)
+    assert (auxiliary["mean probability"].mean, auxiliary["share that shows it"].mean) == (60.0, 35.0)
+
+
+def test_looks_of_before_have_no_such_tables() -> None:
+    page = observations_page([observed(record, [20.0], [(40.0, 45.0)]) for record in seeds_of(2)])
+    assert "Gradients" not in markdown_page(page)  # type: ignore[arg-type]
+    assert "Calibration" not in markdown_page(page)  # type: ignore[arg-type]

@@ -141,8 +141,10 @@ def _claim(tables: Tables, data: str, claim: str) -> Row:
 
 
 def _pseudo_labels(tables: Tables) -> str:
-    """Return how good the paper's pseudo labels are on real THUMOS14, by epoch."""
+    """Return how good the paper's pseudo labels are on real THUMOS14, by epoch, of the system with the most seeds."""
     rows = [row for row in tables[f"{THUMOS}-pseudo-labels"] if str(row["method"]).startswith(PAPER)]
+    seeds = {str(row["method"]): int(str(row["seeds"]).split()[0]) for row in rows}
+    rows = [row for row in rows if row["method"] == max(seeds, key=lambda label: seeds[label], default="")]
     shown_columns = ["epoch", "AP of main", "AP of auxiliary", "AP gained"]
     return _markdown(shown_columns, [[row[name] for name in shown_columns] for row in rows])
 

@@ -80,14 +80,15 @@ def by_method(records: Sequence[Record]) -> dict[str, list[Record]]:
     """Group the records of one data set by their system, each under a label that tells it from the others, best first.
 
     Fully supervised methods stand above all others as references, and those that are given counts after them: weak
-    methods are ranked by themselves. A label is the method's title
-    with the user's options, and the version where there are several.
+    methods are ranked by themselves. A label is the method's title with the options of an ablation's row and the
+    user's, and the version where there are several.
     """
     versions = {record.version for record in records}
     labelled: dict[str, list[Record]] = {}
     for group in systems(records).values():
         first = group[0]
-        marks = [changes(first.overrides)] if first.overrides else []
+        options = first.row_options | first.overrides
+        marks = [changes(options)] if options else []
         marks += [first.version] if len(versions) > 1 else []
         label = f"{first.title} ({', '.join(marks)})" if marks else first.title
         # two recipes with one label: a default changed within a version

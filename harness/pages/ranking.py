@@ -86,7 +86,7 @@ def rankings(records: Sequence[Record]) -> list[list[Record]]:
     several = [version for version, names in methods.items() if len(names) >= SEVERAL]
     several.sort(key=lambda version: (len(methods[version]), _numbers(version)), reverse=True)
     place = {version: number for number, version in enumerate(several)}
-    split: list[list[Record]] = [[] for _ in several or [None]]
+    split: list[list[Record]] = [[] for _ in several or [""]]
     for record in records:
         split[place.get(record.version, 0)].append(record)
     return split

@@ -144,7 +144,7 @@ def _run(request: RunRequest, variant: Variant) -> SensitivityRun:
         synthetic=record.synthetic,
         method=record.method,
         title=record.title,
-        epochs=record.recipe.train["epochs"],
+        epochs=int(str(record.recipe.train["epochs"])),
         options=" ".join(request.overrides),
         variant=variant,
         seed=record.seed,

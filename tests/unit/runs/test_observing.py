@@ -29,6 +29,7 @@ from tests.helpers.faults import Killed
 from tests.helpers.runs import EPOCHS, SIZES, at, die
 from wstal.errors import UserError
 from wstal.evaluation.ranking import calibration_error, ranking_quality
+from wstal.types import Batch
 
 
 def observed(
@@ -155,13 +156,18 @@ def test_opposite_terms_have_a_cosine_of_minus_one(tiny: Path, monkeypatch: pyte
         added = method.added_terms(terms)
         return terms | {"total": base + sum(added.values())}
 
-    method.losses = losses  # type: ignore[method-assign, assignment]
+    method.losses = losses  # type: ignore[method-assign]
     monkeypatch.setattr("harness.runs.observing.copy.deepcopy", lambda same: same)
     found = gradients_of_added_terms(method, source.videos("train"), spec.recipe.train, 0)
     mu, own = spec.recipe.method.contrast.weight, spec.recipe.method.auxiliary.weight  # type: ignore[attr-defined]
     assert found["contrast"] == pytest.approx({"cosine": -1, "norm": 3 * mu})
     assert found["auxiliary"] == pytest.approx({"cosine": 1, "norm": own})
     assert set(found) == {"contrast", "auxiliary"}
+
+
+def weak_batch(batch: object) -> Batch:
+    assert isinstance(batch, Batch)
+    return batch
 
 
 def test_gradients_are_those_of_the_parameters_that_the_base_trains(tiny: Path) -> None:
@@ -172,13 +178,13 @@ def test_gradients_are_those_of_the_parameters_that_the_base_trains(tiny: Path) 
     method.start_epoch(train.epochs - 1, train.epochs)
     examples, rng = examples_of(method, videos, train, 0), numpy_stream(0, "gradients")
     chosen = method.train_batches(examples.labels, train.batch_size, rng)
-    method.losses(examples.batch(chosen[0], rng)[0])
+    method.losses(weak_batch(examples.batch(chosen[0], rng)[0]))
     method.end_step()  # the bank has something
     found = gradients_of_added_terms(method, videos, train, 0)
 
     rng, plain, weights = numpy_stream(0, "gradients"), [], [*method.base.parameters()]
     for indices in method.train_batches(examples.labels, train.batch_size, rng)[:GRADIENT_BATCHES]:
-        terms = method.losses(examples.batch(indices, rng)[0])
+        terms = method.losses(weak_batch(examples.batch(indices, rng)[0]))
         base = terms["total"] - sum(method.added_terms(terms).values())
         own, other = (
             torch.cat(

@@ -21,7 +21,7 @@ from wstal.errors import UserError
 
 
 def run_of(variant: str, seed: int, average: float, **changes: Any) -> SensitivityRun:
-    values = {
+    values: dict[str, Any] = {
         "data": "Set", "synthetic": False, "method": "acmnet", "title": "ACM-Net", "epochs": 3, "options": "",
         "tious": "0.1:0.7", "commit": None, "package": "0.3.0", "torch": "2.13.0", "cpu": "X", "date": "2026-11-30",
     }  # fmt: skip

@@ -14,7 +14,7 @@ from harness.paper.tables import training_logs
 from harness.records.grouping import by_method
 from harness.records.schema import Record
 from harness.records.words import seed_list, widest_average
-from harness.seed_statistics import Estimate, estimate
+from harness.seed_statistics import Estimate, estimate, mean_and_half_width
 
 MAIN, AUXILIARY, CONSENSUS = "main", "auxiliary", "consensus"
 KINDS = {
@@ -169,12 +169,20 @@ def _gradients(groups: dict[str, list[Record]]) -> list[dict[str, Any]]:
         for epoch in sorted({look.epoch for look in looks}):
             here = [look.gradients for look in looks if look.epoch == epoch]
             cells = {
-                f"{key} of {name}": estimate([one[name][key] for one in here if name in one], len(here))
+                f"{key} of {name}": _hundredths([one[name][key] for one in here if name in one], len(here))
                 for name in dict.fromkeys(name for one in here for name in one)
                 for key in ("cosine", "norm")
             }
             rows.append({"method": label, "epoch": epoch, "seeds": seed_list(members)} | cells)
     return rows
+
+
+def _hundredths(values: list[float], seeds: int) -> str:
+    """Return a mean with half its 95 % interval to two digits, empty unless all seeds have a value."""
+    if len(values) < seeds:
+        return ""
+    mean, half = mean_and_half_width(values)
+    return f"{mean:.2f}" + (f" ± {half:.2f}" if seeds > 1 else "")
 
 
 def _answers(groups: dict[str, list[Record]]) -> list[str]:

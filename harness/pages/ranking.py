@@ -11,8 +11,8 @@ from harness.io.text import grouped
 from harness.pages.model import Link, Linked, Table
 from harness.paper.verdicts import LEAST_SEEDS
 from harness.records.grouping import average, systems
-from harness.records.schema import Options, Record
-from harness.records.words import changes, widest_average
+from harness.records.schema import Record
+from harness.records.words import changes, option_words, widest_average
 from harness.registry import load_method, method_entries
 from harness.seed_statistics import Estimate, estimate
 from wstal import sampling
@@ -152,15 +152,6 @@ def _labelled(groups: Iterable[list[Record]]) -> dict[str, list[Record]]:
             # two recipes with one label: a default changed within a version
             labelled[f"{label} ({group[0].digest[:8]})" if label in labelled else label] = group
     return labelled
-
-
-def option_words(options: Options) -> list[str]:
-    """Return options as `name=value`, by the last part of the name where that is clear."""
-    last = [key.rpartition(".")[2] for key in options]
-    return [
-        f"{short if last.count(short) == 1 else key}={value}"
-        for (key, value), short in sorted(zip(options.items(), last, strict=True))
-    ]
 
 
 def bounds(value: Estimate) -> tuple[float, float]:

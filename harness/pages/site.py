@@ -25,7 +25,7 @@ from harness.pages.methods import method_pages
 from harness.pages.model import TABS, Blocks, Link, Linked, Page, Table
 from harness.pages.observations import observations_page
 from harness.pages.paper_tables import table_page
-from harness.pages.ranking import option_words, rankings, schedule_words, standings, verdict
+from harness.pages.ranking import rankings, schedule_words, standings, verdict
 from harness.pages.readme import THUMOS, excerpt, fill_blocks, read_documents
 from harness.pages.released import rescored_page
 from harness.pages.reliability import reliability_page
@@ -36,7 +36,7 @@ from harness.records.collection import add_records
 from harness.records.grouping import average, has_ablations
 from harness.records.reading import list_records
 from harness.records.schema import Record
-from harness.records.words import bullets, widest_average
+from harness.records.words import bullets, option_words, widest_average
 from harness.registry import method_entries
 from harness.seed_statistics import Estimate
 from harness.studies.cost import CostFile

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from harness.io.encoding import canonical_json, sha256
 from harness.io.text import grouped
 from harness.records.schema import Data, Record, data_identity
-from harness.records.words import changes, widest_average
+from harness.records.words import changes, option_words, widest_average
 from wstal.types import Supervision
 
 # order of tables: references above, and those that are given counts after the weak methods, which are ranked alone
@@ -88,7 +88,7 @@ def by_method(records: Sequence[Record]) -> dict[str, list[Record]]:
     for group in systems(records).values():
         first = group[0]
         options = first.row_options | first.overrides
-        marks = [changes(options)] if options else []
+        marks = option_words(options)
         marks += [first.version] if len(versions) > 1 else []
         label = f"{first.title} ({', '.join(marks)})" if marks else first.title
         # two recipes with one label: a default changed within a version

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from harness.records.schema import Environment, Metrics, Record
+from harness.records.schema import Environment, Metrics, Options, Record
 
 SOURCES = (
     "what the implementation follows; where no code was released that is the paper, and `paper, partly` where it "
@@ -68,3 +68,12 @@ def widest_average(averages: Mapping[str, float]) -> str:
         return high - low, name
 
     return max(averages, key=span)
+
+
+def option_words(options: Options) -> list[str]:
+    """Return options as `name=value`, by the last part of the name where that is clear."""
+    last = [key.rpartition(".")[2] for key in options]
+    return [
+        f"{short if last.count(short) == 1 else key}={value}"
+        for (key, value), short in sorted(zip(options.items(), last, strict=True))
+    ]

@@ -169,7 +169,11 @@ class CrossVideo(Method):
         return terms
 
     def added_terms(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the contrast, the auxiliary branch's classification loss and L_ps with their weights (Eq. 17)."""
+        """Return what is added to the base's total: contrast, auxiliary loss and L_ps, each with its weight (Eq. 17).
+
+        Args:
+            terms: of `losses`.
+        """
         spec = self.spec
         weights = {
             "contrast": spec.contrast.weight,

@@ -148,10 +148,6 @@ class Method(nn.Module, ABC):
         `total` is minimised. The others are its terms before weighting, or other values worth plotting.
         """
 
-    def added_terms(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the weighted terms, from those of `losses`, that the method adds to the total of a base method."""
-        return {}
-
     @abstractmethod
     def score(self, features: VideoFeatures) -> Scores:
         """Return what localizers need of one video, computed in evaluation mode (see `Scores`)."""

@@ -20,6 +20,7 @@ from harness.io.tensor_file import TensorFile
 from harness.random_streams import numpy_stream
 from harness.runs.examples import TrainingVideos, examples_of
 from harness.runs.failed_step import losses
+from wstal.cross_video import CrossVideo
 from wstal.errors import UserError
 from wstal.evaluation.ranking import calibration_error, ranking_quality
 from wstal.method import Method, TrainSpec
@@ -161,7 +162,7 @@ def gradients_of_added_terms(
         By name of the term the mean over batches of the `cosine` of the two gradients, and of the term's `norm` in
         units of the base's. Empty where a method adds nothing, a term is left out while it is constant.
     """
-    if type(method).added_terms is Method.added_terms:
+    if not isinstance(method, CrossVideo):
         return {}
     examples, rng = examples_of(method, videos, spec, 0), numpy_stream(seed, "gradients")
     chosen = method.train_batches(examples.labels, spec.batch_size, rng)[:GRADIENT_BATCHES]

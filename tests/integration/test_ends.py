@@ -27,6 +27,14 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny(tmp_path_factory.mktemp("tiny"), train=4, test=2)
 
 
+def command_of(process: psutil.Process) -> str:
+    """The command of a process, empty of one that has ended since it was listed."""
+    try:
+        return str(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
+
+
 @pytest.fixture
 def started() -> Iterator[list[Started]]:
     found: list[Started] = []
@@ -91,7 +99,7 @@ def test_runs_of_fresh_processes_end_too(engine: str, tiny: Path, tmp_path: Path
         pytest.importorskip("distributed", reason="dask is not installed")
     words = [word for word in sweep(tiny, tmp_path, *ENDLESS, seeds="0") if word not in ("--jobs", "2")]
     started.append(one := Started(*words, "--engine", engine, *(["--jobs", "1"] if engine == "dask" else [])))
-    while not any("harness.runs.worker" in str(process.cmdline()) for process in one.family()):
+    while not any("harness.runs.worker" in command_of(process) for process in one.family()):
         assert one.process.poll() is None, one.process.stderr and one.process.stderr.read()
         time.sleep(0.05)
     os.killpg(one.process.pid, signal.SIGINT)

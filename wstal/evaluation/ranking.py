@@ -47,7 +47,7 @@ def calibration_error(score: Floats, positive: Bools, bins: int = 10) -> float:
         Mean over snippets of the distance between their interval's mean score and its share of positives; NaN of none.
 
     Example:
-        >>> calibration_error(np.array([0.95, 0.95, 0.05, 0.05]), np.array([True, False, False, False]))
+        >>> calibration_error(np.array([0.75, 0.75, 0.25, 0.25]), np.array([True, False, False, False]))
         0.25
     """
     place = np.minimum((score * bins).astype(int), bins - 1)

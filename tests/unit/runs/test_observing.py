@@ -27,6 +27,7 @@ from harness.runs.observing import GRADIENT_BATCHES, OBSERVED, Observer, gradien
 from harness.runs.spec import plan_run
 from tests.helpers.faults import Killed
 from tests.helpers.runs import EPOCHS, SIZES, at, die
+from wstal.cross_video import CrossVideo
 from wstal.errors import UserError
 from wstal.evaluation.ranking import calibration_error, ranking_quality
 from wstal.types import Batch
@@ -148,7 +149,8 @@ def test_opposite_terms_have_a_cosine_of_minus_one(tiny: Path, monkeypatch: pyte
     source = open_dataset(tiny)
     spec = plan_run("rmgcl-gksa", 0, source, SIZES)
     method = build(spec, 32, 3, torch.device("cpu"))
-    weight = next(method.base.classifier.parameters())
+    assert isinstance(method, CrossVideo)
+    weight = next(method.base.parameters())
 
     def losses(batch: object) -> dict[str, torch.Tensor]:
         base = weight.square().sum()
@@ -175,6 +177,7 @@ def test_gradients_are_those_of_the_parameters_that_the_base_trains(tiny: Path) 
     spec = plan_run("rmgcl-gksa", 0, source, SIZES | {"method.base.dropout": 0.0, "method.auxiliary.dropout": False})
     train, videos = spec.recipe.train, source.videos("train")
     method = build(spec, 32, 3, torch.device("cpu"))
+    assert isinstance(method, CrossVideo)
     method.start_epoch(train.epochs - 1, train.epochs)
     examples, rng = examples_of(method, videos, train, 0), numpy_stream(0, "gradients")
     chosen = method.train_batches(examples.labels, train.batch_size, rng)

@@ -6,7 +6,7 @@ learning from pseudo labels.
 Paper: Zhang & Zhao, "Cross-Video Contextual Knowledge Exploration and Exploitation for Ambiguity Reduction in Weakly
 Supervised Temporal Action Localization". Equation numbers refer to it. No code was released. Each choice that the paper
 leaves open is an option marked "not stated", and `results/interpretations.md` shows how much many of them change the
-result. Two have none: an anchor's positives may stem from its own video, and the bank starts with an epoch.
+result. The bank starts with an epoch, not in the midst of one.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from wstal.aggregate import Fusion
 from wstal.cross_video_options import CrossVideoOptions
 from wstal.device import to_device_async
 from wstal.errors import UserError
-from wstal.losses.contrast import bank_contrast, info_nce, info_nce_cost, robust_contrast, robust_cost
+from wstal.losses.contrast import NO_PAIR, bank_contrast, info_nce, info_nce_cost, robust_contrast, robust_cost
 from wstal.losses.pseudo_label import pseudo_label_loss
-from wstal.memory import MemoryBank, representative_features, scaled_scores
+from wstal.memory import MemoryBank, representative_features, scaled_scores, video_number
 from wstal.method import BaseMethod, Method, TrainSpec, adam
 from wstal.summarize.build import build_summarizer
 from wstal.summarize.options import MANY_SLOTS
-from wstal.tensors import Features, VideoFeatures
+from wstal.tensors import Features, VideoFeatures, gradient_ratio
 from wstal.types import Batch, IntArray, Scores, Snippets, Video
 
 
@@ -49,6 +49,7 @@ class CrossVideo(Method):
     spec: CrossVideoOptions
     summary: Tensor
     summary_count: Tensor
+    contrast_unit: Tensor | None
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -64,7 +65,9 @@ class CrossVideo(Method):
                 "the features before F. Leave it shared."
             )
         dim, rows = self.base.embedding_dim, num_classes + 1
-        self.memory = MemoryBank(rows, dim, spec.memory) if spec.rmgcl or spec.gka else None
+        owned = not spec.contrast.own_video
+        self.memory = MemoryBank(rows, dim, spec.memory, owned) if spec.rmgcl or spec.gka else None
+        self.register_buffer("contrast_unit", torch.zeros(()) if spec.contrast.balanced else None)  # 0: not known yet
         self.summarizer = build_summarizer(spec.summary, dim, rows) if spec.gks else None
         self.fusion = (
             Fusion(dim, spec.fusion_width, residual=spec.fusion_residual, norm=spec.fusion_norm) if spec.gka else None
@@ -73,7 +76,7 @@ class CrossVideo(Method):
         self.register_buffer("summary", torch.zeros(spec.summary.count if spec.gks else 0, dim))
         self.register_buffer("summary_count", torch.zeros((), dtype=torch.int64))
         self._building = False
-        self._unstored: list[tuple[Tensor, Tensor]] = []
+        self._unstored: list[tuple[Tensor, Tensor, Tensor]] = []
 
     @property
     def pairs(self) -> int:
@@ -153,17 +156,20 @@ class CrossVideo(Method):
         extra |= {"auxiliary": zero} if spec.gka else {}
         extra |= {"pseudo_label": zero, "pseudo_label_weight": zero} if spec.pseudo else {}
         if self._building and self.memory is not None:
-            snippets = self._for_memory(snippets)
-            features, row = self._representatives(snippets, batch.host_labels)
+            read = self._for_memory(snippets)
+            features, row, owner = self._representatives(read, batch)
             tokens, token_row = self.memory.tokens()
             if len(tokens):
                 if spec.rmgcl:
-                    extra["contrast"] = self._contrast(features, row, tokens, token_row)
+                    extra["contrast"] = self._contrast(features, row, owner, self.memory, tokens, token_row)
+                    if self.contrast_unit is not None and self.training and not bool(self.contrast_unit):
+                        ratio = gradient_ratio(terms["total"], extra["contrast"], snippets.embedded)
+                        self.contrast_unit.copy_(ratio)
                 if spec.gka:
                     knowledge = tokens if self.summarizer is None else self.summarizer(tokens, token_row)
-                    extra |= self._auxiliary(snippets, knowledge, labels)
+                    extra |= self._auxiliary(read, knowledge, labels)
             if self.training:
-                self._unstored.append((features.detach(), row))
+                self._unstored.append((features.detach(), row, owner))
         terms |= extra
         terms["total"] = sum(self.added_terms(extra).values(), start=terms["total"])
         return terms
@@ -176,7 +182,7 @@ class CrossVideo(Method):
         """
         spec = self.spec
         weights = {
-            "contrast": spec.contrast.weight,
+            "contrast": spec.contrast.weight * (1.0 if self.contrast_unit is None else self.contrast_unit),
             "auxiliary": spec.auxiliary.weight,
             "pseudo_label": spec.pseudo_label.weight,
         }
@@ -189,8 +195,8 @@ class CrossVideo(Method):
         """
         self.base.end_step()
         if self.memory is not None:
-            for features, row in self._unstored:
-                self.memory.update(features, row)
+            for features, row, owner in self._unstored:
+                self.memory.update(features, row, owner)
         self._unstored.clear()
 
     def score(self, features: VideoFeatures) -> Scores:
@@ -272,29 +278,36 @@ class CrossVideo(Method):
             name: None if math.isnan(value) else value for name, value in values.items()
         }
 
-    def _representatives(self, snippets: Snippets, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def _representatives(self, snippets: Snippets, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         options, classes = self.spec.memory, self.num_classes
         branches = self.base.branch_cas(snippets.cas.detach(), snippets.attention.detach())
         instance, background = (scaled_scores(cas, options.score_scale) for cas in branches)
         scores = torch.cat([instance[..., :classes], background[..., classes:]], dim=-1)
-        present = functional.pad(labels > 0, (0, 1), value=options.background)
+        present = functional.pad(batch.host_labels > 0, (0, 1), value=options.background)
         sure = options.score_scale == "min_max"
-        return representative_features(snippets.embedded, scores, present, options.threshold, sure)
+        features, row, video = representative_features(snippets.embedded, scores, present, options.threshold, sure)
+        return features, row, torch.tensor([video_number(name) for name in batch.videos])[video]
 
-    def _contrast(self, features: Tensor, row: Tensor, tokens: Tensor, token_row: Tensor) -> Tensor:
+    def _contrast(
+        self, features: Tensor, row: Tensor, owner: Tensor, bank: MemoryBank, tokens: Tensor, token_row: Tensor
+    ) -> Tensor:
         options = self.spec.contrast
         if options.anchors == "actions":
             kept = (row < self.num_classes).nonzero().squeeze(1)
-            features, row = features[to_device_async(kept, features.device)], row[kept]
-        if self.memory is not None and len(tokens) >= MANY_SLOTS:
+            features, row, owner = features[to_device_async(kept, features.device)], row[kept], owner[kept]
+        owners = None if options.own_video else (owner, bank.owners())
+        if len(tokens) >= MANY_SLOTS:
             robust = functools.partial(robust_cost, q=options.q, density=options.density)
             cost = robust if options.loss == "robust" else info_nce_cost
             return bank_contrast(
-                features, row, tokens, self.memory.filled, cost, options.temperature, options.reduction
+                features, row, tokens, bank.filled, cost, options.temperature, options.reduction, owners
             )
         lengths = torch.linalg.vector_norm(tokens, dim=1).clamp(min=1e-12)
         cosines = functional.normalize(features, dim=1) @ tokens.T / lengths
         positive = to_device_async(row, token_row.device).unsqueeze(1) == token_row.unsqueeze(0)
+        if owners is not None:
+            own = positive & to_device_async(owners[0].unsqueeze(1) == owners[1], positive.device)
+            cosines, positive = cosines.masked_fill(own, NO_PAIR), positive & ~own
         if options.loss == "info_nce":
             return info_nce(cosines, positive, options.temperature, options.reduction)
         return robust_contrast(cosines, positive, options.q, options.density, options.temperature, options.reduction)

@@ -76,6 +76,11 @@ class CrossVideoOptions(Spec):
 
     @model_validator(mode="after")
     def _consistent(self) -> CrossVideoOptions:
+        if not self.contrast.own_video and self.memory.update == "class_ema":
+            raise ValueError(
+                "memory.update=class_ema blends videos in every slot, so none is of an anchor's own video: leave "
+                "contrast.own_video true, or choose slot_momentum or fifo"
+            )
         if self.gks and not self.gka:
             raise ValueError("gks without gka: nothing would read the summary; switch gks off too")
         if self.pseudo and not self.gka:

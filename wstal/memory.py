@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -44,6 +46,17 @@ class MemoryOptions(Spec):
     start: float = Field(0.25, ge=0, lt=1, description="share of the epochs before the bank is built (50 of 200)")
 
 
+@functools.cache
+def video_number(name: str) -> int:
+    """Return the number of a video that owns slots: of its name, so the same in every run and after a resume.
+
+    Example:
+        >>> video_number("a") == video_number("a"), video_number("a") == video_number("b")
+        (True, False)
+    """
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=7).digest())
+
+
 def scaled_scores(cas: Cas, scale: ScoreScale) -> Cas:
     """Scale an attention-weighted CAS to 0-1 for the threshold of Eq. 7. By `min_max` a constant CAS becomes 1.
 
@@ -73,7 +86,7 @@ def representative_features(
     present: Bool[Tensor, "batch rows"],
     threshold: float,
     sure: bool = False,
-) -> tuple[Float[Tensor, "entries dim"], Int[Tensor, " entries"]]:
+) -> tuple[Float[Tensor, "entries dim"], Int[Tensor, " entries"], Int[Tensor, " entries"]]:
     """Compute beta of Eq. 6-7: the mean embedding of the snippets above the threshold, by video and present class.
 
     Args:
@@ -84,15 +97,15 @@ def representative_features(
         sure: each present row has a snippet above the threshold, as min_max scores do, so the device need not be asked.
 
     Returns:
-        `[entries, D]` features with gradient, and the memory row of each, on the host, sorted by video and class. A
-        class without a snippet above the threshold gives no entry.
+        `[entries, D]` features with gradient, and on the host the memory row and the place in the batch of the video of
+        each, sorted by video and class. A class without a snippet above the threshold gives no entry.
 
     Example:
         >>> embedded = torch.tensor([[[1.0, 0.0], [3.0, 0.0], [0.0, 9.0]]])
         >>> scores = torch.tensor([[[0.8], [1.0], [0.0]]])
-        >>> features, row = representative_features(embedded, scores, torch.tensor([[True]]), threshold=0.75)
-        >>> features.tolist(), row.tolist()
-        ([[2.0, 0.0]], [0])
+        >>> features, row, video = representative_features(embedded, scores, torch.tensor([[True]]), threshold=0.75)
+        >>> features.tolist(), row.tolist(), video.tolist()
+        ([[2.0, 0.0]], [0], [0])
     """
     chosen = (scores > threshold).to(embedded.dtype)
     counts = chosen.sum(dim=1)
@@ -105,18 +118,19 @@ def representative_features(
     own = chosen.new_zeros(len(chosen), most, chosen.shape[1])
     own[video, place] = chosen.mT[video, row]
     sums = (own @ embedded)[video, place]
-    return sums / counts[video, row].clamp(min=1).unsqueeze(-1), pairs[1]
+    return sums / counts[video, row].clamp(min=1).unsqueeze(-1), pairs[1], pairs[0]
 
 
 class MemoryBank(CountsOnHost):
     """Queues of features, one per row (the C classes and, last, background), stored as buffers without gradient.
 
-    The slots are on the module's device. Pointers and fill counts, which every step reads, are on the host.
+    The slots are on the module's device. Pointers, fill counts and owners, which every step reads, are on the host.
 
     Args:
         rows: C + 1.
         dim: D, columns of the features.
         options: length, momentum and update rule.
+        owned: keep the number of the video that each slot's latest feature is of, in the buffer `owner`.
 
     Example:
         >>> bank = MemoryBank(rows=2, dim=3, options=MemoryOptions(length=4))
@@ -125,18 +139,20 @@ class MemoryBank(CountsOnHost):
         [[[1.0, 1.0, 1.0]], [1]]
     """
 
-    COUNTERS: ClassVar[tuple[str, ...]] = ("pointer", "filled")
+    COUNTERS: ClassVar[tuple[str, ...]] = ("pointer", "filled", "owner")
     slots: Tensor
     pointer: Tensor
     filled: Tensor
+    owner: Tensor | None
 
-    def __init__(self, rows: int, dim: int, options: MemoryOptions) -> None:
+    def __init__(self, rows: int, dim: int, options: MemoryOptions, owned: bool = False) -> None:
         super().__init__()
         self.options = options
         # pages that are never written take no memory: inference never uses the bank
         self.register_buffer("slots", torch.from_numpy(np.zeros((rows, options.length, dim), dtype=np.float32)))
         self.register_buffer("pointer", torch.zeros(rows, dtype=torch.int64))
         self.register_buffer("filled", torch.zeros(rows, dtype=torch.int64))
+        self.register_buffer("owner", torch.zeros(rows, options.length, dtype=torch.int64) if owned else None)
 
     def tokens(self) -> tuple[Float[Tensor, "slots dim"], Int[Tensor, " slots"]]:
         """Return `[S, D]` all filled slots, row by row in slot order, and `[S]` the row of each."""
@@ -147,13 +163,24 @@ class MemoryBank(CountsOnHost):
         row, place = to_device_async(torch.stack([row, place]), self.slots.device)
         return self.slots[row, place], row
 
+    def owners(self) -> Int[Tensor, " slots"]:
+        """Return `[S]` the number of the video that each filled slot's latest feature is of, on the host."""
+        assert self.owner is not None
+        return self.owner[torch.arange(self.options.length) < self.filled.unsqueeze(1)]
+
     @torch.no_grad()
-    def update(self, features: Float[Tensor, "entries dim"], row: Int[Tensor, " entries"]) -> None:
+    def update(
+        self,
+        features: Float[Tensor, "entries dim"],
+        row: Int[Tensor, " entries"],
+        owner: Int[Tensor, " entries"] | None = None,
+    ) -> None:
         """Apply Eq. 8 for each feature in turn. Features of one row are stored in their order.
 
         Args:
             features: `[entries, D]` beta, detached here.
             row: `[entries]` memory row of each, on the host.
+            owner: `[entries]` number of each one's video, on the host, for a bank that keeps it.
         """
         features = features.detach().to(self.slots.dtype)
         # rank among this batch's entries of the same class: entries of one round never share a slot
@@ -168,12 +195,13 @@ class MemoryBank(CountsOnHost):
             if drifting:
                 self._drift(met, row[now])
             else:
-                self._write(met, row[now], rank[now] % width)
+                slot = (self.pointer[row[now]] + rank[now] % width) % width
+                if self.owner is not None and owner is not None:
+                    self.owner[row[now], slot] = owner[now]
+                self._write(met, row[now], slot)
 
-    def _write(self, features: Tensor, row: Tensor, ahead: Tensor) -> None:
-        """Mix into the slots at and after the pointers. An empty slot takes the feature itself."""
-        length = self.options.length
-        slot = (self.pointer[row] + ahead) % length
+    def _write(self, features: Tensor, row: Tensor, slot: Tensor) -> None:
+        """Mix into slots at and after the pointers. An empty slot takes the feature itself."""
         places = torch.stack([row, slot, slot >= self.filled[row]])
         self._advance(row)
         row, slot, empty = to_device_async(places, self.slots.device)

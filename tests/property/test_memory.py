@@ -261,7 +261,7 @@ def test_representatives_equal_the_loops(
         if present[b, c] and chosen:
             expected.append([math.fsum(column) / len(chosen) for column in zip(*chosen, strict=True)])
             rows.append(c)
-    features, row = representative_features(embedded, scores, present, threshold)
+    features, row, _ = representative_features(embedded, scores, present, threshold)
     assert row.tolist() == rows
     torch.testing.assert_close(features, torch.tensor(expected, dtype=torch.float64).reshape(-1, 3))
     if scale == "min_max":  # the interpretation's reason: every label contributes
@@ -284,7 +284,7 @@ def test_a_label_contributes_however_near_its_scores_are(top: float) -> None:
 def test_only_the_chosen_snippets_get_gradient() -> None:
     embedded = torch.ones(1, 4, 2, requires_grad=True)
     scores = torch.tensor([[[0.8, 0.9], [0.2, 0.9], [0.76, 0.9], [0.75, 0.9]]])
-    features, row = representative_features(embedded, scores, torch.tensor([[True, False]]), 0.75)
+    features, row, _ = representative_features(embedded, scores, torch.tensor([[True, False]]), 0.75)
     assert row.tolist() == [0]
     features.sum().backward()
     # 0.75 itself is not above 0.75, and the class without label chooses none

@@ -24,6 +24,7 @@ Reduction = Literal["mean", "sum"]
 Cost = Callable[[Tensor, Tensor], Tensor]
 # Adam squares gradients, and single precision ends at exp(88); 11.5 = log(100,000 slots)
 LARGEST_EXPONENT, LOG_SLOTS = 40.0, 11.5
+NO_PAIR = -1e4  # in place of a cosine: adds nothing to a sum of exponentials, and is finite
 
 
 class ContrastOptions(Spec):
@@ -40,6 +41,18 @@ class ContrastOptions(Spec):
         exclude_if=lambda anchors: anchors == "all",  # newer than stored runs, so its default is not written
         description="features that are compared with the bank (not stated): all, or of action classes alone, to which "
         "background is a negative",
+    )
+    own_video: bool = Field(
+        True,
+        exclude_if=lambda own: own,
+        description="an anchor's positives may stem from its own video (not stated); false leaves out slots whose "
+        "latest feature does",
+    )
+    balanced: bool = Field(
+        False,
+        exclude_if=lambda balanced: not balanced,
+        description="count mu in units in which the contrast's gradient on F is as long as that of the base's loss in "
+        "the first step that has both (the paper states mu alone)",
     )
 
     @model_validator(mode="after")
@@ -153,6 +166,7 @@ def bank_contrast(
     cost: Cost,
     temperature: float,
     reduction: Reduction = "mean",
+    owners: tuple[Int[Tensor, " anchors"], Int[Tensor, " slots"]] | None = None,
 ) -> Scalar:
     """Compute `robust_contrast` or `info_nce` of anchors and all slots, equal to rounding.
 
@@ -167,6 +181,8 @@ def bank_contrast(
         cost: of positives, from s+ and log(exp(s+) + sum exp(s-)).
         temperature: tau.
         reduction: over the positives of an anchor.
+        owners: numbers of the videos of anchors and slots, on the host: slots of an anchor's class and of its video
+            then are no pair, neither positive nor negative.
 
     Returns:
         The mean over the anchors that have a positive, 0 if none has.
@@ -181,14 +197,18 @@ def bank_contrast(
     anchor = torch.arange(len(row)).repeat_interleave(counts)
     # the slots of an anchor's row follow each other in the bank
     nth = torch.arange(len(anchor)) - (counts.cumsum(0) - counts)[anchor]
-    pairs = torch.stack([(filled.cumsum(0) - filled)[row][anchor] + nth, anchor, counts[anchor]])
-    slot, anchor, positives = to_device_async(pairs, anchors.device)
+    pairs = torch.stack([(filled.cumsum(0) - filled)[row][anchor] + nth, anchor])
+    members = to_device_async(pairs, anchors.device)
+    if owners is not None:
+        pairs = pairs[:, owners[0][anchor] != owners[1][pairs[0]]]
+        counts = torch.bincount(pairs[1], minlength=len(row))
+    slot, anchor, positives = to_device_async(torch.stack([*pairs, counts[pairs[1]]]), anchors.device)
     scale = 1 / (temperature * torch.linalg.vector_norm(tokens, dim=1).clamp(min=1e-12))
     # slots first: a product of this shape is 1.4 times as fast as its transpose
     similarities = (tokens @ functional.normalize(anchors, dim=1).T) * scale.unsqueeze(1)
     scaled = similarities[slot, anchor]
     # an anchor without negatives has logaddexp(s, -inf) = s, value and gradient
-    negatives = similarities.index_put((slot, anchor), scaled.new_tensor(-math.inf)).logsumexp(dim=0)
+    negatives = similarities.index_put(tuple(members), scaled.new_tensor(-math.inf)).logsumexp(dim=0)
     costs = cost(scaled, torch.logaddexp(scaled, negatives[anchor]))
     if reduction == "mean":
         costs = costs / positives

@@ -285,7 +285,15 @@ def test_a_step_stores_the_representative_features(background: bool) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"contrast__loss": "info_nce"}, {"contrast__reduction": "sum"}, {"contrast__anchors": "actions"}],
+    [
+        {},
+        {"contrast__loss": "info_nce"},
+        {"contrast__reduction": "sum"},
+        {"contrast__anchors": "actions"},
+        {"contrast__own_video": False},
+        {"contrast__own_video": False, "contrast__anchors": "actions", "contrast__loss": "info_nce"},
+    ],
+    ids=str,
 )
 def test_contrast_equals_the_printed_formula(changes: dict[str, Any]) -> None:
     method = trained(**changes).double()
@@ -294,11 +302,16 @@ def test_contrast_equals_the_printed_formula(changes: dict[str, Any]) -> None:
     assert method.memory is not None
     tokens, token_row = method.memory.tokens()
     anchors = []
-    for beta, c in plain_representatives(method.base.snippets(features), labels):
+    represented = plain_representatives(method.base.snippets(features), labels)
+    videos = [name for name, shown in zip(given.videos, labels, strict=True) for _ in range(int(shown.sum()) + 1)]
+    assert len(videos) == len(represented)
+    # the last features of a row, in the order of the bank's slots: those of the steps of `trained`
+    owner = stored_by(method) if "contrast__own_video" in changes else [""] * len(tokens)
+    for (beta, c), video in zip(represented, videos, strict=True):
         if "contrast__anchors" in changes and c == CLASSES:  # background is a negative alone
             continue
         scaled = [functional.cosine_similarity(beta, token, dim=0).item() / 0.1 for token in tokens]
-        own = [s for s, row in zip(scaled, token_row, strict=True) if row == c]
+        own = [s for s, row, of in zip(scaled, token_row, owner, strict=True) if row == c and of != video]
         negatives = sum(math.exp(s) for s, row in zip(scaled, token_row, strict=True) if row != c)
         if "contrast__loss" in changes:
             costs = [math.log(math.exp(s) + negatives) - s for s in own]
@@ -308,6 +321,66 @@ def test_contrast_equals_the_printed_formula(changes: dict[str, Any]) -> None:
             anchors.append(sum(costs) / (1 if "contrast__reduction" in changes else len(own)))
     value = method.losses(Batch(features, labels, given.videos))["contrast"]
     assert value.item() == pytest.approx(sum(anchors) / len(anchors), rel=1e-6)
+
+
+def stored_by(method: RmgclGksa) -> list[str]:
+    """The video of each filled slot after `train`, by a queue of names for each class."""
+    queues: list[list[str]] = [[""] * method.spec.memory.length for _ in range(CLASSES + 1)]
+    stored = [0] * (CLASSES + 1)
+    for given in (batch(number) for number in range(6)):
+        for name, labels in zip(given.videos, given.labels, strict=True):
+            for c in [*labels.nonzero().flatten().tolist(), CLASSES]:
+                queues[c][stored[c] % method.spec.memory.length] = name
+                stored[c] += 1
+    return [name for queue in queues for name in queue if name]
+
+
+def test_an_anchor_whose_class_holds_its_own_video_alone_has_no_positive() -> None:
+    method = ours(contrast__own_video=False, memory__background=False).eval()
+    one = batch(videos=1)
+    method.start_epoch(0, 3)
+    method.train().losses(one)
+    method.end_step()
+    assert method.losses(one)["contrast"].item() == 0.0
+    assert method.losses(Batch(one.features, one.labels, ("another",)))["contrast"].item() != 0.0
+    # the same slots after a resume
+    resumed = ours(contrast__own_video=False, memory__background=False).train()
+    resumed.load_state_dict(copied(method.state_dict()))
+    resumed.start_epoch(1, 3)
+    assert resumed.losses(one)["contrast"].item() == 0.0
+
+
+def test_a_balanced_contrast_begins_with_a_gradient_as_long_as_the_bases() -> None:
+    method = ours(contrast__balanced=True, contrast__weight=0.5).train()
+    method.start_epoch(0, 3)
+    first, second = batch(0), batch(1)
+    assert method.losses(first)["contrast"].item() == 0  # the bank is empty
+    assert method.contrast_unit == 0
+    method.end_step()
+    found: list[Tensor] = []
+    embed = method.base.snippets
+
+    def kept(features: Tensor) -> Snippets:
+        snippets = embed(features)
+        found.append(snippets.embedded)
+        return snippets
+
+    method.base.snippets = kept  # type: ignore[method-assign]
+    terms = method.losses(second)
+    added = method.added_terms(terms)
+    base = terms["total"] - sum(added.values())
+    on_f = [torch.autograd.grad(one, found[0], retain_graph=True)[0].norm() for one in (added["contrast"], base)]
+    assert on_f[0].item() == pytest.approx(0.5 * on_f[1].item(), rel=1e-4)
+    # known from then on
+    unit = method.contrast_unit.clone()
+    assert unit > 0
+    terms["total"].backward()
+    method.end_step()
+    method.losses(first)
+    assert torch.equal(method.contrast_unit, unit)
+    resumed = ours(contrast__balanced=True, contrast__weight=0.5)
+    resumed.load_state_dict(copied(method.state_dict()))
+    assert torch.equal(resumed.contrast_unit, unit)
 
 
 def gradient_of(term: Tensor, part: torch.nn.Module) -> list[Tensor | None]:
@@ -432,7 +505,7 @@ def test_attention_of_its_own_needs_a_base_that_reads_it_from_the_embedding() ->
 def test_new_options_at_their_defaults_leave_a_run_its_name() -> None:
     written = RmgclGksa.recipe("thumos14").method.model_dump(mode="json")
     assert not {"auxiliary", "fusion_residual", "fusion_norm"} & written.keys()
-    assert "anchors" not in written["contrast"]
+    assert not {"anchors", "own_video", "balanced"} & written["contrast"].keys()
     assert "weighted" not in written["pseudo_label"]
 
 
@@ -588,6 +661,9 @@ def test_training_goes_on_from_a_checkpoint_to_the_same_bits(kind: str) -> None:
         {"summary__count": 1, "summary__neighbours": 1},
         {"pseudo_label__teacher_grad": True, "pseudo_label__detach_uncertainty": True},
         {"pseudo_label__weighted": True, "contrast__anchors": "actions"},
+        {"contrast__own_video": False, "contrast__loss": "info_nce"},
+        {"contrast__own_video": False, "memory__update": "fifo", "contrast__reduction": "sum"},
+        {"contrast__balanced": True, "contrast__weight": 1.0},
         {"memory__score_scale": "none", "memory__threshold": 0.0},
         {"auxiliary__weight": 0.5, "auxiliary__dropout": True, "auxiliary__attention": "own"},
         {"fusion_residual": False, "fusion_norm": False},
@@ -688,6 +764,7 @@ def test_recipes_are_the_papers(dataset: str, videos: int, rows: int, codewords:
         ({"summary.count": 0}, "method.summary.count"),
         ({"summary.kind": "k-means"}, "method.summary.kind.*'k_means'"),
         ({"memory.length": 0}, "method.memory.length"),
+        ({"memory.update": "class_ema", "contrast.own_video": False}, "class_ema blends videos.*leave"),
         ({"memory.start": 1.0}, "method.memory.start"),
         ({"fusion_width": 0}, "method.fusion_width"),
         ({"base.dropout": 1.0}, "method.base.dropout"),
@@ -721,6 +798,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     **{f"update-{update}": {"memory__update": update} for update in ("slot_momentum", "fifo", "class_ema")},
     "entmax15": {"summary__attention": "entmax15"},
     "info_nce": {"contrast__loss": "info_nce"},
+    "own_video": {"contrast__own_video": False},
     "without-summary": {"gks": False},
     "head_dropout": {"head_dropout": True},
     "long": {"memory__length": 50},

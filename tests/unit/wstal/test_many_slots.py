@@ -34,6 +34,8 @@ OPTIONS: dict[str, Any] = {
     "no background": {"memory": {"background": False}},
     "gka reads every slot": {"gks": False},
     "no contrast": {"rmgcl": False},
+    "other videos": {"contrast": {"own_video": False}},
+    "other videos, sum": {"contrast": {"own_video": False, "reduction": "sum", "loss": "info_nce"}},
 } | {
     f"{name} {value}": {"summary": {name: value}}
     for name in ("attention", "kind")

@@ -35,18 +35,12 @@ def interpretations_page(records: Sequence[Record]) -> Page | None:
         run = {row.id: found[row.id] for row in plan.rows if found[row.id]}
         if members[0].synthetic or overrides != "none" or plan.reference not in run or len(run) == 1:
             continue
-        number = sum(isinstance(block, Table) for block in blocks) + 1
-        rows = [
-            _table_row(plan, row, found, rows_of(baseline, members)["baseline"]) for row in plan.rows if row.id in run
-        ]
-        blocks += [
-            f"## {members[0].data.title}, version {version}",
-            Table(
-                INTERPRETATIONS if number == 1 else f"{INTERPRETATIONS}-{number}",
-                "What each interpretation changes",
-                rows,
-            ),
-        ]
+        acmnet = rows_of(baseline, members)["baseline"]
+        rows = [_table_row(plan, row, found, acmnet) for row in plan.rows if row.id in run]
+        earlier = sum(isinstance(block, Table) for block in blocks)
+        name = f"{INTERPRETATIONS}-{earlier + 1}" if earlier else INTERPRETATIONS
+        blocks.append(f"## {members[0].data.title}, version {version}")
+        blocks.append(Table(name, "What each interpretation changes", rows))
         if missing := [row.id for row in plan.rows if row.id not in run]:
             blocks.append(f"Not run: {', '.join(missing)}.")
         blocks.append(bullets([*setting(found[plan.reference]), f"data: {digest}"]))
@@ -62,7 +56,7 @@ def _table_row(plan: Plan, row: Row, found: Mapping[str, list[Record]], baseline
     assert plan.reference is not None
     reference, own = found[plan.reference], found[row.id]
     moved, gained = difference(own, reference), difference(own, baseline)
-    change = moved.estimate if moved else NOT_RUN
+    change: Any = moved.estimate if moved else NOT_RUN
     if row.id == plan.reference:
         change = estimate([average(record) for record in own], len(own))
     return dict(zip(plan.columns, row.cells, strict=True)) | {

@@ -38,7 +38,9 @@ def ablation_page(records: Sequence[Record]) -> Page:
     for number, ((overrides, version, digest), members) in enumerate(groups.items()):
         name = data.name if number == 0 else f"{data.name}-{number + 1}"
         if len(groups) > 1:
-            blocks.append(f"# Data {digest}, wstal-bench {version}, options: {overrides}")
+            several = len({digest for _, _, digest in groups}) > 1
+            changed = "" if overrides == "none" else f", options: {overrides}"
+            blocks.append(f"# Version {version} of the harness" + changed + (f", data {digest}" if several else ""))
         tables: Blocks = []
         for table, plan in plans().items():
             if table != INTERPRETATIONS:

@@ -30,7 +30,10 @@ def observations_page(records: Sequence[Record]) -> Page | None:
     Args:
         records: of the data set.
     """
-    observed = [record for record in records if record.observations]
+    # the last checkpoint alone is no choice
+    observed = [
+        one for one in records if len(one.observations) > 1 or any(look.pseudo_labels for look in one.observations)
+    ]
     if not observed:
         return None
     first, groups = observed[0], by_method(observed)

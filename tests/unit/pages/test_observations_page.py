@@ -38,6 +38,8 @@ def table(page: Any, name: str) -> Table:
 
 def test_no_looks_no_page() -> None:
     assert observations_page(seeds_of(3)) is None
+    # the last checkpoint alone, as of a method that does not train, is no choice
+    assert observations_page([observed(record, [20.0]) for record in seeds_of(3)]) is None
 
 
 def test_the_best_look_is_beside_the_last() -> None:

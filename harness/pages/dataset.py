@@ -45,7 +45,11 @@ def dataset_page(records: list[Record]) -> Page:
             blocks.append(f"## Data {digest}")
         first, *others = rankings(members)
         if others:
-            blocks.append(f"Runs of version {first[0].version}; those of another one are ranked apart, further down.")
+            apart = " and ".join(one[0].version for one in others)
+            blocks.append(
+                f"Runs of version {first[0].version}, of which most methods have some. Those of version {apart}, whose "
+                "schedules may differ, are ranked apart, further down."
+            )
         blocks += _section(first, name)
         for other in others:
             version = other[0].version

@@ -256,6 +256,7 @@ def test_versions_that_ran_several_methods_are_ranked_apart() -> None:
     old, new = of_version("0.1.0", "acmnet", "cola", "rskp"), of_version("0.2.0", "acmnet", "cola", value=40.0)
     pages = render([*old, *new])
     first, apart = pages["leaderboards/data.md"].split("## Version 0.2.0 of the harness")
+    assert "Those of version 0.2.0, whose schedules may differ, are ranked apart" in first
     assert [row["avg 0.1:0.2"] for row in ranking(first)] == ["17.5"] * 3
     assert [row["avg 0.1:0.2"] for row in ranking(apart)] == ["37.5"] * 2
     # the newer version is the one that counts as soon as it has as many

@@ -67,7 +67,7 @@ def test_the_bank_holds_what_attention_and_class_vectors_select() -> None:
     fresh = built(memory={"length": 5, "start": 0.0, "threshold": 0.5}).eval()
     with torch.no_grad():
         snippets = fresh.base.snippets(given.features)
-        features, row = fresh._representatives(snippets, given.labels)
+        features, row, _ = fresh._representatives(snippets, given)
         cosine = torch.nn.functional.cosine_similarity(
             snippets.embedded[1].unsqueeze(1), model.base.vectors.classes, dim=-1
         )

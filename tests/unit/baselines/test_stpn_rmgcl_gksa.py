@@ -111,7 +111,8 @@ def test_memory_keeps_what_attention_times_probability_points_at() -> None:
     model, given = ours(), batch()
     with torch.no_grad():
         snippets = model.base.snippets(given.features)
-        features, rows = model._representatives(snippets, given.labels)
+        features, rows, owners = model._representatives(snippets, given)
+        assert len(owners) == len(rows)
         probability = (snippets.cas[0].sigmoid() * snippets.attention[0])[:, int(rows[0])]
     scaled = (probability - probability.min()) / (probability.max() - probability.min())
     torch.testing.assert_close(features[0], snippets.embedded[0][scaled > 0.75].mean(dim=0))

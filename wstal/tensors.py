@@ -1,4 +1,4 @@
-"""Tensor types with named axes, as they occur in the signatures of methods and losses.
+"""Tensor types with named axes, as they occur in the signatures of methods and losses, and a ratio of gradients.
 
 Axes of one name have the same size within a call: B videos (`batch`), T snippets (`time`), D columns (`in_dim` of the
 features, `dim` of embeddings), C action classes (`actions`) or C + 1 with background last (`classes`).

@@ -198,17 +198,16 @@ def bank_contrast(
     # the slots of an anchor's row follow each other in the bank
     nth = torch.arange(len(anchor)) - (counts.cumsum(0) - counts)[anchor]
     pairs = torch.stack([(filled.cumsum(0) - filled)[row][anchor] + nth, anchor])
-    members = to_device_async(pairs, anchors.device)
-    if owners is not None:
-        pairs = pairs[:, owners[0][anchor] != owners[1][pairs[0]]]
-        counts = torch.bincount(pairs[1], minlength=len(row))
-    slot, anchor, positives = to_device_async(torch.stack([*pairs, counts[pairs[1]]]), anchors.device)
+    kept = pairs if owners is None else pairs[:, owners[0][anchor] != owners[1][pairs[0]]]
+    counts = torch.bincount(kept[1], minlength=len(row))
+    slot, anchor, positives = to_device_async(torch.stack([*kept, counts[kept[1]]]), anchors.device)
+    of_the_class = (slot, anchor) if owners is None else tuple(to_device_async(pairs, anchors.device))
     scale = 1 / (temperature * torch.linalg.vector_norm(tokens, dim=1).clamp(min=1e-12))
     # slots first: a product of this shape is 1.4 times as fast as its transpose
     similarities = (tokens @ functional.normalize(anchors, dim=1).T) * scale.unsqueeze(1)
     scaled = similarities[slot, anchor]
     # an anchor without negatives has logaddexp(s, -inf) = s, value and gradient
-    negatives = similarities.index_put(tuple(members), scaled.new_tensor(-math.inf)).logsumexp(dim=0)
+    negatives = similarities.index_put(of_the_class, scaled.new_tensor(-math.inf)).logsumexp(dim=0)
     costs = cost(scaled, torch.logaddexp(scaled, negatives[anchor]))
     if reduction == "mean":
         costs = costs / positives

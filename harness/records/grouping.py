@@ -61,12 +61,12 @@ def has_ablations(records: Sequence[Record]) -> bool:
 def comparable_groups(records: Sequence[Record]) -> dict[tuple[str, str, str], list[Record]]:
     """Group records that may stand in one table by the user's options, version and eight digits of the data's digest.
 
-    Where ablations have a schedule of their own, runs of the methods themselves are other experiments.
+    Where a method's ablations have a schedule of their own, runs of the method itself are other experiments.
     """
     groups = grouped(records, lambda one: (changes(one.overrides), one.version, data_digest(one.data)[:8]))
     for key, members in groups.items():
-        if any(record.ablation and record.ablation.schedule for record in members):
-            groups[key] = [record for record in members if record.ablation]
+        apart = {record.method for record in members if record.ablation and record.ablation.schedule}
+        groups[key] = [record for record in members if record.ablation or record.method not in apart]
     return groups
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,7 +11,7 @@ from harness.data.descriptor import family_of, shipped_descriptors
 from harness.data.held_out import is_held_out
 from harness.paper.tables import Column, PublishedRow, PublishedTable
 from harness.paper.verdicts import UNSTATED, Identity, Measured, Published, Verdict, judge
-from harness.records.grouping import comparable_groups, systems
+from harness.records.grouping import comparable_groups, systems, version_number
 from harness.records.schema import Data, Record
 from harness.records.words import changes
 from harness.registry import method_entries, method_source
@@ -164,9 +163,9 @@ def first_choice(lines: Sequence[Sequence[JudgedCell]]) -> dict[str, Sequence[Ju
     newest version.
     """
 
-    def rank(line: Sequence[JudgedCell]) -> tuple[bool, int, list[int]]:
+    def rank(line: Sequence[JudgedCell]) -> tuple[bool, int, tuple[int, ...]]:
         records = line[0].measurement.records if line[0].measurement else ()
-        newest = max(([int(part) for part in re.findall(r"\d+", record.version)] for record in records), default=[])
+        newest = max((version_number(record.version) for record in records), default=())
         return headline(line).verdict.kind in JUDGED, len(records), newest
 
     chosen: dict[str, Sequence[JudgedCell]] = {}

@@ -42,17 +42,27 @@ def ablation_page(records: Sequence[Record]) -> Page:
             changed = "" if overrides == "none" else f", options: {overrides}"
             blocks.append(f"# Version {version} of the harness" + changed + (f", data {digest}" if several else ""))
         tables: Blocks = []
+        shown: set[str] = set()
+        untried = []
         for table, plan in plans().items():
-            if table != INTERPRETATIONS:
-                found = rows_of(plan, members)
-                # a synthetic result gets no verdict and no published neighbour
-                tables.append(f"## {plan.title}")
-                printed = None if members[0].synthetic else published_tables().get(table.removeprefix("table_"))
-                tables += [_rows(f"{name}-{table}", plan, found, printed), *_bars(f"{name}-{table}", plan, found)]
-                if printed:
-                    tables.append(f"Published: {printed.source}. {COMPARABLE}")
-                if plan.claims and not members[0].synthetic:
-                    tables.append(_claims(f"{name}-{table}-claims", plan, found, printed))
+            if table == INTERPRETATIONS:
+                continue
+            found = rows_of(plan, members)
+            run = {record.id for row in found.values() for record in row}
+            if run <= shown:
+                untried.append(plan.title)
+                continue
+            shown |= run
+            # a synthetic result gets no verdict and no published neighbour
+            tables.append(f"## {plan.title}")
+            printed = None if members[0].synthetic else published_tables().get(table.removeprefix("table_"))
+            tables += [_rows(f"{name}-{table}", plan, found, printed), *_bars(f"{name}-{table}", plan, found)]
+            if printed:
+                tables.append(f"Published: {printed.source}. {COMPARABLE}")
+            if plan.claims and not members[0].synthetic:
+                tables.append(_claims(f"{name}-{table}-claims", plan, found, printed))
+        if untried:
+            tables += ["## Not run", "No row but those that stand above:", bullets(untried)]
         blocks += [*_answer(tables), *tables, "## What was run", _facts(members), *computed_with(members)]
     path = f"leaderboards/{data.name}-ablations"
     return Page(path, f"{data.title}: ablations", blocks, synthetic=records[0].synthetic, tab="Ablations")
@@ -176,11 +186,18 @@ def _judged(measured: Difference | None, flip: float, t: float) -> dict[str, Any
     return {
         "measured": measured.estimate,
         "seeds": measured.seeds,
-        "sign-flip p": f"needs {SEEDS_FOR_P} seeds" if math.isnan(flip) else f"{measured.p:.3f}",
-        "sign-flip p (Holm)": None if math.isnan(flip) else f"{flip:.3f}",
-        "t-test p (Holm)": None if math.isnan(t) else f"{t:.3f}",
+        "sign-flip p": f"needs {SEEDS_FOR_P} seeds" if math.isnan(flip) else _p(measured.p),
+        "sign-flip p (Holm)": _p(flip),
+        "t-test p (Holm)": _p(t),
         "in these runs": measured.verdict(t),
     }
+
+
+def _p(value: float) -> str | None:
+    """Return a p-value in words, None for NaN; none is zero."""
+    if math.isnan(value):
+        return None
+    return "below 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _filled(records: Sequence[Record]) -> str:

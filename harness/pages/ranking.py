@@ -10,7 +10,7 @@ from typing import Any
 from harness.io.text import grouped
 from harness.pages.model import Link, Linked, Table
 from harness.paper.verdicts import LEAST_SEEDS
-from harness.records.grouping import average, systems
+from harness.records.grouping import average, systems, version_number
 from harness.records.schema import Record
 from harness.records.words import changes, option_words, widest_average
 from harness.registry import load_method, method_entries
@@ -84,7 +84,7 @@ def rankings(records: Sequence[Record]) -> list[list[Record]]:
     for record in records:
         methods.setdefault(record.version, set()).update(() if is_chance(record.method) else (record.method,))
     several = [version for version, names in methods.items() if len(names) >= SEVERAL]
-    several.sort(key=lambda version: (len(methods[version]), _numbers(version)), reverse=True)
+    several.sort(key=lambda version: (len(methods[version]), version_number(version)), reverse=True)
     place = {version: number for number, version in enumerate(several)}
     split: list[list[Record]] = [[] for _ in several or [""]]
     for record in records:
@@ -129,16 +129,13 @@ def set_apart(records: Sequence[Record]) -> list[Standing]:
 def _ranked(records: Sequence[Record]) -> list[list[Record]]:
     plain = [group for group in systems(records).values() if set(group[0].overrides) != {PRECISION}]
     same = grouped(plain, lambda group: (group[0].method, changes(group[0].overrides)))
-    newest = {key: max(_version(group[0]) for group in members) for key, members in same.items()}
-    return [group for key, members in same.items() for group in members if _version(group[0]) == newest[key]]
-
-
-def _version(record: Record) -> tuple[int, ...]:
-    return _numbers(record.version)
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) if part.isdecimal() else 0 for part in version.split("."))
+    return [
+        group
+        for members in same.values()
+        for newest in [max(version_number(one[0].version) for one in members)]
+        for group in members
+        if version_number(group[0].version) == newest
+    ]
 
 
 def _labelled(groups: Iterable[list[Record]]) -> dict[str, list[Record]]:

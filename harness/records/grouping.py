@@ -61,13 +61,20 @@ def has_ablations(records: Sequence[Record]) -> bool:
 def comparable_groups(records: Sequence[Record]) -> dict[tuple[str, str, str], list[Record]]:
     """Group records that may stand in one table by the user's options, version and eight digits of the data's digest.
 
-    Where a method's ablations have a schedule of their own, runs of the method itself are other experiments.
+    Groups of the newest version come first. Where a method's ablations have a schedule of their own, runs of the method
+    itself are other experiments.
     """
-    groups = grouped(records, lambda one: (changes(one.overrides), one.version, data_digest(one.data)[:8]))
+    newest_first = sorted(records, key=lambda record: version_number(record.version), reverse=True)
+    groups = grouped(newest_first, lambda one: (changes(one.overrides), one.version, data_digest(one.data)[:8]))
     for key, members in groups.items():
         apart = {record.method for record in members if record.ablation and record.ablation.schedule}
         groups[key] = [record for record in members if record.ablation or record.method not in apart]
     return groups
+
+
+def version_number(version: str) -> tuple[int, ...]:
+    """Return a version of wstal-bench as numbers that order it, 0 for a part that is none."""
+    return tuple(int(part) if part.isdecimal() else 0 for part in version.split("."))
 
 
 def average(record: Record) -> float:

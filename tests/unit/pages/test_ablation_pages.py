@@ -97,13 +97,13 @@ def test_page_has_measured_beside_printed_and_says_what_was_not_run() -> None:
         for seed in range(6)
     ]
     page = markdown_page(ablation_page(typed(records)))
-    table = page[page.index("## Table IV") : page.index("## Table V:")]
+    table = page[page.index("## Table IV") : page.index("## Not run")]
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("|")]
     assert lines[2] == ["", "", "", "", "6 (0-5)", "", "22.5 ± 2.0", "", "22.5 ± 2.0", "68.9", "55.0", "42.6"]
     assert lines[3][4:9] == ["none", "", "not run", "not run", "not run"]
     whole = next(line for line in lines if line[0] == "the whole helps the baseline")
     # one comparison of the table was run, so Holm leaves its p: 2 of 2^6 sign patterns
-    assert whole == ["the whole helps the baseline", "+4.2", "+4.0 ± 0.0", "6", "0.031", "0.031", "0.000", "holds"]
+    assert whole == ["the whole helps the baseline", "+4.2", "+4.0 ± 0.0", "6", "0.031", "0.031", "below 0.001", "holds"]
     assert next(line for line in lines if line[0] == "pseudo labels help")[2] == "not run"
 
 
@@ -155,6 +155,21 @@ def test_where_a_methods_ablations_have_another_schedule_its_own_runs_are_other_
     assert "| 3 (0-2)" in page
 
 
+def test_the_newest_version_comes_first_and_a_table_that_adds_no_row_is_only_named() -> None:
+    """Table VI has nothing but the whole method, which Table IV has already."""
+    records = [run("rmgcl-gksa", 0, 24.0), run("rmgcl-gksa", 0, 74.0)]
+    for made, version in zip(records, ("0.9.0", "0.10.0"), strict=True):
+        made["environment"] = made["environment"] | {"wstal-bench": version}
+    page = markdown_page(ablation_page(typed(records)))
+    assert page.index("# Version 0.10.0") < page.index("74.0") < page.index("# Version 0.9.0") < page.index("24.0")
+    assert page.count("## Table IV") == 2
+    assert page.count("- Table VI: ") == 2
+    assert "## Table VI" not in page
+    added = run("rmgcl-gksa", 0, 23.0, summary={"kind": "k_means", "count": 40})
+    added["ablation"]["row"] = {"method.summary.kind": "k_means"}
+    assert "## Table VI" in markdown_page(ablation_page(typed([run("rmgcl-gksa", 0, 24.0), added])))
+
+
 def test_other_overrides_are_another_section() -> None:
     records = [run("rmgcl-gksa", 0, 24.0), run("rmgcl-gksa", 0, 25.0) | {"overrides": {"train.epochs": 9}}]
     page = markdown_page(ablation_page(typed(records)))
@@ -171,7 +186,7 @@ def test_other_data_or_another_version_is_another_section_never_another_seed() -
     other_version["environment"] = other_version["environment"] | {"wstal-bench": "9"}
     page = markdown_page(ablation_page(typed([run("rmgcl-gksa", 0, 24.0), other_data, other_version])))
     assert page.count("## Table IV") == 3
-    assert "±" not in page.split("## Table IV")[1].split("## Table V:")[0].replace("95 %", "")
+    assert "±" not in page.split("## Table IV")[1].split("## Not run")[0].replace("95 %", "")
 
 
 def test_two_records_of_one_seed_are_refused() -> None:
@@ -205,7 +220,7 @@ def test_p_is_corrected_for_the_comparisons_of_its_table() -> None:
     # of Table IV two were run, each with p = 2/64 = 0.03125: Holm doubles the smaller and lifts the other to it. The
     # t-test of 1, 2, ..., 6: t = 3.5 / (1.8708 / sqrt 6) = 4.58, p = 0.0059; that of equal differences has p = 0
     assert p["RMGCL helps the baseline"] == ["0.031", "0.062", "0.006"]
-    assert p["the whole helps the baseline"] == ["0.031", "0.062", "0.000"]
+    assert p["the whole helps the baseline"] == ["0.031", "0.062", "below 0.001"]
     assert p["pseudo labels help"][:1] == [""]
 
 

@@ -13,7 +13,8 @@ Deviations:
   made in each step and not stored;
 - the rating's loss is the sampled one that the paper means, where the PyTorch code averages all pairs
   (`rating_loss=mean`), and low pairs have an IoU below 0.2, where it says 2.2, a misprint;
-- of a kind of row that a batch lacks nothing is learnt, where the released loss is not a number.
+- of a kind of row that a batch lacks nothing is learnt, where the released loss is not a number;
+- both parts have one weight decay, 1e-4, the rating's; the TensorFlow code has 1e-3 for the curves.
 """
 
 from __future__ import annotations

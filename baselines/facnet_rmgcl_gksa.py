@@ -44,6 +44,7 @@ class FacNetRmgclGksa(RmgclGksa):
     source = "paper, partly"
     Options = FacNetRmgclGksaOptions
     Base = FacNetNetwork
+    TRAIN_SAMPLER = sampling.stratified_random
 
     @classmethod
     def recipe(cls, dataset: str) -> Recipe:
@@ -60,4 +61,4 @@ class FacNetRmgclGksa(RmgclGksa):
 
     def train_indices(self, length: int, count: int, rng: np.random.Generator) -> IntArray:
         """Return ACM-Net's sample: the videos of a batch have one length."""
-        return sampling.stratified_random(length, count, rng)
+        return type(self).TRAIN_SAMPLER(length, count, rng)

@@ -74,6 +74,7 @@ class TscnOptions(TwoStreamOptions):
 # 100 epochs of the base and four rounds of 50, of 200 videos in batches of 16
 BATCH = 16
 STEPS = 300 * 13
+TRAINED_WITH = frozenset({"refined", "teachers"})  # of the state, what training alone needs
 LOCALIZER = LocalizerSpec(
     class_threshold=0.1,
     upsampling=8,
@@ -106,6 +107,7 @@ class Tscn(TwoStreams):
     )
     Options = TscnOptions
     spec: TscnOptions
+    refined: Tensor
 
     def __init__(self, spec: TscnOptions, feature_dim: int, num_classes: int) -> None:
         super().__init__(spec, feature_dim, num_classes)
@@ -114,6 +116,8 @@ class Tscn(TwoStreams):
         )
         self.teachers: Sequence[Teacher] = nn.ModuleList(map(Teacher, self.networks))  # type: ignore[assignment]
         self._round = 0
+        # the same in checkpoints: what scoring needs of it, which may continue after the last epoch
+        self.register_buffer("refined", torch.zeros((), dtype=torch.bool))
 
     @classmethod
     def recipe(cls, dataset: str) -> Recipe:
@@ -142,13 +146,14 @@ class Tscn(TwoStreams):
             videos: not used.
         """
         self._round = self.stage(epoch, epochs)
+        self.refined.fill_(self._round > 0)
         if self._round and self.stage(epoch - 1, epochs) != self._round:
             for teacher, network in zip(self.teachers, self.networks, strict=True):
                 teacher.follow(network)
 
     def export_state(self) -> dict[str, Tensor]:
-        """Return the state without the teachers, which scoring does not need."""
-        return {name: value for name, value in self.state_dict().items() if not name.startswith("teachers.")}
+        """Return the state without the teachers and whether they are in use, which scoring does not need."""
+        return {name: value for name, value in self.state_dict().items() if name.split(".")[0] not in TRAINED_WITH}
 
     def pseudo_truth(self, parts: Sequence[Features]) -> Foreground:
         """Return the pseudo ground truth of the round, from the features of each stream."""
@@ -164,7 +169,7 @@ class Tscn(TwoStreams):
             parts = self.split(features.unsqueeze(0))
             own = [network(part)[1] for network, part in zip(self.networks, parts, strict=True)]
             found = {"main": self.fused(own).detach()}
-            if self._round:
+            if self.refined:
                 found["consensus"] = self.pseudo_truth(parts)
             yield {name: foreground[0].expand(-1, self.num_classes) for name, foreground in found.items()}
 

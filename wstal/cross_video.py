@@ -55,6 +55,7 @@ class CrossVideo(Method):
         super().__init_subclass__(**options)
         if "Base" in vars(cls):
             cls.supervision = cls.Base.supervision
+            cls.TRAIN_SAMPLER = vars(cls).get("TRAIN_SAMPLER", cls.Base.TRAIN_SAMPLER)
 
     def __init__(self, spec: CrossVideoOptions, feature_dim: int, num_classes: int) -> None:
         super().__init__(spec, feature_dim, num_classes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -152,6 +152,11 @@ class SeparateStreams(Method):
 
     Network: ClassVar[type[Method]]
     spec: StreamOptions
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "Network" in vars(cls):
+            cls.TRAIN_SAMPLER = cls.Network.TRAIN_SAMPLER
 
     def __init__(self, spec: StreamOptions, feature_dim: int, num_classes: int) -> None:
         super().__init__(spec, feature_dim, num_classes)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from harness.comparisons.plan_rows import rows_of
@@ -24,6 +24,7 @@ from wstal.types import Source
 AUTHORS = "detections by their authors, scored by us"
 LITERATURE = "I3D"  # the tables' name for two-stream I3D features
 OWN = "the method's own"
+AS_COMPARED = "that of the method with which the row is compared"
 # evaluators of released WSTAL code; AutoLoc's and the kit's users are older
 PUBLISHED_PROTOCOLS = frozenset(
     {"anet-210", "anet-212", "segments-best", "segments-best-212", "segments-first", "segments-first-212", "anet-4427"}
@@ -130,12 +131,11 @@ def compare(table: PublishedTable, records: Sequence[Record], rescored: Sequence
     groups = list(comparable_groups(real).values()) if plan else []
     lines = []
     for row in table.rows:
+        method = method_of(table, row)
         if plan:
-            method = plan.row(row.id).method
             found = [members for group in groups if (members := rows_of(plan, group)[row.id])]
         else:
-            method = row.method
-            own = (record for record in real if record.method == method and record.ablation is None)
+            own = (record for record in real if record.method == row.method and record.ablation is None)
             found = list(systems(own).values())
         measurements = [_of_runs(row, members) for members in found]
         measurements += [_of_authors(row, one) for one in rescored if one.published == f"table_{table.number}/{row.id}"]
@@ -143,6 +143,12 @@ def compare(table: PublishedTable, records: Sequence[Record], rescored: Sequence
         beside: Sequence[Measurement | None] = measurements or [None]
         lines += [_judged(table, row, one, source, method) for one in beside]
     return lines
+
+
+def method_of(table: PublishedTable, row: PublishedRow) -> str:
+    """Return the registered name of the method that makes a row: of a table with a plan that of the plan's row."""
+    plan = plans().get(f"table_{table.number}")
+    return plan.row(row.id).method if plan else row.method
 
 
 def cell_row(cell: JudgedCell) -> dict[str, Any]:
@@ -158,22 +164,40 @@ def cell_row(cell: JudgedCell) -> dict[str, Any]:
     }
 
 
+def main_version(lines: Iterable[Sequence[JudgedCell]]) -> str | None:
+    """Return the version of the harness that ran the most rows, the newest of several; None where none was run."""
+    rows: dict[str, set[str]] = {}
+    for line in lines:
+        for record in line[0].measurement.records if line[0].measurement else ():
+            rows.setdefault(record.version, set()).add(line[0].row.id)
+    return max(rows, key=lambda version: (len(rows[version]), version_number(version)), default=None)
+
+
 def first_choice(lines: Sequence[Sequence[JudgedCell]]) -> dict[str, Sequence[JudgedCell]]:
-    """Choose one measurement for each row, by row id: judged before not comparable, then the most seeds, then the
-    newest version.
+    """Choose one measurement for each row, by row id: judged before not comparable, then the most seeds.
+
+    Schedules differ between versions, so runs that are not comparable with the printed row are all of the table's
+    `main_version`: a reader compares the rows with each other.
     """
-
-    def rank(line: Sequence[JudgedCell]) -> tuple[bool, int, tuple[int, ...]]:
-        records = line[0].measurement.records if line[0].measurement else ()
-        newest = max((version_number(record.version) for record in records), default=())
-        return headline(line).verdict.kind in JUDGED, len(records), newest
-
+    version = main_version(lines)
     chosen: dict[str, Sequence[JudgedCell]] = {}
     for line in lines:
         row = line[0].row.id
-        if row not in chosen or rank(line) > rank(chosen[row]):
+        if row not in chosen or _preference(line, version) > _preference(chosen[row], version):
             chosen[row] = line
-    return chosen
+    return {row: line if any(_preference(line, version)) else _without(line, version) for row, line in chosen.items()}
+
+
+def _preference(line: Sequence[JudgedCell], version: str | None) -> tuple[bool, bool, int]:
+    """Return what orders the measurements of a row; nothing in it speaks for runs of another version."""
+    records = line[0].measurement.records if line[0].measurement else ()
+    own = not records or records[0].version == version
+    return headline(line).verdict.kind in JUDGED, own, len(records) if own else 0
+
+
+def _without(line: Sequence[JudgedCell], version: str | None) -> list[JudgedCell]:
+    verdict = Verdict("not run", f"not run by version {version}, of which are the other rows")
+    return [replace(cell, measurement=None, verdict=verdict) for cell in line]
 
 
 def headline(line: Sequence[JudgedCell]) -> JudgedCell:
@@ -193,13 +217,20 @@ def _of_runs(row: PublishedRow, records: Sequence[Record]) -> Measurement:
         LITERATURE if _is_literature(data, family) else data.features,
         protocol,
         str(first.metrics[protocol].videos),
-        changes(first.schedule_changes) if first.schedule_changes else OWN,
+        _recipe(first),
     )
     values = {
         name: _by_name([record.metrics[name].mean_ap | record.metrics[name].averages for record in records])
         for name in PUBLISHED_PROTOCOLS.intersection(scored) | {protocol}
     }
     return Measurement(data.title, identity, values, records)
+
+
+def _recipe(record: Record) -> str:
+    """Return how a run's schedule departs from the method's own: by its data set, or as another method's."""
+    if record.schedule or not record.schedule_changes:
+        return changes(record.schedule) if record.schedule else OWN
+    return AS_COMPARED
 
 
 def _protocol_for(row: PublishedRow, scored: Collection[str], headline: str) -> str:

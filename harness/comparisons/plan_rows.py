@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.io.encoding import canonical_json
 from harness.records.grouping import average
 from harness.records.schema import Record
 from harness.runs.plans import Plan, Row
-from harness.seed_statistics import SIGNIFICANCE, Estimate, mean_and_half_width, paired_t_p, sign_flip_p
+from harness.seed_statistics import SIGNIFICANCE, Estimate, holm, mean_and_half_width, paired_t_p, sign_flip_p
 from wstal.errors import UserError
 
 SEEDS_FOR_P = 6
@@ -56,6 +57,8 @@ class Difference:
 def rows_of(plan: Plan, records: Sequence[Record]) -> dict[str, list[Record]]:
     """Return the records of each row, by row id; a row that was not run has none.
 
+    Runs of a method itself are no runs of a row that is trained as another method, if that was trained otherwise.
+
     Args:
         plan: the table.
         records: of one data set, one schedule and equal overrides.
@@ -66,6 +69,8 @@ def rows_of(plan: Plan, records: Sequence[Record]) -> dict[str, list[Record]]:
     found = {}
     for row in plan.rows:
         members = [record for record in records if _is_row(record, row)]
+        if schedules := {_schedule(record) for record in records if record.method == row.trained_as}:
+            members = [record for record in members if record.ablation or _schedule(record) in schedules]
         recipes = {canonical_json(record.recipe.to_json()) for record in members}
         seeds = {record.seed for record in members}
         if len(recipes) > 1 or len(seeds) < len(members):
@@ -88,6 +93,21 @@ def difference(better: Sequence[Record], worse: Sequence[Record]) -> Difference 
     return paired_difference(*({record.seed: average(record) for record in row} for row in (better, worse)))
 
 
+def corrected(differences: Iterable[Difference | None], p: Callable[[Difference], float]) -> list[float]:
+    """Return Holm's p of those differences of a table that have the seeds for a verdict, NaN for the others.
+
+    Args:
+        differences: of the table; None where a row was not run.
+        p: gets a difference's own.
+    """
+    return holm([p(one) if one and one.seeds >= SEEDS_FOR_P else math.nan for one in differences])
+
+
+def p_words(p: float) -> str:
+    """Return a p-value as text, nothing for NaN; none is zero."""
+    return "" if math.isnan(p) else "below 0.001" if p < 0.001 else f"{p:.3f}"
+
+
 def paired_difference(first: Mapping[int, float], second: Mapping[int, float]) -> Difference | None:
     """Return the first values minus the second over the seeds that both have, or None where none is.
 
@@ -99,6 +119,13 @@ def paired_difference(first: Mapping[int, float], second: Mapping[int, float]) -
     if not pairs:
         return None
     return Difference(len(pairs), *mean_and_half_width(pairs), sign_flip_p(pairs), paired_t_p(pairs))
+
+
+def _schedule(record: Record) -> str:
+    """Return what decides a training, as text, without a decay that never comes."""
+    train = record.recipe.train
+    never = train.get("decay_every") is None or train["decay_every"] >= train["epochs"]
+    return canonical_json(train | ({"decay_every": None} if never else {}))
 
 
 def _is_row(record: Record, row: Row) -> bool:

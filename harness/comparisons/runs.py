@@ -7,6 +7,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,13 @@ from harness.comparisons.bootstrap import (
     paired_bootstrap,
     resampled_class_ap,
 )
-from harness.comparisons.plan_rows import paired_difference
+from harness.comparisons.plan_rows import corrected, p_words, paired_difference
 from harness.records.diff import differing_fields
 from harness.records.grouping import SystemKey, average, system_names
 from harness.records.matches import matches_of
 from harness.records.reading import without_average
 from harness.records.run_folder import FinishedRun
 from harness.records.schema import Record, data_identity
-from harness.seed_statistics import holm
 from wstal.errors import UserError
 
 NO_VERDICT = "synthetic: no verdict"
@@ -40,17 +40,17 @@ def compare_methods(values: Mapping[str, Mapping[int, float]]) -> pd.DataFrame:
 
     Returns:
         One row a pair that shares a seed, in order of appearance: `a`, `b`, `seeds`, `difference` (a - b, mean),
-        `half_width` (of the 95 % t-interval), `p` (sign-flip), `p_holm` (over all pairs of the table), `p_t_holm` (the
-        paired t-test's, so too) and `verdict` on a by the last: `better`, `worse`, `not resolved`, or `too few seeds`
-        below 6, as on the pages of ablations.
+        `half_width` (of the 95 % t-interval), `p` (sign-flip), `p_holm` (over all pairs of 6 seeds or more), `p_t_holm`
+        (the paired t-test's, so too) and `verdict` on a by the last: `better`, `worse`, `not resolved`, or `too few
+        seeds` below 6, as on the pages of ablations.
     """
     pairs = {
         (a, b): difference
         for a, b in itertools.combinations(values, 2)
         if (difference := paired_difference(values[a], values[b]))
     }
-    by_flips = holm([one.p for one in pairs.values()])
-    by_t = holm([one.p_t for one in pairs.values()])
+    by_flips = corrected(pairs.values(), attrgetter("p"))
+    by_t = corrected(pairs.values(), attrgetter("p_t"))
     rows = [
         (a, b, one.seeds, one.mean, one.half_width, one.p, flip, t, one.verdict(t, "better", "worse"))
         for ((a, b), one), flip, t in zip(pairs.items(), by_flips, by_t, strict=True)
@@ -160,9 +160,9 @@ def comparison_table(compared: pd.DataFrame) -> list[dict[str, str]]:
             "± over seeds (95 %)": shown(row["half_width"], ".2f"),
             "over test videos (95 %)": f"{shown(row['low'], '+.2f')} to {shown(row['high'], '+.2f')}",
             "resamples without gain": shown(100 * row["share"], ".1f") + " %",
-            "sign-flip p": shown(row["p"], ".3f"),
-            "sign-flip p (Holm)": shown(row["p_holm"], ".3f"),
-            "t-test p (Holm)": shown(row["p_t_holm"], ".3f"),
+            "sign-flip p": p_words(row["p"]),
+            "sign-flip p (Holm)": p_words(row["p_holm"]),
+            "t-test p (Holm)": p_words(row["p_t_holm"]),
             "first is": row["verdict"],
         }
         for row in compared.to_dict("records")

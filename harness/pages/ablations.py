@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from operator import attrgetter
 from typing import Any
 
 from harness.charts.comparisons import ablation_bars
 from harness.charts.figure import Figure
-from harness.comparisons.plan_rows import SEEDS_FOR_P, Difference, difference, rows_of
+from harness.comparisons.plan_rows import SEEDS_FOR_P, Difference, corrected, difference, p_words, rows_of
 from harness.pages.model import Blocks, Page, Role, Table
 from harness.paper.tables import PublishedTable, published_tables
 from harness.records.grouping import average, comparable_groups, has_ablations
 from harness.records.schema import Record
 from harness.records.words import bullets, changes, computed_with, counts, seed_list
 from harness.runs.plans import INTERPRETATIONS, Claim, Plan, Row, plans
-from harness.seed_statistics import estimate, holm
+from harness.seed_statistics import estimate
 
 NOT_RUN = "not run"
 COMPARABLE = (
@@ -97,15 +97,16 @@ def _answer(tables: Blocks) -> Iterator[str]:
 def _facts(records: Sequence[Record]) -> str:
     planned = {row.method for plan in plans().values() for row in plan.rows}
     facts = [
-        *setting([record for record in records if record.method in planned]),
-        "cells: mean ± half the 95 % Student-t interval over seeds; differences are paired by seed",
-        "`not run`: no record is stored; `wstal-bench run --row TABLE/ROW --seed N` makes one",
+        *setting([record for record in records if record.method in planned] or records),
+        "cells: mean ± half the 95 % Student-t interval over seeds; differences are paired by seed, and above 0 where "
+        "the runs go the way that the paper says",
+        "`not run`: no record of this version is stored; `wstal-bench run --row TABLE/ROW --seed N` makes one",
     ]
     if not records[0].synthetic:
         facts.append(
-            "what holds or is reversed is so by the paired t-test at 5 %, corrected (Holm) for all comparisons of its "
-            f"table; the exact sign-flip test, which assumes less, needs {SEEDS_FOR_P} seeds to fall below 0.05 once "
-            "and more to do so corrected"
+            f"what holds or is reversed is so over at least {SEEDS_FOR_P} seeds by the paired t-test at 5 %, corrected "
+            f"(Holm) for all such comparisons of its table; the exact sign-flip test, which assumes less, needs "
+            f"{SEEDS_FOR_P} seeds to fall below 0.05 once and more to do so corrected"
         )
     return bullets(facts)
 
@@ -141,7 +142,7 @@ def _words(row: Row) -> str:
 def _claims(name: str, plan: Plan, found: dict[str, list[Record]], printed: PublishedTable | None) -> Table:
     """Build the table of what the paper says of pairs of rows, and whether these runs say so too."""
     differences = [difference(found[claim.better], found[claim.worse]) for claim in plan.claims]
-    adjusted = (_adjusted(differences, attrgetter(p)) for p in ("p", "p_t"))
+    adjusted = (corrected(differences, attrgetter(p)) for p in ("p", "p_t"))
     rows = [
         {"the paper says": claim.text} | _printed_gain(claim, plan, printed) | _judged(measured, flip, t)
         for claim, measured, flip, t in zip(plan.claims, differences, *adjusted, strict=True)
@@ -164,11 +165,6 @@ def _table_row(plan: Plan, row: Row, records: list[Record], printed: PublishedTa
     return cells
 
 
-def _adjusted(differences: Sequence[Difference | None], p: Callable[[Difference], float]) -> list[float]:
-    """Return Holm's p of those differences of a table that have the seeds for one, NaN for the others."""
-    return holm([p(one) if one and one.seeds >= SEEDS_FOR_P else math.nan for one in differences])
-
-
 def _printed_gain(claim: Claim, plan: Plan, printed: PublishedTable | None) -> dict[str, str | None]:
     """Return the published difference of a claim's rows, by its heading; none where the table is not the paper's."""
     if printed is None:
@@ -186,18 +182,11 @@ def _judged(measured: Difference | None, flip: float, t: float) -> dict[str, Any
     return {
         "measured": measured.estimate,
         "seeds": measured.seeds,
-        "sign-flip p": f"needs {SEEDS_FOR_P} seeds" if math.isnan(flip) else _p(measured.p),
-        "sign-flip p (Holm)": _p(flip),
-        "t-test p (Holm)": _p(t),
+        "sign-flip p": f"needs {SEEDS_FOR_P} seeds" if math.isnan(flip) else p_words(measured.p),
+        "sign-flip p (Holm)": p_words(flip),
+        "t-test p (Holm)": p_words(t),
         "in these runs": measured.verdict(t),
     }
-
-
-def _p(value: float) -> str | None:
-    """Return a p-value in words, None for NaN; none is zero."""
-    if math.isnan(value):
-        return None
-    return "below 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _filled(records: Sequence[Record]) -> str:

@@ -50,16 +50,16 @@ def dataset_page(records: list[Record]) -> Page:
                 f"Runs of version {first[0].version}, of which most methods have some. Those of version {apart}, whose "
                 "schedules may differ, are ranked apart, further down."
             )
-        blocks += _section(first, name)
+        blocks += _section(first, name, alone=not others)
         for other in others:
             version = other[0].version
             blocks += [f"## Version {version} of the harness", "Its default schedules may differ: see the last column."]
-            blocks += _section(other, f"{name}-{version}")
+            blocks += _section(other, f"{name}-{version}", alone=False)
     tab: Tab = "Harness" if is_held_out(data.name) else "Results"
     return Page(f"leaderboards/{data.name}", data.title, blocks, synthetic=records[0].synthetic, tab=tab)
 
 
-def _section(records: list[Record], name: str) -> Blocks:
+def _section(records: list[Record], name: str, *, alone: bool) -> Blocks:
     data, headline = records[0].data, records[0].headline
     found = standings(records)
     facts = {
@@ -77,8 +77,11 @@ def _section(records: list[Record], name: str) -> Blocks:
         notes.append("chance (last rows): the classes of a linear classifier, and no knowledge of time")
     caption = f"{data.title}, `{headline}`, mAP in percent over tIoU"
     schedule = data.name.removesuffix(SUFFIX)
-    chosen = f" (chosen as `harness/shipped/schedules/{schedule}.toml` says)" if schedule_for(schedule).why else ""
-    schedules = sorted({f"{record.title}: {changes(record.schedule)}" for record in records})
+    chosen = f" (why: `harness/shipped/schedules/{schedule}.toml`)" if schedule_for(schedule).why else ""
+    several = len({record.version for record in records}) > 1
+    schedules = sorted(
+        {f"{one.title}{f' ({one.version})' if several else ''}: {changes(one.schedule)}" for one in records}
+    )
     return [
         verdict(found),
         ranking_table(name, caption, found),
@@ -86,7 +89,7 @@ def _section(records: list[Record], name: str) -> Blocks:
         *_figures(name, data.title, found, headline),
         "## What was run",
         bullets(f"{fact}: {text}" for fact, text in facts.items()),
-        *_not_run(found),
+        *_not_run(found, "here" if alone else f"by version {records[0].version}"),
         *_set_apart(name, records),
         "## Every evaluator",
         "The same detections under each evaluator that applies, mean over the range; one evaluator a column.",
@@ -111,13 +114,13 @@ def _set_apart(name: str, records: Sequence[Record]) -> Iterator[str | Table]:
         yield Table(f"{name}-apart", f"{records[0].data.title}: runs that are not ranked", rows)
 
 
-def _not_run(found: Sequence[Standing]) -> Iterator[str]:
-    """Name the registered methods without a run by their own options."""
+def _not_run(found: Sequence[Standing], where: str) -> Iterator[str]:
+    """Name the registered methods without a run by their own options; `where` they were not run."""
     own = {one.method for one in found if not one.records[0].overrides}
     changed = {one.method for one in found} - own
     names = {
-        "Not run here, so not ranked": [name for name in method_entries() if name not in own | changed],
-        "Run here with other options alone": [name for name in method_entries() if name in changed],
+        f"Not run {where}, so not ranked": [name for name in method_entries() if name not in own | changed],
+        f"Run {where} with other options alone": [name for name in method_entries() if name in changed],
     }
     notes = [f"{note}: {', '.join(load_method(one).title for one in found)}." for note, found in names.items() if found]
     if notes:
@@ -135,7 +138,7 @@ def _figures(name: str, title: str, found: Sequence[Standing], headline: str) ->
         axis=f"mean mAP {widest} (%)",
         synthetic=first.synthetic,
     )
-    best = [one for one in found if one.rank is not None][:CURVES] or found[:CURVES]
+    best = [one for one in found if one.contends][:CURVES] or found[:CURVES]
     lines = {}
     for one in best:
         metrics = [record.metrics[headline].mean_ap for record in one.records]

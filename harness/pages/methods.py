@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from harness.comparisons.paper import method_of
 from harness.data.held_out import is_held_out
 from harness.io.text import grouped
 from harness.pages.model import Blocks, Link, Linked, Page, Table
@@ -101,8 +102,8 @@ def _page(name: str, method: type[Method], found: Sequence[tuple[Record, Standin
 def _published(name: str) -> Iterator[str]:
     for table in published_tables().values():
         for row in table.rows:
-            if row.method == name and (number := _average(table, row)):
-                yield f"published: {number} in [Table {table.number}](../table_{table.number}.md)"
+            if method_of(table, row) == name and (number := _average(table, row)):
+                yield f"published: {number} in [Table {table.number}](../table_{table.number}.md), {row.label}"
 
 
 def _average(table: PublishedTable, row: PublishedRow) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from harness.charts.comparisons import Compared, dumbbell
 from harness.comparisons.paper import (
+    AS_COMPARED,
     AUTHORS,
     JUDGED,
     LITERATURE,
@@ -16,14 +17,17 @@ from harness.comparisons.paper import (
     cell_row,
     first_choice,
     headline,
+    main_version,
 )
 from harness.pages.model import Blocks, Link, Linked, Page, Role, Table
+from harness.pages.ranking import schedule_words
 from harness.paper.audit.intervals import Finding
 from harness.paper.audit.quotations import alike_features, quoted
 from harness.paper.audit.rules import the_paper
 from harness.paper.tables import METHOD, PublishedRow, PublishedTable
 from harness.paper.verdicts import LEAST_SEEDS, REPRODUCTION_TOLERANCE, SHARE, Verdict
 from harness.records.words import SOURCES, bullets, computed_with, seed_list
+from harness.runs.plans import plans
 
 RECIPE = "recipe: the data set's schedule (on the method's page) in place of the published one"
 SESSIONS = {
@@ -41,7 +45,10 @@ class Footnotes:
 
     def of(self, verdict: Verdict) -> str:
         """Return the letters of a verdict's reasons, which are noted."""
-        reasons = [RECIPE if one.startswith("recipe: ") else one for one in verdict.reason.split("; ")]
+        reasons = [
+            RECIPE if one.startswith("recipe: ") and AS_COMPARED not in one else one
+            for one in verdict.reason.split("; ")
+        ]
         for reason in reasons:
             self._letters.setdefault(reason, _letter(len(self._letters)))
         return " ".join(self._letters[reason] for reason in reasons)
@@ -74,7 +81,7 @@ def table_page(table: PublishedTable, lines: Sequence[Sequence[JudgedCell]]) -> 
     measured: dict[str, Role] = {name: "measured" for name in rows[0] if name.startswith("measured")}
     narrow = [heading for heading in rows[0] if heading == METHOD or heading.startswith(("published", "measured"))]
     blocks: Blocks = [
-        _answer(chosen.values()),
+        _answer(chosen.values(), table),
         Table(name, title, rows, measured, narrow=narrow[:1] + narrow[-2:]),
         "",
         "## As printed",
@@ -133,9 +140,17 @@ def _without_why(row: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name != "why"}
 
 
-def _answer(lines: Iterable[Sequence[JudgedCell]]) -> str:
+def _answer(lines: Collection[Sequence[JudgedCell]], table: PublishedTable) -> str:
     kinds = Counter(headline(line).verdict.kind for line in lines)
-    return f"Of {kinds.total()} rows: " + ", ".join(f"{count} {kind}" for kind, count in kinds.most_common()) + "."
+    counted = f"Of {kinds.total()} rows: " + ", ".join(f"{count} {kind}" for kind, count in kinds.most_common()) + "."
+    if (version := main_version(lines)) is None:
+        return counted
+    answer = f"{counted} Measured are runs of version {version} of the harness."
+    if f"table_{table.number}" not in plans():
+        return answer
+    return (
+        f"{answer} How they differ from each other, by one evaluator and paired by seed, is on the pages of ablations."
+    )
 
 
 def _source_row(row: PublishedRow) -> dict[str, Any]:
@@ -159,6 +174,8 @@ def _row(line: Sequence[JudgedCell], measurement: Measurement, notes: Footnotes)
         "on": measurement.on if measurement.records else AUTHORS,
         "evaluator": measurement.identity.protocol,
         "seeds": seed_list(measurement.records),
+        "version": measurement.records[0].version if measurement.records else None,
+        "schedule": schedule_words(measurement.records[0]) if measurement.records else None,
         **{cell.column.name: cell.measured for cell in line},
         "verdict": headline(line).verdict.kind,
         "reasons": notes.of(headline(line).verdict),

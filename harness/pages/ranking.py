@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -27,8 +27,8 @@ ORDER: tuple[Supervision, ...] = ("full", "weak", "weak+count")
 NAMED = 5  # methods in a sentence
 SEVERAL = 2  # methods of a version that are ranked by themselves
 RULE = (
-    "rank: 1 + the number of methods whose whole 95 % interval is above its own, so methods that are not told apart "
-    f"share a rank; with fewer than {LEAST_SEEDS} seeds the bare mean counts"
+    "rank: 1 + the number of methods whose whole 95 % interval is above its own; methods of two ranks need not be told "
+    f"apart, and of fewer than {LEAST_SEEDS} seeds there is no rank"
 )
 
 
@@ -39,7 +39,7 @@ class Standing:
     Args:
         label: title, with what tells it from other systems of the method.
         records: one a seed.
-        rank: None of chance, and of methods that are given more than video-level labels.
+        rank: None of chance, of methods that are given more than video-level labels, and of too few seeds.
     """
 
     label: str
@@ -62,6 +62,11 @@ class Standing:
     def chance(self) -> bool:
         """Whether the method knows nothing of time by construction."""
         return is_chance(self.method)
+
+    @property
+    def contends(self) -> bool:
+        """Whether the method is one of those that are ranked: it learns from video-level labels."""
+        return self.records[0].supervision == "weak" and not self.chance
 
 
 def is_chance(method: str) -> bool:
@@ -100,16 +105,9 @@ def standings(records: Sequence[Record]) -> list[Standing]:
     `set_apart` has both.
     """
     labelled = _labelled(_ranked(records))
-    means = {label: Standing(label, group, None).mean for label, group in labelled.items()}
-    weak = {
-        label: means[label]
-        for label, group in labelled.items()
-        if group[0].supervision == "weak" and not is_chance(group[0].method)
-    }
-    found = [
-        Standing(label, group, _rank(means[label], weak.values()) if label in weak else None)
-        for label, group in labelled.items()
-    ]
+    unranked = [Standing(label, group, None) for label, group in labelled.items()]
+    sure = {one.label: one.mean for one in unranked if one.contends and len(one.records) >= LEAST_SEEDS}
+    found = [replace(one, rank=_rank(sure[one.label], sure.values())) if one.label in sure else one for one in unranked]
     return sorted(
         found, key=lambda one: (one.chance, ORDER.index(one.records[0].supervision), -one.mean.mean, one.label)
     )
@@ -119,11 +117,12 @@ def set_apart(records: Sequence[Record]) -> list[Standing]:
     """Return the systems that `standings` leaves out, labelled by options and version, best first."""
     ranked = {record.id for group in _ranked(records) for record in group}
     others = [group for group in systems(records).values() if group[0].id not in ranked]
-    labelled = {
-        f"{group[0].title} ({', '.join([*option_words(group[0].overrides), f'version {group[0].version}'])})": group
+    found = [
+        Standing(f"{one.title} ({', '.join([*option_words(one.overrides), f'version {one.version}'])})", group, None)
         for group in others
-    }
-    return sorted((Standing(label, group, None) for label, group in labelled.items()), key=lambda one: -one.mean.mean)
+        for one in group[:1]
+    ]
+    return sorted(found, key=lambda one: -one.mean.mean)
 
 
 def _ranked(records: Sequence[Record]) -> list[list[Record]]:
@@ -139,46 +138,48 @@ def _ranked(records: Sequence[Record]) -> list[list[Record]]:
 
 
 def _labelled(groups: Iterable[list[Record]]) -> dict[str, list[Record]]:
-    """Name systems: the title, with the options that the schedule's column does not have or that tell two apart."""
+    """Name systems: the title, with the options that the schedule's column does not have or that tell two apart, and
+    the version where there are several.
+    """
+    groups = list(groups)
+    several = len({group[0].version for group in groups if not is_chance(group[0].method)}) > 1
     labelled: dict[str, list[Record]] = {}
     for members in grouped(groups, lambda group: group[0].title).values():
         alone = len(members) == 1
         for group in members:
             named = {key: value for key, value in group[0].overrides.items() if not (alone and key in SCHEDULE)}
-            label = f"{group[0].title} ({', '.join(option_words(named))})" if named else group[0].title
+            marks = [*option_words(named), *([f"version {group[0].version}"] if several else [])]
+            label = f"{group[0].title} ({', '.join(marks)})" if marks else group[0].title
             # two recipes with one label: a default changed within a version
             labelled[f"{label} ({group[0].digest[:8]})" if label in labelled else label] = group
     return labelled
 
 
-def bounds(value: Estimate) -> tuple[float, float]:
-    """Return the ends of an interval; of too few seeds for one that says anything, the mean twice."""
-    half = value.half_width if value.seeds >= LEAST_SEEDS else 0.0
-    return value.mean - half, value.mean + half
-
-
 def _rank(own: Estimate, others: Iterable[Estimate]) -> int:
-    return 1 + sum(bounds(other)[0] > bounds(own)[1] for other in others)
+    return 1 + sum(other.mean - other.half_width > own.mean + own.half_width for other in others)
 
 
 def verdict(found: Sequence[Standing]) -> str:
     """Return a sentence: which weak method leads, and from which the runs do not tell it apart."""
-    ranked = [one for one in found if one.rank is not None]
-    if not ranked:
+    contenders = [one for one in found if one.contends]
+    if not contenders:
         return "No method is ranked: what was run is chance, or is given more than video-level labels."
-    first, *others = ranked
-    low = bounds(first.mean)[0]
-    near = [one.label for one in others if bounds(one.mean)[1] >= low]
-    seeds = len(first.records)
-    few = f" ({seeds} seed{'s' * (seeds > 1)}: too few to be sure)" if seeds < LEAST_SEEDS else ""
-    leads = f"**{first.label}** leads with {first.mean}{few}"
+    first, *others = contenders
+    if (seeds := len(first.records)) < LEAST_SEEDS:
+        return f"**{first.label}** leads with {first.mean} ({seeds} seed{'s' * (seeds > 1)}: too few to be sure)."
+    leads = f"**{first.label}** leads with {first.mean}"
     if not others:
         return f"{leads}; no other method is ranked."
-    if not near:
-        return f"{leads}; its interval is above those of all others." if not few else f"{leads}."
+    low = first.mean.mean - first.mean.half_width
+    sure = [one for one in others if one.rank is not None]
+    near = [one.label for one in sure if one.mean.mean + one.mean.half_width >= low]
     more = f" and {len(near) - NAMED} more" if len(near) > NAMED else ""
     between = "; " if any(", " in name for name in near[:NAMED]) else ", "
-    return f"{leads}; not separable from {between.join(near[:NAMED])}{more}."
+    apart = "its interval is above those of all others" if sure else ""
+    parts = [leads, f"not separable from {between.join(near[:NAMED])}{more}" if near else apart]
+    if few := len(others) - len(sure):
+        parts.append(f"{few} method{'s have' if few > 1 else ' has'} fewer than {LEAST_SEEDS} seeds")
+    return f"{'; '.join(filter(None, parts))}."
 
 
 def ranking_table(name: str, caption: str, found: Sequence[Standing], prefix: str = "methods/") -> Table:

@@ -64,24 +64,24 @@ def fill_blocks(text: str, pages: Sequence[Page]) -> str:
     return BLOCK.sub(fill, text)
 
 
-def excerpt(rows: Sequence[T], label: Callable[[T], str], ranked: Callable[[T], bool]) -> list[T]:
+def excerpt(rows: Sequence[T], label: Callable[[T], str], weak: Callable[[T], bool]) -> list[T]:
     """Return the rows of a ranking that the README shows: the best, the paper's method, and chance.
 
     Args:
         rows: best first.
         label: of a row.
-        ranked: whether a row has a rank.
+        weak: whether a row is of a method that learns from video-level labels.
     """
     chance = [row for row in rows if label(row).startswith(CHANCE)][:1]
     paper = [row for row in rows if label(row).startswith(PAPER)][:1]
-    best = [row for row in rows if ranked(row) and row not in paper]
+    best = [row for row in rows if weak(row) and row not in paper]
     kept = [*best[: EXCERPT - len(paper + chance)], *paper, *chance]
     return [row for row in rows if row in kept]
 
 
 def _ranking(tables: Tables) -> str:
     """Return the rows of the best methods on real THUMOS14; at tIoUs besides 0.5 the means alone, for want of room."""
-    rows = excerpt(tables[THUMOS], lambda row: str(row["method"]), lambda row: row["rank"] is not None)
+    rows = excerpt(tables[THUMOS], lambda row: str(row["method"]), lambda row: row["supervision"] == "weak")
 
     def cell(name: str, value: Any) -> object:
         if isinstance(value, Linked):

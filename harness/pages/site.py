@@ -33,7 +33,7 @@ from harness.pages.robustness import robustness_page
 from harness.pages.sensitivity import sensitivity_page
 from harness.paper.tables import published_tables
 from harness.records.collection import add_records
-from harness.records.grouping import average, has_ablations
+from harness.records.grouping import average, by_data, has_ablations
 from harness.records.reading import list_records
 from harness.records.schema import Record
 from harness.records.words import bullets, option_words, widest_average
@@ -259,25 +259,31 @@ def _overview(by_dataset: Mapping[str, list[Record]], own: bool) -> list[dict[st
         themselves = [one for one in members if not one.ablation and (own or not one.overrides)]
         if is_held_out(name) or not themselves or (members[0].synthetic and not own):
             continue
-        found = standings(rankings(themselves)[0])
-        first = found[0].records[0]
-        rows.append(
-            {
-                "data set": Linked((Link(first.data.title, f"{name}.md"),)),
-                "evaluator": f"{first.headline}, {widest_average(first.scored.averages)}",
-                "test videos": first.scored.videos,
-                "methods": sum(not one.chance for one in found),
-                "runs": sum(len(one.records) for one in found),
-                "result": verdict(found),
-            }
-        )
+        sections = by_data(themselves)
+        for digest, section in sections.items():
+            for ranked in rankings(section):
+                found = standings(ranked)
+                first = found[0].records[0]
+                title = f"{first.data.title}, data {digest}" if len(sections) > 1 else first.data.title
+                rows.append(
+                    {
+                        "data set": Linked((Link(title, f"{name}.md"),)),
+                        "version": first.version,
+                        "evaluator": f"{first.headline}, {widest_average(first.scored.averages)}",
+                        "test videos": first.scored.videos,
+                        "methods": sum(not one.chance for one in found),
+                        "runs": sum(len(one.records) for one in found),
+                        "result": verdict(found),
+                    }
+                )
     return rows
 
 
 def _leaders(records: Sequence[Record]) -> Blocks:
     """Draw the methods on real THUMOS14 that the README shows, with their seeds."""
-    found = standings(rankings([record for record in records if not (record.ablation or record.overrides)])[0])
-    shown = excerpt(found, lambda one: one.label, lambda one: one.rank is not None)
+    own = [record for record in records if not (record.ablation or record.overrides)]
+    found = standings(rankings(next(iter(by_data(own).values()), []))[0])
+    shown = excerpt(found, lambda one: one.label, lambda one: one.contends)
     if not shown:
         return []
     over = widest_average(shown[0].records[0].scored.averages)

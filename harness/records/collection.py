@@ -128,7 +128,8 @@ def plan_migration(paths: Sequence[Path], added: Iterable[tuple[Path, Record]] =
     for target, record in added:
         line = record.to_bytes()
         known = lines[target].setdefault(record.id.encode(), line)
-        if _numbers(known) != _numbers(line):
+        left_out = {"environment"} if record.observations else {"environment", "observations"}
+        if _without(known, left_out) != _without(line, left_out):
             lines[target][record.id.encode()] = line
     for file, members in lines.items():
         content = b"".join(line for _, line in sorted(members.items()))
@@ -138,6 +139,6 @@ def plan_migration(paths: Sequence[Path], added: Iterable[tuple[Path, Record]] =
     return plan
 
 
-def _numbers(line: bytes) -> dict[str, Any]:
-    """Return a record with one environment for all: what computed the numbers is not part of them."""
-    return {**json.loads(line), "environment": None}
+def _without(line: bytes, fields: set[str]) -> dict[str, Any]:
+    """Return a record without what computed its numbers and, of a repetition without looks, without looks."""
+    return {name: value for name, value in json.loads(line).items() if name not in fields}

@@ -44,7 +44,7 @@ from harness.runs.environment import environment, git_state
 from harness.runs.examples import TrainingVideos, training_input, weak
 from harness.runs.observing import Observer, gradients_of_added_terms, pseudo_label_quality, save_pseudo_labels
 from harness.runs.outcome import headline_metrics, outcome, protocols_of
-from harness.runs.reuse import BITS, reuse_training, warmup_cache
+from harness.runs.reuse import BITS, reuse_pseudo_labels, reuse_training, warmup_cache
 from harness.runs.scoring import common_localizer, score_videos
 from harness.runs.spec import RunSpec
 from harness.runs.training import check_batches, train
@@ -140,7 +140,11 @@ def execute(
             clock.lap("localize")
             results = evaluate_all(detections, truth, protocols, source.tious)
             clock.lap("evaluate")
-            labels_digest = save_pseudo_labels(folder / PSEUDO_LABELS, method, test_videos, spec.recipe.train)
+            labels_digest = (
+                reuse_pseudo_labels(store, weights_of, spec, folder)
+                if weights_of
+                else save_pseudo_labels(folder / PSEUDO_LABELS, method, test_videos, spec.recipe.train)
+            )
             artefacts = {
                 WEIGHTS: save_weights(folder / WEIGHTS, method),
                 SCORES: scores_digest,

@@ -57,8 +57,10 @@ def fitted_options(own: Recipe, source: DataSource) -> dict[str, Any]:
         if EPOCHS in field.metadata
     }
     if train.decay_every is not None:
-        counts["train.decay_every"] = scaled(train.decay_every)
-    return counts | {"train.temporal_length": min(train.temporal_length, _sampled(rows)), "train.epochs": epochs}
+        # rounded up: a decay that comes halfway, or at the end, has no other in the last epoch
+        counts["train.decay_every"] = math.ceil(train.decay_every * epochs / train.epochs)
+    sampled = min(train.temporal_length, source.sample_length or _sampled(rows))
+    return counts | {"train.temporal_length": sampled, "train.epochs": epochs}
 
 
 def _sampled(rows: tuple[int, ...]) -> int:

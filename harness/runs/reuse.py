@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from harness.io.encoding import canonical_json, sha256
 from harness.io.reading import read_json
-from harness.records.files import HISTORY, WEIGHTS
+from harness.records.files import HISTORY, PSEUDO_LABELS, WEIGHTS
 from harness.records.run_folder import FinishedRun
 from harness.records.schema import IDENTITY, data_identity
 from harness.records.store import Store
+from harness.runs.artefacts import save_bytes
 from harness.runs.checkpoint import History, load_weights
 from harness.runs.spec import RunSpec, training_digest
 from harness.runs.training import WarmupCache
@@ -50,6 +52,27 @@ def reuse_training(
         method.end_training()
         return history, record.id
     return None, None
+
+
+def reuse_pseudo_labels(store: Store, donor: str, spec: RunSpec, folder: Path) -> str | None:
+    """Copy the pseudo labels of the run whose weights were reused, which may come from state that weights leave out.
+
+    Args:
+        store: the store.
+        donor: id of that run.
+        spec: the run.
+        folder: of the run.
+
+    Returns:
+        The file's SHA-256, or None where that run has none, not as it was written, or of other rows of the videos.
+    """
+    run = FinishedRun.open(store.run_folder(donor))
+    if run.record.recipe.train["test_length"] != spec.recipe.train.test_length:
+        return None
+    try:
+        return save_bytes(folder / PSEUDO_LABELS, run.artefact(PSEUDO_LABELS).read_bytes())
+    except StoreError:
+        return None
 
 
 def warmup_cache(store: Store, spec: RunSpec, method: Method, bits: dict[str, Any]) -> WarmupCache | None:

@@ -134,14 +134,14 @@ def plan_run(
     if issubclass(load_method(method).Options, HierarchyOptions):
         stated["method.coarse_classes"] = list(source.coarse_classes)
     schedule = schedule_for(source.schedule)
-    scheduled = override(own, fitted_options(own, source) | stated | schedule.options(method))
+    scheduled = override(own, stated | fitted_options(own, source) | schedule.options(method))
     planned, ablation = scheduled, None
     if row is not None:
-        cheaper = override(own, fitted_options(own, source) | stated | schedule.options(method, ablation=True))
+        cheaper = override(own, stated | fitted_options(own, source) | schedule.options(method, ablation=True))
         if row.trained_as is not None:
             other = load_method(row.trained_as).recipe(source.family)
             as_planned = schedule.options(row.trained_as, ablation=True)
-            train = override(other, fitted_options(other, source) | stated | as_planned).train
+            train = override(other, stated | fitted_options(other, source) | as_planned).train
             if _effective(train) != _effective(cheaper.train):
                 cheaper = cheaper.model_copy(update={"train": train})
         planned = override(cheaper, row.options)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness.comparisons.paper import OWN, JudgedCell, compare, first_choice, headline
+from harness.comparisons.paper import OWN, JudgedCell, compare, first_choice, headline, main_version
 from harness.data.descriptor import shipped_descriptors
 from harness.pages.formats import markdown_page
 from harness.pages.model import Table
@@ -242,6 +242,24 @@ def test_the_measurement_with_most_seeds_and_the_newest_version_is_chosen() -> N
     for order in (old + new, new + old):
         chosen = first_choice(compare(find_table("I"), typed(order), []))
         assert headline(chosen["rmgcl-gksa"]).verdict.kind == "reproduced"
+
+
+def test_rows_that_are_not_judged_are_all_of_the_version_that_ran_most_of_them() -> None:
+    """On other features nothing is judged, and a row of another schedule beside the rest would say what is not so."""
+    other = {"features": "R(2+1)D-18, RGB"}
+    whole = [run("rmgcl-gksa", seed, 22.0, **other) for seed in range(3)]
+    parts = [run("hamnet", seed, 18.0, **other) for seed in range(3)]
+    newest = [run("rmgcl-gksa", seed, 28.0, **other) for seed in range(6)]
+    alone = [run("stpn", seed, 16.0, **other) for seed in range(6)]
+    for records, version in ((whole + parts, "0.9.0"), (newest, "0.10.0"), (alone, "0.8.0")):
+        for record in records:
+            record["environment"] = record["environment"] | {"wstal-bench": version}
+    lines = compare(find_table("I"), typed(newest + whole + parts + alone), [])
+    chosen = {row: headline(line) for row, line in first_choice(lines).items()}
+    assert main_version(lines) == "0.9.0"
+    assert [measured.mean for row in ("rmgcl-gksa", "ham-net") if (measured := chosen[row].measured)] == [22.0, 18.0]
+    assert (chosen["stpn"].measured, chosen["stpn"].verdict.kind) == (None, "not run")
+    assert "version 0.9.0" in chosen["stpn"].verdict.reason
 
 
 def test_released_detections_give_autolocs_row_to_the_digit() -> None:

@@ -173,13 +173,31 @@ def test_the_entry_page_ranks_methods_by_their_own_options_on_real_test_videos()
     page = render([*records, held_out, generated])["leaderboards/README.md"]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line[:1] == "|"]
     leads = "**ACMNET** leads with 18.5 ± 2.5; no other method is ranked."
-    assert rows[2:] == [["[Data](data.md)", "anet, 0.1:0.2", "2", "1", "3", leads]]
+    assert rows[2:] == [["[Data](data.md)", "0", "anet, 0.1:0.2", "2", "1", "3", leads]]
+
+
+def test_the_entry_page_ranks_runs_on_other_labels_and_of_another_version_apart() -> None:
+    records = [record(seed=seed, value=20.0 + seed) for seed in range(3)]
+    other = record(value=50.0)
+    other["data"] = other["data"] | {"labels": "annotations"}
+    newer = [record(method, value=30.0) for method in ("acmnet", "wtalc")]
+    for made in newer:
+        made["environment"] = made["environment"] | {"wstal-bench": "1"}
+    page = render([*records, other, *newer, record("wtalc", value=12.0)])["leaderboards/README.md"]
+    results = [line.split("|")[-2] for line in page.splitlines() if " leads with " in line]
+    assert ["32.5" not in one and "27.5" in one for one in results if "47.5" not in one].count(True) == 1
+    assert sum("47.5" in one for one in results) == 1
+    assert len(results) == 3
 
 
 def test_weak_methods_are_ranked_by_themselves() -> None:
-    records = [record("best", value=30.0), record("counts", value=50.0, supervision="weak+count"), record(value=20.0)]
-    records.append(record("more", value=60.0, supervision="weak+count"))
-    records += [record("told", value=90.0, supervision="full"), record("random", value=95.0)]
+    values = {"best": 30.0, "acmnet": 20.0, "counts": 50.0, "more": 60.0, "told": 90.0, "random": 95.0}
+    given: dict[str, Any] = {"counts": "weak+count", "more": "weak+count", "told": "full"}
+    records = [
+        record(name, seed, value, supervision=given.get(name, "weak"))
+        for name, value in values.items()
+        for seed in range(3)
+    ]
     page = render(records)["leaderboards/data.md"]
     assert [(row["rank"], row["method"], row["supervision"]) for row in ranking(page)] == [
         ("", "TOLD", "full"),
@@ -211,13 +229,13 @@ def test_average_and_tiou_of_a_half_come_first_then_the_others_and_the_schedule(
     assert row["schedule"] == "3 epochs, T 64"
 
 
-def test_methods_share_a_rank_where_their_intervals_overlap() -> None:
+def test_a_rank_counts_the_methods_whose_interval_is_above_and_needs_three_seeds() -> None:
     values = {"a": (30, 31, 32), "b": (28, 30, 32), "c": (20, 21, 22), "d": (19, 20, 21), "e": (10, 30)}
     records = [record(name, seed, value) for name, seeds in values.items() for seed, value in enumerate(seeds)]
     page = render(records)["leaderboards/data.md"]
-    # e has two seeds: their interval of 127 points says nothing, so its mean counts
-    assert {row["method"]: row["rank"] for row in ranking(page)} == {"A": "1", "B": "1", "C": "3", "D": "3", "E": "3"}
-    assert "**A** leads with 28.5 ± 2.5; not separable from B." in page
+    # e has two seeds, whose interval of 127 points says nothing
+    assert {row["method"]: row["rank"] for row in ranking(page)} == {"A": "1", "B": "1", "C": "3", "D": "3", "E": ""}
+    assert "**A** leads with 28.5 ± 2.5; not separable from B; 1 method has fewer than 3 seeds." in page
 
 
 def test_the_winner_is_named_with_what_is_known_of_it() -> None:
@@ -226,7 +244,11 @@ def test_the_winner_is_named_with_what_is_known_of_it() -> None:
 
     apart = [record(name, seed, value + seed) for name, value in (("a", 50.0), ("b", 20.0)) for seed in range(3)]
     assert sentence(*apart) == "**A** leads with 48.5 ± 2.5; its interval is above those of all others."
-    assert sentence(record("a")).startswith("**A** leads with 17.5 (1 seed: too few to be sure); no other")
+    assert sentence(*apart[:3]) == "**A** leads with 48.5 ± 2.5; no other method is ranked."
+    assert sentence(record("a")) == "**A** leads with 17.5 (1 seed: too few to be sure)."
+    # a seed below is below by nothing that is known
+    few = [*apart[:3], record("b", value=20.0), record("c", value=21.0)]
+    assert sentence(*few) == "**A** leads with 48.5 ± 2.5; 2 methods have fewer than 3 seeds."
     many = [record(name, seed, 30.0 + seed) for name in "abcdefgh" for seed in range(3)]
     assert sentence(*many).endswith("not separable from B, C, D, E, F and 2 more.")
     noted = [record("b", seed, 30.0 + seed, title="B, of one stream") for seed in range(3)]
@@ -240,7 +262,7 @@ def test_older_versions_and_other_precisions_are_not_ranked_but_shown() -> None:
     newer["environment"] = newer["environment"] | {"wstal-bench": "0.1.0"}
     bits = {"train.precision": "bfloat16"}
     page = render([older, newer, record(value=35.0, overrides=bits, recipe={"train": bits})])["leaderboards/data.md"]
-    assert [(row["avg 0.1:0.2"], row["rank"]) for row in ranking(page)] == [("27.5", "1")]
+    assert [(row["avg 0.1:0.2"], row["rank"]) for row in ranking(page)] == [("27.5", "")]
     assert "| ACMNET (version 0.0.9) " in page
     assert "| ACMNET (precision=bfloat16, version 0) " in page
 

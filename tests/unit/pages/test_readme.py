@@ -19,26 +19,26 @@ def page(name: str, rows: Sequence[Mapping[str, object]]) -> Page:
     return Page("page", "Page", ["text", Table(name, "caption", rows)])
 
 
-def standing(rank: int | None, name: str) -> dict[str, object]:
+def standing(rank: int | None, name: str, supervision: str = "weak") -> dict[str, object]:
     cell = Linked((Link(name, f"methods/{name[:1].lower()}.md"), " ", Link("2020", "https://a.org")))
     numbers = {"avg 0.1:0.7": Estimate(9.0, 0.5, 3), "@0.1": Estimate(7.0, 0.5, 3)}
-    return {"rank": rank, "method": cell} | numbers | {"schedule": "60 epochs, T 64"}
+    return {"rank": rank, "method": cell} | numbers | {"supervision": supervision, "schedule": "60 epochs, T 64"}
 
 
 def test_the_best_methods_the_papers_and_chance_are_quoted() -> None:
     text = "before\n<!-- begin: ranking -->\nold\n<!-- end: ranking -->\nafter\n"
     names = ["A", "B", "C", "D", "E", "F", "G", "H", "RMGCL+GKSA (Zhang & Zhao)", "I"]
     rows = [standing(1 + place, name) for place, name in enumerate(names)]
-    rows = [standing(None, "Told more"), *rows, standing(None, "Random scores"), standing(None, "Whole video")]
+    rows = [standing(None, "Told more", "full"), *rows, standing(None, "Random scores"), standing(None, "Whole video")]
     before, begin, heading, rule, first, *others, end, after = fill_blocks(
         text, [page("thumos14-r2plus1d", rows)]
     ).splitlines()
     assert (before, begin, end, after) == ("before", "<!-- begin: ranking -->", "<!-- end: ranking -->", "after")
-    assert heading == "|rank|method|avg 0.1:0.7|@0.1|schedule|"
-    assert rule == "|---|---|---|---|---|"
+    assert heading == "|rank|method|avg 0.1:0.7|@0.1|supervision|schedule|"
+    assert rule == "|---|---|---|---|---|---|"
     # at other tIoUs the mean alone, and no cell breaks in two lines
     link = "[A](results/leaderboards/methods/a.md) [2020](https://a.org)"
-    assert first.replace("\u00a0", " ") == f"|1|{link}|9.0 ± 0.5|7.0|60 epochs, T 64|"
+    assert first.replace("\u00a0", " ") == f"|1|{link}|9.0 ± 0.5|7.0|weak|60 epochs, T 64|"
     assert " " not in first.replace(link, "")
     assert [line.split("[")[1].split("]")[0] for line in others] == [
         "B", "C", "D", "E", "F", "RMGCL+GKSA (Zhang & Zhao)", "Random scores",

@@ -451,6 +451,21 @@ def test_one_seed_of_one_system_counts_once(tmp_path: Path, place: str | None, v
     assert len(list_records(tmp_path)[0]) == 3
 
 
+def test_a_repetition_without_looks_leaves_stored_looks(tmp_path: Path) -> None:
+    look = {"epoch": 1, "pseudo_labels": {"main": {"ap": 40.0}}}
+    looked, again = make_record() | {"observations": [look]}, make_record()
+    again["environment"] = again["environment"] | {"commit": "d" * 40}
+    add_records(tmp_path, [as_record(looked)])
+    add_records(tmp_path, [as_record(again)])
+    (found,) = list_records(tmp_path)[0]
+    assert [one.epoch for one in found.observations] == [1]
+    # other numbers are of another training, of which these looks say nothing
+    again["training"] = again["training"] | {"final_loss": {"total": 0.25}}
+    add_records(tmp_path, [as_record(again)])
+    (found,) = list_records(tmp_path)[0]
+    assert not found.observations
+
+
 def test_a_seed_of_before_a_protocol_was_added_is_of_the_same_evaluation(tmp_path: Path) -> None:
     record = make_record(seed=1)
     record["metrics"] |= {"segments-best-212": record["metrics"]["anet"]}

@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file
 
 from baselines.acmnet import AcmNet
 from harness.cli.main import main
-from harness.records.files import HISTORY, RECORD
+from harness.io.encoding import sha256_file
+from harness.records.files import HISTORY, PSEUDO_LABELS, RECORD
 from tests.helpers.faults import Killed, finished
 from tests.helpers.runs import EPOCHS, at, check_killed_run, die, run
 from tests.helpers.small_data import write_tiny
@@ -35,7 +37,7 @@ def changing(tmp_path: Path) -> Path:
     return write_tiny(tmp_path / "data", train=4, test=2)
 
 
-@pytest.mark.parametrize("name", ["rmgcl-gksa", "rskp"])
+@pytest.mark.parametrize("name", ["rmgcl-gksa", "rskp", "tscn"])
 def test_a_killed_run_leaves_the_undisturbed_files(name: str, tiny: Path, tmp_path: Path) -> None:
     check_killed_run(name, tiny, tmp_path)
 
@@ -220,6 +222,19 @@ def test_a_damaged_history_is_not_taken_over(tiny: Path, tmp_path: Path) -> None
     folder = run(tiny, tmp_path, on_progress=seen, **options)
     assert "train" in trained
     assert json.loads((folder / RECORD).read_text())["training"]["weights_of"] is None
+
+
+def test_reused_weights_come_with_the_pseudo_labels_of_their_training(tiny: Path, tmp_path: Path) -> None:
+    """Those of a method may come from what its weights leave out: a memory bank, teachers."""
+    options: dict[str, Any] = {"method.gks": False, "train.epochs": 4}
+    first = run(tiny, tmp_path, "rmgcl-gksa", **options)
+    second = run(tiny, tmp_path, "rmgcl-gksa", **options, **{"localizer.nms.threshold": 0.33})
+    assert json.loads((second / RECORD).read_text())["training"]["weights_of"] == first.name
+    assert sha256_file(second / PSEUDO_LABELS) == sha256_file(first / PSEUDO_LABELS)
+    assert any(name.endswith("/auxiliary") for name in load_file(second / PSEUDO_LABELS))
+    # those of other rows of the videos are not known
+    third = run(tiny, tmp_path, "rmgcl-gksa", **options, **{"train.test_length": 5})
+    assert not (third / PSEUDO_LABELS).exists()
 
 
 def test_tf32_is_refused_where_it_would_only_be_a_name(tiny: Path, tmp_path: Path) -> None:

@@ -105,9 +105,10 @@ def test_videos_are_sampled_to_the_power_of_two_that_the_median_does_not_exceed(
     assert fitted(own_data(*lengths), epochs=100).temporal_length == rows
 
 
-def test_the_rows_that_the_data_set_states_stay() -> None:
+def test_the_rows_that_the_data_set_states_stay_or_those_of_the_recipe_where_it_has_fewer() -> None:
     source = own_data(*[41] * 5, sample_length=100)
     assert plan_run("acmnet", 0, source, {}).recipe.train.temporal_length == 100
+    assert plan_run("untrimmednet", 0, source, {}).recipe.train.temporal_length == 21
     assert "T = 100" in fitted_notes(source)[0]
 
 
@@ -130,6 +131,13 @@ def test_training_takes_the_recipes_steps_on_thumos14_up_to_a_limit(
 
 def test_summed_batches_count_as_one_step() -> None:
     assert fitted(own_data(*[50] * 50), epochs=100, batch_size=1, accumulate=10).epochs == 400
+
+
+@pytest.mark.parametrize("videos", [185, 193, 200, 208])
+def test_a_decay_halfway_has_no_other_in_the_last_epoch(videos: int) -> None:
+    train = fitted(own_data(*[50] * videos), epochs=200, batch_size=16, decay_every=100)
+    assert train.decay_every is not None
+    assert (train.epochs - 1) // train.decay_every == 1
 
 
 def test_what_counts_epochs_is_scaled_alike_and_rates_stay() -> None:

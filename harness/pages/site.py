@@ -153,7 +153,7 @@ def pages(results: Results) -> list[Page]:
     if results.reliability:
         made.append(reliability_page(results.reliability))
     if results.sensitivity:
-        made.append(sensitivity_page(results.sensitivity))
+        made.append(sensitivity_page(results.sensitivity, results.records))
     # real before synthetic in each part
     made.sort(key=lambda page: (TABS.index(page.tab), page.synthetic))
     return [_entry_page(results, made, by_dataset), *made]

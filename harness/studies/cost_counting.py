@@ -63,7 +63,7 @@ IGNORABLE = frozenset(f"aten::{name}" for names in NOT_MULTIPLY_ADDS.values() fo
 # counted by fvcore, by elements or by a handle below, and not by torch's counter
 NOT_SEEN_BY_TORCH = frozenset(
     ("layer_norm", "batch_norm", "group_norm", "instance_norm", "adaptive_avg_pool2d", "grid_sampler",
-     "upsample_nearest2d", "upsample_bilinear2d", "linalg_solve")
+     "upsample_nearest2d", "upsample_bilinear2d", "linalg_solve", "cosine_similarity")
 )  # fmt: skip
 
 
@@ -160,6 +160,19 @@ def _fvcore() -> Any:
     return fvcore.nn
 
 
+def _of_vectors(first: int, *shapes: Any, **_: Any) -> int:
+    """Count two operations for each element of the first factor of a product with a vector."""
+    return 2 * int(torch.Size(shapes[first]).numel())
+
+
+OF_VECTORS = {
+    torch.ops.aten.mv: partial(_of_vectors, 0),
+    torch.ops.aten.dot: partial(_of_vectors, 0),
+    torch.ops.aten.addmv: partial(_of_vectors, 1),
+}
+"""Products that torch's counter has no formula for."""
+
+
 def torch_count(module: nn.Module, inputs: tuple[Tensor, ...]) -> int:
     """Count multiply-adds by torch's counter.
 
@@ -170,7 +183,7 @@ def torch_count(module: nn.Module, inputs: tuple[Tensor, ...]) -> int:
         inputs: of its `forward`.
     """
     seed_torch(0, "dropout")
-    counter = FlopCounterMode(display=False)
+    counter = FlopCounterMode(display=False, custom_mapping=OF_VECTORS)
     with _no_fused_attention(), counter:
         module(*inputs)
     return int(counter.get_total_flops()) // 2
@@ -261,11 +274,17 @@ def _solve(inputs: list[Any], outputs: list[Any]) -> Any:
     return Counter({"linalg_solve": _elements(outputs[0]) * rows + _elements(inputs[0]) * rows // 3})
 
 
+def _cosines(inputs: list[Any], outputs: list[Any]) -> Any:
+    """Count the products of cosines along a dimension, as of a matrix product; lengths are norms, which weigh little."""
+    return Counter({"cosine_similarity": _elements(outputs[0]) * _shape(inputs[0])[inputs[2].toIValue()]})
+
+
 HANDLES: dict[str, Any] = {
     **{f"aten::{name}": partial(_product, 0) for name in ("matmul", "mm", "bmm", "mv", "dot")},
     **{f"aten::{name}": partial(_product, 1) for name in ("addmm", "addmv", "baddbmm")},
     **{f"aten::{name}": _solve for name in ("linalg_solve", "linalg_solve_ex")},
     "aten::_convolution_mode": _convolution,
+    "aten::cosine_similarity": _cosines,
     "aten::scaled_dot_product_attention": _attention,
     "aten::_native_multi_head_attention": _multi_head_attention,
 }

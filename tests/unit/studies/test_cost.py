@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +197,20 @@ def test_linear_systems() -> None:
     for solve in (torch.linalg.solve, lambda system, right: torch.linalg.solve_ex(system, right).result):
         operators, _ = fvcore_count(Calls(solve), (torch.rand(3, 4, 4), torch.rand(3, 4, 7)))
         assert operators["linalg_solve"] == 3 * (4 * 4 * 7) + 3 * 64 // 3
+
+
+def test_products_with_a_vector() -> None:
+    assert both(torch.mv, (5, 8), (8,)) == (40, 40)
+    assert both(torch.dot, (8,), (8,)) == (8, 8)
+    assert both(torch.addmv, (5,), (5, 8), (8,)) == (40, 40)
+
+
+@pytest.mark.parametrize(("dim", "expected"), [(-1, 5 * 7 * 8), (0, 1 * 7 * 8)])
+def test_cosines_are_products_along_their_dimension(dim: int, expected: int) -> None:
+    given = (torch.rand(5, 1, 8), torch.rand(1, 7, 8)) if dim == -1 else (torch.rand(1, 7, 8), torch.rand(1, 7, 8))
+    operators, unsupported = fvcore_count(Calls(partial(functional.cosine_similarity, dim=dim)), given)
+    assert operators == {"cosine_similarity": expected}
+    assert not unsupported
 
 
 @pytest.mark.parametrize("heads", [1, 4])

@@ -16,7 +16,8 @@ from harness.runs.request import RunRequest
 from harness.studies import sensitivity
 from harness.studies.determinism import Run
 from harness.studies.sensitivity import OLDER_PROCESSOR, SensitivityFile, SensitivityRun, measure, moves
-from tests.helpers.records import as_record, make_record
+from tests.helpers.pages import record
+from tests.helpers.records import as_record, make_record, unchecked
 from wstal.errors import UserError
 
 
@@ -74,6 +75,22 @@ def test_synthetic_rows_say_so_and_a_page_of_them_alone_too() -> None:
     assert "Easy (synthetic)" in markdown_page(both)
     assert not both.synthetic
     assert sensitivity_page(SensitivityFile(runs=[made])).synthetic
+
+
+def test_what_seeds_move_is_counted_over_all_pairs_of_stored_runs_on_real_data() -> None:
+    records = [record("a", seed, value) for seed, value in enumerate((20.0, 21.0, 24.0))]
+    records += [record("b", seed, value) for seed, value in enumerate((20.0, 21.0))]
+    records += [record("c"), record("d", 0, synthetic=True), record("d", 1, 40.0, synthetic=True)]
+    page = markdown_page(
+        sensitivity_page(SensitivityFile(runs=[run_of("reference", 0, 9.0)]), list(map(unchecked, records)))
+    )
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line[:1] == "|"]
+    # gaps of 1, 3 and 4, and one of 1; a single seed has none
+    assert [row[:2] + row[3:] for row in rows if row[0] in "ABCD"] == [
+        ["A", "3", "2.7", "4.0"],
+        ["B", "2", "1.0", "1.0"],
+    ]
+    assert "1.8 points apart (median of 2 methods" in page
 
 
 def test_each_variant_changes_one_thing(monkeypatch: pytest.MonkeyPatch) -> None:

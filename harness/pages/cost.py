@@ -9,6 +9,7 @@ from harness.paper.audit.intervals import decimals, interval, off_line
 from harness.paper.profile import FLOPS_TOLERANCE, STAGE_NAMES, WIDTH, ProfileCost
 from harness.paper.tables import FLOPS, PARAMS, SIZE, PublishedTable
 from harness.records.words import bullets
+from harness.registry import load_method, weak_methods
 from harness.studies.cost import CostFile
 
 
@@ -37,9 +38,8 @@ def cost_page(table: PublishedTable, cost: CostFile | None) -> Page:
         "torchinfo's mult-adds, which count a linear layer once a sample and not once a snippet.",
         flops,
         "## True cost",
-        f"{len(cost.methods)} methods at batch 1 on 2,048 columns, all that were registered when it was measured. "
-        "Multiply-adds of the forward pass by fvcore, with "
-        "attention counted, beside torch's counter; the gap between them is LayerNorm, which torch does not count. "
+        f"{len(cost.methods)} methods at batch 1 on 2,048 columns{_unmeasured(cost)}. Multiply-adds of "
+        "the forward pass by fvcore, with attention counted, beside torch's counter; the gap between them is LayerNorm, which torch does not count. "
         "A training step is timed with backward pass and optimiser, its memory bank full; a test step is the scoring "
         "of a video without localization. Each is the median of several in a fresh process.",
         true_cost,
@@ -47,6 +47,13 @@ def cost_page(table: PublishedTable, cost: CostFile | None) -> Page:
         bullets(_hardware(cost)),
     ]
     return Page(path, title, blocks, tab="Paper against measured")
+
+
+def _unmeasured(cost: CostFile) -> str:
+    """Name the weak methods that were not measured, in brackets."""
+    missing = [load_method(name) for name in weak_methods() if name not in cost.methods]
+    titles = [method.title for method in missing if not method.chance]
+    return f" (not measured: {', '.join(titles)})" if titles else ""
 
 
 def cost_tables(table: PublishedTable, cost: CostFile) -> tuple[Table, Table, Table]:

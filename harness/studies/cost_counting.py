@@ -275,7 +275,7 @@ def _solve(inputs: list[Any], outputs: list[Any]) -> Any:
 
 
 def _cosines(inputs: list[Any], outputs: list[Any]) -> Any:
-    """Count the products of cosines along a dimension, as of a matrix product; lengths are norms, which weigh little."""
+    """Count the products of cosines along a dimension, as of a matrix product; norms weigh little."""
     return Counter({"cosine_similarity": _elements(outputs[0]) * _shape(inputs[0])[inputs[2].toIValue()]})
 
 

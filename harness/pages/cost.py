@@ -39,7 +39,8 @@ def cost_page(table: PublishedTable, cost: CostFile | None) -> Page:
         flops,
         "## True cost",
         f"{len(cost.methods)} methods at batch 1 on 2,048 columns{_unmeasured(cost)}. Multiply-adds of "
-        "the forward pass by fvcore, with attention counted, beside torch's counter; the gap between them is LayerNorm, which torch does not count. "
+        "the forward pass by fvcore, with attention "
+        "counted, beside torch's counter; the gap between them is LayerNorm, which torch does not count. "
         "A training step is timed with backward pass and optimiser, its memory bank full; a test step is the scoring "
         "of a video without localization. Each is the median of several in a fresh process.",
         true_cost,

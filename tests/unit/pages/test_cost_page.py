@@ -27,8 +27,12 @@ def test_stored_cost_stands_beside_every_printed_cell() -> None:
     flops = page.split("## FLOPs")[1].split("## True cost")[0]
     for row in find_table("IX").rows:
         assert f"| {row.cells['FLOPs(G)']} " in flops
-    true = page.split("## True cost")[1]
-    assert all(true.count(f"| {method.title} ") == 6 for method in cost.methods.values())
+    true = [line.split("|")[1].strip() for line in page.split("## True cost")[1].splitlines() if line[:1] == "|"]
+    assert all(true.count(method.title) == 6 for method in cost.methods.values())
+    # every weak method was measured; one that was not is named
+    assert "not measured" not in page
+    rest = cost.model_copy(update={"methods": {name: one for name, one in cost.methods.items() if name != "haan"}})
+    assert "(not measured: HAAN)" in markdown_page(cost_page(find_table("IX"), rest))
 
 
 def test_the_load_of_the_machine_stands_beside_its_name() -> None:

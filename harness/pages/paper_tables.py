@@ -20,7 +20,6 @@ from harness.comparisons.paper import (
     main_version,
 )
 from harness.pages.model import Blocks, Link, Linked, Page, Role, Table
-from harness.pages.ranking import schedule_words
 from harness.paper.audit.intervals import Finding
 from harness.paper.audit.quotations import alike_features, quoted
 from harness.paper.audit.rules import the_paper
@@ -169,13 +168,12 @@ def _compared(cell: JudgedCell) -> Compared:
 
 
 def _row(line: Sequence[JudgedCell], measurement: Measurement, notes: Footnotes) -> dict[str, Any]:
+    records = measurement.records
     return {
         "row": line[0].row.label,
-        "on": measurement.on if measurement.records else AUTHORS,
+        "on (version)": f"{measurement.on} ({records[0].version})" if records else AUTHORS,
         "evaluator": measurement.identity.protocol,
-        "seeds": seed_list(measurement.records),
-        "version": measurement.records[0].version if measurement.records else None,
-        "schedule": schedule_words(measurement.records[0]) if measurement.records else None,
+        "seeds": seed_list(records),
         **{cell.column.name: cell.measured for cell in line},
         "verdict": headline(line).verdict.kind,
         "reasons": notes.of(headline(line).verdict),

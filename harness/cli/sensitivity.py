@@ -43,7 +43,7 @@ def handle(arguments: argparse.Namespace) -> int:
     from harness.cli.planning import seeds_from
     from harness.pages.formats import files
     from harness.pages.sensitivity import sensitivity_page, sensitivity_rows
-    from harness.pages.site import write
+    from harness.pages.site import read_results, write
     from harness.registry import load_method
     from harness.studies.sensitivity import SensitivityFile, measure
 
@@ -56,7 +56,8 @@ def handle(arguments: argparse.Namespace) -> int:
         runs = measure(request.model_copy(update={"method": name}), seeds, arguments.variants, say)
         stored = stored.with_runs(runs) if stored else SensitivityFile.of(runs)
         stored.store(path)  # after each method: a later one may be interrupted
-        write(files([page := sensitivity_page(stored)]), arguments.out, keep_stale=True)
+        page = sensitivity_page(stored, read_results(arguments.out).records)
+        write(files([page]), arguments.out, keep_stale=True)
     assert stored is not None  # there is a method
     if arguments.json:
         print_json(stored.to_json())

@@ -57,7 +57,7 @@ class Difference:
 def rows_of(plan: Plan, records: Sequence[Record]) -> dict[str, list[Record]]:
     """Return the records of each row, by row id; a row that was not run has none.
 
-    Runs of a method itself are no runs of a row that is trained as another method, if that was trained otherwise.
+    Runs of a method itself are runs of a row that is trained as another method only where that was trained alike.
 
     Args:
         plan: the table.
@@ -69,7 +69,8 @@ def rows_of(plan: Plan, records: Sequence[Record]) -> dict[str, list[Record]]:
     found = {}
     for row in plan.rows:
         members = [record for record in records if _is_row(record, row)]
-        if schedules := {_schedule(record) for record in records if record.method == row.trained_as}:
+        if row.trained_as:
+            schedules = {_schedule(record) for record in records if record.method == row.trained_as}
             members = [record for record in members if record.ablation or _schedule(record) in schedules]
         recipes = {canonical_json(record.recipe.to_json()) for record in members}
         seeds = {record.seed for record in members}

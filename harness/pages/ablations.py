@@ -84,12 +84,13 @@ def setting(records: Sequence[Record]) -> list[str]:
 
 def _answer(tables: Blocks) -> Iterator[str]:
     """Count what the paper says by whether these runs say so too."""
-    claims = [row for block in tables if isinstance(block, Table) for row in block.rows if "the paper says" in row]
-    kinds = Counter(row["in these runs"] for row in claims if "in these runs" in row)
+    rows = [row for block in tables if isinstance(block, Table) for row in block.rows if "the paper says" in row]
+    kinds = Counter(row["in these runs"] for row in rows if "in these runs" in row)
+    claims = sum(len(plan.claims) for plan in plans().values())
     if kinds:
         counted = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
-        absent = len(claims) - kinds.total()
-        yield f"Of {len(claims)} things that the paper says of its parts, in these runs: {counted}" + (
+        absent = claims - kinds.total()
+        yield f"Of {claims} things that the paper says of its parts, in these runs: {counted}" + (
             f", {absent} not run." if absent else "."
         )
 

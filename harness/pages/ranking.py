@@ -164,22 +164,28 @@ def verdict(found: Sequence[Standing]) -> str:
     contenders = [one for one in found if one.contends]
     if not contenders:
         return "No method is ranked: what was run is chance, or is given more than video-level labels."
-    first, *others = contenders
-    if (seeds := len(first.records)) < LEAST_SEEDS:
-        return f"**{first.label}** leads with {first.mean} ({seeds} seed{'s' * (seeds > 1)}: too few to be sure)."
-    leads = f"**{first.label}** leads with {first.mean}"
-    if not others:
-        return f"{leads}; no other method is ranked."
+    sure = [one for one in contenders if len(one.records) >= LEAST_SEEDS]
+    few = [one for one in contenders if len(one.records) < LEAST_SEEDS]
+    if not sure:
+        seeds = len(few[0].records)
+        return f"**{few[0].label}** leads with {few[0].mean} ({seeds} seed{'s' * (seeds > 1)}: too few to be sure)."
+    first, *others = sure
     low = first.mean.mean - first.mean.half_width
-    sure = [one for one in others if one.rank is not None]
-    near = [one.label for one in sure if one.mean.mean + one.mean.half_width >= low]
+    near = [one.label for one in others if one.mean.mean + one.mean.half_width >= low]
     more = f" and {len(near) - NAMED} more" if len(near) > NAMED else ""
     between = "; " if any(", " in name for name in near[:NAMED]) else ", "
-    apart = "its interval is above those of all others" if sure else ""
-    parts = [leads, f"not separable from {between.join(near[:NAMED])}{more}" if near else apart]
-    if few := len(others) - len(sure):
-        parts.append(f"{few} method{'s have' if few > 1 else ' has'} fewer than {LEAST_SEEDS} seeds")
-    return f"{'; '.join(filter(None, parts))}."
+    parts = [f"**{first.label}** leads with {first.mean}"]
+    if near:
+        parts.append(f"not separable from {between.join(near[:NAMED])}{more}")
+    elif others:
+        parts.append("its interval is above those of all others")
+    elif not few:
+        parts.append("no other method is ranked")
+    if few:
+        parts.append(f"{len(few)} method{'s have' if len(few) > 1 else ' has'} fewer than {LEAST_SEEDS} seeds")
+    if above := [f"{one.label} ({one.mean.mean:.1f})" for one in few if one.mean.mean > first.mean.mean]:
+        parts[-1] += f", of which above it: {', '.join(above)}"
+    return f"{'; '.join(parts)}."
 
 
 def ranking_table(name: str, caption: str, found: Sequence[Standing], prefix: str = "methods/") -> Table:

@@ -128,8 +128,7 @@ def plan_migration(paths: Sequence[Path], added: Iterable[tuple[Path, Record]] =
     for target, record in added:
         line = record.to_bytes()
         known = lines[target].setdefault(record.id.encode(), line)
-        left_out = {"environment"} if record.observations else {"environment", "observations"}
-        if _without(known, left_out) != _without(line, left_out):
+        if _numbers(known) != _numbers(line) or _looks(known) < _looks(line):
             lines[target][record.id.encode()] = line
     for file, members in lines.items():
         content = b"".join(line for _, line in sorted(members.items()))
@@ -139,6 +138,12 @@ def plan_migration(paths: Sequence[Path], added: Iterable[tuple[Path, Record]] =
     return plan
 
 
-def _without(line: bytes, fields: set[str]) -> dict[str, Any]:
-    """Return a record without what computed its numbers and, of a repetition without looks, without looks."""
-    return {name: value for name, value in json.loads(line).items() if name not in fields}
+def _numbers(line: bytes) -> dict[str, Any]:
+    """Return a record without what computed its numbers: the environment, the looks, the run that gave its weights."""
+    record: dict[str, Any] = json.loads(line)
+    training = {**record["training"], "weights_of": None}
+    return {**record, "training": training, "environment": None, "observations": None}
+
+
+def _looks(line: bytes) -> int:
+    return len(json.loads(line).get("observations") or ())

@@ -140,11 +140,9 @@ def execute(
             clock.lap("localize")
             results = evaluate_all(detections, truth, protocols, source.tious)
             clock.lap("evaluate")
-            labels_digest = (
-                reuse_pseudo_labels(store, weights_of, spec, folder)
-                if weights_of
-                else save_pseudo_labels(folder / PSEUDO_LABELS, method, test_videos, spec.recipe.train)
-            )
+            labels_digest = reuse_pseudo_labels(store, weights_of, spec, folder) if weights_of else None
+            if labels_digest is None:
+                labels_digest = save_pseudo_labels(folder / PSEUDO_LABELS, method, test_videos, spec.recipe.train)
             artefacts = {
                 WEIGHTS: save_weights(folder / WEIGHTS, method),
                 SCORES: scores_digest,

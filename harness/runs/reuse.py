@@ -66,12 +66,12 @@ def reuse_pseudo_labels(store: Store, donor: str, spec: RunSpec, folder: Path) -
     Returns:
         The file's SHA-256, or None where that run has none, not as it was written, or of other rows of the videos.
     """
-    run = FinishedRun.open(store.run_folder(donor))
-    if run.record.recipe.train["test_length"] != spec.recipe.train.test_length:
-        return None
     try:
+        run = FinishedRun.open(store.run_folder(donor))
+        if run.record.recipe.train["test_length"] != spec.recipe.train.test_length:
+            return None
         return save_bytes(folder / PSEUDO_LABELS, run.artefact(PSEUDO_LABELS).read_bytes())
-    except StoreError:
+    except (UserError, StoreError):
         return None
 
 

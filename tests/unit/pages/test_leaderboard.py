@@ -249,6 +249,10 @@ def test_the_winner_is_named_with_what_is_known_of_it() -> None:
     # a seed below is below by nothing that is known
     few = [*apart[:3], record("b", value=20.0), record("c", value=21.0)]
     assert sentence(*few) == "**A** leads with 48.5 ± 2.5; 2 methods have fewer than 3 seeds."
+    # nor is one above the leader by anything that is known
+    assert sentence(*few, record("d", value=60.0)) == (
+        "**A** leads with 48.5 ± 2.5; 3 methods have fewer than 3 seeds, of which above it: D (57.5)."
+    )
     many = [record(name, seed, 30.0 + seed) for name in "abcdefgh" for seed in range(3)]
     assert sentence(*many).endswith("not separable from B, C, D, E, F and 2 more.")
     noted = [record("b", seed, 30.0 + seed, title="B, of one stream") for seed in range(3)]

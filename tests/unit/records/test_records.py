@@ -455,10 +455,12 @@ def test_a_repetition_without_looks_leaves_stored_looks(tmp_path: Path) -> None:
     look = {"epoch": 1, "pseudo_labels": {"main": {"ap": 40.0}}}
     looked, again = make_record() | {"observations": [look]}, make_record()
     again["environment"] = again["environment"] | {"commit": "d" * 40}
-    add_records(tmp_path, [as_record(looked)])
-    add_records(tmp_path, [as_record(again)])
-    (found,) = list_records(tmp_path)[0]
-    assert [one.epoch for one in found.observations] == [1]
+    again["training"] = again["training"] | {"weights_of": "another-run"}
+    more = looked | {"observations": [look, look | {"epoch": 2}]}
+    for made, kept in ((looked, [1]), (again, [1]), (more, [1, 2]), (looked, [1, 2])):
+        add_records(tmp_path, [as_record(made)])
+        (found,) = list_records(tmp_path)[0]
+        assert [one.epoch for one in found.observations] == kept
     # other numbers are of another training, of which these looks say nothing
     again["training"] = again["training"] | {"final_loss": {"total": 0.25}}
     add_records(tmp_path, [as_record(again)])

@@ -132,9 +132,9 @@ def compare(table: PublishedTable, records: Sequence[Record], rescored: Sequence
     lines = []
     for row in table.rows:
         method = method_of(table, row)
-        if plan:
-            found = [members for group in groups if (members := rows_of(plan, group)[row.id])]
-        else:
+        found = [members for group in groups if (members := rows_of(plan, group)[row.id])] if plan else []
+        # what is printed of a base method may be its own paper's number, of its own schedule
+        if plan is None or (plan.row(row.id).trained_as and not found):
             own = (record for record in real if record.method == row.method and record.ablation is None)
             found = list(systems(own).values())
         measurements = [_of_runs(row, members) for members in found]

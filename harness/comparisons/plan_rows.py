@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from harness.io.encoding import canonical_json
 from harness.records.grouping import average
@@ -124,7 +125,7 @@ def paired_difference(first: Mapping[int, float], second: Mapping[int, float]) -
 
 def _schedule(record: Record) -> str:
     """Return what decides a training, as text, without a decay that never comes."""
-    train = record.recipe.train
+    train: dict[str, Any] = record.recipe.train
     never = train.get("decay_every") is None or train["decay_every"] >= train["epochs"]
     return canonical_json(train | ({"decay_every": None} if never else {}))
 

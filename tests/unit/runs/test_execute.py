@@ -228,12 +228,12 @@ def test_reused_weights_come_with_the_pseudo_labels_of_their_training(tiny: Path
     """Those of a method may come from what its weights leave out: a memory bank, teachers."""
     options: dict[str, Any] = {"method.gks": False, "train.epochs": 4}
     first = run(tiny, tmp_path, "rmgcl-gksa", **options)
-    second = run(tiny, tmp_path, "rmgcl-gksa", **options, **{"localizer.nms.threshold": 0.33})
+    second = run(tiny, tmp_path, "rmgcl-gksa", **(options | {"localizer.nms.threshold": 0.33}))
     assert json.loads((second / RECORD).read_text())["training"]["weights_of"] == first.name
     assert sha256_file(second / PSEUDO_LABELS) == sha256_file(first / PSEUDO_LABELS)
     assert any(name.endswith("/auxiliary") for name in load_file(second / PSEUDO_LABELS))
     # of other rows of the videos there is what the weights give
-    third = run(tiny, tmp_path, "rmgcl-gksa", **options, **{"train.test_length": 5})
+    third = run(tiny, tmp_path, "rmgcl-gksa", **(options | {"train.test_length": 5}))
     assert {name.split("/")[1] for name in load_file(third / PSEUDO_LABELS)} == {"main"}
 
 

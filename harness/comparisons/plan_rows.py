@@ -123,8 +123,8 @@ def paired_difference(first: Mapping[int, float], second: Mapping[int, float]) -
     return Difference(len(pairs), *mean_and_half_width(pairs), sign_flip_p(pairs), paired_t_p(pairs))
 
 
-def _schedule(record: Record) -> str:
-    """Return what decides a training, as text, without a decay that never comes."""
+def _schedule(record: Record) -> bytes:
+    """Return what decides a training, as JSON, without a decay that never comes."""
     train: dict[str, Any] = record.recipe.train
     never = train.get("decay_every") is None or train["decay_every"] >= train["epochs"]
     return canonical_json(train | ({"decay_every": None} if never else {}))

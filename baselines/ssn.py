@@ -11,7 +11,7 @@ Deviations:
   title says so, and less than the published numbers is to be expected;
 - rows of 16 frames are up-sampled twice, and the nine rows of a proposal are linear between them: half of the
   instances have fewer than nine rows;
-- a third of the epochs trains the actionness; the two Adams have one rate (released: SGD, two decays, other for biases);
+- a third of the epochs trains the actionness; both Adams have one rate (released: SGD, two decays, biases apart);
 - lengths have no frame added to them, and a video without proposals of a kind has none of it in a step, where the
   released code takes those of other videos.
 As in the released code, proposals are suppressed before their ends are moved, and pooled scores of a video have the

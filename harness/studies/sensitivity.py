@@ -71,7 +71,7 @@ class SensitivityFile(StudyFile):
     def with_runs(self, runs: Iterable[SensitivityRun]) -> SensitivityFile:
         """Return the file with more runs of one method on one data set.
 
-        They replace those of the same variants, and all of the method there by another schedule or version.
+        They replace those of the same variant and seed, and all of the method there by another schedule or version.
         """
         added = list(runs)
         subjects, settings, same = ({key(run) for run in added} for key in (_subject, _setting, _cell))
@@ -91,8 +91,8 @@ def _setting(run: SensitivityRun) -> tuple[object, ...]:
     return *_subject(run), run.epochs, run.options, run.package, run.torch, run.cpu
 
 
-def _cell(run: SensitivityRun) -> tuple[str, ...]:
-    return *_subject(run), run.variant
+def _cell(run: SensitivityRun) -> tuple[object, ...]:
+    return *_subject(run), run.variant, run.seed
 
 
 def _order(run: SensitivityRun) -> tuple[bool, str, str, int, int]:

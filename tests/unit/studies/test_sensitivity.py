@@ -48,7 +48,9 @@ def test_a_row_has_the_distance_of_seeds_and_of_each_variant() -> None:
 def test_a_new_measurement_replaces_that_of_its_method_and_data() -> None:
     stored = SensitivityFile(runs=[run_of("reference", 0, 20.0), run_of("reference", 0, 9.0, data="Other")])
     again = stored.with_runs([run_of("reference", 5, 30.0)])
-    assert [(run.data, run.seed) for run in again.runs] == [("Other", 0), ("Set", 5)]
+    assert [(run.data, run.seed) for run in again.runs] == [("Other", 0), ("Set", 0), ("Set", 5)]
+    replaced = again.with_runs([run_of("reference", 5, 31.0)])
+    assert [run.average for run in replaced.runs if run.seed == 5] == [31.0]
 
 
 def test_a_variant_measured_later_joins_what_is_there_unless_the_schedule_changed() -> None:
